@@ -1,0 +1,118 @@
+"""Trains an agent: `python experiments/run.py --agent sac --env HalfCheetah`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from maxent_rl import envs
+from maxent_rl.agents.registry import AGENTS, agent_class
+from maxent_rl.errors import InvalidSettingError, MaxentRLError
+from maxent_rl.settings import check_settings, flag
+from maxent_rl.training.config import RunConfig, config_from, describe, read_config
+
+# What a resumed run may change: nothing that decides its numbers.
+_FREE_ON_RESUME = {
+    *("total_steps", "eval_every", "eval_episodes", "checkpoint_every", "keep_checkpoints", "log_every", "wandb"),
+    *("device", "output_dir", "name"),
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Parses the command line, trains, and turns errors into one sentence; returns the exit status."""
+    try:
+        return _main(arguments)
+    except MaxentRLError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Stopped before the first step; nothing was saved.", file=sys.stderr)
+        return 130
+
+
+def _main(arguments: list[str]) -> int:
+    command = parse(arguments)
+    run, agent, folder = command.run, command.hyper, command.resume
+    run = dataclasses.replace(run, env=envs.canonical_name(run.env))
+    run.check()
+    check_settings(agent)
+    if command.dry_run:
+        print(json.dumps(describe(run, agent), indent=2))
+        return 0
+
+    from maxent_rl.training.train import run_training
+
+    result = run_training(run, agent, run.env, resume=folder)
+    if result.interrupted:
+        print(f"Stopped at step {result.step:,}. Go on with:")
+        print(f"  python experiments/run.py --resume {shlex.quote(str(result.folder))}")
+        return 130
+    print(f"Done: {result.folder}")
+    print(f"  evaluate it:  python experiments/evaluate.py {shlex.quote(str(result.folder))}")
+    return 0
+
+
+def parse(arguments: list[str]) -> Any:
+    """Parses the command line into a value with fields `run`, `hyper`, `config`, `resume` and `dry_run`.
+
+    The agent decides which hyper-parameters there are, so `--agent`, `--config` and `--resume` are looked up first.
+    """
+    first = _first_pass(arguments)
+    source = first["resume"] or first["config"]
+    if source is None:
+        run = RunConfig(agent=first["agent"] or RunConfig.agent)
+        hyper = agent_class(run.agent)()
+    else:
+        run, hyper = config_from(read_config(source))
+        if first["agent"] not in (None, run.agent):
+            raise InvalidSettingError(f"{source} is a run of {run.agent!r}: --agent {first['agent']} does not fit it.")
+        if first["resume"] is None:  # a repetition gets a folder of its own
+            run = dataclasses.replace(run, name=None)
+    command = dataclasses.make_dataclass(
+        "Command",
+        [
+            ("run", Annotated[RunConfig, tyro.conf.arg(name="")], dataclasses.field(default=run)),
+            ("hyper", Annotated[type(hyper), tyro.conf.arg(name="")], dataclasses.field(default=hyper)),
+            ("config", _path("Repeat the run of this config.json (or run folder); further flags change it."), None),
+            ("resume", _path("Go on with the run in this folder from its last checkpoint."), None),
+            ("dry_run", Annotated[bool, tyro.conf.arg(help="Print the resolved configuration and stop.")], False),
+        ],
+        frozen=True,
+    )
+    description = f"Trains an agent on an environment. Agents: {', '.join(AGENTS)}."
+    parsed = tyro.cli(command, args=arguments, description=description, config=(tyro.conf.OmitArgPrefixes,))
+    if parsed.resume is not None:
+        _refuse_changes(run, parsed.run, _FREE_ON_RESUME)
+        _refuse_changes(hyper, parsed.hyper, set())
+    return parsed
+
+
+def _path(text: str) -> Any:
+    return Annotated[Path | None, tyro.conf.arg(help=text, metavar="PATH")]
+
+
+def _first_pass(arguments: list[str]) -> dict[str, str | None]:
+    found: dict[str, str | None] = {"agent": None, "config": None, "resume": None}
+    for index, argument in enumerate(arguments):
+        name, equals, value = argument.removeprefix("--").partition("=")
+        if argument.startswith("--") and name in found:
+            following = arguments[index + 1] if index + 1 < len(arguments) else None
+            found[name] = value if equals else following
+    return found
+
+
+def _refuse_changes(before: Any, after: Any, free: set[str]) -> None:
+    for field in dataclasses.fields(before):
+        old, new = getattr(before, field.name), getattr(after, field.name)
+        if old != new and field.name not in free:
+            raise InvalidSettingError(f"A resumed run cannot change {flag(field.name)} (it is {old}, not {new}).")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,94 @@
+"""What an agent is: hyper-parameters, and four pure functions.
+
+An agent is a frozen dataclass that holds hyper-parameters and nothing else; all that learning changes is in the state that
+goes in and comes out. Loops rely on the protocols here and on no particular agent.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from maxent_rl.settings import check_settings
+from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
+
+State = TypeVar("State")
+
+
+class Agent(Protocol[State]):
+    """The contract of every agent. All four functions are pure, so `jax.vmap` over the state gives seeds."""
+
+    def init(self, key: Array, spec: Spec) -> State:
+        """Builds the state of one seed."""
+        ...
+
+    def act(self, state: State, observation: Array, key: Array) -> Array:
+        """Draws actions for collecting: [..., observation] to [..., action] in [-1, 1]."""
+        ...
+
+    def mode(self, state: State, observation: Array) -> Array:
+        """Chooses the most likely actions, for evaluation: [..., observation] to [..., action] in [-1, 1]."""
+        ...
+
+    def update(self, state: State, batch: Transition, key: Array) -> tuple[State, Metrics]:
+        """Takes one gradient step on a batch with leading axis [batch]; metrics are scalars."""
+        ...
+
+
+class OffPolicyAgent(Agent[State], Protocol[State]):
+    """An agent that learns from replayed transitions; the loops read how from these settings.
+
+    Attributes:
+      batch_size: transitions in a batch.
+      replay_size: transitions that the buffer holds; the oldest give way.
+      start_steps: environment steps with uniform actions before the first update; None for ten episodes, at most 10,000.
+      updates_per_step: gradient steps for each environment step.
+      n_step: environment steps that a transition of a batch spans, at most.
+      discount: the factor by which rewards within a transition of several steps are discounted.
+    """
+
+    batch_size: int
+    replay_size: int
+    start_steps: int | None
+    updates_per_step: float
+    n_step: int
+    discount: Any
+
+
+@runtime_checkable
+class ChecksSpec(Protocol):
+    """An agent that can say before anything is built whether it fits an environment."""
+
+    def check(self, spec: Spec, env: str) -> None:
+        """Raises an error that names the environment and what does not fit."""
+        ...
+
+
+@runtime_checkable
+class ExportsPolicy(Protocol):
+    """An agent that acts from a part of its state alone, so that an exported policy need not hold the rest."""
+
+    def acting(self, state: PyTree) -> PyTree:
+        """The state with None in place of all that `act` and `mode` do not read."""
+        ...
+
+
+def check_agent(agent: Any, spec: Spec, env: str) -> None:
+    """Refuses impossible hyper-parameters, and environments that the agent cannot handle.
+
+    Args:
+      agent: the agent.
+      spec: of the environment.
+      env: the environment's name, for the message.
+
+    Raises:
+      InvalidSettingError: a hyper-parameter that cannot work.
+      IncompatibleEnvironmentError: spaces that the agent does not handle.
+    """
+    check_settings(agent)
+    if isinstance(agent, ChecksSpec):
+        agent.check(spec, env)
+
+
+def acting_state(agent: Any, state: PyTree) -> PyTree:
+    """The part of the state that acting needs: the whole of it for agents that do not say."""
+    return agent.acting(state) if isinstance(agent, ExportsPolicy) else state

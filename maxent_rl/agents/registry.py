@@ -1,0 +1,31 @@
+"""The names that `--agent` takes. A new agent is one line here."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from maxent_rl.errors import unknown_name
+
+AGENTS: dict[str, str] = {
+    "sac": "maxent_rl.agents.sac:SAC",
+}
+
+
+def agent_class(name: str) -> type[Any]:
+    """Finds an agent's class by name, importing it only now.
+
+    Raises:
+      UnknownNameError: naming the nearest right ones.
+    """
+    if name not in AGENTS:
+        raise unknown_name("agent", name, AGENTS)
+    module, attribute = AGENTS[name].split(":")
+    found: type[Any] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def agent_name(agent: Any) -> str:
+    """The registry's name of an agent, or its class name in lower case where it is not registered."""
+    path = f"{type(agent).__module__}:{type(agent).__qualname__}"
+    return next((name for name, target in AGENTS.items() if target == path), type(agent).__name__.lower())

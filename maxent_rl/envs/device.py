@@ -1,0 +1,130 @@
+"""What a device environment is: pure JAX functions, stepped inside the jitted loop.
+
+A `DeviceEnv` describes one environment. `reset_batch` and `step_batch` run many, with time limits, automatic reset and
+episode boundaries kept apart, so that an adapter (Brax, Playground, one's own) need only know its own dynamics.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from maxent_rl.types import Array, PyTree, Spec
+
+
+class DeviceEnv(Protocol):
+    """One environment as two pure functions. Must be hashable: loops take it as a static argument."""
+
+    @property
+    def spec(self) -> Spec:
+        """Shapes and horizon."""
+        ...
+
+    def reset(self, key: Array) -> tuple[PyTree, Array]:
+        """Starts an episode.
+
+        Args:
+          key: [] random key.
+
+        Returns:
+          (state, observation [observation]); the state is a pytree and carries all randomness of the episode.
+        """
+        ...
+
+    def step(self, state: PyTree, action: Array) -> tuple[PyTree, Array, Array, Array]:
+        """Takes one step; time limits are not the environment's business (`Spec.horizon` is).
+
+        Args:
+          state: what `reset` or `step` returned.
+          action: [action] in [-1, 1].
+
+        Returns:
+          (state, observation [observation], reward [], terminated [] bool).
+        """
+        ...
+
+
+@struct.dataclass
+class EnvState:
+    """The state of a batch of environments with leading axes [seed, env].
+
+    Attributes:
+      inner: the environments' own states.
+      observation: [seed, env, observation] from which the next action is chosen.
+      elapsed: [seed, env] int32 steps taken in the running episode.
+      episode: [seed, env] int32 episodes started before this one.
+      key: [seed, env] random key of each environment; episode n starts from `fold_in(key, n)`.
+    """
+
+    inner: PyTree
+    observation: Array
+    elapsed: Array
+    episode: Array
+    key: Array
+
+
+class DeviceStep(NamedTuple):
+    """What one step of [seed, env] environments gives; fields as in `HostStep`, flags as bool arrays."""
+
+    next_observation: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+
+
+def reset_batch(env: DeviceEnv, keys: Array) -> EnvState:
+    """Starts the first episode of every environment.
+
+    Args:
+      env: the environment.
+      keys: [seed, env] random keys; each environment's later episodes derive from its own.
+    """
+    episode = jnp.zeros(keys.shape, jnp.int32)
+    inner, observation = _reset(env, keys, episode)
+    return EnvState(inner=inner, observation=observation, elapsed=jnp.zeros_like(episode), episode=episode, key=keys)
+
+
+def step_batch(env: DeviceEnv, state: EnvState, action: Array) -> tuple[EnvState, DeviceStep]:
+    """Steps every environment, cuts episodes at the horizon, and starts new ones where one ended.
+
+    Every new episode starts from a fresh random state. The reset runs only in steps in which some episode ended: it
+    stands behind a `cond` outside all vmaps, because under vmap both branches of a `cond` are computed.
+
+    Args:
+      env: the environment.
+      state: of [seed, env] environments.
+      action: [seed, env, action] in [-1, 1].
+
+    Returns:
+      (state, step), each with leading [seed, env].
+    """
+    inner, observation, reward, terminated = jax.vmap(jax.vmap(env.step))(state.inner, action)
+    elapsed = state.elapsed + 1
+    terminated = terminated.astype(bool)
+    truncated = (elapsed >= env.spec.horizon) & ~terminated
+    done = terminated | truncated
+    step = DeviceStep(observation, reward, terminated, truncated)
+    after = EnvState(inner, observation, elapsed, state.episode, state.key)
+
+    def restart(running: EnvState) -> EnvState:
+        episode = running.episode + done
+        fresh_inner, fresh_observation = _reset(env, running.key, episode)
+        fresh = EnvState(fresh_inner, fresh_observation, jnp.zeros_like(elapsed), episode, running.key)
+        return jax.tree.map(lambda new, old: _where(done, new, old), fresh, running)
+
+    return jax.lax.cond(jnp.any(done), restart, lambda running: running, after), step
+
+
+def _reset(env: DeviceEnv, keys: Array, episode: Array) -> tuple[PyTree, Array]:
+    def start(key: Array, number: Array) -> tuple[PyTree, Array]:
+        return env.reset(jax.random.fold_in(key, number))
+
+    return jax.vmap(jax.vmap(start))(keys, episode)
+
+
+def _where(condition: Array, new: Array, old: Array) -> Array:
+    extra = new.ndim - condition.ndim
+    return jnp.where(condition.reshape(condition.shape + (1,) * extra), new, old)

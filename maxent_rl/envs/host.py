@@ -1,0 +1,76 @@
+"""What a host environment is: NumPy arrays in and out, many environments side by side, stepped by Python.
+
+`GymnasiumEnvs` and `EnvpoolEnvs` have this form; `training.host_loop` relies on nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maxent_rl.types import Spec
+
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+
+class HostStep(NamedTuple):
+    """What one step of N environments gives.
+
+    Attributes:
+      next_observation: [N, observation] float32; the true observation after the action, also where an episode ended.
+      reward: [N] float32.
+      terminated: [N] bool; the episode ended in a terminal state.
+      truncated: [N] bool; a time limit cut the episode; never true where `terminated` is.
+      observation: [N, observation] float32, from which the next action is chosen: `next_observation`, or the first
+        observation of the new episode where one ended.
+    """
+
+    next_observation: Floats
+    reward: Floats
+    terminated: Bools
+    truncated: Bools
+    observation: Floats
+
+
+class HostEnvs(Protocol):
+    """N environments that run side by side and reset themselves when an episode ends.
+
+    The environments are ordered seed-major: those of the first seed, then those of the second. Each one's random
+    numbers come from its own entry of `seeds` alone, so that an environment does the same in whatever company.
+    """
+
+    @property
+    def spec(self) -> Spec:
+        """Shapes and horizon, the same for all N."""
+        ...
+
+    @property
+    def num_envs(self) -> int:
+        """N."""
+        ...
+
+    def reset(self) -> Floats:
+        """Starts the first episode of every environment: [N, observation]."""
+        ...
+
+    def step(self, action: Floats) -> HostStep:
+        """Takes one step in every environment; `action` is [N, action] in [-1, 1]."""
+        ...
+
+    def get_state(self) -> dict[str, Any] | None:
+        """Everything that decides later steps, as a tree of dicts, lists, arrays and JSON values.
+
+        Returns None where the backend cannot tell its state; a resumed run then starts new episodes and says so.
+        """
+        ...
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes back what `get_state` gave; later steps are then bit-identical."""
+        ...
+
+    def close(self) -> None:
+        """Frees what the environments hold."""
+        ...

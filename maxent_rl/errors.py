@@ -1,0 +1,72 @@
+"""The exceptions of the library, and "did you mean" for names.
+
+Every fault that a user can cause or meet has a type here. The command lines turn a `MaxentRLError` into one sentence and a
+non-zero exit; a library user can catch exactly the one that matters.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MaxentRLError(Exception):
+    """Base of all errors that maxent_rl raises on purpose; its message is one sentence for the user."""
+
+
+class UnknownNameError(MaxentRLError, ValueError):
+    """A name of an agent, environment, backend or setting that does not exist."""
+
+
+class InvalidSettingError(MaxentRLError, ValueError):
+    """A number or a combination of settings that cannot work."""
+
+
+class IncompatibleEnvironmentError(MaxentRLError, ValueError):
+    """An environment whose spaces or dynamics the agent or the library cannot handle."""
+
+
+class MissingDependencyError(MaxentRLError, ImportError):
+    """An optional package (or system library) that the request needs and that is not installed."""
+
+
+class NonFiniteError(MaxentRLError, FloatingPointError):
+    """NaN or infinity in an observation, a reward, an action or a loss."""
+
+
+class CheckpointError(MaxentRLError):
+    """A checkpoint or run folder that is missing, damaged, or belongs to something else."""
+
+
+class PolicyError(MaxentRLError):
+    """A policy folder that is missing, damaged, or of an unknown format."""
+
+
+class StorageError(MaxentRLError, OSError):
+    """A file or folder that cannot be written: no space, no permission, or in the way."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownNameError:
+    """Builds the error for a name that is not among `known`, with the nearest right ones.
+
+    Args:
+      kind: what is named, in lower case: "agent", "environment".
+      name: what the user wrote.
+      known: the names that exist.
+      hint: a further sentence, optional.
+
+    Returns:
+      The error, to be raised by the caller.
+    """
+    names = sorted(set(known))
+    by_folded = {candidate.lower(): candidate for candidate in names}
+    close = [by_folded[match] for match in difflib.get_close_matches(name.lower(), by_folded, n=3, cutoff=0.5)]
+    message = f"Unknown {kind} {name!r}."
+    if close:
+        message += " Did you mean " + " or ".join(repr(match) for match in close) + "?"
+    if len(names) <= 12:
+        plural = kind[0].upper() + kind[1:] + "s"
+        message += f" {plural}: {', '.join(names)}."
+    if hint:
+        message += f" {hint}"
+    return UnknownNameError(message)

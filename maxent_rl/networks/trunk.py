@@ -1,0 +1,88 @@
+"""Trunks: from a vector of inputs to a vector of features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+TrunkName: TypeAlias = Literal["mlp", "simba"]
+
+
+class MLP(nn.Module):
+    """Dense layers with ReLU after each; dropout and layer normalisation, if any, before the ReLU (as DroQ has them).
+
+    Initialised as PyTorch does (uniform, variance 1 / (3 fan-in)), under which the published results of SAC were made.
+    """
+
+    hidden_sizes: Sequence[int]
+    layer_norm: bool = False
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> Array:
+        """Maps [..., inputs] to [..., hidden_sizes[-1]]."""
+        features = inputs
+        for size in self.hidden_sizes:
+            features = nn.Dense(size, kernel_init=torch_uniform())(features)
+            if self.dropout:
+                features = nn.Dropout(self.dropout, deterministic=False)(features)
+            if self.layer_norm:
+                features = nn.LayerNorm()(features)
+            features = nn.relu(features)
+        return features
+
+
+class SimbaTrunk(nn.Module):
+    """Residual blocks with layer normalisation before each and after the last, one block per entry of `hidden_sizes`.
+
+    Source: SimBa: Simplicity Bias for Scaling Up Parameters in Deep Reinforcement Learning (arXiv 2410.09754), section 4.
+    All entries must be equal: a residual stream has one width. Each block widens it four times inside.
+    """
+
+    hidden_sizes: Sequence[int]
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> Array:
+        """Maps [..., inputs] to [..., hidden_sizes[-1]]."""
+        width = self.hidden_sizes[-1]
+        stream = nn.Dense(width, kernel_init=nn.initializers.orthogonal(1.0))(inputs)
+        for _ in self.hidden_sizes:
+            branch = nn.LayerNorm()(stream)
+            branch = nn.relu(nn.Dense(4 * width, kernel_init=nn.initializers.he_normal())(branch))
+            stream = stream + nn.Dense(width, kernel_init=nn.initializers.he_normal())(branch)
+        return nn.LayerNorm()(stream)
+
+
+TRUNKS: tuple[TrunkName, ...] = ("mlp", "simba")
+
+
+def make_trunk(
+    name: TrunkName, hidden_sizes: Sequence[int], layer_norm: bool = False, dropout: float = 0.0
+) -> nn.Module:
+    """Builds a trunk by name.
+
+    Args:
+      name: one of `TRUNKS`.
+      hidden_sizes: width of each hidden layer or residual block.
+      layer_norm: layer normalisation before each ReLU of an MLP (SimBa has its own).
+      dropout: fraction of an MLP's units dropped before each ReLU.
+
+    Raises:
+      ValueError: for an unknown name, or for SimBa with unequal widths.
+    """
+    if name == "mlp":
+        return MLP(hidden_sizes=tuple(hidden_sizes), layer_norm=layer_norm, dropout=dropout)
+    if name == "simba":
+        if len(set(hidden_sizes)) != 1:
+            raise ValueError(f"SimBa needs equal hidden sizes, got {tuple(hidden_sizes)}.")
+        return SimbaTrunk(hidden_sizes=tuple(hidden_sizes))
+    raise ValueError(f"Unknown network {name!r}; expected one of {TRUNKS}.")
+
+
+def torch_uniform() -> nn.initializers.Initializer:
+    """Uniform in +-1/sqrt(fan-in), PyTorch's default for linear layers."""
+    return nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform", dtype=jnp.float32)

@@ -1,0 +1,198 @@
+"""Training on host environments: NumPy environments stepped by Python, everything else in one dispatch per step.
+
+Each iteration steps all environments of all seeds, then sends their transitions to one jitted function that stores them,
+takes the gradient steps that are due, and chooses the next actions. Buffers are donated, so nothing is copied.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from maxent_rl.envs.host import Floats, HostEnvs
+from maxent_rl.errors import NonFiniteError
+from maxent_rl.training.episodes import Episodes
+from maxent_rl.training.evaluation import Outcomes, evaluate_host
+from maxent_rl.training.learner import (
+    LEARNER,
+    SAME,
+    SEEDS,
+    Learner,
+    Learning,
+    Schedule,
+    act,
+    check_faults,
+    init_learner,
+    numeric,
+    sharded,
+    store_and_learn,
+    take_metrics,
+)
+from maxent_rl.types import Array
+
+
+class HostLoop:
+    """Trains all seeds on host environments; see `training.loop.Loop` for what the methods promise."""
+
+    def __init__(
+        self,
+        agent: Any,
+        learning: Learning,
+        schedule: Schedule,
+        seeds: tuple[int, ...],
+        envs: HostEnvs,
+        make_evaluation_envs: Callable[[list[int]], HostEnvs],
+    ) -> None:
+        self.learning, self.seeds, self.step = learning, seeds, 0
+        self._agent, self._schedule = numeric(agent, schedule), schedule
+        self._envs, self._make_evaluation_envs = envs, make_evaluation_envs
+        self.learner = init_learner(self._agent, learning, seeds)
+        self._episodes = Episodes.start(len(seeds), learning.num_envs)
+        self._observation: Floats = np.zeros((envs.num_envs, learning.spec.observation_size), np.float32)
+        self._action: NDArray[np.float32] = np.zeros((len(seeds), learning.num_envs, *learning.spec.action_shape), np.float32)
+
+    def start(self) -> None:
+        """Resets the environments and chooses the first actions; not called when a checkpoint is restored."""
+        self._observation = self._envs.reset()
+        self._action = np.asarray(
+            first_action(self._agent, self.learner, self._by_seed(self._observation), self._schedule, self.learning)
+        )
+
+    def advance(self, until: int, interrupted: Callable[[], bool]) -> None:
+        """Trains until vector step `until`, or until `interrupted()`."""
+        while self.step < until and not interrupted():
+            self._one_step()
+
+    def _one_step(self) -> None:
+        flat = self._action.reshape(self._envs.num_envs, *self.learning.spec.action_shape)
+        try:
+            step = self._envs.step(flat)
+        except NonFiniteError as error:
+            at = (self.step + 1) * self.learning.num_envs
+            raise NonFiniteError(f"Environment step {at} (seeds {self.seeds}): {error}") from error
+        rows = self.learning.layout.pack_host(
+            self._observation, flat, step.reward, step.next_observation, step.terminated, step.truncated
+        )
+        self.learner, action = host_step(
+            self._agent,
+            self.learner,
+            self._by_seed(rows),
+            self._by_seed(step.observation),
+            self._schedule,
+            self.learning,
+        )
+        # While the device computes:
+        self._observation = step.observation
+        done = step.terminated | step.truncated
+        self._episodes = self._episodes.add(self._by_seed(step.reward), self._by_seed(done))
+        self.step += 1
+        self._action = np.asarray(action)
+        if not np.isfinite(self._action).all():
+            self.check()
+            seed = self.seeds[int(np.argmin(np.isfinite(self._action).reshape(len(self.seeds), -1).all(axis=1)))]
+            at = self.step * self.learning.num_envs
+            raise NonFiniteError(f"Seed {seed}, environment step {at}: action is NaN or infinite.")
+
+    def check(self) -> None:
+        """Raises `NonFiniteError` if a metric was not finite."""
+        check_faults(self.learner, self.learning, self.seeds)
+
+    def take_metrics(self) -> list[dict[str, float]]:
+        """Means since the last call, one dict per seed."""
+        self.learner, metrics = take_metrics(self.learner)
+        self._episodes, episodes = self._episodes.take()
+        return [episode | metric for episode, metric in zip(episodes, metrics, strict=True)]
+
+    def evaluate(self, episodes: int) -> list[Outcomes]:
+        """Plays episodes with the most likely actions in environments of their own, one entry per seed."""
+        return evaluate_host(
+            self._agent,
+            self.learner.seeds.agent,
+            self.seeds,
+            self.step * self.learning.num_envs,
+            episodes,
+            self._make_evaluation_envs,
+        )
+
+    def get_state(self) -> dict[str, Any]:
+        """The arrays that decide what follows, but for the rows of the replay buffer."""
+        learner = dataclasses.replace(self.learner, seeds=dataclasses.replace(self.learner.seeds, rows=None))
+        return {
+            "learner": learner,
+            "episodes": self._episodes,
+            "observation": self._observation,
+            "action": self._action,
+        }
+
+    def get_env_state(self) -> dict[str, Any] | None:
+        """What the environments tell of themselves."""
+        return self._envs.get_state()
+
+    def set_state(self, state: dict[str, Any], env_state: dict[str, Any] | None, rows: Array, step: int) -> bool:
+        """Takes back what `get_state` and `get_env_state` gave; False if new episodes had to be started."""
+        learner = state["learner"]
+        self.learner = dataclasses.replace(learner, seeds=dataclasses.replace(learner.seeds, rows=rows))
+        self.step = step
+        if env_state is None:
+            self.start()
+            return False
+        self._envs.set_state(env_state)
+        self._episodes, self._observation, self._action = state["episodes"], state["observation"], state["action"]
+        return True
+
+    def close(self) -> None:
+        """Frees the environments."""
+        self._envs.close()
+
+    def _by_seed(self, array: NDArray[Any]) -> NDArray[Any]:
+        return array.reshape(len(self.seeds), self.learning.num_envs, *array.shape[1:])
+
+
+@partial(jax.jit, static_argnames="learning", donate_argnames="learner")
+def host_step(
+    agent: Any, learner: Learner, rows: Array, observation: Array, schedule: Schedule, learning: Learning
+) -> tuple[Learner, Array]:
+    """Stores transitions, learns, and chooses the next actions.
+
+    Args:
+      agent: with numbers as arrays.
+      learner: state of all seeds; donated.
+      rows: [seed, env, width] packed transitions of one vector step.
+      observation: [seed, env, observation] from which to act next.
+      schedule: when to learn.
+      learning: the static side.
+
+    Returns:
+      (learner, action [seed, env, action]).
+    """
+
+    def run(
+        agent: Any, learner: Learner, rows: Array, observation: Array, schedule: Schedule
+    ) -> tuple[Learner, Array]:
+        updates = schedule.updates_due(learner.counters.step + 1)
+        learner = store_and_learn(agent, learning, learner, rows, updates)
+        return learner, act(agent, learning, learner.seeds, observation, learner.counters.step, schedule)
+
+    run = sharded(learning, run, (SAME, LEARNER, SEEDS, SEEDS, SAME), (LEARNER, SEEDS))
+    learner, action = run(agent, learner, rows, observation, schedule)
+    return learner, action
+
+
+@partial(jax.jit, static_argnames="learning")
+def first_action(
+    agent: Any, learner: Learner, observation: Array, schedule: Schedule, learning: Learning
+) -> Array:
+    """Chooses actions [seed, env, action] without a step before: at the start of a run."""
+
+    def run(agent: Any, learner: Learner, observation: Array, schedule: Schedule) -> Array:
+        return act(agent, learning, learner.seeds, observation, learner.counters.step, schedule)
+
+    action: Array = sharded(learning, run, (SAME, LEARNER, SEEDS, SAME), SEEDS)(agent, learner, observation, schedule)
+    return jnp.asarray(action)

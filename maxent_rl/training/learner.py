@@ -1,0 +1,342 @@
+"""What host and device loops have in common: store transitions, learn from them, choose the next actions.
+
+Everything here is written for one seed and vmapped over the leading axis [seed]; counters are the same for all seeds and
+stay unbatched, so that a write into the replay buffer is one slice and `cond` stays a branch. All random keys derive from
+a seed's root key and from counters, so that seed s alone and seed s among others draw the same numbers, and a resumed run
+draws what an undisturbed one would have.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fractions
+import math
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from maxent_rl.data import Replay, ReplayLayout
+from maxent_rl.errors import NonFiniteError
+from maxent_rl.types import Array, Metrics, PyTree, Spec
+
+# Streams of random numbers that a seed's root key is folded with; their order is part of what a checkpoint means.
+INIT, ACT, LEARN, ENVIRONMENT, EVALUATION = range(5)
+
+_START_EPISODES, _MOST_START_STEPS = 10, 10_000
+
+
+@struct.dataclass
+class Schedule:
+    """When to learn, in vector steps (one step of all environments of a seed). Numbers only: changing them compiles nothing.
+
+    Attributes:
+      start: [] int32 vector steps with uniform actions before the first update.
+      numerator: [] int32 gradient steps in every `denominator` vector steps.
+      denominator: [] int32.
+    """
+
+    start: Any
+    numerator: Any
+    denominator: Any
+
+    @classmethod
+    def create(cls, agent: Any, spec: Spec, num_envs: int) -> Schedule:
+        """Reads an off-policy agent's settings: `start_steps` and `updates_per_step` count environment steps."""
+        start_steps = agent.start_steps
+        if start_steps is None:
+            start_steps = min(_START_EPISODES * spec.horizon, _MOST_START_STEPS)
+        ratio = fractions.Fraction(float(agent.updates_per_step)).limit_denominator(1000) * num_envs
+        start = max(math.ceil(int(start_steps) / num_envs), 1)
+        return cls(np.int32(start), np.int32(ratio.numerator), np.int32(ratio.denominator))
+
+    def updates_due(self, step: Any) -> Any:
+        """Gradient steps to take after vector step number `step` (the first is 1), as integer arithmetic.
+
+        The updates of a fractional ratio are spread evenly: as many as the ratio's running sum passes whole numbers.
+        """
+        phase = (step - self.start - 1) % self.denominator
+        due = (phase + 1) * self.numerator // self.denominator - phase * self.numerator // self.denominator
+        return due * (step > self.start)
+
+
+@struct.dataclass
+class Counters:
+    """The same for all seeds.
+
+    Attributes:
+      step: [] int32 vector steps taken.
+      update: [] int32 gradient steps taken.
+      inserted: [] int32 rows written into each replay buffer.
+      metric_count: [] int32 gradient steps whose metrics `SeedState.metric_sums` holds.
+    """
+
+    step: Array
+    update: Array
+    inserted: Array
+    metric_count: Array
+
+
+@struct.dataclass
+class Fault:
+    """The first NaN or infinity that was met.
+
+    Attributes:
+      code: [] int32 0 for none, else 1 plus the index into `Learning.fault_names`.
+      step: [] int32 the vector step in which it was met.
+    """
+
+    code: Array
+    step: Array
+
+
+@struct.dataclass
+class SeedState:
+    """What belongs to one seed. In loops every leaf has the leading axis [seed].
+
+    Attributes:
+      agent: the agent's state.
+      rows: [capacity, width] of the replay buffer.
+      key: [] the root of all the seed's random numbers; never changes.
+      metric_sums: sums of the agent's metrics since they were last taken.
+      fault: the first value that was not finite.
+    """
+
+    agent: PyTree
+    rows: Array
+    key: Array
+    metric_sums: Metrics
+    fault: Fault
+
+
+@struct.dataclass
+class Learner:
+    """The training state of all seeds, apart from their environments."""
+
+    seeds: SeedState
+    counters: Counters
+
+
+@dataclasses.dataclass(frozen=True)
+class Learning:
+    """The static side of a training run: shapes and names, hashable, the same for all seeds.
+
+    Attributes:
+      spec: the environment's shapes.
+      layout: of the replay buffer.
+      num_envs: environments of each seed.
+      metric_names: of the agent's update, sorted.
+      mesh: one axis named "seed" over the local devices, or None where one device runs all seeds.
+    """
+
+    spec: Spec
+    layout: ReplayLayout
+    num_envs: int
+    metric_names: tuple[str, ...]
+    mesh: Mesh | None = None
+
+    @property
+    def fault_names(self) -> tuple[str, ...]:
+        """What can be not finite, in the order of `Fault.code`."""
+        return ("observation", "reward", "action", *self.metric_names)
+
+
+def make_learning(agent: Any, spec: Spec, num_envs: int, mesh: Mesh | None = None) -> Learning:
+    """Plans the replay buffer and asks the agent, without computing anything, which metrics it gives."""
+    layout = ReplayLayout.create(spec, agent.replay_size, num_envs, agent.batch_size, agent.n_step)
+
+    def metrics(key: Array) -> Metrics:
+        batch = layout.unpack(jnp.zeros((agent.batch_size, layout.width)))
+        found: Metrics = agent.update(agent.init(key, spec), batch, key)[1]
+        return found
+
+    names = tuple(sorted(jax.eval_shape(metrics, jax.random.key(0))))
+    return Learning(spec, layout, num_envs, names, mesh)
+
+
+def numeric(agent: Any, schedule: Schedule) -> Any:
+    """The agent as jitted functions take it: numbers as arrays, so that no Python float is sent to the device each step.
+
+    What only the schedule reads is set to a constant: otherwise a `start_steps` of None and one of 1000 would be two
+    programs.
+    """
+    agent = dataclasses.replace(agent, start_steps=int(schedule.start), updates_per_step=1.0)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), agent)
+
+
+def seed_keys(seeds: tuple[int, ...]) -> Array:
+    """The root keys of the seeds: [seed]."""
+    return jnp.stack([jax.random.key(seed) for seed in seeds])
+
+
+def init_learner(agent: Any, learning: Learning, seeds: tuple[int, ...]) -> Learner:
+    """Builds the training state of all seeds, on the devices of the mesh."""
+    keys = place(learning, seed_keys(seeds))
+    return Learner(_init_seeds(agent, keys, learning), jax.tree.map(jnp.asarray, Counters(*np.zeros((4,), np.int32))))
+
+
+@partial(jax.jit, static_argnames="learning")
+def _init_seeds(agent: Any, keys: Array, learning: Learning) -> SeedState:
+    def one(key: Array) -> SeedState:
+        zero = jnp.zeros((), jnp.int32)
+        return SeedState(
+            agent=agent.init(jax.random.fold_in(key, INIT), learning.spec),
+            rows=learning.layout.empty().rows,
+            key=key,
+            metric_sums={name: jnp.zeros(()) for name in learning.metric_names},
+            fault=Fault(code=zero, step=zero),
+        )
+
+    return sharded(learning, jax.vmap(one), (SEEDS,), SEEDS)(keys)
+
+
+def place(learning: Learning, tree: PyTree) -> PyTree:
+    """Puts arrays with a leading axis [seed] onto the devices of the mesh (or the default device)."""
+    if learning.mesh is None:
+        return jax.tree.map(jnp.asarray, tree)
+    return jax.device_put(tree, jax.sharding.NamedSharding(learning.mesh, P("seed")))
+
+
+SEEDS, SAME = P("seed"), P()  # how an argument of `sharded` is spread: by its leading axis [seed], or not at all
+LEARNER = Learner(seeds=SEEDS, counters=SAME)  # type: ignore[arg-type]
+
+
+def sharded(learning: Learning, function: Any, in_specs: Any, out_specs: Any) -> Any:
+    """Runs a function of many seeds with each device holding its share, without any communication.
+
+    Args:
+      learning: with the mesh; without one the function is returned as it is.
+      function: takes and returns pytrees.
+      in_specs: for each argument `SEEDS`, `SAME`, or a tree of them.
+      out_specs: likewise for the result.
+    """
+    if learning.mesh is None:
+        return function
+    return jax.shard_map(function, mesh=learning.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+
+
+def act(agent: Any, learning: Learning, seeds: SeedState, observation: Array, step: Array, schedule: Schedule) -> Array:
+    """Chooses actions: uniform ones during the start, then the policy's.
+
+    Args:
+      agent: the agent.
+      learning: the static side.
+      seeds: with leading axis [seed].
+      observation: [seed, env, observation].
+      step: [] vector steps taken.
+      schedule: says how long the start is.
+
+    Returns:
+      [seed, env, action].
+    """
+    spec = learning.spec
+
+    def uniform(seed: SeedState, observed: Array, key: Array) -> Array:
+        shape = (observed.shape[0], *spec.action_shape)
+        if spec.num_actions is not None:
+            return jax.random.randint(key, shape, 0, spec.num_actions).astype(jnp.float32)
+        return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+
+    def policy(seed: SeedState, observed: Array, key: Array) -> Array:
+        action: Array = agent.act(seed.agent, observed, key)
+        return action.astype(jnp.float32)
+
+    def one(seed: SeedState, observed: Array) -> Array:
+        key = jax.random.fold_in(jax.random.fold_in(seed.key, ACT), step)
+        return jax.lax.cond(step < schedule.start, uniform, policy, seed, observed, key)
+
+    return jax.vmap(one)(seeds, observation)
+
+
+def store_and_learn(
+    agent: Any, learning: Learning, learner: Learner, rows: Array, updates: Array
+) -> Learner:
+    """Stores one vector step and takes the gradient steps that are due.
+
+    Args:
+      agent: the agent.
+      learning: the static side.
+      learner: state of all seeds.
+      rows: [seed, env, width] packed transitions.
+      updates: [] int32 gradient steps to take.
+    """
+    before = learner.counters
+    counters = Counters(
+        step=before.step + 1,
+        update=before.update + updates,
+        inserted=before.inserted + learning.num_envs,
+        metric_count=before.metric_count + updates,
+    )
+
+    def one(seed: SeedState, new_rows: Array) -> SeedState:
+        replay = learning.layout.add(Replay(seed.rows, before.inserted), new_rows)
+
+        def update(index: Array, carry: tuple[PyTree, Metrics, Fault]) -> tuple[PyTree, Metrics, Fault]:
+            state, sums, fault = carry
+            key = jax.random.fold_in(jax.random.fold_in(seed.key, LEARN), before.update + index)
+            sample_key, update_key = jax.random.split(key)
+            batch = learning.layout.sample(replay, sample_key, agent.discount)
+            state, metrics = agent.update(state, batch, update_key)
+            fault = _note_metrics(learning, fault, counters.step, metrics)
+            return state, {name: sums[name] + metrics[name] for name in sums}, fault
+
+        carry = (seed.agent, seed.metric_sums, seed.fault)
+        state, sums, fault = jax.lax.fori_loop(0, updates, update, carry)
+        return SeedState(agent=state, rows=replay.rows, key=seed.key, metric_sums=sums, fault=fault)
+
+    return Learner(jax.vmap(one)(learner.seeds, rows), counters)
+
+
+def check_faults(learner: Learner, learning: Learning, seeds: tuple[int, ...]) -> None:
+    """Raises if anything was not finite.
+
+    Raises:
+      NonFiniteError: naming the environment step, the seed and the value.
+    """
+    codes, steps = np.asarray(learner.seeds.fault.code), np.asarray(learner.seeds.fault.step)
+    for seed, code, step in zip(seeds, codes, steps, strict=True):
+        if code:
+            raise NonFiniteError(
+                f"Seed {seed}, environment step {int(step) * learning.num_envs}: "
+                f"{learning.fault_names[code - 1]} is NaN or infinite."
+            )
+
+
+def note_fault(fault: Fault, step: Array, code: Array) -> Fault:
+    """Keeps the first fault: `code` is 0 where all is well."""
+    first = (fault.code == 0) & (code > 0)
+    return Fault(code=jnp.where(first, code, fault.code), step=jnp.where(first, step, fault.step))
+
+
+def _note_metrics(learning: Learning, fault: Fault, step: Array, metrics: Metrics) -> Fault:
+    bad = ~jnp.isfinite(jnp.stack([metrics[name] for name in learning.metric_names]))
+    offset = len(learning.fault_names) - len(learning.metric_names) + 1
+    return note_fault(fault, step, jnp.where(jnp.any(bad), jnp.argmax(bad) + offset, 0).astype(jnp.int32))
+
+
+def take_metrics(learner: Learner) -> tuple[Learner, list[dict[str, float]]]:
+    """Reads the mean of each metric since the last call, for each seed, and starts anew.
+
+    Returns:
+      (learner, one dict per seed); the dicts are empty where no gradient step was taken.
+    """
+    count = int(learner.counters.metric_count)
+    sums = {name: np.asarray(value) for name, value in learner.seeds.metric_sums.items()}
+    num_seeds = len(next(iter(sums.values())))
+    rows = [
+        {name: float(np.float32(value[index]) / np.float32(count)) for name, value in sums.items()} if count else {}
+        for index in range(num_seeds)
+    ]
+    seeds = dataclasses.replace(learner.seeds, metric_sums=jax.tree.map(_zeros, learner.seeds.metric_sums))
+    counters = dataclasses.replace(learner.counters, metric_count=_zeros(learner.counters.metric_count))
+    return Learner(seeds, counters), rows
+
+
+def _zeros(like: Array) -> Array:
+    """Zeros that lie where `like` lies: arrays placed otherwise would have the jitted step compiled once more."""
+    return jnp.zeros(like.shape, like.dtype, device=like.sharding)

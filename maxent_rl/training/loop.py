@@ -1,0 +1,149 @@
+"""Choosing and building the loop for an environment: host or device, on one local device or several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
+
+import gymnasium
+import jax
+import numpy as np
+
+from maxent_rl import envs as environments
+from maxent_rl.agents.base import check_agent
+from maxent_rl.envs.device import DeviceEnv
+from maxent_rl.errors import InvalidSettingError
+from maxent_rl.training.config import RunConfig
+from maxent_rl.training.evaluation import Outcomes, environment_seed
+from maxent_rl.training.learner import ENVIRONMENT, Learner, Learning, Schedule, make_learning
+from maxent_rl.types import Array, Spec
+
+Env: TypeAlias = str | DeviceEnv | Callable[[], gymnasium.Env[Any, Any]]
+
+
+class Loop(Protocol):
+    """A training in progress. Steps are vector steps: one step of all environments of each seed.
+
+    Attributes:
+      learning: the static side of the training.
+      seeds: the seeds.
+      step: vector steps taken.
+    """
+
+    learning: Learning
+    seeds: tuple[int, ...]
+    step: int
+
+    @property
+    def learner(self) -> Learner:
+        """The training state of all seeds."""
+        ...
+
+    def start(self) -> None:
+        """Begins the first episodes; not called when a state is taken back."""
+        ...
+
+    def advance(self, until: int, interrupted: Callable[[], bool]) -> None:
+        """Trains until vector step `until`; returns earlier once `interrupted()`."""
+        ...
+
+    def check(self) -> None:
+        """Raises `NonFiniteError` if a value was not finite since the start."""
+        ...
+
+    def take_metrics(self) -> list[dict[str, float]]:
+        """Means of metrics and episode statistics since the last call, one dict per seed."""
+        ...
+
+    def evaluate(self, episodes: int) -> list[Outcomes]:
+        """Plays episodes with the most likely actions, one entry per seed; changes nothing."""
+        ...
+
+    def get_state(self) -> dict[str, Any]:
+        """The arrays that decide what follows (a pytree of fixed structure), but for the rows of the replay buffer."""
+        ...
+
+    def get_env_state(self) -> dict[str, Any] | None:
+        """The state of environments that live outside the pytree: nested dicts, lists, arrays and JSON values."""
+        ...
+
+    def set_state(self, state: dict[str, Any], env_state: dict[str, Any] | None, rows: Array, step: int) -> bool:
+        """Takes back what `get_state` and `get_env_state` gave; False if new episodes had to be started."""
+        ...
+
+    def close(self) -> None:
+        """Frees the environments."""
+        ...
+
+
+def make_loop(run: RunConfig, agent: Any, env: Env, devices: list[jax.Device]) -> Loop:
+    """Builds environments and training state, after checking that agent, environment and machine fit.
+
+    Args:
+      run: settings of the run.
+      agent: the agent.
+      env: an environment's name, a device environment, or a function that makes a Gymnasium environment.
+      devices: the local devices to share the seeds among.
+
+    Raises:
+      UnknownNameError: no such environment or backend.
+      IncompatibleEnvironmentError: spaces that the agent or the library does not handle.
+      InvalidSettingError: hyper-parameters that cannot work, or a replay buffer larger than the memory.
+    """
+    from maxent_rl.training.device_loop import DeviceLoop
+    from maxent_rl.training.host_loop import HostLoop
+
+    on_device = environments.is_device(env) if isinstance(env, str) else not callable(env)
+    if on_device:
+        device_env = environments.make_device(env, run.backend) if isinstance(env, str) else env
+        assert not callable(device_env)
+        learning, schedule = _plan(run, agent, device_env.spec, devices)
+        return DeviceLoop(agent, learning, schedule, run.seeds, device_env)
+    if run.backend is not None:
+        raise InvalidSettingError(f"--backend chooses the physics of brax/ environments; {run.env} has none to choose.")
+    assert isinstance(env, str) or callable(env)
+
+    def make_envs(seeds: list[int]) -> Any:
+        return environments.make_host(env, seeds)
+
+    env_seeds = [environment_seed(seed, ENVIRONMENT, index) for seed in run.seeds for index in range(run.num_envs)]
+    host_envs = make_envs(env_seeds)
+    try:
+        learning, schedule = _plan(run, agent, host_envs.spec, devices)
+        return HostLoop(agent, learning, schedule, run.seeds, host_envs, make_envs)
+    except BaseException:
+        host_envs.close()
+        raise
+
+
+def _plan(run: RunConfig, agent: Any, spec: Spec, devices: list[jax.Device]) -> tuple[Learning, Schedule]:
+    check_agent(agent, spec, run.env)
+    learning = make_learning(agent, spec, run.num_envs, _mesh(run.num_seeds, devices))
+    needed = 4 * run.num_seeds * learning.layout.capacity * learning.layout.width
+    available = _available_memory(devices)
+    if available is not None and needed > available:
+        raise InvalidSettingError(
+            f"The replay buffers of {run.num_seeds} seed(s) with {learning.layout.capacity:,} transitions each need "
+            f"{needed / 1e9:.1f} GB, but {available / 1e9:.1f} GB are free: lower --replay-size or --num-seeds."
+        )
+    return learning, Schedule.create(agent, spec, run.num_envs)
+
+
+def _mesh(num_seeds: int, devices: list[jax.Device]) -> jax.sharding.Mesh | None:
+    """One axis "seed" over as many local devices as share the seeds evenly."""
+    count = max(count for count in range(1, len(devices) + 1) if num_seeds % count == 0)
+    return jax.sharding.Mesh(np.array(devices[:count]), ("seed",)) if count > 1 else None
+
+
+def _available_memory(devices: list[jax.Device]) -> int | None:
+    """Bytes free for the buffers; None where that cannot be told."""
+    statistics = devices[0].memory_stats() or {}
+    if "bytes_limit" in statistics:
+        free = statistics["bytes_limit"] - statistics.get("bytes_in_use", 0)
+        return int(free) * len(devices)
+    try:
+        with open("/proc/meminfo") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None

@@ -1,0 +1,151 @@
+"""The exported policy: a folder of arrays (npz) and JSON, from which the agent acts without anything else of the run.
+
+Nothing in it is pickled: reading a policy executes no code from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from maxent_rl.agents.base import acting_state
+from maxent_rl.agents.registry import AGENTS, agent_class
+from maxent_rl.errors import CheckpointError, InvalidSettingError, MaxentRLError, PolicyError
+from maxent_rl.training.checkpoints import storage_errors
+from maxent_rl.training.config import agent_from
+from maxent_rl.training.trees import from_arrays, to_arrays
+from maxent_rl.types import PyTree, Spec
+
+_FORMAT = 1
+
+
+def export_policy(folder: Path, config: dict[str, Any], agent: Any, states: PyTree, spec: Spec, step: int) -> None:
+    """Writes the policies of all seeds, replacing an earlier export file by file.
+
+    Args:
+      folder: made if missing.
+      config: as from `config.describe`.
+      agent: the agent.
+      states: agent states with leading axis [seed].
+      spec: the environment's shapes.
+      step: environment steps of training behind it.
+    """
+    description = {
+        "format": _FORMAT,
+        "step": step,
+        "env": config["run"]["env"],
+        "backend": config["run"]["backend"],
+        "seeds": list(range(config["run"]["seed"], config["run"]["seed"] + config["run"]["num_seeds"])),
+        "run": {"agent": config["run"]["agent"]},
+        "agent": config["agent"],
+        "spec": dataclasses.asdict(spec),
+    }
+    with storage_errors(f"write the policy to {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / "arrays.npz.partial"
+        with open(partial, "wb") as file:
+            np.savez(file, **to_arrays(acting_state(agent, states)))
+        os.replace(partial, folder / "arrays.npz")
+        partial = folder / "policy.json.partial"
+        partial.write_text(json.dumps(description, indent=2) + "\n")
+        os.replace(partial, folder / "policy.json")
+
+
+class Policy:
+    """A trained policy of one seed: `policy(observation)` gives the action, in the environment's own units.
+
+    Attributes:
+      agent: the agent with its hyper-parameters.
+      state: the agent's state, as far as acting needs it.
+      spec: shapes of observations and actions.
+      env: the environment's name.
+      backend: its physics backend, or None.
+      seed: the seed that was trained.
+      step: environment steps of training behind it.
+    """
+
+    def __init__(self, agent: Any, state: PyTree, spec: Spec, description: dict[str, Any], seed: int) -> None:
+        self.agent, self.state, self.spec, self.seed = agent, state, spec, seed
+        self.env: str = description["env"]
+        self.backend: str | None = description["backend"]
+        self.step: int = description["step"]
+        self._mode, self._act = jax.jit(agent.mode), jax.jit(agent.act)
+
+    def __call__(self, observation: ArrayLike, key: jax.Array | None = None) -> NDArray[np.float32]:
+        """Chooses actions.
+
+        Args:
+          observation: [..., observation]; one observation or a batch.
+          key: None for the most likely action; a random key for a sample.
+
+        Returns:
+          [..., action] in the environment's own units, as its `step` takes them.
+
+        Raises:
+          InvalidSettingError: the observation's last axis is not the environment's.
+        """
+        array = jnp.asarray(observation, jnp.float32)
+        if array.ndim == 0 or array.shape[-1] != self.spec.observation_size:
+            raise InvalidSettingError(
+                f"The policy expects observations [..., {self.spec.observation_size}], got shape {array.shape}."
+            )
+        action = np.asarray(self._mode(self.state, array) if key is None else self._act(self.state, array, key))
+        if self.spec.action_low is None or self.spec.action_high is None:
+            return action
+        low, high = np.float32(self.spec.action_low), np.float32(self.spec.action_high)
+        return low + (action + 1) * (high - low) / 2
+
+
+def load_policy(path: str | Path, seed: int | None = None, agent: type[Any] | None = None) -> Policy:
+    """Reads a trained policy.
+
+    Args:
+      path: a run's folder, or a policy folder in it.
+      seed: which of the run's seeds; None for the first.
+      agent: the agent's class, for agents that are not in the registry.
+
+    Returns:
+      The policy, callable on observations.
+
+    Raises:
+      PolicyError: the folder is missing, damaged, or of another format.
+      InvalidSettingError: the run has no such seed.
+    """
+    folder = Path(path)
+    folder = folder / "policy" if (folder / "policy").is_dir() else folder
+    try:
+        description = json.loads((folder / "policy.json").read_text())
+        if description["format"] != _FORMAT:
+            raise PolicyError(f"{folder} has policy format {description['format']}, this version reads {_FORMAT}.")
+        name = description["run"]["agent"]
+        if agent is None and name not in AGENTS:
+            raise PolicyError(f"The policy in {folder} is of agent {name!r}: pass its class as `agent`.")
+        built = agent_from(agent or agent_class(name), description)
+        spec = Spec(**{key: tuple(value) if isinstance(value, list) else value for key, value in description["spec"].items()})
+        seeds: list[int] = description["seeds"]
+        with np.load(folder / "arrays.npz", allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        if seed is not None and seed not in seeds:
+            raise InvalidSettingError(f"The policy in {folder} has seeds {seeds}, not {seed}.")
+        chosen = seeds[0] if seed is None else seed
+        template = jax.eval_shape(lambda key: acting_state(built, built.init(key, spec)), jax.random.key(0))
+        row = {key: value[seeds.index(chosen)] for key, value in arrays.items()}
+        state = jax.tree.map(jnp.asarray, from_arrays(template, row))
+    except FileNotFoundError as error:
+        raise PolicyError(f"There is no policy in {folder}: {Path(error.filename).name} is missing.") from error
+    except CheckpointError as error:
+        raise PolicyError(f"The policy in {folder} does not fit its description: {error}") from error
+    except MaxentRLError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
+        raise PolicyError(f"The policy in {folder} is damaged: {type(error).__name__}: {error}.") from error
+    return Policy(built, state, spec, description, chosen)

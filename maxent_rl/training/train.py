@@ -1,0 +1,339 @@
+"""`train()`: from an agent's and an environment's name to a run's folder with curves, checkpoints and a policy.
+
+The loops train; this decides when to log, evaluate and save, and records what comes out. It knows no agent and no backend.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from maxent_rl.agents.registry import agent_class, agent_name
+from maxent_rl.errors import CheckpointError, InvalidSettingError, NonFiniteError, StorageError, unknown_name
+from maxent_rl.training.checkpoints import Checkpoints, storage_errors
+from maxent_rl.training.config import RunConfig, agent_from, config_from, describe, read_config
+from maxent_rl.training.display import Display
+from maxent_rl.training.evaluation import Outcomes
+from maxent_rl.training.interrupts import catch_interrupts
+from maxent_rl.training.loop import Env, Loop, make_loop
+from maxent_rl.training.plots import learning_curve
+from maxent_rl.training.policy import Policy, export_policy, load_policy
+from maxent_rl.training.recorder import Recorder
+from maxent_rl.training.trees import from_arrays, pack, to_arrays, unpack
+from maxent_rl.types import PyTree
+
+_SECONDS_BETWEEN_PLOTS = 30.0
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """What a training left.
+
+    Attributes:
+      folder: the run's folder.
+      agent: the agent with its hyper-parameters.
+      states: agent states with leading axis [seed].
+      step: environment steps of each seed.
+      evaluations: environment step and outcomes (one per seed) of every evaluation of this call.
+      interrupted: whether a signal ended it before its last step.
+    """
+
+    folder: Path
+    agent: Any
+    states: PyTree
+    step: int
+    evaluations: list[tuple[int, list[Outcomes]]]
+    interrupted: bool
+
+    def policy(self, seed: int | None = None) -> Policy:
+        """The exported policy of one seed (the first, if None)."""
+        return load_policy(self.folder, seed=seed, agent=type(self.agent))
+
+
+def train(
+    agent: str | Any = "sac",
+    env: Env = "HalfCheetah",
+    *,
+    progress: bool = True,
+    **settings: Any,
+) -> TrainResult:
+    """Trains an agent.
+
+    Args:
+      agent: a registered name (its defaults then apply) or an agent, such as `SAC(learning_rate=1e-3)`.
+      env: an environment's name, a function that makes a Gymnasium environment, or a device environment.
+      progress: show a live display (plain lines where there is no terminal).
+      **settings: of `RunConfig`: seed, num_seeds, total_steps, num_envs, eval_every, output_dir, ...
+
+    Returns:
+      The run's folder, the trained states and all evaluations.
+
+    Raises:
+      MaxentRLError: one of its kinds, with one sentence that says what to do.
+    """
+    known = {field.name for field in dataclasses.fields(RunConfig)} - {"agent", "env"}
+    for name in settings:
+        if name not in known:
+            hint = "Hyper-parameters belong to the agent: train(SAC(learning_rate=1e-3), ...)."
+            raise unknown_name("setting", name, known, hint)
+    built = agent_class(agent)() if isinstance(agent, str) else agent
+    run = RunConfig(agent=agent_name(built), env=_env_name(env), **settings)
+    return run_training(run, built, env, progress=progress)
+
+
+def resume(
+    folder: str | Path,
+    *,
+    total_steps: int | None = None,
+    agent: type[Any] | None = None,
+    env: Env | None = None,
+    progress: bool = True,
+) -> TrainResult:
+    """Goes on with a run from its last checkpoint, to the same numbers as one never stopped.
+
+    Args:
+      folder: the run's folder.
+      total_steps: train up to this many environment steps instead of the run's own number.
+      agent: the agent's class, where it is not a registered one.
+      env: the environment, where it was not given by name.
+      progress: as for `train`.
+
+    Raises:
+      CheckpointError: there is no run, no checkpoint, or a damaged one.
+    """
+    config = read_config(folder)
+    if agent is None:
+        run, built = config_from(config)
+    else:
+        run, built = RunConfig(**config["run"]), agent_from(agent, config)
+    if total_steps is not None:
+        run = dataclasses.replace(run, total_steps=total_steps)
+    return run_training(run, built, run.env if env is None else env, progress=progress, resume=Path(folder))
+
+
+def run_training(
+    run: RunConfig, agent: Any, env: Env, *, progress: bool = True, resume: Path | None = None
+) -> TrainResult:
+    """Trains with settings given as one value; `train` and the command line come down to this.
+
+    Args:
+      run: settings.
+      agent: the agent.
+      env: as for `train`.
+      progress: as for `train`.
+      resume: folder of the run to go on with, or None to begin one.
+    """
+    run.check()
+    devices = _devices(run.device)
+    with jax.default_device(devices[0]):
+        loop = make_loop(run, agent, env, devices)
+        try:
+            return Training(run, agent, loop, progress, resume).run()
+        finally:
+            loop.close()
+
+
+class Training:
+    """One call of `train`: the loop, and everything that records it."""
+
+    def __init__(self, run: RunConfig, agent: Any, loop: Loop, progress: bool, resume: Path | None) -> None:
+        self._run, self._agent, self._loop, self._progress = run, agent, loop, progress
+        self._description = describe(run, agent)
+        self._folder = _new_folder(run) if resume is None else resume
+        self._resumed = resume is not None
+        self._evaluations: list[tuple[int, list[Outcomes]]] = []
+        self._best = -math.inf
+        self._seconds_before, self._started = 0.0, time.monotonic()
+        self._last_plot = -math.inf
+        self._last_log = (loop.step, self._started)
+        self._saved_step: int | None = None
+        num_envs = run.num_envs
+        self._total = math.ceil(run.total_steps / num_envs)
+        every = (run.log_every, run.eval_every, run.checkpoint_every)
+        self._log_every, self._eval_every, self._save_every = (math.ceil(steps / num_envs) for steps in every)
+
+    def run(self) -> TrainResult:
+        """Trains to the end or to an interrupt."""
+        self._checkpoints = Checkpoints(self._folder / "checkpoints", self._run.keep_checkpoints)
+        try:
+            warning = self._restore() if self._resumed else self._begin()
+            with self._make_recorder() as self._recorder, self._make_display() as self._display:
+                if warning:
+                    self._display.message(warning)
+                with catch_interrupts(self._display.message) as interrupted:
+                    self._train(interrupted)
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{error} {self._last_good()}") from error
+        finally:
+            self._checkpoints.close()
+        done = self._loop.step >= self._total
+        states = self._loop.learner.seeds.agent
+        return TrainResult(self._folder, self._agent, states, self._env_step, self._evaluations, not done)
+
+    @property
+    def _env_step(self) -> int:
+        return self._loop.step * self._run.num_envs
+
+    def _begin(self) -> None:
+        _write_json(self._folder / "config.json", self._description)
+        self._loop.start()
+
+    def _restore(self) -> str | None:
+        steps = self._checkpoints.steps()
+        if not steps:
+            raise CheckpointError(
+                f"{self._folder} has no checkpoint yet, so there is nothing to resume: start the run anew."
+            )
+        step = steps[-1]
+        arrays, meta = self._checkpoints.restore(step)
+        loop = self._loop
+        try:
+            if meta["fingerprint"] != self._fingerprint():
+                raise CheckpointError("it belongs to another agent, environment or number of seeds")
+            env_state = unpack(arrays.pop("env_state")) if "env_state" in arrays else None
+            state = from_arrays(loop.get_state(), arrays)
+        except (CheckpointError, KeyError, ValueError) as error:
+            raise CheckpointError(f"The checkpoint of step {step} in {self._folder} does not fit: {error}") from error
+        rows = self._checkpoints.restore_rows(step, loop.learner.seeds.rows)
+        exact = loop.set_state(state, env_state, rows, step // self._run.num_envs)
+        self._best, self._seconds_before = float(meta["best"]), float(meta["seconds"])
+        self._saved_step = step
+        self._last_log = (loop.step, time.monotonic())
+        _write_json(self._folder / "config.json", self._description)
+        return None if exact else "The state of these environments cannot be saved: new episodes were started."
+
+    def _make_recorder(self) -> Recorder:
+        return Recorder(
+            self._folder,
+            config=self._description,
+            wandb_project=self._run.wandb,
+            resume_step=self._env_step if self._resumed else None,
+        )
+
+    def _make_display(self) -> Display:
+        title = f"{self._run.agent} on {self._run.env}"
+        return Display(self._run.total_steps, self._run.seeds, title, self._env_step, enabled=self._progress)
+
+    def _train(self, interrupted: Callable[[], bool]) -> None:
+        loop = self._loop
+        while loop.step < self._total and not interrupted():
+            every = [period for period in (self._log_every, self._eval_every, self._save_every) if period]
+            loop.advance(min([self._total, *((loop.step // period + 1) * period for period in every)]), interrupted)
+            last = loop.step == self._total
+            if last or loop.step % self._log_every == 0:
+                self._log()
+            improved = None
+            if last or (self._eval_every and loop.step % self._eval_every == 0):
+                improved = self._evaluate()
+            if last or improved is not None or (self._save_every and loop.step % self._save_every == 0):
+                self._save(improved)
+        if self._saved_step != self._env_step:
+            self._save(None)
+        self._checkpoints.wait()
+
+    def _log(self) -> None:
+        self._loop.check()
+        now, (step, then) = time.monotonic(), self._last_log
+        speed = (self._loop.step - step) * self._run.num_envs / max(now - then, 1e-9)
+        self._last_log = (self._loop.step, now)
+        timing = {"seconds": round(self._seconds, 3), "steps_per_second": round(speed, 2)}
+        updates = {"updates": int(self._loop.learner.counters.update)}
+        metrics = self._loop.take_metrics()
+        rows = [{"seed": seed} | timing | updates | row for seed, row in zip(self._run.seeds, metrics, strict=True)]
+        self._recorder.metrics(self._env_step, rows)
+        self._display.update(self._env_step, rows)
+
+    def _evaluate(self) -> float | None:
+        """Evaluates and records; returns the mean return over seeds if it is the best so far."""
+        self._loop.check()
+        outcomes = self._loop.evaluate(self._run.eval_episodes)
+        self._evaluations.append((self._env_step, outcomes))
+        rows = [outcome.row(seed) for seed, outcome in zip(self._run.seeds, outcomes, strict=True)]
+        self._recorder.evaluation(self._env_step, rows)
+        self._display.evaluation(self._env_step, [outcome.mean for outcome in outcomes])
+        learner = self._loop.learner
+        spec = self._loop.learning.spec
+        folder = self._folder / "policy"
+        export_policy(folder, self._description, self._agent, learner.seeds.agent, spec, self._env_step)
+        if self._loop.step == self._total or time.monotonic() - self._last_plot > _SECONDS_BETWEEN_PLOTS:
+            learning_curve(self._folder)
+            self._last_plot = time.monotonic()
+        mean = sum(outcome.mean for outcome in outcomes) / len(outcomes)
+        if mean <= self._best:
+            return None
+        self._best = mean
+        return mean
+
+    def _save(self, evaluated: float | None) -> None:
+        self._loop.check()
+        arrays = to_arrays(self._loop.get_state())
+        env_state = self._loop.get_env_state()
+        if env_state is not None:
+            arrays["env_state"] = pack(env_state)
+        meta = {"fingerprint": self._fingerprint(), "best": self._best, "seconds": self._seconds}
+        rows = self._loop.learner.seeds.rows
+        self._checkpoints.save(self._env_step, arrays, meta, rows, evaluated)
+        self._saved_step = self._env_step
+
+    @property
+    def _seconds(self) -> float:
+        return self._seconds_before + time.monotonic() - self._started
+
+    def _fingerprint(self) -> dict[str, Any]:
+        """What must be the same for a checkpoint to fit."""
+        names = ("agent", "env", "backend", "seed", "num_seeds", "num_envs")
+        return {name: self._description["run"][name] for name in names}
+
+    def _last_good(self) -> str:
+        steps = self._checkpoints.steps()
+        where = self._folder / "checkpoints"
+        return f"The last good checkpoint is that of step {steps[-1]} in {where}." if steps else "No checkpoint was saved."
+
+
+def _new_folder(run: RunConfig) -> Path:
+    seeds = f"seed{run.seed}" if run.num_seeds == 1 else f"seeds{run.seeds[0]}-{run.seeds[-1]}"
+    name = run.name or f"{seeds}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = Path(run.output_dir) / run.env.replace("/", "-") / run.agent / name
+    if (folder / "config.json").exists():
+        raise StorageError(f"{folder} already holds a run: go on with it (--resume {folder}) or choose another --name.")
+    with storage_errors(f"make the folder {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    with storage_errors(f"write {path}"):
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(value, indent=2) + "\n")
+        os.replace(partial, path)
+
+
+def _env_name(env: Env) -> str:
+    from maxent_rl import envs as environments
+
+    if isinstance(env, str):
+        return environments.canonical_name(env)
+    return str(getattr(env, "__name__", None) or type(env).__name__)
+
+
+def _devices(kind: str) -> list[jax.Device]:
+    """The local devices of a kind.
+
+    Raises:
+      InvalidSettingError: there are none.
+    """
+    try:
+        return jax.local_devices(backend=None if kind == "auto" else kind)
+    except RuntimeError as error:
+        raise InvalidSettingError(
+            f"--device {kind}: JAX finds no such device here (it finds {jax.default_backend()}). "
+            'For an NVIDIA GPU: pip install -U "jax[cuda13]".'
+        ) from error

@@ -98,6 +98,8 @@ def _check_number(name: str, value: Any, kind: Any, bounds: Interval) -> None:
     if not is_number or (kind is int and int(value) != value):
         wanted = "a whole number" if kind is int else "a number"
         raise InvalidSettingError(f"{flag(name)} must be {wanted}, got {value!r}.")
+    if not math.isfinite(value):
+        raise InvalidSettingError(f"{flag(name)} must be a finite number, got {value}.")
     if value not in bounds:
         raise InvalidSettingError(f"{flag(name)} must be {bounds}, got {value:g}.")
 

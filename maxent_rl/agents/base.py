@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+import jax
+
+from maxent_rl.errors import InvalidSettingError
 from maxent_rl.settings import check_settings
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
 
@@ -84,6 +87,10 @@ def check_agent(agent: Any, spec: Spec, env: str) -> None:
       InvalidSettingError: a hyper-parameter that cannot work.
       IncompatibleEnvironmentError: spaces that the agent does not handle.
     """
+    if jax.tree_util.all_leaves([agent]):
+        raise InvalidSettingError(
+            f"{type(agent).__name__} is not a pytree: decorate its class with flax.struct.dataclass (subclasses too)."
+        )
     check_settings(agent)
     if isinstance(agent, ChecksSpec):
         agent.check(spec, env)

@@ -18,7 +18,7 @@ from flax import struct
 from maxent_rl import losses
 from maxent_rl.distributions import TanhGaussian
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
-from maxent_rl.networks import CriticEnsemble, RunningStatistics, TanhGaussianPolicy, make_trunk
+from maxent_rl.networks import CriticEnsemble, RunningStatistics, TanhGaussianPolicy
 from maxent_rl.settings import Count, Finite, Fraction, NonNegative, Positive, static
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
 
@@ -184,7 +184,9 @@ class SAC:
         Returns:
           (state, metrics): entropies in nats, values and losses in units of return.
         """
-        critic_key, policy_key, temperature_key = jax.random.split(key, 3)
+        noise_key, critic_key, policy_key, temperature_key = jax.random.split(key, 4)
+        # One draw for both policy evaluations: XLA takes over a second to compile each draw of normals.
+        critic_noise, policy_noise = jax.random.normal(noise_key, (2, *batch.action.shape))
         if state.normalizer is not None:
             state = dataclasses.replace(state, normalizer=state.normalizer.add(batch.observation))
             batch = dataclasses.replace(
@@ -192,16 +194,16 @@ class SAC:
                 observation=self._normalize(state, batch.observation),
                 next_observation=self._normalize(state, batch.next_observation),
             )
-        state, critic_metrics = self.update_critics(state, batch, critic_key)
-        state, log_prob, policy_metrics = self.update_policy(state, batch, policy_key)
+        state, critic_metrics = self.update_critics(state, batch, critic_noise, critic_key)
+        state, log_prob, policy_metrics = self.update_policy(state, batch, policy_noise, policy_key)
         state, temperature_metrics = self.update_temperature(state, batch, log_prob, temperature_key)
         state = self.update_targets(state)
         return state, critic_metrics | policy_metrics | temperature_metrics
 
-    def update_critics(self, state: SACState, batch: Transition, key: Array) -> tuple[SACState, Metrics]:
-        """Regresses every critic on the soft Bellman target (equations 2 to 5)."""
-        action_key, subset_key, target_dropout_key, dropout_key = jax.random.split(key, 4)
-        next_action, next_log_prob = self.policy(state.policy, batch.next_observation).sample_and_log_prob(action_key)
+    def update_critics(self, state: SACState, batch: Transition, noise: Array, key: Array) -> tuple[SACState, Metrics]:
+        """Regresses every critic on the soft Bellman target (equations 2 to 5); `noise` [batch, action] draws actions."""
+        subset_key, target_dropout_key, dropout_key = jax.random.split(key, 3)
+        next_action, next_log_prob = self.policy(state.policy, batch.next_observation).from_noise(noise)
         next_q = self.values(state.target_critics, batch.next_observation, next_action, target_dropout_key)
         if self.target_critics < self.num_critics:
             chosen = jax.random.permutation(subset_key, self.num_critics)[: self.target_critics]
@@ -224,12 +226,13 @@ class SAC:
         state = dataclasses.replace(state, critics=optax.apply_updates(state.critics, step), critic_optimizer=optimizer)
         return state, {"critic/loss": value, "critic/q_mean": q_mean, "critic/target_mean": jnp.mean(target)}
 
-    def update_policy(self, state: SACState, batch: Transition, key: Array) -> tuple[SACState, Array, Metrics]:
+    def update_policy(
+        self, state: SACState, batch: Transition, noise: Array, dropout_key: Array
+    ) -> tuple[SACState, Array, Metrics]:
         """Moves the policy towards the Boltzmann distribution of the critics (equation 9); returns log-probabilities."""
-        action_key, dropout_key = jax.random.split(key)
 
         def loss(policy: PyTree) -> tuple[Array, Array]:
-            action, log_prob = self.policy(policy, batch.observation).sample_and_log_prob(action_key)
+            action, log_prob = self.policy(policy, batch.observation).from_noise(noise)
             q = self.values(state.critics, batch.observation, action, dropout_key)
             q = jnp.min(q, axis=0) if self.actor_value == "min" else jnp.mean(q, axis=0)
             return jnp.mean(losses.soft_policy_loss(q, log_prob, self._temperature(state))), log_prob
@@ -267,7 +270,7 @@ class SAC:
 
     def policy(self, parameters: PyTree, observation: Array) -> TanhGaussian:
         """The policy at observations [..., observation], normalised if the agent normalises."""
-        action_size = parameters["params"]["Dense_0"]["bias"].shape[-1] // 2
+        action_size = parameters["params"]["head"]["bias"].shape[-1] // 2
         network = self._policy_network(action_size)
         distribution: TanhGaussian = network.apply(parameters, observation, self.log_std_min, self.log_std_max)
         return distribution
@@ -278,7 +281,7 @@ class SAC:
         return values
 
     def _policy_network(self, action_size: int) -> TanhGaussianPolicy:
-        return TanhGaussianPolicy(trunk=make_trunk(self.network, self.hidden_sizes), action_size=action_size)
+        return TanhGaussianPolicy(self.network, self.hidden_sizes, action_size)
 
     def _critic_network(self) -> CriticEnsemble:
         return CriticEnsemble(

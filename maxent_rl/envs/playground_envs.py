@@ -94,8 +94,7 @@ def _load(name: str) -> Loaded:
     if name not in registry.ALL_ENVS:
         known = (f"playground/{candidate}" for candidate in registry.ALL_ENVS)
         raise unknown_name("environment", f"playground/{name}", known)
-    # The default physics, 'warp', runs on NVIDIA GPUs only and does not keep what one environment does independent of
-    # the others beside it in memory and contact limits; 'jax' is the same program everywhere.
+    # Playground's default physics, 'warp', needs an NVIDIA GPU; 'jax' is the same pure-JAX program on every device.
     overrides = {"impl": "jax"} if "impl" in registry.get_default_config(name) else None
     # A first use inside a traced function would otherwise store that trace's values in the cache.
     with without_mujoco_noise(), jax.ensure_compile_time_eval():
@@ -104,7 +103,7 @@ def _load(name: str) -> Loaded:
         except (subprocess.CalledProcessError, OSError) as error:
             raise MissingDependencyError(
                 f"playground/{name} needs robot models that Playground clones from GitHub with git on first use, and "
-                f"that failed: {error}."
+                f"that failed: {str(error).rstrip('.')}."
             ) from error
     return probe(env, f"playground/{name}", _observation)
 

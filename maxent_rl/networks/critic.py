@@ -12,14 +12,18 @@ from maxent_rl.networks.trunk import TrunkName, make_trunk, torch_uniform
 
 
 class Critic(nn.Module):
-    """One action-value function."""
+    """One action-value function; the fields are those of `make_trunk`."""
 
-    trunk: nn.Module
+    network: TrunkName
+    hidden_sizes: Sequence[int]
+    layer_norm: bool = False
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(self, observation: Array, action: Array) -> Array:
         """Maps [..., observation] and [..., action] to a value [...]."""
-        features = self.trunk(jnp.concatenate([observation, action], axis=-1))
+        trunk = make_trunk(self.network, self.hidden_sizes, self.layer_norm, self.dropout)
+        features = trunk(jnp.concatenate([observation, action], axis=-1))
         return nn.Dense(1, kernel_init=torch_uniform())(features)[..., 0]
 
 
@@ -39,10 +43,6 @@ class CriticEnsemble(nn.Module):
     @nn.compact
     def __call__(self, observation: Array, action: Array) -> Array:
         """Maps [..., observation] and [..., action] to values [num_critics, ...]; dropout needs a "dropout" key."""
-        values = [
-            Critic(make_trunk(self.network, self.hidden_sizes, self.layer_norm, self.dropout), name=f"critic_{index}")(
-                observation, action
-            )
-            for index in range(self.num_critics)
-        ]
-        return jnp.stack(values)
+        settings = (self.network, self.hidden_sizes, self.layer_norm, self.dropout)
+        critics = [Critic(*settings, name=f"critic_{index}") for index in range(self.num_critics)]
+        return jnp.stack([critic(observation, action) for critic in critics])

@@ -56,7 +56,9 @@ class HostLoop:
         self.learner = init_learner(self._agent, learning, seeds)
         self._episodes = Episodes.start(len(seeds), learning.num_envs)
         self._observation: Floats = np.zeros((envs.num_envs, learning.spec.observation_size), np.float32)
-        self._action: NDArray[np.float32] = np.zeros((len(seeds), learning.num_envs, *learning.spec.action_shape), np.float32)
+        self._action: NDArray[np.float32] = np.zeros(
+            (len(seeds), learning.num_envs, *learning.spec.action_shape), np.float32
+        )
 
     def start(self) -> None:
         """Resets the environments and chooses the first actions; not called when a checkpoint is restored."""
@@ -173,9 +175,7 @@ def host_step(
       (learner, action [seed, env, action]).
     """
 
-    def run(
-        agent: Any, learner: Learner, rows: Array, observation: Array, schedule: Schedule
-    ) -> tuple[Learner, Array]:
+    def run(agent: Any, learner: Learner, rows: Array, observation: Array, schedule: Schedule) -> tuple[Learner, Array]:
         updates = schedule.updates_due(learner.counters.step + 1)
         learner = store_and_learn(agent, learning, learner, rows, updates)
         return learner, act(agent, learning, learner.seeds, observation, learner.counters.step, schedule)
@@ -186,9 +186,7 @@ def host_step(
 
 
 @partial(jax.jit, static_argnames="learning")
-def first_action(
-    agent: Any, learner: Learner, observation: Array, schedule: Schedule, learning: Learning
-) -> Array:
+def first_action(agent: Any, learner: Learner, observation: Array, schedule: Schedule, learning: Learning) -> Array:
     """Chooses actions [seed, env, action] without a step before: at the start of a run."""
 
     def run(agent: Any, learner: Learner, observation: Array, schedule: Schedule) -> Array:

@@ -253,9 +253,7 @@ def act(agent: Any, learning: Learning, seeds: SeedState, observation: Array, st
     return jax.vmap(one)(seeds, observation)
 
 
-def store_and_learn(
-    agent: Any, learning: Learning, learner: Learner, rows: Array, updates: Array
-) -> Learner:
+def store_and_learn(agent: Any, learning: Learning, learner: Learner, rows: Array, updates: Array) -> Learner:
     """Stores one vector step and takes the gradient steps that are due.
 
     Args:

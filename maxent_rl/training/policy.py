@@ -130,7 +130,9 @@ def load_policy(path: str | Path, seed: int | None = None, agent: type[Any] | No
         if agent is None and name not in AGENTS:
             raise PolicyError(f"The policy in {folder} is of agent {name!r}: pass its class as `agent`.")
         built = agent_from(agent or agent_class(name), description)
-        spec = Spec(**{key: tuple(value) if isinstance(value, list) else value for key, value in description["spec"].items()})
+        spec = Spec(
+            **{key: tuple(value) if isinstance(value, list) else value for key, value in description["spec"].items()}
+        )
         seeds: list[int] = description["seeds"]
         with np.load(folder / "arrays.npz", allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}

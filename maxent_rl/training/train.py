@@ -295,7 +295,9 @@ class Training:
     def _last_good(self) -> str:
         steps = self._checkpoints.steps()
         where = self._folder / "checkpoints"
-        return f"The last good checkpoint is that of step {steps[-1]} in {where}." if steps else "No checkpoint was saved."
+        return (
+            f"The last good checkpoint is that of step {steps[-1]} in {where}." if steps else "No checkpoint was saved."
+        )
 
 
 def _new_folder(run: RunConfig) -> Path:

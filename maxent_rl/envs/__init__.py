@@ -1,0 +1,37 @@
+"""Environments: one interface over Gymnasium, Brax, MuJoCo Playground and envpool, imported where they are used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from maxent_rl.envs.device import DeviceEnv, DeviceStep, EnvState, reset_batch, step_batch
+    from maxent_rl.envs.host import HostEnvs, HostStep
+    from maxent_rl.envs.registry import canonical_name, is_device, make_device, make_host, make_single
+
+_HOMES = {
+    **dict.fromkeys(("DeviceEnv", "DeviceStep", "EnvState", "reset_batch", "step_batch"), "device"),
+    **dict.fromkeys(("HostEnvs", "HostStep"), "host"),
+    **dict.fromkeys(("canonical_name", "is_device", "make_device", "make_host", "make_single"), "registry"),
+}
+__all__ = [
+    "DeviceEnv",
+    "DeviceStep",
+    "EnvState",
+    "HostEnvs",
+    "HostStep",
+    "canonical_name",
+    "is_device",
+    "make_device",
+    "make_host",
+    "make_single",
+    "reset_batch",
+    "step_batch",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"maxent_rl.envs.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'maxent_rl.envs' has no attribute {name!r}")

@@ -1,0 +1,176 @@
+"""The learning curve of a run, drawn from its eval.csv: seeds thin, their mean thick, and a band that says what it is.
+
+Matplotlib is used through its objects alone, never through `pyplot`: no global state, so any thread may draw.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maxent_rl.errors import CheckpointError
+from maxent_rl.training.checkpoints import storage_errors
+from maxent_rl.training.recorder import read_csv
+
+Floats = NDArray[np.float64]
+
+_MEAN, _INK, _FAINT, _GRID = "#1d4ed8", "#111827", "#6b7280", "#e5e7eb"
+_FEW_POINTS = 12  # up to here every evaluation gets a mark: a line through one point is invisible
+
+
+def learning_curve(folder: Path) -> Path:
+    """Draws a run's evaluations.
+
+    The band is the range of two seeds, one sample standard deviation either side of the mean of three or more, and of
+    a single seed one standard deviation of its episodes. The legend says which.
+
+    Args:
+      folder: the run's folder, with eval.csv and, for the title, config.json.
+
+    Returns:
+      The picture's path, `learning_curve.png` in the folder; replaced in one go: no reader meets half of it.
+
+    Raises:
+      CheckpointError: the run has no evaluation yet.
+      StorageError: the picture cannot be written.
+    """
+    curves = _read_curves(folder / "eval.csv")
+    figure = _draw(curves, _read_run(folder / "config.json"))
+    path = folder / "learning_curve.png"
+    with storage_errors(f"write {path}"):
+        partial = path.with_name(path.name + ".partial")
+        figure.savefig(partial, format="png", dpi=160)
+        os.replace(partial, path)
+    return path
+
+
+class _Curves(NamedTuple):
+    """Evaluations of all seeds at the steps that all of them have reached.
+
+    Attributes:
+      steps: [step] environment steps.
+      means: [seed, step] mean return of each evaluation.
+      stds: [seed, step] standard deviation over its episodes, NaN where the table has none.
+    """
+
+    steps: Floats
+    means: Floats
+    stds: Floats
+
+
+def _read_curves(path: Path) -> _Curves:
+    cells: dict[tuple[float, float], tuple[float, float]] = {}
+    for row in read_csv(path):
+        key = (float(row["seed"]), float(row["step"]))
+        cells[key] = (float(row.get("return_mean", math.nan)), float(row.get("return_std", math.nan)))
+    seeds = sorted({seed for seed, _ in cells})
+    steps = sorted({step for _, step in cells})
+    complete = [step for step in steps if all((seed, step) in cells for seed in seeds)]
+    if not complete:
+        raise CheckpointError(f"{path} holds no evaluation of all seeds yet: there is nothing to draw.")
+    values = np.array([[cells[seed, step] for step in complete] for seed in seeds])
+    return _Curves(np.array(complete), values[..., 0], values[..., 1])
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    """What config.json says of the run; nothing where it is absent, for a picture is better than a perfect title."""
+    try:
+        run = json.loads(path.read_text())["run"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return run if isinstance(run, dict) else {}
+
+
+def _band(curves: _Curves) -> tuple[Floats, Floats, str]:
+    """Lower edge, upper edge and name of the band around the mean."""
+    count = len(curves.means)
+    if count == 1:
+        mean, spread = curves.means[0], curves.stds[0]
+        return mean - spread, mean + spread, "\u00b1 1 standard deviation over episodes"
+    if count == 2:
+        return curves.means.min(axis=0), curves.means.max(axis=0), "range of the 2 seeds"
+    mean, spread = curves.means.mean(axis=0), curves.means.std(axis=0, ddof=1)
+    return mean - spread, mean + spread, f"\u00b1 1 standard deviation over {count} seeds"
+
+
+def _draw(curves: _Curves, run: dict[str, Any]) -> Any:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
+
+    figure = Figure(figsize=(7.6, 4.6), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    _draw_curves(axes, curves)
+    axes.set_xlabel("environment steps per seed", color=_FAINT)
+    axes.set_ylabel("undiscounted return per episode", color=_FAINT)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axes.set_xlim(0, max(curves.steps[-1], 1) * 1.02)
+    _style(axes)
+    title, subtitle = _titles(curves, run)
+    # Names may hold a dollar sign, which Matplotlib would read as mathematics.
+    axes.set_title(title, loc="left", pad=24, color=_INK, fontsize=13, fontweight="bold", parse_math=False)
+    axes.annotate(
+        subtitle,
+        xy=(0, 1),
+        xytext=(0, 9),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        color=_FAINT,
+        fontsize=9.5,
+        parse_math=False,
+    )
+    return figure
+
+
+def _draw_curves(axes: Any, curves: _Curves) -> None:
+    steps, count = curves.steps, len(curves.means)
+    mean = curves.means.mean(axis=0)
+    marker = "o" if len(steps) <= _FEW_POINTS else None
+    low, high, band = _band(curves)
+    axes.fill_between(steps, low, high, color=_MEAN, alpha=0.13, linewidth=0, label=band, zorder=1)
+    if len(steps) == 1:  # a band of no width shows nothing
+        axes.vlines(steps, low, high, color=_MEAN, alpha=0.25, linewidth=6, zorder=1)
+    if count > 1:
+        for index, seed in enumerate(curves.means):
+            label = "each seed" if index == 0 else None
+            axes.plot(steps, seed, color=_MEAN, alpha=0.4, linewidth=0.9, marker=marker, ms=2.5, label=label, zorder=2)
+    label = "mean over episodes" if count == 1 else f"mean of {count} seeds"
+    axes.plot(steps, mean, color=_MEAN, linewidth=2.4, marker=marker, markersize=5, label=label, zorder=3)
+    axes.annotate(
+        f"{mean[-1]:,.4g}" if abs(mean[-1]) < 1000 else f"{mean[-1]:,.0f}",
+        xy=(steps[-1], mean[-1]),
+        xytext=(7, 0),
+        textcoords="offset points",
+        color=_MEAN,
+        fontweight="bold",
+        va="center",
+        annotation_clip=False,
+    )
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles[::-1], labels[::-1], loc="best", frameon=False, fontsize=9, labelcolor=_INK)
+
+
+def _style(axes: Any) -> None:
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(_GRID)
+    axes.tick_params(length=0, colors=_FAINT, labelsize=9)
+    axes.margins(y=0.08)
+
+
+def _titles(curves: _Curves, run: dict[str, Any]) -> tuple[str, str]:
+    count = len(curves.means)
+    parts = [str(run["agent"])] if "agent" in run else []
+    parts.append(f"{count} seed" + "s" * (count > 1))
+    if "eval_episodes" in run:
+        parts.append(f"{run['eval_episodes']} episodes per evaluation")
+    return str(run.get("env", "Learning curve")), "  \u00b7  ".join(parts)

@@ -1,0 +1,16 @@
+"""Settings that all tests share."""
+
+import os
+from pathlib import Path
+
+# Before JAX is imported, here and in the processes that tests start: compiling is most of what tests do. Without LLVM's
+# optimisations a SAC update compiles 2.6 times as fast and runs at two thirds of the speed; compiled programs are kept.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "xla"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+import hypothesis  # noqa: E402
+
+# No deadline: the first example compiles. Derandomised: a test that fails one time in a hundred should not exist.
+hypothesis.settings.register_profile("maxent_rl", deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.load_profile("maxent_rl")

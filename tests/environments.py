@@ -1,0 +1,96 @@
+"""Small environments with known answers, for host and device."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from maxent_rl.types import Spec
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A point that is moved in the plane and pays minus its squared distance from the origin, on the device."""
+
+    horizon: int = 20
+    fault_at: int = 0
+
+    @property
+    def spec(self):
+        return Spec((2,), (2,), self.horizon)
+
+    def reset(self, key):
+        position = jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0)
+        return (position, jnp.int32(0)), position
+
+    def step(self, state, action):
+        position, elapsed = state
+        position, elapsed = position + 0.1 * action, elapsed + 1
+        reward = -jnp.sum(position**2)
+        reward = jnp.where((self.fault_at > 0) & (elapsed == self.fault_at), jnp.nan, reward)
+        return (position, elapsed), position, reward, jnp.any(jnp.abs(position) > 3)
+
+
+@dataclasses.dataclass(frozen=True)
+class OneStepDevice:
+    """Every step pays 1 and ends the episode, by termination or by the horizon."""
+
+    terminates: bool
+
+    @property
+    def spec(self):
+        return Spec((1,), (1,), 1)
+
+    def reset(self, key):
+        return jnp.zeros(()), jnp.zeros(1)
+
+    def step(self, state, action):
+        return state, jnp.zeros(1), jnp.float32(1.0), jnp.asarray(self.terminates)
+
+
+class HostPoint(gymnasium.Env):
+    """The same point for Gymnasium; at step `fault_at` of an episode the reward is NaN."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+    def __init__(self, horizon=20, fault_at=0):
+        self.horizon, self.fault_at = horizon, fault_at
+        self.position, self.elapsed = np.zeros(2, np.float32), 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.position, self.elapsed = self.np_random.uniform(-1, 1, 2).astype(np.float32), 0
+        return self.position.copy(), {}
+
+    def step(self, action):
+        self.position = self.position + np.float32(0.1) * action.astype(np.float32)
+        self.elapsed += 1
+        reward = float("nan") if self.elapsed == self.fault_at else -float((self.position**2).sum())
+        return self.position.copy(), reward, False, self.elapsed >= self.horizon, {}
+
+
+class OneStepHost(gymnasium.Env):
+    """Every step pays 1 and ends the episode, by termination or by truncation."""
+
+    observation_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def __init__(self, terminates):
+        self.terminates = terminates
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), 1.0, self.terminates, not self.terminates, {}
+
+
+def host_point():
+    """A factory, as `train` takes it."""
+    return HostPoint()

@@ -46,7 +46,7 @@ def _main(arguments: list[str]) -> int:
         print(json.dumps(describe(run, agent), indent=2))
         return 0
 
-    from maxent_rl.training.train import run_training
+    from maxent_rl.training.runner import run_training
 
     result = run_training(run, agent, run.env, resume=folder)
     if result.interrupted:

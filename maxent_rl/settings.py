@@ -51,7 +51,7 @@ NonNegative: TypeAlias = Annotated[int, Interval(0)]
 
 def static(default: Any) -> Any:
     """A structural field: part of the program, not of the data. It must be hashable."""
-    return struct.field(pytree_node=False, default=default)
+    return struct.field(pytree_node=False, default=default)  # type: ignore[no-untyped-call]
 
 
 def check_settings(settings: Any) -> None:

@@ -9,7 +9,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
-import hypothesis  # noqa: E402
+import hypothesis
 
 # No deadline: the first example compiles. Derandomised: a test that fails one time in a hundred should not exist.
 hypothesis.settings.register_profile("maxent_rl", deadline=None, derandomize=True, max_examples=50)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -272,13 +272,12 @@ class SAC:
         """The policy at observations [..., observation], normalised if the agent normalises."""
         action_size = parameters["params"]["head"]["bias"].shape[-1] // 2
         network = self._policy_network(action_size)
-        distribution: TanhGaussian = network.apply(parameters, observation, self.log_std_min, self.log_std_max)
-        return distribution
+        return cast(TanhGaussian, network.apply(parameters, observation, self.log_std_min, self.log_std_max))
 
     def values(self, parameters: PyTree, observation: Array, action: Array, dropout_key: Array) -> Array:
         """All critics' values, [num_critics, ...], in units of return."""
-        values: Array = self._critic_network().apply(parameters, observation, action, rngs={"dropout": dropout_key})
-        return values
+        dropout = {"dropout": dropout_key}
+        return cast(Array, self._critic_network().apply(parameters, observation, action, rngs=dropout))
 
     def _policy_network(self, action_size: int) -> TanhGaussianPolicy:
         return TanhGaussianPolicy(self.network, self.hidden_sizes, action_size)
@@ -296,7 +295,7 @@ class SAC:
         return optax.adam(self.learning_rate)
 
     def _temperature(self, state: SACState) -> Array:
-        return jnp.exp(state.log_alpha)
+        return jnp.exp(cast(Array, state.log_alpha))
 
     def _normalize(self, state: SACState, observation: Array) -> Array:
         return observation if state.normalizer is None else state.normalizer.normalize(observation)

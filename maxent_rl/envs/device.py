@@ -115,7 +115,8 @@ def step_batch(env: DeviceEnv, state: EnvState, action: Array) -> tuple[EnvState
         fresh = EnvState(fresh_inner, fresh_observation, jnp.zeros_like(elapsed), episode, running.key)
         return jax.tree.map(lambda new, old: _where(done, new, old), fresh, running)
 
-    return jax.lax.cond(jnp.any(done), restart, lambda running: running, after), step
+    following: EnvState = jax.lax.cond(jnp.any(done), restart, lambda running: running, after)
+    return following, step
 
 
 def _reset(env: DeviceEnv, keys: Array, episode: Array) -> tuple[PyTree, Array]:

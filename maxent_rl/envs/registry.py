@@ -28,7 +28,9 @@ def _make_playground(name: str, backend: str | None) -> DeviceEnv:
     from maxent_rl.envs.playground_envs import make_playground
 
     if backend is not None:
-        raise InvalidSettingError(f"--backend chooses the physics of brax/ environments; playground/{name} has one only.")
+        raise InvalidSettingError(
+            f"--backend chooses the physics of brax/ environments; playground/{name} has one only."
+        )
     return make_playground(name)
 
 

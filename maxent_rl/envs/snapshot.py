@@ -121,7 +121,11 @@ def _derived(data: Any) -> dict[str, NDArray[Any]]:
     """
     found = {}
     for name in dir(data):
-        if not name.startswith("_") and isinstance(value := getattr(data, name), np.ndarray) and value.dtype.kind in "fiu":
+        if (
+            not name.startswith("_")
+            and isinstance(value := getattr(data, name), np.ndarray)
+            and value.dtype.kind in "fiu"
+        ):
             found[name] = value
     return found
 

@@ -6,6 +6,7 @@ Source: Soft Actor-Critic Algorithms and Applications (arXiv 1812.05905), equati
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -23,7 +24,7 @@ def soft_value(q: ArrayLike, log_prob: ArrayLike, temperature: ArrayLike) -> Arr
 
     Source: arXiv 1812.05905, equation 3.
     """
-    return jax.numpy.asarray(q) - temperature * jax.numpy.asarray(log_prob)
+    return jnp.asarray(q) - temperature * jnp.asarray(log_prob)
 
 
 def soft_bellman_target(
@@ -51,9 +52,9 @@ def soft_bellman_target(
 
     Source: arXiv 1812.05905, equations 2 and 3.
     """
-    going_on = 1.0 - jax.numpy.asarray(terminated, dtype=jax.numpy.result_type(float))
+    going_on = 1.0 - jnp.asarray(terminated, dtype=jnp.result_type(float))
     value = soft_value(next_q, next_log_prob, temperature)
-    return jax.lax.stop_gradient(reward + discount * going_on * value)
+    return jax.lax.stop_gradient(jnp.asarray(reward) + discount * going_on * value)
 
 
 def critic_loss(q: ArrayLike, target: ArrayLike) -> Array:
@@ -68,5 +69,5 @@ def critic_loss(q: ArrayLike, target: ArrayLike) -> Array:
 
     Source: arXiv 1812.05905, equation 5.
     """
-    error = jax.numpy.asarray(q) - jax.lax.stop_gradient(jax.numpy.asarray(target))
+    error = jnp.asarray(q) - jax.lax.stop_gradient(jnp.asarray(target))
     return 0.5 * error**2

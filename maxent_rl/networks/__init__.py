@@ -3,7 +3,7 @@
 from maxent_rl.networks.critic import Critic, CriticEnsemble
 from maxent_rl.networks.policy import TanhGaussianPolicy
 from maxent_rl.networks.running_statistics import RunningStatistics
-from maxent_rl.networks.trunk import TRUNKS, MLP, SimbaTrunk, make_trunk
+from maxent_rl.networks.trunk import MLP, TRUNKS, SimbaTrunk, make_trunk
 
 __all__ = [
     "MLP",

@@ -54,7 +54,8 @@ class SimbaTrunk(nn.Module):
             branch = nn.LayerNorm()(stream)
             branch = nn.relu(nn.Dense(4 * width, kernel_init=nn.initializers.he_normal())(branch))
             stream = stream + nn.Dense(width, kernel_init=nn.initializers.he_normal())(branch)
-        return nn.LayerNorm()(stream)
+        features: Array = nn.LayerNorm()(stream)
+        return features
 
 
 TRUNKS: tuple[TrunkName, ...] = ("mlp", "simba")

@@ -2,6 +2,6 @@
 
 from maxent_rl.training.config import RunConfig
 from maxent_rl.training.policy import Policy, load_policy
-from maxent_rl.training.train import TrainResult, resume, run_training, train
+from maxent_rl.training.runner import TrainResult, resume, run_training, train
 
 __all__ = ["Policy", "RunConfig", "TrainResult", "load_policy", "resume", "run_training", "train"]

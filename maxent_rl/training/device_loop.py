@@ -24,7 +24,6 @@ from maxent_rl.training.learner import (
     LEARNER,
     SAME,
     SEEDS,
-    Fault,
     Learner,
     Learning,
     Schedule,
@@ -36,6 +35,8 @@ from maxent_rl.training.learner import (
     sharded,
     store_and_learn,
     take_metrics,
+    with_rows,
+    without_rows,
 )
 from maxent_rl.types import Array, Transition
 
@@ -66,7 +67,8 @@ class DeviceLoop:
     @property
     def learner(self) -> Learner:
         """The training state of all seeds."""
-        return self._state.learner
+        learner: Learner = self._state.learner
+        return learner
 
     def start(self) -> None:
         """Nothing more to do: the environments were started with the state."""
@@ -98,9 +100,7 @@ class DeviceLoop:
 
     def get_state(self) -> dict[str, Any]:
         """The arrays that decide what follows, but for the rows of the replay buffer."""
-        learner = dataclasses.replace(
-            self._state.learner, seeds=dataclasses.replace(self._state.learner.seeds, rows=None)
-        )
+        learner = without_rows(self._state.learner)
         return {"learner": learner, "envs": self._state.envs, "episodes": self._state.episodes}
 
     def get_env_state(self) -> dict[str, Any] | None:
@@ -109,9 +109,9 @@ class DeviceLoop:
 
     def set_state(self, state: dict[str, Any], env_state: dict[str, Any] | None, rows: Array, step: int) -> bool:
         """Takes back what `get_state` gave."""
-        learner = state["learner"]
-        learner = dataclasses.replace(learner, seeds=dataclasses.replace(learner.seeds, rows=rows))
-        self._state = DeviceState(learner=learner, envs=state["envs"], episodes=state["episodes"])
+        self._state = DeviceState(
+            learner=with_rows(state["learner"], rows), envs=state["envs"], episodes=state["episodes"]
+        )
         self.step = step
         return True
 
@@ -164,21 +164,19 @@ def device_steps(
         fault = jax.vmap(lambda fault, code: note_fault(fault, learner.counters.step + 1, code))(
             learner.seeds.fault, _fault_code(step, action)
         )
-        learner = dataclasses.replace(learner, seeds=_with_fault(learner, fault))
+        learner = dataclasses.replace(learner, seeds=dataclasses.replace(learner.seeds, fault=fault))
         updates = schedule.updates_due(learner.counters.step + 1)
         learner = store_and_learn(agent, learning, learner, learning.layout.pack(transition), updates)
         episodes = state.episodes.add(step.reward, step.terminated | step.truncated)
         return DeviceState(learner=learner, envs=envs, episodes=episodes)
 
     def run(agent: Any, state: DeviceState, steps: Array, schedule: Schedule) -> DeviceState:
-        return jax.lax.fori_loop(0, steps, lambda _, carried: one(agent, schedule, carried), state)
+        after: DeviceState = jax.lax.fori_loop(0, steps, lambda _, carried: one(agent, schedule, carried), state)
+        return after
 
     run = sharded(learning, run, (SAME, _DEVICE_STATE, SAME, SAME), _DEVICE_STATE)
-    return run(agent, state, steps, schedule)
-
-
-def _with_fault(learner: Learner, fault: Fault) -> Any:
-    return dataclasses.replace(learner.seeds, fault=fault)
+    after: DeviceState = run(agent, state, steps, schedule)
+    return after
 
 
 def _fault_code(step: DeviceStep, action: Array) -> Array:

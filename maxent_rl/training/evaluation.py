@@ -132,7 +132,7 @@ def _play(
         shape = observation.shape[:2]
 
         def going(carry: tuple[Any, ...]) -> Array:
-            return jnp.any(carry[-1]) & (carry[-2] < env.spec.horizon)
+            return jnp.logical_and(jnp.any(carry[-1]), carry[-2] < env.spec.horizon)
 
         def advance(carry: tuple[Any, ...]) -> tuple[Any, ...]:
             inner, observation, total, length, elapsed, running = carry

@@ -6,7 +6,6 @@ takes the gradient steps that are due, and chooses the next actions. Buffers are
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -34,6 +33,8 @@ from maxent_rl.training.learner import (
     sharded,
     store_and_learn,
     take_metrics,
+    with_rows,
+    without_rows,
 )
 from maxent_rl.types import Array
 
@@ -125,9 +126,8 @@ class HostLoop:
 
     def get_state(self) -> dict[str, Any]:
         """The arrays that decide what follows, but for the rows of the replay buffer."""
-        learner = dataclasses.replace(self.learner, seeds=dataclasses.replace(self.learner.seeds, rows=None))
         return {
-            "learner": learner,
+            "learner": without_rows(self.learner),
             "episodes": self._episodes,
             "observation": self._observation,
             "action": self._action,
@@ -139,8 +139,7 @@ class HostLoop:
 
     def set_state(self, state: dict[str, Any], env_state: dict[str, Any] | None, rows: Array, step: int) -> bool:
         """Takes back what `get_state` and `get_env_state` gave; False if new episodes had to be started."""
-        learner = state["learner"]
-        self.learner = dataclasses.replace(learner, seeds=dataclasses.replace(learner.seeds, rows=rows))
+        self.learner = with_rows(state["learner"], rows)
         self.step = step
         if env_state is None:
             self.start()

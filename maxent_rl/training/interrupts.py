@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -20,7 +21,7 @@ def catch_interrupts(notify: Callable[[str], None]) -> Iterator[Callable[[], boo
       A function that says whether a signal came. Outside the main thread no signal can be caught: it stays False.
     """
     came = threading.Event()
-    previous = {}
+    previous: dict[signal.Signals, Any] = {}
 
     def handle(number: int, frame: FrameType | None) -> None:
         came.set()

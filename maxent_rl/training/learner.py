@@ -33,7 +33,7 @@ _START_EPISODES, _MOST_START_STEPS = 10, 10_000
 
 @struct.dataclass
 class Schedule:
-    """When to learn, in vector steps (one step of all environments of a seed). Numbers only: changing them compiles nothing.
+    """When to learn, in vector steps (one step of all environments of a seed). Changing its numbers compiles nothing.
 
     Attributes:
       start: [] int32 vector steps with uniform actions before the first update.
@@ -159,8 +159,18 @@ def make_learning(agent: Any, spec: Spec, num_envs: int, mesh: Mesh | None = Non
     return Learning(spec, layout, num_envs, names, mesh)
 
 
+def without_rows(learner: Learner) -> Learner:
+    """The learner less its replay rows, which checkpoints keep apart."""
+    return dataclasses.replace(learner, seeds=dataclasses.replace(learner.seeds, rows=None))  # type: ignore[arg-type]
+
+
+def with_rows(learner: Learner, rows: Array) -> Learner:
+    """The learner with replay rows [seed, capacity, width] put back."""
+    return dataclasses.replace(learner, seeds=dataclasses.replace(learner.seeds, rows=rows))
+
+
 def numeric(agent: Any, schedule: Schedule) -> Any:
-    """The agent as jitted functions take it: numbers as arrays, so that no Python float is sent to the device each step.
+    """The agent as jitted functions take it: numbers as arrays, so that no Python float is sent each step.
 
     What only the schedule reads is set to a constant: otherwise a `start_steps` of None and one of 1000 would be two
     programs.
@@ -192,17 +202,18 @@ def _init_seeds(agent: Any, keys: Array, learning: Learning) -> SeedState:
             fault=Fault(code=zero, step=zero),
         )
 
-    return sharded(learning, jax.vmap(one), (SEEDS,), SEEDS)(keys)
+    seeds: SeedState = sharded(learning, jax.vmap(one), (SEEDS,), SEEDS)(keys)
+    return seeds
 
 
 def place(learning: Learning, tree: PyTree) -> PyTree:
     """Puts arrays with a leading axis [seed] onto the devices of the mesh (or the default device)."""
     if learning.mesh is None:
         return jax.tree.map(jnp.asarray, tree)
-    return jax.device_put(tree, jax.sharding.NamedSharding(learning.mesh, P("seed")))
+    return jax.device_put(tree, jax.sharding.NamedSharding(learning.mesh, SEEDS))
 
 
-SEEDS, SAME = P("seed"), P()  # how an argument of `sharded` is spread: by its leading axis [seed], or not at all
+SEEDS, SAME = P("seed"), P()  # type: ignore[no-untyped-call]  # how an argument of `sharded` is spread: by its leading axis [seed], or not at all
 LEARNER = Learner(seeds=SEEDS, counters=SAME)  # type: ignore[arg-type]
 
 
@@ -248,9 +259,11 @@ def act(agent: Any, learning: Learning, seeds: SeedState, observation: Array, st
 
     def one(seed: SeedState, observed: Array) -> Array:
         key = jax.random.fold_in(jax.random.fold_in(seed.key, ACT), step)
-        return jax.lax.cond(step < schedule.start, uniform, policy, seed, observed, key)
+        action: Array = jax.lax.cond(step < schedule.start, uniform, policy, seed, observed, key)
+        return action
 
-    return jax.vmap(one)(seeds, observation)
+    action: Array = jax.vmap(one)(seeds, observation)
+    return action
 
 
 def store_and_learn(agent: Any, learning: Learning, learner: Learner, rows: Array, updates: Array) -> Learner:

@@ -53,7 +53,7 @@ def export_policy(folder: Path, config: dict[str, Any], agent: Any, states: PyTr
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / "arrays.npz.partial"
         with open(partial, "wb") as file:
-            np.savez(file, **to_arrays(acting_state(agent, states)))
+            np.savez(file, allow_pickle=False, **to_arrays(acting_state(agent, states)))
         os.replace(partial, folder / "arrays.npz")
         partial = folder / "policy.json.partial"
         partial.write_text(json.dumps(description, indent=2) + "\n")
@@ -101,8 +101,8 @@ class Policy:
         action = np.asarray(self._mode(self.state, array) if key is None else self._act(self.state, array, key))
         if self.spec.action_low is None or self.spec.action_high is None:
             return action
-        low, high = np.float32(self.spec.action_low), np.float32(self.spec.action_high)
-        return low + (action + 1) * (high - low) / 2
+        low, high = np.array([self.spec.action_low, self.spec.action_high], np.float32)
+        return np.asarray(low + (action + 1) * (high - low) / 2, np.float32)
 
 
 def load_policy(path: str | Path, seed: int | None = None, agent: type[Any] | None = None) -> Policy:
@@ -130,9 +130,7 @@ def load_policy(path: str | Path, seed: int | None = None, agent: type[Any] | No
         if agent is None and name not in AGENTS:
             raise PolicyError(f"The policy in {folder} is of agent {name!r}: pass its class as `agent`.")
         built = agent_from(agent or agent_class(name), description)
-        spec = Spec(
-            **{key: tuple(value) if isinstance(value, list) else value for key, value in description["spec"].items()}
-        )
+        spec = _spec_from(description["spec"])
         seeds: list[int] = description["seeds"]
         with np.load(folder / "arrays.npz", allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
@@ -151,3 +149,8 @@ def load_policy(path: str | Path, seed: int | None = None, agent: type[Any] | No
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
         raise PolicyError(f"The policy in {folder} is damaged: {type(error).__name__}: {error}.") from error
     return Policy(built, state, spec, description, chosen)
+
+
+def _spec_from(values: dict[str, Any]) -> Spec:
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return Spec(**fields)

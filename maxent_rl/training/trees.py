@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -70,7 +71,7 @@ def pack(tree: Any) -> NDArray[np.uint8]:
 
     text = json.dumps(encode(tree))
     buffer = io.BytesIO()
-    np.savez(buffer, tree=np.frombuffer(text.encode(), np.uint8), **arrays)
+    np.savez(buffer, allow_pickle=False, tree=np.frombuffer(text.encode(), np.uint8), **arrays)
     return np.frombuffer(buffer.getvalue(), np.uint8).copy()
 
 
@@ -89,7 +90,7 @@ def unpack(data: NDArray[np.uint8]) -> Any:
 
 
 def _data(leaf: Any) -> Any:
-    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.key_data(leaf)
     return leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
 
@@ -97,7 +98,7 @@ def _data(leaf: Any) -> Any:
 def _like(leaf: Any, value: NDArray[Any]) -> Any:
     if not isinstance(leaf, jax.Array):
         return value
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jax.device_put(jax.random.wrap_key_data(value), leaf.sharding)
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.device_put(jax.random.wrap_key_data(jnp.asarray(value)), leaf.sharding)
     # A copy made by XLA: a donated buffer must not alias memory that NumPy owns.
     return jax.device_put(value, leaf.sharding, may_alias=False)

@@ -39,7 +39,7 @@ def test_integrates_to_one(mean, log_std):
 
 @pytest.mark.parametrize("u", [-10.0, -3.0, 0.0, 2.0, 10.0])
 def test_matches_scipy(u):
-    """At |u| = 10 too: scipy's normal density in float64 less the exact log-derivative, log(1 - tanh^2) = -2 log cosh."""
+    """At |u| = 10 too: scipy's normal density in float64 less the exact log(1 - tanh^2) = -2 log cosh."""
     mean, log_std = 1.0, 0.7
     exact = scipy.stats.norm.logpdf(u, mean, np.exp(log_std)) + 2 * (np.logaddexp(u, -u) - np.log(2))
     policy = TanhGaussian(jnp.float32([mean]), jnp.float32([log_std]))

@@ -174,7 +174,9 @@ def test_nan_reward_stops_the_device_loop_with_seed_step_and_culprit():
 def test_nan_loss_stops_with_step_and_culprit(backend):
     """A learning rate of 1e30 makes the first update's parameters infinite and the second update's loss NaN."""
     loop = loop_of(BACKENDS[backend], AGENT.replace(learning_rate=1e30))
-    with pytest.raises(NonFiniteError, match=r"Seed 0, environment step 2[12].*: (critic|actor|temperature)/\w+ is NaN"):
+    with pytest.raises(
+        NonFiniteError, match=r"Seed 0, environment step 2[12].*: (critic|actor|temperature)/\w+ is NaN"
+    ):
         loop.advance(40, never)
         loop.check()
     loop.close()

@@ -1,6 +1,6 @@
 """`train()`: from an agent's and an environment's name to a run's folder with curves, checkpoints and a policy.
 
-The loops train; this decides when to log, evaluate and save, and records what comes out. It knows no agent and no backend.
+The loops train; this decides when to log, evaluate and save, and records what comes out. It knows no particular agent.
 """
 
 from __future__ import annotations
@@ -182,9 +182,10 @@ class Training:
     def _env_step(self) -> int:
         return self._loop.step * self._run.num_envs
 
-    def _begin(self) -> None:
+    def _begin(self) -> str | None:
         _write_json(self._folder / "config.json", self._description)
         self._loop.start()
+        return None
 
     def _restore(self) -> str | None:
         steps = self._checkpoints.steps()
@@ -333,7 +334,8 @@ def _devices(kind: str) -> list[jax.Device]:
       InvalidSettingError: there are none.
     """
     try:
-        return jax.local_devices(backend=None if kind == "auto" else kind)
+        devices: list[jax.Device] = jax.local_devices(backend=None if kind == "auto" else kind)
+        return devices
     except RuntimeError as error:
         raise InvalidSettingError(
             f"--device {kind}: JAX finds no such device here (it finds {jax.default_backend()}). "

@@ -1,8 +1,8 @@
 """The exact state of a Gymnasium environment as JSON values and arrays, without pickle.
 
 Three kinds of environments can be told: those that define `get_state()` and `set_state()` themselves, those on MuJoCo, and
-those whose state is plain attributes (numbers, arrays, lists of them), as in Gymnasium's classic control. For the last two
-the random generator and the plain attributes of every wrapper (elapsed steps and the like) are part of it.
+those whose state is plain attributes (numbers, arrays, containers of them), as in Gymnasium's classic control. Random
+generators and the plain attributes of every wrapper (elapsed steps and the like) are part of it in all three.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 Env = gymnasium.Env[Any, Any]
 
-_PLAIN = (bool, int, float, str, np.ndarray, np.generic, type(None))
-_RANDOM = "_np_random"
-_PROBE_STEPS = 5
+_PROBE_STEPS = 10
+# Arrays that MuJoCo allocates anew in each step, as many as there are contacts and constraints just then.
+_PER_STEP = ("efc_", "efm_", "iefc_", "iacc", "ifrc_", "island_", "map_")
 
 
 def snapshot(env: Env) -> dict[str, Any]:
@@ -29,53 +29,66 @@ def snapshot(env: Env) -> dict[str, Any]:
 
     Returns:
       A tree of dicts, lists, arrays and JSON values.
+
+    Raises:
+      TypeError: the environment's own `get_state()` gave something else than plain values, or its MuJoCo model puts
+        bodies to sleep, which no state of MuJoCo tells.
     """
-    inner = env.unwrapped
-    state: dict[str, Any] = {"layers": [_plain_attributes(layer) for layer in _layers(env)]}
-    generator = getattr(inner, _RANDOM, None)
-    state["random"] = None if generator is None else generator.bit_generator.state
+    inner: Any = env.unwrapped
+    # A view of MuJoCo's arrays follows them when they are restored; a copy in its place would stand still.
+    views = list(_arrays(inner.data).values()) if _is_mujoco(inner) else []
+    state: dict[str, Any] = {"layers": [_attributes(layer, views) for layer in _layers(env)]}
     if _tells_itself(inner):
-        state["own"] = inner.get_state()  # type: ignore[attr-defined]
+        state["own"] = _encode(inner.get_state())
     elif _is_mujoco(inner):
         state["mujoco"] = _mujoco_state(inner)
     return state
 
 
 def restore(env: Env, state: dict[str, Any]) -> None:
-    """Takes back what `snapshot` told, in an environment made in the same way; later steps are bit-identical."""
-    inner = env.unwrapped
+    """Takes back what `snapshot` told; later steps are then bit-identical.
+
+    Args:
+      env: an environment made in the same way, and reset once (the first reset may build what is restored here).
+      state: of `snapshot`.
+    """
+    inner: Any = env.unwrapped
     for layer, attributes in zip(_layers(env), state["layers"], strict=True):
         for name, value in attributes.items():
-            old = getattr(layer, name, None)
-            restored = tuple(value) if isinstance(old, tuple) else value
-            setattr(layer, name, restored.copy() if isinstance(restored, np.ndarray) else restored)
-    if state["random"] is not None:
-        inner.np_random.bit_generator.state = _random_state(state["random"])
+            _put(layer, name, _decode(value))
     if "own" in state:
-        inner.set_state(state["own"])  # type: ignore[attr-defined]
+        inner.set_state(_decode(state["own"]))
     elif "mujoco" in state:
         _set_mujoco_state(inner, state["mujoco"])
 
 
 def can_snapshot(make: Callable[[], Env]) -> bool:
-    """Whether a snapshot reproduces later steps: known for MuJoCo, tried out once for all others."""
-    first, second = make(), make()
+    """Whether a snapshot reproduces later steps, tried out with two environments of different pasts.
+
+    Args:
+      make: makes one environment.
+    """
+    made: list[Env] = []
     try:
-        if _is_mujoco(first.unwrapped) and not _tells_itself(first.unwrapped):
-            return True
-        first.reset(seed=1)
-        first.action_space.seed(1)
-        second.reset(seed=2)
-        actions = [first.action_space.sample() for _ in range(2 * _PROBE_STEPS)]
-        for action in actions[:_PROBE_STEPS]:
-            _step(first, action)
+        for seed in (1, 2):
+            made.append(make())
+            made[-1].reset(seed=seed)
+            made[-1].action_space.seed(seed)
+            for _ in range(_PROBE_STEPS):
+                _step(made[-1], made[-1].action_space.sample())
+        first, second = made
         restore(second, snapshot(first))
-        return all(_equal(_step(first, action), _step(second, action)) for action in actions[_PROBE_STEPS:])
+        actions = [first.action_space.sample() for _ in range(2 * _PROBE_STEPS)]
+        return (
+            all(_equal(_step(first, action), _step(second, action)) for action in actions[:_PROBE_STEPS])
+            and np.array_equal(first.reset()[0], second.reset()[0])
+            and all(_equal(_step(first, action), _step(second, action)) for action in actions[_PROBE_STEPS:])
+        )
     except Exception:  # a foreign environment may fail in any way; then its state cannot be told
         return False
     finally:
-        first.close()
-        second.close()
+        for env in made:
+            env.close()
 
 
 def _layers(env: Env) -> Iterator[Any]:
@@ -87,20 +100,72 @@ def _layers(env: Env) -> Iterator[Any]:
     yield layer
 
 
-def _plain_attributes(layer: Any) -> dict[str, Any]:
-    return {name: _copy(value) for name, value in vars(layer).items() if name != _RANDOM and _is_plain(value)}
+def _attributes(layer: Any, views: list[NDArray[Any]]) -> dict[str, Any]:
+    told = {}
+    for name, value in vars(layer).items():
+        if isinstance(value, np.ndarray) and any(np.may_share_memory(value, view) for view in views):
+            continue
+        try:
+            told[name] = _encode(value)
+        except TypeError:  # spaces, renderers, models: what the environment is made of, not its state
+            continue
+    return told
 
 
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(_is_plain(entry) for entry in value)
-    return isinstance(value, _PLAIN) and not (isinstance(value, np.ndarray) and value.dtype.hasobject)
+def _put(layer: Any, name: str, value: Any) -> None:
+    old = getattr(layer, name, None)
+    if isinstance(value, np.random.Generator) and isinstance(old, np.random.Generator):
+        mine, new = old.bit_generator, value.bit_generator
+        if type(mine) is type(new):  # parts of the environment may hold the same generator: it stays the same object
+            mine.state = new.state
+            return
+    setattr(layer, name, value)
 
 
-def _copy(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_copy(entry) for entry in value]
-    return value.copy() if isinstance(value, np.ndarray) else value
+def _encode(value: Any) -> Any:
+    """Writes plain values as a tree of dicts, lists, arrays and JSON values that keeps their exact types.
+
+    Raises:
+      TypeError: for anything else.
+    """
+    if isinstance(value, np.generic):
+        return {"scalar": np.asarray(value)}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return {"value": value}
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return {"array": value.copy()}
+    if type(value) in (list, tuple):
+        return {type(value).__name__: [_encode(entry) for entry in value]}
+    if type(value) is dict and all(isinstance(key, str) for key in value):
+        return {"dict": {key: _encode(entry) for key, entry in value.items()}}
+    if isinstance(value, np.random.Generator):
+        return {"generator": _encode(value.bit_generator.state)}
+    raise TypeError(f"a {type(value).__name__} is not plain")
+
+
+def _decode(node: dict[str, Any]) -> Any:
+    ((kind, value),) = node.items()
+    if kind == "scalar":
+        return np.asarray(value)[()]
+    if kind == "array":
+        return np.array(value)
+    if kind in ("list", "tuple"):
+        entries = [_decode(entry) for entry in value]
+        return tuple(entries) if kind == "tuple" else entries
+    if kind == "dict":
+        return {key: _decode(entry) for key, entry in value.items()}
+    if kind == "generator":
+        state = _decode(value)
+        bit_generator = _BIT_GENERATORS[state["bit_generator"]]()
+        bit_generator.state = state
+        return np.random.Generator(bit_generator)
+    return value
+
+
+_BIT_GENERATORS: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937, np.random.Philox, np.random.SFC64)
+}
 
 
 def _tells_itself(inner: Any) -> bool:
@@ -109,64 +174,65 @@ def _tells_itself(inner: Any) -> bool:
 
 
 def _is_mujoco(inner: Any) -> bool:
-    model = getattr(inner, "model", None)
-    return type(model).__name__ == "MjModel" and type(getattr(inner, "data", None)).__name__ == "MjData"
+    model, data = getattr(inner, "model", None), getattr(inner, "data", None)
+    return type(model).__name__ == "MjModel" and type(data).__name__ == "MjData"
+
+
+def _arrays(data: Any) -> dict[str, NDArray[Any]]:
+    """All arrays of MjData, as views."""
+    found = {name: getattr(data, name) for name in dir(data) if not name.startswith("_")}
+    return {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
 
 
 def _derived(data: Any) -> dict[str, NDArray[Any]]:
-    """MuJoCo's derived quantities.
+    """MuJoCo's derived quantities of fixed size.
 
-    Environments read positions of bodies and the like before the first step computes them anew, and after `mj_step` these
-    stand one sub-step behind the state: a fresh `mj_forward` would give other numbers than were there.
+    Environments read positions of bodies and the like before a step computes them anew, and after `mj_step` these stand
+    one sub-step behind the state: a fresh `mj_forward` would give other numbers than were there. Of the integers only
+    those of flexible bodies outlive a step; some others are addresses in memory.
     """
-    found = {}
-    for name in dir(data):
-        if (
-            not name.startswith("_")
-            and isinstance(value := getattr(data, name), np.ndarray)
-            and value.dtype.kind in "fiu"
-        ):
-            found[name] = value
-    return found
+    return {
+        name: value
+        for name, value in _arrays(data).items()
+        if value.size
+        and not name.startswith(_PER_STEP)
+        and (value.dtype == np.float64 or (name.startswith("flex") and value.dtype.kind in "biu"))
+    }
 
 
 def _mujoco_state(inner: Any) -> dict[str, Any]:
     import mujoco
 
+    sleep = getattr(mujoco.mjtEnableBit, "mjENBL_SLEEP", 0)
+    if inner.model.opt.enableflags & int(sleep):
+        raise TypeError("a MuJoCo model whose bodies sleep is not plain")
     kind = mujoco.mjtState.mjSTATE_INTEGRATION
     state = np.empty(mujoco.mj_stateSize(inner.model, kind))
     mujoco.mj_getState(inner.model, inner.data, state, kind)
-    derived = {name: value.copy() for name, value in _derived(inner.data).items() if value.dtype == np.float64}
-    return {"integration": state, "derived": derived}
+    return {"integration": state, "derived": {name: value.copy() for name, value in _derived(inner.data).items()}}
 
 
 def _set_mujoco_state(inner: Any, state: dict[str, Any]) -> None:
     import mujoco
 
-    # A forward pass allocates what depends on contacts; the exact values then replace what it computed.
+    # A forward pass finds the contacts, which no array tells. It starts a new warm start for the solver and leaves other
+    # numbers in the derived quantities, so that all these are put in their places afterwards.
     kind = mujoco.mjtState.mjSTATE_INTEGRATION
     mujoco.mj_setState(inner.model, inner.data, state["integration"], kind)
     mujoco.mj_forward(inner.model, inner.data)
-    current = _derived(inner.data)
-    for name, value in state["derived"].items():
-        if name in current and current[name].shape == value.shape:
-            current[name][...] = value
     mujoco.mj_setState(inner.model, inner.data, state["integration"], kind)
-
-
-def _random_state(state: Any) -> Any:
-    """Integers come back from JSON as they were; NumPy's generators with array states need arrays."""
-    if isinstance(state, dict):
-        return {name: _random_state(value) for name, value in state.items()}
-    return np.asarray(state, np.uint64) if isinstance(state, list) else state
+    current = _arrays(inner.data)
+    for name, value in state["derived"].items():
+        if name in current and current[name].shape == value.shape:  # not so after an upgrade of MuJoCo
+            current[name][...] = value
 
 
 def _step(env: Env, action: Any) -> tuple[Any, ...]:
     observation, reward, terminated, truncated, _ = env.step(action)
     if terminated or truncated:
-        observation, _ = env.reset()
-    return np.asarray(observation), reward, terminated, truncated
+        return observation, reward, terminated, truncated, env.reset()[0]
+    return observation, reward, terminated, truncated
 
 
 def _equal(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
-    return all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
+    return len(first) == len(second) and all(map(np.array_equal, first, second))

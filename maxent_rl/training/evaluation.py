@@ -1,4 +1,4 @@
-"""Evaluation apart from training: own environments, the most likely actions, own random numbers.
+"""Evaluation apart from training: own environments, the most likely actions (or sampled ones), own random numbers.
 
 The start states of an evaluation follow from (seed, environment step, episode) alone: how often one evaluates changes
 neither the training nor what any one evaluation finds.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,16 @@ import numpy as np
 
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.host import HostEnvs
+from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, NonFiniteError
 from maxent_rl.training.learner import EVALUATION, SAME, SEEDS, Learning, sharded
-from maxent_rl.types import Array, PyTree
+from maxent_rl.types import Array, PyTree, Spec
+
+if TYPE_CHECKING:
+    from maxent_rl.training.loop import Env
+    from maxent_rl.training.policy import Policy
+
+# A stream of random numbers for sampled actions, beside those of `learner`, which count up from 0.
+_SAMPLES = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +65,69 @@ def environment_seed(seed: int, stream: int, *numbers: int) -> int:
     return int(np.random.SeedSequence([seed, stream, *numbers]).generate_state(1)[0])
 
 
+def evaluate_policy(
+    policy: Policy, episodes: int = 10, *, seed: int = 0, stochastic: bool = False, env: Env | None = None
+) -> Outcomes:
+    """Plays episodes of an exported policy.
+
+    All policies meet the same start states under the same `seed`, and one policy's numbers do not depend on which others
+    are evaluated.
+
+    Args:
+      policy: as from `load_policy`.
+      episodes: how many, side by side.
+      seed: decides the start states, and the actions where they are sampled.
+      stochastic: sample the actions instead of taking the most likely ones.
+      env: the environment, where it was not trained on one with a name.
+
+    Raises:
+      InvalidSettingError: fewer than one episode, or a negative seed.
+      UnknownNameError: there is no environment of that name.
+      IncompatibleEnvironmentError: the environment's shapes are not those that the policy was trained on.
+      MissingDependencyError: a package that the environment needs is not installed.
+      NonFiniteError: the environment gave NaN or infinity.
+    """
+    from maxent_rl import envs as environments
+
+    if episodes < 1 or seed < 0:
+        raise InvalidSettingError(f"Expected at least 1 episode and a seed from 0, got {episodes} and {seed}.")
+    source = policy.env if env is None else env
+    states = jax.tree.map(lambda leaf: leaf[None], policy.state)
+    keys = jax.random.key(seed)[None]
+    if environments.is_device(source) if isinstance(source, str) else not callable(source):
+        device_env = environments.make_device(source, policy.backend) if isinstance(source, str) else source
+        assert not callable(device_env)
+        check_spec(policy, device_env.spec)
+        found = evaluate_device(policy.agent, states, keys, 0, episodes, device_env, sampled=stochastic)[0]
+        if not np.isfinite(found.returns).all():
+            raise NonFiniteError(f"{policy.env} gave NaN or infinity as a reward in this evaluation.")
+        return found
+    assert isinstance(source, str) or callable(source)
+
+    def make_envs(seeds: list[int]) -> HostEnvs:
+        envs = environments.make_host(source, seeds)
+        check_spec(policy, envs.spec)
+        return envs
+
+    return evaluate_host(policy.agent, states, (seed,), 0, episodes, make_envs, keys if stochastic else None)[0]
+
+
+def check_spec(policy: Policy, spec: Spec) -> None:
+    """Refuses an environment other than the one that a policy was trained on, as far as shapes tell.
+
+    Raises:
+      IncompatibleEnvironmentError: saying both shapes.
+    """
+    trained, found = _shapes(policy.spec), _shapes(spec)
+    if trained != found:
+        raise IncompatibleEnvironmentError(f"The policy was trained on {trained}; {policy.env} now has {found}.")
+
+
+def _shapes(spec: Spec) -> str:
+    actions = f"actions {spec.action_shape}" if spec.num_actions is None else f"{spec.num_actions} actions"
+    return f"observations {spec.observation_shape} and {actions}"
+
+
 def evaluate_host(
     agent: Any,
     states: PyTree,
@@ -64,6 +135,7 @@ def evaluate_host(
     step: int,
     episodes: int,
     make_envs: Callable[[list[int]], HostEnvs],
+    keys: Array | None = None,
 ) -> list[Outcomes]:
     """Plays episodes of all seeds side by side in new host environments.
 
@@ -74,14 +146,18 @@ def evaluate_host(
       step: environment step of the training, part of the environments' seeds.
       episodes: episodes for each seed.
       make_envs: builds environments from one seed for each.
+      keys: [seed] root keys to sample actions with; None for the most likely actions.
     """
     envs = make_envs([environment_seed(seed, EVALUATION, step, index) for seed in seeds for index in range(episodes)])
     try:
         observation = envs.reset()
         total, length = np.zeros(envs.num_envs), np.zeros(envs.num_envs, np.int64)
-        running = np.ones(envs.num_envs, bool)
+        running, elapsed = np.ones(envs.num_envs, bool), np.int32(0)
         while running.any():
-            action = np.asarray(_modes(agent, states, observation.reshape(len(seeds), episodes, -1)))
+            seen = observation.reshape(len(seeds), episodes, -1)
+            chosen = _modes(agent, states, seen) if keys is None else _samples(agent, states, seen, keys, elapsed)
+            action = np.asarray(chosen)
+            elapsed += 1
             result = envs.step(action.reshape(envs.num_envs, *action.shape[2:]))
             total += np.where(running, result.reward, 0.0)
             length += running
@@ -102,8 +178,27 @@ def _modes(agent: Any, states: PyTree, observation: Array) -> Array:
     return action
 
 
+@jax.jit
+def _samples(agent: Any, states: PyTree, observation: Array, keys: Array, elapsed: Array) -> Array:
+    """As `_modes`, with actions drawn from the policies."""
+
+    def draw(key: Array) -> Array:
+        return jax.random.fold_in(jax.random.fold_in(key, _SAMPLES), elapsed)
+
+    action: Array = jax.vmap(agent.act)(states, observation, jax.vmap(draw)(keys))
+    return action
+
+
 def evaluate_device(
-    agent: Any, states: PyTree, keys: Array, step: int, episodes: int, env: DeviceEnv, learning: Learning
+    agent: Any,
+    states: PyTree,
+    keys: Array,
+    step: int,
+    episodes: int,
+    env: DeviceEnv,
+    learning: Learning | None = None,
+    *,
+    sampled: bool = False,
 ) -> list[Outcomes]:
     """Plays episodes of all seeds side by side on the device.
 
@@ -114,15 +209,23 @@ def evaluate_device(
       step: environment step of the training, part of the environments' keys.
       episodes: episodes for each seed.
       env: the environment.
-      learning: the static side.
+      learning: the static side, where seeds are shared among devices.
+      sampled: draw the actions instead of taking the most likely ones.
     """
-    returns, lengths = _play(agent, states, keys, np.int32(step), episodes, env, learning)
+    returns, lengths = _play(agent, states, keys, np.int32(step), episodes, env, learning, sampled)
     return [Outcomes(r.tolist(), n.tolist()) for r, n in zip(np.asarray(returns), np.asarray(lengths), strict=True)]
 
 
-@partial(jax.jit, static_argnames=("episodes", "env", "learning"))
+@partial(jax.jit, static_argnames=("episodes", "env", "learning", "sampled"))
 def _play(
-    agent: Any, states: PyTree, keys: Array, step: Array, episodes: int, env: DeviceEnv, learning: Learning
+    agent: Any,
+    states: PyTree,
+    keys: Array,
+    step: Array,
+    episodes: int,
+    env: DeviceEnv,
+    learning: Learning | None,
+    sampled: bool,
 ) -> tuple[Array, Array]:
     def play(agent: Any, states: PyTree, keys: Array, step: Array) -> tuple[Array, Array]:
         def start(key: Array) -> Array:
@@ -136,7 +239,10 @@ def _play(
 
         def advance(carry: tuple[Any, ...]) -> tuple[Any, ...]:
             inner, observation, total, length, elapsed, running = carry
-            action = jax.vmap(agent.mode)(states, observation)
+            if sampled:
+                action = _samples(agent, states, observation, keys, elapsed)
+            else:
+                action = jax.vmap(agent.mode)(states, observation)
             inner, observation, reward, terminated = jax.vmap(jax.vmap(env.step))(inner, action)
             total, length = total + jnp.where(running, reward, 0.0), length + running
             return inner, observation, total, length, elapsed + 1, running & ~terminated.astype(bool)
@@ -146,7 +252,7 @@ def _play(
         _, _, total, length, _, _ = jax.lax.while_loop(going, advance, carry)
         return total, length
 
-    found: tuple[Array, Array] = sharded(learning, play, (SAME, SEEDS, SEEDS, SAME), (SEEDS, SEEDS))(
-        agent, states, keys, step
-    )
+    specs = (SAME, SEEDS, SEEDS, SAME), (SEEDS, SEEDS)
+    run = play if learning is None else sharded(learning, play, *specs)
+    found: tuple[Array, Array] = run(agent, states, keys, step)
     return found

@@ -1,0 +1,133 @@
+"""Evaluates a trained policy: `python experiments/evaluate.py runs/HalfCheetah-v5/sac/NAME --episodes 20`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from maxent_rl.errors import MaxentRLError
+from maxent_rl.settings import Count, NonNegative, check_settings
+
+if TYPE_CHECKING:
+    from maxent_rl.training.evaluation import Outcomes
+    from maxent_rl.training.policy import Policy
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """Plays episodes with a run's trained policies, each seed's in the same start states."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of a run, or the policy folder in it."""
+    episodes: Count = 20
+    """Episodes of each seed."""
+    seed: int | None = None
+    """Evaluate only this seed of the run; None for all."""
+    video: Path | None = None
+    """Also write the first episode of the first seed to this .mp4 (needs the video extra)."""
+    stochastic: bool = False
+    """Sample actions instead of taking the most likely ones."""
+    eval_seed: NonNegative = 0
+    """Decides the start states, and the actions where they are sampled."""
+    json: bool = False
+    """Print JSON instead of a table, every episode included."""
+
+
+def main(arguments: list[str]) -> int:
+    """Parses the command line, evaluates, and turns errors into one sentence; returns the exit status."""
+    try:
+        return _main(arguments)
+    except MaxentRLError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Stopped before the evaluation was complete.", file=sys.stderr)
+        return 130
+
+
+def _main(arguments: list[str]) -> int:
+    command = tyro.cli(Command, args=arguments, description=__doc__)
+    check_settings(command)
+    policies = _load(command.run, command.seed)
+
+    from maxent_rl.training.evaluation import evaluate_policy
+
+    found: list[Outcomes] = []
+    # On standard error, so that standard output holds the result alone; shows nothing where that is no terminal.
+    with Console(stderr=True).status("") as status:
+        if command.video is not None:  # first, because it is the part that can lack something
+            from maxent_rl.training.video import record_video
+
+            status.update(f"Recording {command.video}")
+            record_video(policies[0], command.video, seed=command.eval_seed, stochastic=command.stochastic)
+        for policy in policies:
+            status.update(f"{policy.env}, seed {policy.seed}: playing {command.episodes} episodes")
+            found.append(
+                evaluate_policy(policy, command.episodes, seed=command.eval_seed, stochastic=command.stochastic)
+            )
+    result = _result(command, policies, found)
+    if command.json:
+        print(json.dumps(result, indent=2))
+    else:
+        _show(result)
+    return 0
+
+
+def _load(folder: Path, seed: int | None) -> list[Policy]:
+    from maxent_rl.training.policy import load_policy
+
+    first = load_policy(folder, seed=seed)
+    if seed is not None:
+        return [first]
+    # `load_policy` has just found this file sound.
+    home = folder / "policy" if (folder / "policy").is_dir() else folder
+    seeds = json.loads((home / "policy.json").read_text())["seeds"]
+    return [first, *(load_policy(folder, seed=other) for other in seeds[1:])]
+
+
+def _result(command: Command, policies: list[Policy], found: list[Outcomes]) -> dict[str, Any]:
+    means = [outcomes.mean for outcomes in found]
+    return {
+        "env": policies[0].env,
+        "step": policies[0].step,
+        "episodes": command.episodes,
+        "eval_seed": command.eval_seed,
+        "stochastic": command.stochastic,
+        "seeds": [
+            {**outcomes.row(policy.seed), "returns": outcomes.returns, "lengths": outcomes.lengths}
+            for policy, outcomes in zip(policies, found, strict=True)
+        ],
+        "return_mean": statistics.fmean(means),
+        "return_std": statistics.pstdev(means),
+        "video": None if command.video is None else str(command.video),
+    }
+
+
+def _show(result: dict[str, Any]) -> None:
+    played = "1 episode" if result["episodes"] == 1 else f"{result['episodes']:,} episodes"
+    actions = "sampled" if result["stochastic"] else "most likely"
+    table = Table(title=f"{result['env']} after {result['step']:,} steps: {played}, {actions} actions")
+    for column in ("seed", "mean", "std", "min", "max", "length"):
+        table.add_column(column, justify="right")
+    for row in result["seeds"]:
+        returns = (row[f"return_{name}"] for name in ("mean", "std", "min", "max"))
+        table.add_row(str(row["seed"]), *(f"{value:,.2f}" for value in returns), f"{row['length_mean']:,.1f}")
+    console = Console()
+    console.print(table)
+    seeds = len(result["seeds"])
+    spread = f", standard deviation between the {seeds} seeds {result['return_std']:,.2f}" if seeds > 1 else ""
+    console.print(f"Mean return {result['return_mean']:,.2f}{spread}", highlight=False)
+    if result["video"] is not None:
+        console.print(f"Video: {result['video']}", highlight=False, markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,281 @@
+"""`train` and `resume`: what a run leaves, that resuming equals not stopping, and what faults say."""
+
+import json
+import os
+import signal
+import threading
+
+import jax
+import numpy as np
+import pytest
+from environments import Point, host_point
+
+from maxent_rl import RunConfig, load_policy, resume, train
+from maxent_rl.agents import SAC
+from maxent_rl.errors import (
+    CheckpointError,
+    InvalidSettingError,
+    NonFiniteError,
+    PolicyError,
+    StorageError,
+    UnknownNameError,
+)
+from maxent_rl.training import runner
+from maxent_rl.training.recorder import read_csv
+
+AGENT = SAC(hidden_sizes=(16,), batch_size=16, replay_size=100, start_steps=20)
+SETTINGS = {
+    "total_steps": 120, "eval_every": 40, "eval_episodes": 2, "checkpoint_every": 30, "log_every": 20, "num_seeds": 2,
+    "progress": False, "name": "run",
+}  # fmt: skip
+ENVS = {"host": host_point, "device": Point()}
+TIMING = {"seconds", "steps_per_second"}
+
+
+def run(folder, env, **settings):
+    return train(AGENT, env, output_dir=str(folder), **(SETTINGS | settings))
+
+
+def go_on(folder, env, **settings):
+    return resume(folder, agent=SAC, env=env, progress=False, **settings)
+
+
+@pytest.fixture(scope="module", params=ENVS)
+def whole(request, tmp_path_factory):
+    """A run to the end, for each kind of environment; its replay buffer of 100 rows wraps around."""
+    env = ENVS[request.param]
+    return env, run(tmp_path_factory.mktemp(request.param), env)
+
+
+def table(folder, name):
+    rows = read_csv(folder / name)
+    return [{key: value for key, value in row.items() if key not in TIMING} for row in rows]
+
+
+def assert_same_run(first, second):
+    for name in ("metrics.csv", "eval.csv"):
+        np.testing.assert_equal(table(first.folder, name), table(second.folder, name))
+    for a, b in zip(jax.tree.leaves(first.states), jax.tree.leaves(second.states), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_leaves_its_files(whole):
+    _, result = whole
+    names = {path.name for path in result.folder.iterdir()}
+    assert {"config.json", "metrics.csv", "eval.csv", "checkpoints", "policy", "learning_curve.png"} <= names
+    assert {path.name for path in (result.folder / "policy").iterdir()} == {"arrays.npz", "policy.json"}
+    assert not [path for path in result.folder.rglob("*") if path.suffix in {".pkl", ".pickle", ".partial"}]
+    assert not result.interrupted and result.step == 120
+
+
+def test_config_names_settings_hyper_parameters_and_versions(whole):
+    _, result = whole
+    config = json.loads((result.folder / "config.json").read_text())
+    assert config["run"]["total_steps"] == 120 and config["agent"]["hidden_sizes"] == [16]
+    assert {"jax", "gymnasium", "mujoco", "python"} <= set(config["versions"])
+
+
+def test_tables_are_tidy(whole):
+    _, result = whole
+    metrics, evaluations = read_csv(result.folder / "metrics.csv"), read_csv(result.folder / "eval.csv")
+    assert [(row["step"], row["seed"]) for row in metrics] == [(s, k) for s in range(20, 121, 20) for k in (0, 1)]
+    assert [(row["step"], row["seed"]) for row in evaluations] == [(s, k) for s in (40, 80, 120) for k in (0, 1)]
+    for row in evaluations:
+        returns = [float(text) for text in row["returns"].split()]
+        assert len(returns) == 2 and np.isclose(np.mean(returns), row["return_mean"])
+        assert row["lengths"] == "20 20"
+    last = metrics[-1]
+    assert last["updates"] == 100 and last["episode/length"] == 20 and last["temperature/alpha"] < 1
+    assert np.isnan(metrics[0]["critic/loss"])
+
+
+def test_the_policy_is_the_trained_one(whole):
+    _, result = whole
+    observation = np.array([[0.5, -0.5], [0.1, 0.9]], np.float32)
+    for index in (0, 1):
+        policy = load_policy(result.folder, seed=index)
+        state = jax.tree.map(lambda leaf, index=index: leaf[index], result.states)
+        np.testing.assert_allclose(policy(observation), AGENT.mode(state, observation), rtol=1e-5, atol=1e-6)
+        assert policy(observation[0]).shape == (2,) and policy.step == 120
+        assert np.abs(policy(observation, jax.random.key(0)) - policy(observation)).max() > 0
+
+
+def test_checkpoints_keep_the_last_ones_and_the_best(whole):
+    _, result = whole
+    kept = sorted(int(path.name) for path in (result.folder / "checkpoints").iterdir() if path.name.isdigit())
+    means = {step: np.mean([outcome.mean for outcome in outcomes]) for step, outcomes in result.evaluations}
+    assert 120 in kept and max(means, key=means.get) in kept and len(kept) <= 3
+
+
+@pytest.mark.parametrize("interrupt_at", [13, 77])
+def test_interrupt_and_resume_equal_not_stopping(whole, tmp_path, monkeypatch, interrupt_at):
+    env, result = whole
+    stop = threading.Event()
+
+    make_loop = runner.make_loop
+
+    def stopping(*arguments):
+        loop = make_loop(*arguments)
+        inner = loop.advance
+
+        def advance(until, interrupted):
+            inner(min(until, interrupt_at), interrupted)
+            if loop.step == interrupt_at and not stop.is_set():
+                stop.set()
+                os.kill(os.getpid(), signal.SIGTERM)
+            elif loop.step < until:
+                inner(until, interrupted)
+
+        loop.advance = advance
+        return loop
+
+    monkeypatch.setattr(runner, "make_loop", stopping)
+    part = run(tmp_path, env)
+    assert part.interrupted and part.step == interrupt_at
+    rest = go_on(part.folder, env)
+    assert rest.step == 120 and not rest.interrupted
+    assert_same_run(result, rest)
+
+
+def test_resume_from_an_earlier_checkpoint_drops_what_came_after(whole, tmp_path):
+    """As after a kill: rows were written that no checkpoint covers."""
+    env, result = whole
+    part = run(tmp_path, env, total_steps=60)
+    with open(part.folder / "metrics.csv", "a") as file:
+        file.write("80,0,1.0,1.0,99\n100,0,3.")
+    rest = go_on(part.folder, env, total_steps=120)
+    np.testing.assert_equal(table(result.folder, "metrics.csv"), table(rest.folder, "metrics.csv"))
+    assert_states_equal(result, rest)
+
+
+def assert_states_equal(first, second):
+    for a, b in zip(jax.tree.leaves(first.states), jax.tree.leaves(second.states), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_resuming_a_finished_run_changes_nothing(whole):
+    env, result = whole
+    again = go_on(result.folder, env)
+    assert_same_run(result, again)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    result = run(tmp_path, Point(), num_seeds=1)
+    for path in (result.folder / "checkpoints" / "120").rglob("*"):
+        if path.is_file() and path.stat().st_size > 200:
+            path.write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match=r"120 is missing or damaged.*Delete that folder"):
+        go_on(result.folder, Point())
+
+
+def test_a_foreign_checkpoint_is_refused(tmp_path):
+    result = run(tmp_path, Point(), num_seeds=1)
+    config = json.loads((result.folder / "config.json").read_text())
+    config["run"]["num_seeds"] = 2
+    (result.folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="another agent, environment or number of seeds"):
+        go_on(result.folder, Point())
+
+
+def test_missing_replay_rows_are_named(tmp_path):
+    result = run(tmp_path, Point(), num_seeds=1)
+    for path in (result.folder / "checkpoints" / "replay").glob("*.npy"):
+        path.unlink()
+    with pytest.raises(CheckpointError, match="Replay rows"):
+        go_on(result.folder, Point())
+
+
+def test_a_run_that_is_not_there(tmp_path):
+    with pytest.raises(CheckpointError, match="There is no run at"):
+        resume(tmp_path / "nowhere")
+    with pytest.raises(PolicyError, match="There is no policy in"):
+        load_policy(tmp_path)
+
+
+def test_a_damaged_policy_is_refused_and_nothing_is_executed(tmp_path):
+    result = run(tmp_path, Point(), num_seeds=1, total_steps=20)
+    arrays = result.folder / "policy" / "arrays.npz"
+    whole = arrays.read_bytes()
+    arrays.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(PolicyError, match="damaged"):
+        load_policy(result.folder)
+    np.savez(arrays, **{"evil": np.array([print], dtype=object)})
+    with pytest.raises(PolicyError):
+        load_policy(result.folder)
+    with pytest.raises(InvalidSettingError, match=r"expects observations \[\.\.\., 2\]"):
+        arrays.write_bytes(whole)
+        load_policy(result.folder)(np.zeros(3))
+
+
+def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
+    class Late(Point):
+        def step(self, state, action):
+            state, observation, reward, terminated = super().step(state, action)
+            return state, observation, jax.numpy.where(state[1] == 75, jax.numpy.nan, reward), terminated
+
+    with pytest.raises(NonFiniteError, match=r"Seed 0, environment step 75: reward .* last good checkpoint .* 60 "):
+        run(tmp_path, Late(horizon=1000), num_seeds=1, eval_every=0)
+
+
+def test_the_same_name_twice_is_refused(tmp_path):
+    run(tmp_path, Point(), num_seeds=1, total_steps=20)
+    with pytest.raises(StorageError, match="already holds a run"):
+        run(tmp_path, Point(), num_seeds=1, total_steps=20)
+
+
+def test_an_unwritable_folder_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match="Cannot make the folder"):
+        run(tmp_path / "file", Point())
+
+
+def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
+    def full(*arguments, **settings):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("maxent_rl.training.checkpoints.np.save", full)
+    with pytest.raises(StorageError, match=r"Cannot write the checkpoint of step 30 .*No space left on device"):
+        run(tmp_path, Point(), num_seeds=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "words"),
+    [
+        ({"total_steps": 0}, InvalidSettingError, "--total-steps must be at least 1, got 0"),
+        ({"num_seeds": 0}, InvalidSettingError, "--num-seeds"),
+        ({"num_envs": 500}, InvalidSettingError, "--total-steps"),
+        ({"seed": -1}, InvalidSettingError, "--seed"),
+        ({"device": "abacus"}, UnknownNameError, "abacus"),
+        ({"nmu_seeds": 3}, UnknownNameError, "Did you mean 'num_seeds'"),
+        ({"learning_rate": 3}, UnknownNameError, "Hyper-parameters belong to the agent"),
+        ({"name": "../up"}, InvalidSettingError, "--name"),
+        ({"backend": "spring"}, InvalidSettingError, "--backend"),
+    ],
+)
+def test_impossible_settings_are_refused(tmp_path, settings, error, words):
+    with pytest.raises(error) as caught:
+        run(tmp_path, host_point, **settings)
+    assert words in str(caught.value)
+
+
+def test_a_buffer_larger_than_memory_is_refused(tmp_path):
+    with pytest.raises(InvalidSettingError, match="lower --replay-size or --num-seeds"):
+        train(SAC(replay_size=10**12), Point(), output_dir=str(tmp_path), progress=False)
+
+
+def test_unknown_names():
+    with pytest.raises(UnknownNameError, match="Did you mean 'sac'"):
+        train("sacc", "Pendulum")
+    with pytest.raises(UnknownNameError, match="HalfCheetah"):
+        train("sac", "Halfcheeta")
+
+
+def test_run_config_seeds():
+    assert RunConfig(seed=3, num_seeds=2).seeds == (3, 4)
+
+
+def test_pendulum_reaches_200_within_10k_steps(tmp_path):
+    """Untrained and uniformly random policies get about -1,200; 10,000 steps are the budget, 6,000 usually do."""
+    agent = SAC(learning_rate=1e-3, hidden_sizes=(64, 64))
+    result = train(agent, "Pendulum", total_steps=10_000, output_dir=str(tmp_path), progress=False)
+    assert result.evaluations[-1][1][0].mean >= -200

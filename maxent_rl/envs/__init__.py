@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from maxent_rl.envs.device import DeviceEnv, DeviceStep, EnvState, reset_batch, step_batch
+    from maxent_rl.envs.envpool_envs import EnvpoolEnvs
+    from maxent_rl.envs.gymnasium_envs import GymnasiumEnvs
     from maxent_rl.envs.host import HostEnvs, HostStep
     from maxent_rl.envs.registry import canonical_name, is_device, make_device, make_host, make_single
 
 _HOMES = {
     **dict.fromkeys(("DeviceEnv", "DeviceStep", "EnvState", "reset_batch", "step_batch"), "device"),
+    "EnvpoolEnvs": "envpool_envs",
+    "GymnasiumEnvs": "gymnasium_envs",
     **dict.fromkeys(("HostEnvs", "HostStep"), "host"),
     **dict.fromkeys(("canonical_name", "is_device", "make_device", "make_host", "make_single"), "registry"),
 }
@@ -19,6 +23,8 @@ __all__ = [
     "DeviceEnv",
     "DeviceStep",
     "EnvState",
+    "EnvpoolEnvs",
+    "GymnasiumEnvs",
     "HostEnvs",
     "HostStep",
     "canonical_name",

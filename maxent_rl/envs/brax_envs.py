@@ -6,19 +6,16 @@ Brax's own wrappers are left out: time limits, resets and episode boundaries are
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import io
-import sys
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from maxent_rl.envs.mujoco_log import quiet_import, quiet_mujoco
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, unknown_name
 from maxent_rl.types import Array, PyTree, Spec
 
@@ -157,36 +154,10 @@ def probe(env: Any, label: str, observe: Callable[[Any], Any]) -> Loaded:
     return Loaded(env, observation.shape[0], action_size)
 
 
-@contextlib.contextmanager
-def without_mujoco_noise() -> Iterator[None]:
-    """Keeps what concerns no user off the terminal and the working directory while a simulator is imported or loaded.
-
-    MJX prints two lines when the optional `warp` is missing. MuJoCo warns of a deprecated attribute in a model that
-    ships with Brax and Playground, and writes it to `MUJOCO_LOG.TXT` in the working directory. Those three lines are
-    dropped; all else that is printed goes through, and MuJoCo's other warnings become Python's.
-    """
-    import mujoco
-
-    messages: list[str] = []
-    printed = io.StringIO()
-    previous = mujoco.get_mju_user_warning()
-    mujoco.set_mju_user_warning(messages.append)
-    try:
-        with contextlib.redirect_stdout(printed):
-            yield
-    finally:
-        mujoco.set_mju_user_warning(previous)
-        missing = ("Failed to import warp:", "Failed to import mujoco_warp:")
-        lines = printed.getvalue().splitlines(keepends=True)
-        sys.stdout.write("".join(line for line in lines if not line.startswith(missing)))
-    for message in dict.fromkeys(messages):
-        if "'settotalmass' is deprecated" not in message:
-            warnings.warn(f"MuJoCo: {message.strip()}", stacklevel=4)
-
-
 @functools.cache
 def _load(name: str, backend: str) -> Loaded:
-    with without_mujoco_noise():
+    quiet_mujoco()
+    with quiet_import():
         import brax.envs
     known = brax.envs._envs
     if name not in known:
@@ -195,7 +166,7 @@ def _load(name: str, backend: str) -> Loaded:
         raise unknown_name("Brax backend", backend, BACKENDS)
     label = f"brax/{name} with backend {backend!r}"
     # A first use inside a traced function would otherwise store that trace's values in the cache.
-    with without_mujoco_noise(), jax.ensure_compile_time_eval():
+    with quiet_import(), jax.ensure_compile_time_eval():
         try:
             env = brax.envs.get_environment(name, backend=backend)
         except (ValueError, NotImplementedError) as error:

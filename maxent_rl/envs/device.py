@@ -113,7 +113,8 @@ def step_batch(env: DeviceEnv, state: EnvState, action: Array) -> tuple[EnvState
         episode = running.episode + done
         fresh_inner, fresh_observation = _reset(env, running.key, episode)
         fresh = EnvState(fresh_inner, fresh_observation, jnp.zeros_like(elapsed), episode, running.key)
-        return jax.tree.map(lambda new, old: _where(done, new, old), fresh, running)
+        restarted: EnvState = jax.tree.map(lambda new, old: _where(done, new, old), fresh, running)
+        return restarted
 
     following: EnvState = jax.lax.cond(jnp.any(done), restart, lambda running: running, after)
     return following, step

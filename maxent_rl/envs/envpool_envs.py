@@ -15,17 +15,18 @@ from numpy.typing import NDArray
 
 from maxent_rl.envs.gymnasium_envs import DEFAULT_HORIZON, Commands, check_finite, spec_of_spaces
 from maxent_rl.envs.host import Bools, Floats, HostStep
-from maxent_rl.errors import CheckpointError, MissingDependencyError, unknown_name
+from maxent_rl.errors import CheckpointError, IncompatibleEnvironmentError, MissingDependencyError, unknown_name
 from maxent_rl.types import Spec
 
 _VERSION = re.compile(r"(?P<base>.+)-v(?P<version>\d+)")
+_NO_LIMIT = 2**31 - 1  # what envpool writes where there is none
 
 
 class EnvpoolEnvs:
     """N environments of one kind; see `HostEnvs` for what the methods promise.
 
-    envpool's seeds have 31 bits: two seeds that differ in their highest bit alone start the same episodes. It cannot tell its
-    state.
+    Environment i draws its random numbers from `seeds[i]` alone, in all its episodes: it does the same in whatever company
+    and with any number of threads. envpool reads 32 bits of a seed. It cannot tell its state.
     """
 
     def __init__(self, name: str, seeds: Sequence[int], horizon: int | None = None) -> None:
@@ -40,12 +41,21 @@ class EnvpoolEnvs:
         Raises:
           MissingDependencyError: envpool is not installed.
           UnknownNameError: envpool has no such environment.
-          IncompatibleEnvironmentError: spaces that are not flat numbers.
+          IncompatibleEnvironmentError: spaces that are not flat numbers, or several players.
         """
-        self._id = _envpool_id(name, _import_envpool().list_all_envs())
-        self._name, self._seeds, self._fresh = f"envpool/{self._id}", [int(seed) % 2**31 for seed in seeds], True
+        envpool = _import_envpool()
+        self._id = _envpool_id(name, envpool.list_all_envs())
+        self._name, self._fresh = f"envpool/{self._id}", True
+        self._seeds = [(int(seed) + 2**31) % 2**32 - 2**31 for seed in seeds]
+        config = envpool.make_spec(self._id).config._asdict()
+        if config.get("max_num_players", 1) > 1:
+            raise IncompatibleEnvironmentError(f"{self._name} has several players; expected one.")
+        own = config.get("max_episode_steps")
+        limits = [limit for limit in (horizon, own) if limit is not None and 0 < limit < _NO_LIMIT]
+        # Where an episode terminates in the very step of the limit, envpool calls it truncated. With a limit one step later
+        # it has its eyes on termination alone, and the cut is made here.
+        self._config = {"max_episode_steps": own + 1} if own is not None and 0 < own < _NO_LIMIT else {}
         self._pool = self._make()
-        limits = [limit for limit in (horizon, self._pool.config.get("max_episode_steps")) if limit and limit > 0]
         try:
             self._spec = spec_of_spaces(
                 self._pool.single_observation_space,
@@ -117,12 +127,19 @@ class EnvpoolEnvs:
         raise CheckpointError(f"{self._name} cannot take back a state; a resumed run starts new episodes.")
 
     def close(self) -> None:
-        """Stops the threads."""
-        self._pool.close()
+        """Stops the threads; may be called again."""
+        pool, self._pool = self._pool, None  # the threads end with the last reference
+        if pool is not None:
+            pool.close()
 
     def _make(self) -> Any:
         return _import_envpool().make(
-            self._id, env_type="gymnasium", num_envs=self.num_envs, env_seed=self._seeds, seed=self._seeds[0]
+            self._id,
+            env_type="gymnasium",
+            num_envs=self.num_envs,
+            env_seed=self._seeds,
+            seed=self._seeds[0],
+            **self._config,
         )
 
     def _fill(self, target: Floats, observed: NDArray[Any], info: dict[str, Any]) -> None:

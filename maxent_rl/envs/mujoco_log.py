@@ -1,17 +1,22 @@
-"""MuJoCo's warnings: the ones that concern a user as Python warnings, and no files in the working directory.
+"""What simulators say of themselves: a user sees what concerns a user, and finds no files in the working directory.
 
 MuJoCo writes each warning to the terminal and to `MUJOCO_LOG.TXT` in the working directory. One of them, that
 `settotalmass` is deprecated, is about model files that ship with Gymnasium and Brax: no user can do anything about it.
+MJX prints two lines where the optional `warp` is missing, which is nearly everywhere.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 _NOT_FOR_USERS = "'settotalmass' is deprecated"
 _LOG_FILE = "MUJOCO_LOG.TXT"
+_WARP_IS_MISSING = ("Failed to import warp:", "Failed to import mujoco_warp:")
 
 
 def quiet_mujoco() -> None:
@@ -24,6 +29,18 @@ def quiet_mujoco() -> None:
     if mujoco.get_mju_user_warning() is None:
         mujoco.set_mju_user_warning(_warn)
     _without_file(mujoco)
+
+
+@contextlib.contextmanager
+def quiet_import() -> Iterator[None]:
+    """Imports or loads a simulator without a word about `warp`; all else that is printed goes through afterwards."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            yield
+    finally:
+        lines = printed.getvalue().splitlines(keepends=True)
+        sys.stdout.write("".join(line for line in lines if not line.startswith(_WARP_IS_MISSING)))
 
 
 def _without_file(mujoco: Any) -> None:

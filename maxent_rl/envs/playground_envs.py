@@ -14,7 +14,8 @@ from typing import Any
 
 import jax
 
-from maxent_rl.envs.brax_envs import Loaded, probe, reset_state, step_state, without_mujoco_noise
+from maxent_rl.envs.brax_envs import Loaded, probe, reset_state, step_state
+from maxent_rl.envs.mujoco_log import quiet_import, quiet_mujoco
 from maxent_rl.errors import InvalidSettingError, MissingDependencyError, unknown_name
 from maxent_rl.types import Array, PyTree, Spec
 
@@ -97,7 +98,7 @@ def _load(name: str) -> Loaded:
     # Playground's default physics, 'warp', needs an NVIDIA GPU; 'jax' is the same pure-JAX program on every device.
     overrides = {"impl": "jax"} if "impl" in registry.get_default_config(name) else None
     # A first use inside a traced function would otherwise store that trace's values in the cache.
-    with without_mujoco_noise(), jax.ensure_compile_time_eval():
+    with quiet_import(), jax.ensure_compile_time_eval():
         try:
             env = registry.load(name, config_overrides=overrides)
         except (subprocess.CalledProcessError, OSError) as error:
@@ -109,8 +110,9 @@ def _load(name: str) -> Loaded:
 
 
 def _registry() -> Any:
+    quiet_mujoco()
     try:
-        with without_mujoco_noise():
+        with quiet_import():
             from mujoco_playground import registry
     except ImportError as error:
         raise MissingDependencyError(

@@ -152,5 +152,7 @@ def load_policy(path: str | Path, seed: int | None = None, agent: type[Any] | No
 
 
 def _spec_from(values: dict[str, Any]) -> Spec:
-    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
     return Spec(**fields)

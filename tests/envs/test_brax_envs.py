@@ -7,7 +7,6 @@ import dataclasses
 import pickle
 import subprocess
 import sys
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maxent_rl.envs.brax_envs import BACKENDS, BraxEnv, make_brax, step_state, without_mujoco_noise
+from maxent_rl.envs.brax_envs import BACKENDS, BraxEnv, make_brax, step_state
 from maxent_rl.envs.device import reset_batch, step_batch
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, MaxentRLError, UnknownNameError
 from maxent_rl.types import Array
@@ -185,19 +184,6 @@ def test_a_horizon_below_one_is_refused() -> None:
 def test_backends_are_those_of_brax() -> None:
     for backend in BACKENDS:
         assert make_brax("fast", backend).backend == backend
-
-
-def test_only_known_noise_is_dropped(capsys: pytest.CaptureFixture[str]) -> None:
-    import mujoco
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        with without_mujoco_noise():
-            print("Failed to import warp: No module named 'warp'\nFailed to import mujoco_warp: no\nwhat matters")
-            mujoco.get_mju_user_warning()("compiler attribute 'settotalmass' is deprecated")
-            mujoco.get_mju_user_warning()("the simulation is unstable")
-    assert capsys.readouterr().out == "what matters\n"
-    assert [str(warning.message) for warning in caught] == ["MuJoCo: the simulation is unstable"]
 
 
 def test_making_an_environment_leaves_terminal_and_folder_clean_but_for_the_maintenance_warning(tmp_path: Path) -> None:

@@ -18,13 +18,21 @@ RUN = Path(__file__).parents[2] / "experiments" / "run.py"
 FLAGS = "--num-seeds 2 --hidden-sizes 32 32 --batch-size 32 --start-steps 200 --log-every 100 --checkpoint-every 250"
 TIMING = {"seconds", "steps_per_second"}
 CASES = {
-    "HalfCheetah": ("HalfCheetah-v5", f"{FLAGS} --total-steps 4000 --eval-every 1500 --eval-episodes 1 --replay-size 3000"),
-    "brax/halfcheetah": ("brax-halfcheetah", f"{FLAGS} --total-steps 3000 --eval-every 0 --eval-episodes 1"),
+    "HalfCheetah": (
+        "HalfCheetah-v5",
+        f"{FLAGS} --total-steps 4000 --eval-every 1500 --eval-episodes 1 --replay-size 3000",
+    ),
+    "brax/inverted_pendulum": (
+        "brax-inverted_pendulum",
+        f"{FLAGS} --total-steps 3000 --eval-every 0 --eval-episodes 1",
+    ),
 }
 
 
 def start(*flags):
-    return subprocess.Popen([sys.executable, str(RUN), *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        [sys.executable, str(RUN), *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def finish(process):

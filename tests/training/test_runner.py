@@ -199,7 +199,7 @@ def test_a_damaged_policy_is_refused_and_nothing_is_executed(tmp_path):
     arrays.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(PolicyError, match="damaged"):
         load_policy(result.folder)
-    np.savez(arrays, **{"evil": np.array([print], dtype=object)})
+    np.savez(arrays, evil=np.array([print], dtype=object))
     with pytest.raises(PolicyError):
         load_policy(result.folder)
     with pytest.raises(InvalidSettingError, match=r"expects observations \[\.\.\., 2\]"):

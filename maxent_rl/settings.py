@@ -78,6 +78,8 @@ def _check(name: str, value: Any, hint: Any) -> None:
         if value not in arguments:
             raise unknown_name(f"value for {flag(name)}", str(value), map(str, arguments))
     elif origin is tuple:
+        if not isinstance(value, (tuple, list)):
+            raise InvalidSettingError(f"{flag(name)} must be several values, got {value!r}.")
         for entry in value:
             _check(name, entry, arguments[0])
         if not value and arguments[-1] is Ellipsis:

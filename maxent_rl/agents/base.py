@@ -91,6 +91,11 @@ def check_agent(agent: Any, spec: Spec, env: str) -> None:
         raise InvalidSettingError(
             f"{type(agent).__name__} is not a pytree: decorate its class with flax.struct.dataclass (subclasses too)."
         )
+    missing = [name for name in OffPolicyAgent.__annotations__ if not hasattr(agent, name)]
+    if missing:
+        raise InvalidSettingError(
+            f"{type(agent).__name__} lacks {', '.join(missing)}, which the training loop reads of every off-policy agent."
+        )
     check_settings(agent)
     if isinstance(agent, ChecksSpec):
         agent.check(spec, env)

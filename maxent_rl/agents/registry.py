@@ -26,6 +26,8 @@ def agent_class(name: str) -> type[Any]:
 
 
 def agent_name(agent: Any) -> str:
-    """The registry's name of an agent, or its class name in lower case where it is not registered."""
+    """The registry's name of an agent; its class name in lower case where it is not registered, never a registered one."""
     path = f"{type(agent).__module__}:{type(agent).__qualname__}"
-    return next((name for name, target in AGENTS.items() if target == path), type(agent).__name__.lower())
+    own = type(agent).__name__.lower()
+    unregistered = f"custom-{own}" if own in AGENTS else own
+    return next((name for name, target in AGENTS.items() if target == path), unregistered)

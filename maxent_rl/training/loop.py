@@ -12,7 +12,7 @@ import numpy as np
 from maxent_rl import envs as environments
 from maxent_rl.agents.base import check_agent
 from maxent_rl.envs.device import DeviceEnv
-from maxent_rl.errors import InvalidSettingError
+from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.training.config import RunConfig
 from maxent_rl.training.evaluation import Outcomes, environment_seed
 from maxent_rl.training.learner import ENVIRONMENT, Learner, Learning, Schedule, make_learning
@@ -93,10 +93,16 @@ def make_loop(run: RunConfig, agent: Any, env: Env, devices: list[jax.Device]) -
     from maxent_rl.training.device_loop import DeviceLoop
     from maxent_rl.training.host_loop import HostLoop
 
+    if isinstance(env, gymnasium.Env):
+        raise IncompatibleEnvironmentError(
+            "The environment was given as an instance; give a function that makes it, as every seed needs its own."
+        )
     on_device = environments.is_device(env) if isinstance(env, str) else not callable(env)
     if on_device:
         device_env = environments.make_device(env, run.backend) if isinstance(env, str) else env
         assert not callable(device_env)
+        if not isinstance(env, str):
+            _check_device_env(env, run)
         learning, schedule = _plan(run, agent, device_env.spec, devices)
         return DeviceLoop(agent, learning, schedule, run.seeds, device_env)
     if run.backend is not None:
@@ -114,6 +120,20 @@ def make_loop(run: RunConfig, agent: Any, env: Env, devices: list[jax.Device]) -
     except BaseException:
         host_envs.close()
         raise
+
+
+def _check_device_env(env: Any, run: RunConfig) -> None:
+    name = type(env).__name__
+    if run.backend is not None:
+        raise InvalidSettingError(f"--backend chooses the physics of brax/ environments; {name} has none to choose.")
+    if not isinstance(getattr(env, "spec", None), Spec):
+        raise IncompatibleEnvironmentError(f"{name} is neither a function nor a device environment with a `spec`.")
+    try:
+        hash(env)
+    except TypeError as error:
+        raise IncompatibleEnvironmentError(
+            f"{name} cannot be hashed, and the jitted loop needs that: make it a frozen dataclass."
+        ) from error
 
 
 def _plan(run: RunConfig, agent: Any, spec: Spec, devices: list[jax.Device]) -> tuple[Learning, Schedule]:

@@ -324,7 +324,9 @@ def _env_name(env: Env) -> str:
 
     if isinstance(env, str):
         return environments.canonical_name(env)
-    return str(getattr(env, "__name__", None) or type(env).__name__)
+    made_by = getattr(env, "func", env)  # a functools.partial is named after its function
+    name = str(getattr(made_by, "__name__", type(made_by).__name__))
+    return name if name.isidentifier() else "custom"
 
 
 def _devices(kind: str) -> list[jax.Device]:

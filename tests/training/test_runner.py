@@ -1,5 +1,7 @@
 """`train` and `resume`: what a run leaves, that resuming equals not stopping, and what faults say."""
 
+import dataclasses
+import functools
 import json
 import os
 import signal
@@ -9,11 +11,13 @@ import jax
 import numpy as np
 import pytest
 from environments import Point, host_point
+from flax import struct
 
 from maxent_rl import RunConfig, load_policy, resume, train
-from maxent_rl.agents import SAC
+from maxent_rl.agents import SAC, agent_name
 from maxent_rl.errors import (
     CheckpointError,
+    IncompatibleEnvironmentError,
     InvalidSettingError,
     NonFiniteError,
     PolicyError,
@@ -268,6 +272,40 @@ def test_unknown_names():
         train("sacc", "Pendulum")
     with pytest.raises(UnknownNameError, match="HalfCheetah"):
         train("sac", "Halfcheeta")
+
+
+def test_what_is_no_environment_is_refused(tmp_path):
+    @dataclasses.dataclass
+    class Thawed:
+        spec = Point().spec
+
+    for env, words in (
+        (host_point(), "give a function that makes it"),
+        (object(), "neither a function nor a device environment"),
+        (Thawed(), "make it a frozen dataclass"),
+    ):
+        with pytest.raises(IncompatibleEnvironmentError, match=words):
+            run(tmp_path, env)
+    with pytest.raises(InvalidSettingError, match="--backend"):
+        run(tmp_path, Point(), backend="spring")
+
+
+def test_names_of_environments_and_agents_of_ones_own():
+    assert runner._env_name(lambda: host_point()) == "custom"
+    assert runner._env_name(functools.partial(host_point)) == "host_point"
+    assert runner._env_name(Point()) == "Point"
+    assert agent_name(SAC()) == "sac" and agent_name(type("SAC", (), {})()) == "custom-sac"
+
+
+def test_agents_that_lack_what_the_loop_reads_are_refused(tmp_path):
+    @struct.dataclass
+    class Bare:
+        batch_size: int = 3
+
+    with pytest.raises(InvalidSettingError, match=r"Bare lacks .*replay_size"):
+        train(Bare(), Point(), output_dir=str(tmp_path), progress=False)
+    with pytest.raises(InvalidSettingError, match=r"--hidden-sizes must be several values, got 8"):
+        train(SAC(hidden_sizes=8), Point(), output_dir=str(tmp_path), progress=False)
 
 
 def test_run_config_seeds():

@@ -87,7 +87,7 @@ class DeviceLoop:
 
     def take_metrics(self) -> list[dict[str, float]]:
         """Means since the last call, one dict per seed."""
-        learner, metrics = take_metrics(self._state.learner)
+        learner, metrics = take_metrics(self._state.learner, self.learning)
         episodes, finished = self._state.episodes.take()
         self._state = dataclasses.replace(self._state, learner=learner, episodes=episodes)
         return [episode | metric for episode, metric in zip(finished, metrics, strict=True)]

@@ -109,7 +109,7 @@ class HostLoop:
 
     def take_metrics(self) -> list[dict[str, float]]:
         """Means since the last call, one dict per seed."""
-        self.learner, metrics = take_metrics(self.learner)
+        self.learner, metrics = take_metrics(self.learner, self.learning)
         self._episodes, episodes = self._episodes.take()
         return [episode | metric for episode, metric in zip(episodes, metrics, strict=True)]
 

@@ -186,8 +186,9 @@ def seed_keys(seeds: tuple[int, ...]) -> Array:
 
 def init_learner(agent: Any, learning: Learning, seeds: tuple[int, ...]) -> Learner:
     """Builds the training state of all seeds, on the devices of the mesh."""
-    keys = place(learning, seed_keys(seeds))
-    return Learner(_init_seeds(agent, keys, learning), jax.tree.map(jnp.asarray, Counters(*np.zeros((4,), np.int32))))
+    keys = place(learning, seed_keys(seeds), SEEDS)
+    counters = place(learning, Counters(*np.zeros(4, np.int32)), SAME)
+    return Learner(_init_seeds(agent, keys, learning), counters)
 
 
 @partial(jax.jit, static_argnames="learning")
@@ -206,11 +207,11 @@ def _init_seeds(agent: Any, keys: Array, learning: Learning) -> SeedState:
     return seeds
 
 
-def place(learning: Learning, tree: PyTree) -> PyTree:
-    """Puts arrays with a leading axis [seed] onto the devices of the mesh (or the default device)."""
+def place(learning: Learning, tree: PyTree, spec: P) -> PyTree:
+    """Puts arrays onto the devices of the mesh (or the default device), spread as `SEEDS` or `SAME` says."""
     if learning.mesh is None:
         return jax.tree.map(jnp.asarray, tree)
-    return jax.device_put(tree, jax.sharding.NamedSharding(learning.mesh, SEEDS))
+    return jax.device_put(tree, jax.sharding.NamedSharding(learning.mesh, spec))
 
 
 SEEDS, SAME = P("seed"), P()  # type: ignore[no-untyped-call]  # how an argument of `sharded` is spread: by its leading axis [seed], or not at all
@@ -330,7 +331,7 @@ def _note_metrics(learning: Learning, fault: Fault, step: Array, metrics: Metric
     return note_fault(fault, step, jnp.where(jnp.any(bad), jnp.argmax(bad) + offset, 0).astype(jnp.int32))
 
 
-def take_metrics(learner: Learner) -> tuple[Learner, list[dict[str, float]]]:
+def take_metrics(learner: Learner, learning: Learning) -> tuple[Learner, list[dict[str, float]]]:
     """Reads the mean of each metric since the last call, for each seed, and starts anew.
 
     Returns:
@@ -343,11 +344,17 @@ def take_metrics(learner: Learner) -> tuple[Learner, list[dict[str, float]]]:
         {name: float(np.float32(value[index]) / np.float32(count)) for name, value in sums.items()} if count else {}
         for index in range(num_seeds)
     ]
-    seeds = dataclasses.replace(learner.seeds, metric_sums=jax.tree.map(_zeros, learner.seeds.metric_sums))
-    counters = dataclasses.replace(learner.counters, metric_count=_zeros(learner.counters.metric_count))
-    return Learner(seeds, counters), rows
+    empty, zero = _zeros(learner.seeds.metric_sums, learner.counters.metric_count, learning)
+    seeds = dataclasses.replace(learner.seeds, metric_sums=empty)
+    return Learner(seeds, dataclasses.replace(learner.counters, metric_count=zero)), rows
 
 
-def _zeros(like: Array) -> Array:
-    """Zeros that lie where `like` lies: arrays placed otherwise would have the jitted step compiled once more."""
-    return jnp.zeros(like.shape, like.dtype, device=like.sharding)
+@partial(jax.jit, static_argnames="learning")
+def _zeros(sums: Metrics, count: Array, learning: Learning) -> tuple[Metrics, Array]:
+    """Zeros placed just as what the jitted steps return: placed otherwise, they would have the next step compiled anew."""
+
+    def run(sums: Metrics, count: Array) -> tuple[Metrics, Array]:
+        return jax.tree.map(jnp.zeros_like, sums), jnp.zeros_like(count)
+
+    zeros: tuple[Metrics, Array] = sharded(learning, run, (SEEDS, SAME), (SEEDS, SAME))(sums, count)
+    return zeros

@@ -96,9 +96,11 @@ def _data(leaf: Any) -> Any:
 
 
 def _like(leaf: Any, value: NDArray[Any]) -> Any:
+    """The value as an array of the template leaf's kind, placed as that is: otherwise jitted steps would compile anew."""
     if not isinstance(leaf, jax.Array):
         return value
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jax.device_put(jax.random.wrap_key_data(jnp.asarray(value)), leaf.sharding)
     # A copy made by XLA: a donated buffer must not alias memory that NumPy owns.
-    return jax.device_put(value, leaf.sharding, may_alias=False)
+    array = jnp.array(value, copy=True)
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        array = jax.random.wrap_key_data(array)
+    return jax.device_put(array, leaf.sharding) if leaf.committed else array

@@ -18,6 +18,8 @@ from flax import struct
 from maxent_rl.agents import SAC
 from maxent_rl.errors import NonFiniteError
 from maxent_rl.training.config import RunConfig
+from maxent_rl.training.device_loop import device_steps
+from maxent_rl.training.host_loop import host_step
 from maxent_rl.training.loop import make_loop
 
 AGENT = SAC(hidden_sizes=(16,), batch_size=16, replay_size=2_000, start_steps=20, learning_rate=1e-2)
@@ -136,6 +138,8 @@ class CountingSAC(SAC):
 def test_the_step_is_traced_once(backend):
     """Neither step counts nor chunks nor numeric hyper-parameters compile anything anew."""
     CountingSAC.traces = 0
+    step = host_step if backend == "host" else device_steps
+    step.clear_cache()
     agent = CountingSAC(**{field.name: getattr(AGENT, field.name) for field in dataclasses.fields(AGENT)})
     first = loop_of(BACKENDS[backend], agent)
     first.advance(25, never)
@@ -144,7 +148,7 @@ def test_the_step_is_traced_once(backend):
     first.advance(40, never)
     first.take_metrics()
     first.advance(70, never)
-    assert CountingSAC.traces == traced
+    assert CountingSAC.traces == traced and step._cache_size() == 1
     changed = agent.replace(
         learning_rate=1e-3, discount=0.9, target_update_rate=0.1, initial_temperature=0.5, start_steps=10,
         updates_per_step=2.0, log_std_min=-5.0,
@@ -152,7 +156,7 @@ def test_the_step_is_traced_once(backend):
     shapes_only = 1  # `make_learning` asks for the metrics' names without compiling
     second = loop_of(BACKENDS[backend], changed, total_steps=77, log_every=7)
     second.advance(33, never)
-    assert CountingSAC.traces == traced + shapes_only
+    assert CountingSAC.traces == traced + shapes_only and step._cache_size() == 1
     first.close(), second.close()
 
 

@@ -2,7 +2,7 @@
 # VENV, PYTHON, ARGS and PYTEST_ARGS may be set: make test VENV=/tmp/venv PYTEST_ARGS="-n 4 -m 'not slow'"
 
 VENV ?= .venv
-PYTEST_ARGS ?= -n auto --maxprocesses 4
+PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist worksteal
 BIN := $(VENV)/bin
 INPUTS := pyproject.toml constraints.txt
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt

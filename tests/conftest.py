@@ -10,7 +10,13 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1]
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 import hypothesis
+import pytest
 
 # No deadline: the first example compiles. Derandomised: a test that fails one time in a hundred should not exist.
 hypothesis.settings.register_profile("maxent_rl", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("maxent_rl")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first: begun last, one of them would keep one worker busy while the others have nothing left."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -21,6 +21,7 @@ def command_lines():
     return [entry for entry in found if not re.search(r"--(help|resume|config)", entry[1])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -211,6 +211,7 @@ for name, env in BACKENDS.items():
 """
 
 
+@pytest.mark.slow
 def test_seeds_sharded_over_two_devices_equal_seeds_on_one(tmp_path):
     here = str(Path(__file__).parent)
     for devices in (1, 2):

@@ -312,6 +312,7 @@ def test_run_config_seeds():
     assert RunConfig(seed=3, num_seeds=2).seeds == (3, 4)
 
 
+@pytest.mark.slow
 def test_pendulum_reaches_200_within_10k_steps(tmp_path):
     """Untrained and uniformly random policies get about -1,200; 10,000 steps are the budget, 6,000 usually do."""
     agent = SAC(learning_rate=1e-3, hidden_sizes=(64, 64))

@@ -56,6 +56,7 @@ class Checkpoints:
         )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
         self._saved_rows = 0
+        self._keep = max(keep, 2)  # the one before the last must be there should the last one be damaged
 
     def steps(self) -> list[int]:
         """The steps of complete checkpoints, in order."""
@@ -163,7 +164,7 @@ class Checkpoints:
 
     def _prune(self, capacity: int) -> None:
         """Deletes rows that no kept checkpoint's buffer holds; the best one may lose its rows, as none resumes from it."""
-        latest = self.steps()[-2:]
+        latest = self.steps()[-self._keep :]
         for _, last, path in self._segments():
             if latest and last <= latest[0] - capacity:
                 path.unlink(missing_ok=True)

@@ -118,7 +118,7 @@ class Checkpoints:
         Raises:
           CheckpointError: rows are missing, damaged, or of other shape.
         """
-        capacity, position = rows.shape[1], max(0, step - rows.shape[1])
+        position = max(0, step - rows.shape[1])
         for first, last, path in self._segments():
             if last > step:
                 path.unlink()
@@ -130,7 +130,6 @@ class Checkpoints:
                 position = last
         if position < step:
             raise CheckpointError(f"Replay rows {position} to {step} are missing from {self._replay}.")
-        assert rows.shape[1] == capacity
         self._saved_rows = step
         return rows
 

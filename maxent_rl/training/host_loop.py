@@ -1,7 +1,9 @@
-"""Training on host environments: NumPy environments stepped by Python, everything else in one dispatch per step.
+"""Training on host environments: NumPy environments stepped by Python, everything else jitted.
 
-Each iteration steps all environments of all seeds, then sends their transitions to one jitted function that stores them,
-takes the gradient steps that are due, and chooses the next actions. Buffers are donated, so nothing is copied.
+Each iteration steps all environments of all seeds, then dispatches two programs and waits for the first alone: one chooses
+the next actions, the other stores the transitions and takes the gradient steps that are due. So the environments step, and
+Python prepares the next iteration, while the device learns; the price is that the policy which acts is older by the updates
+of one iteration. Buffers are donated, so nothing is copied.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +27,7 @@ from maxent_rl.training.learner import (
     Learner,
     Learning,
     Schedule,
+    SeedState,
     act,
     check_faults,
     init_learner,
@@ -64,9 +66,7 @@ class HostLoop:
     def start(self) -> None:
         """Resets the environments and chooses the first actions; not called when a checkpoint is restored."""
         self._observation = self._envs.reset()
-        self._action = np.asarray(
-            first_action(self._agent, self.learner, self._by_seed(self._observation), self._schedule, self.learning)
-        )
+        self._action = np.asarray(self._choose())
 
     def advance(self, until: int, interrupted: Callable[[], bool]) -> None:
         """Trains until vector step `until`, or until `interrupted()`."""
@@ -83,25 +83,23 @@ class HostLoop:
         rows = self.learning.layout.pack_host(
             self._observation, flat, step.reward, step.next_observation, step.terminated, step.truncated
         )
-        self.learner, action = host_step(
-            self._agent,
-            self.learner,
-            self._by_seed(rows),
-            self._by_seed(step.observation),
-            self._schedule,
-            self.learning,
-        )
-        # While the device computes:
         self._observation = step.observation
+        self.step += 1
+        action = self._choose()  # before the learning is dispatched, which takes the policy's buffers
+        self.learner = host_step(self._agent, self.learner, self._by_seed(rows), self._schedule, self.learning)
+        # While the device computes:
         done = step.terminated | step.truncated
         self._episodes = self._episodes.add(self._by_seed(step.reward), self._by_seed(done))
-        self.step += 1
         self._action = np.asarray(action)
         if not np.isfinite(self._action).all():
             self.check()
             seed = self.seeds[int(np.argmin(np.isfinite(self._action).reshape(len(self.seeds), -1).all(axis=1)))]
             at = self.step * self.learning.num_envs
             raise NonFiniteError(f"Seed {seed}, environment step {at}: action is NaN or infinite.")
+
+    def _choose(self) -> Array:
+        observation, step = self._by_seed(self._observation), np.int32(self.step)
+        return choose_actions(self._agent, self.learner.seeds, observation, step, self._schedule, self.learning)
 
     def check(self) -> None:
         """Raises `NonFiniteError` if a metric was not finite."""
@@ -157,39 +155,34 @@ class HostLoop:
 
 
 @partial(jax.jit, static_argnames="learning", donate_argnames="learner")
-def host_step(
-    agent: Any, learner: Learner, rows: Array, observation: Array, schedule: Schedule, learning: Learning
-) -> tuple[Learner, Array]:
-    """Stores transitions, learns, and chooses the next actions.
+def host_step(agent: Any, learner: Learner, rows: Array, schedule: Schedule, learning: Learning) -> Learner:
+    """Stores transitions and learns.
 
     Args:
       agent: with numbers as arrays.
       learner: state of all seeds; donated.
       rows: [seed, env, width] packed transitions of one vector step.
-      observation: [seed, env, observation] from which to act next.
       schedule: when to learn.
       learning: the static side.
-
-    Returns:
-      (learner, action [seed, env, action]).
     """
 
-    def run(agent: Any, learner: Learner, rows: Array, observation: Array, schedule: Schedule) -> tuple[Learner, Array]:
+    def run(agent: Any, learner: Learner, rows: Array, schedule: Schedule) -> Learner:
         updates = schedule.updates_due(learner.counters.step + 1)
-        learner = store_and_learn(agent, learning, learner, rows, updates)
-        return learner, act(agent, learning, learner.seeds, observation, learner.counters.step, schedule)
+        return store_and_learn(agent, learning, learner, rows, updates)
 
-    run = sharded(learning, run, (SAME, LEARNER, SEEDS, SEEDS, SAME), (LEARNER, SEEDS))
-    learner, action = run(agent, learner, rows, observation, schedule)
-    return learner, action
+    after: Learner = sharded(learning, run, (SAME, LEARNER, SEEDS, SAME), LEARNER)(agent, learner, rows, schedule)
+    return after
 
 
 @partial(jax.jit, static_argnames="learning")
-def first_action(agent: Any, learner: Learner, observation: Array, schedule: Schedule, learning: Learning) -> Array:
-    """Chooses actions [seed, env, action] without a step before: at the start of a run."""
+def choose_actions(
+    agent: Any, seeds: SeedState, observation: Array, step: Array, schedule: Schedule, learning: Learning
+) -> Array:
+    """Chooses actions [seed, env, action] at observations [seed, env, observation], after `step` vector steps."""
 
-    def run(agent: Any, learner: Learner, observation: Array, schedule: Schedule) -> Array:
-        return act(agent, learning, learner.seeds, observation, learner.counters.step, schedule)
+    def run(agent: Any, seeds: SeedState, observation: Array, step: Array, schedule: Schedule) -> Array:
+        return act(agent, learning, seeds, observation, step, schedule)
 
-    action: Array = sharded(learning, run, (SAME, LEARNER, SEEDS, SAME), SEEDS)(agent, learner, observation, schedule)
-    return jnp.asarray(action)
+    run = sharded(learning, run, (SAME, SEEDS, SEEDS, SAME, SAME), SEEDS)
+    action: Array = run(agent, seeds, observation, step, schedule)
+    return action

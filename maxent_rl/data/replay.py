@@ -123,7 +123,7 @@ class ReplayLayout:
           episode ends, or where the newest row is reached; `steps` says how many.
         """
         filled = jnp.minimum(replay.inserted, self.capacity)
-        start = jax.random.randint(key, (self.batch_size,), 0, filled)
+        start = _below(jax.random.bits(key, (self.batch_size,)), filled)
         if self.n_step == 1:
             return self.unpack(replay.rows[start])
         offsets = jnp.arange(self.n_step) * self.num_envs
@@ -144,3 +144,21 @@ class ReplayLayout:
             truncated=last.truncated,
             steps=steps.astype(jnp.float32),
         )
+
+
+def _below(bits: Array, bound: Array) -> Array:
+    """Integers from 0 up to `bound`, the floor of `bits * bound / 2^32`: one draw where `randint` takes two and three keys.
+
+    Args:
+      bits: [...] uint32, uniform.
+      bound: [] int32, positive; no integer is likelier than another by more than `bound / 2^32`, as a share.
+
+    Returns:
+      [...] int32.
+    """
+    bound = bound.astype(jnp.uint32)
+    high, low = bits >> 16, bits & 0xFFFF
+    bound_high, bound_low = bound >> 16, bound & 0xFFFF
+    middle = (low * bound_low >> 16) + (high * bound_low & 0xFFFF) + (low * bound_high & 0xFFFF)
+    carried = (high * bound_low >> 16) + (low * bound_high >> 16) + (middle >> 16)
+    return (high * bound_high + carried).astype(jnp.int32)

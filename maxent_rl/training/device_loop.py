@@ -17,6 +17,7 @@ import numpy as np
 from flax import struct
 
 from maxent_rl.envs.device import DeviceEnv, DeviceStep, EnvState, reset_batch, step_batch
+from maxent_rl.training.compilation import compiler_options
 from maxent_rl.training.episodes import Episodes
 from maxent_rl.training.evaluation import Outcomes, evaluate_device
 from maxent_rl.training.learner import (
@@ -132,7 +133,7 @@ def _init_envs(learner: Learner, env: DeviceEnv, learning: Learning) -> DeviceSt
     return state
 
 
-@partial(jax.jit, static_argnames=("env", "learning"), donate_argnames="state")
+@partial(jax.jit, static_argnames=("env", "learning"), donate_argnames="state", compiler_options=compiler_options())
 def device_steps(
     agent: Any, state: DeviceState, steps: Array, schedule: Schedule, env: DeviceEnv, learning: Learning
 ) -> DeviceState:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from maxent_rl.envs.host import Floats, HostEnvs
 from maxent_rl.errors import NonFiniteError
+from maxent_rl.training.compilation import compiler_options
 from maxent_rl.training.episodes import Episodes
 from maxent_rl.training.evaluation import Outcomes, evaluate_host
 from maxent_rl.training.learner import (
@@ -99,7 +100,9 @@ class HostLoop:
 
     def _choose(self) -> Array:
         observation, step = self._by_seed(self._observation), np.int32(self.step)
-        return choose_actions(self._agent, self.learner.seeds, observation, step, self._schedule, self.learning)
+        seeds = self.learner.seeds
+        action: Array = choose_actions(self._agent, seeds, observation, step, self._schedule, self.learning)
+        return action
 
     def check(self) -> None:
         """Raises `NonFiniteError` if a metric was not finite."""
@@ -154,7 +157,7 @@ class HostLoop:
         return array.reshape(len(self.seeds), self.learning.num_envs, *array.shape[1:])
 
 
-@partial(jax.jit, static_argnames="learning", donate_argnames="learner")
+@partial(jax.jit, static_argnames="learning", donate_argnames="learner", compiler_options=compiler_options())
 def host_step(agent: Any, learner: Learner, rows: Array, schedule: Schedule, learning: Learning) -> Learner:
     """Stores transitions and learns.
 

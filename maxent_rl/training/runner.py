@@ -19,6 +19,7 @@ import jax
 from maxent_rl.agents.registry import agent_class, agent_name
 from maxent_rl.errors import CheckpointError, InvalidSettingError, NonFiniteError, StorageError, unknown_name
 from maxent_rl.training.checkpoints import Checkpoints, storage_errors
+from maxent_rl.training.compilation import enable_compilation_cache
 from maxent_rl.training.config import RunConfig, agent_from, config_from, describe, read_config
 from maxent_rl.training.display import Display
 from maxent_rl.training.evaluation import Outcomes
@@ -132,6 +133,7 @@ def run_training(
       resume: folder of the run to go on with, or None to begin one.
     """
     run.check()
+    enable_compilation_cache()
     devices = _devices(run.device)
     with jax.default_device(devices[0]):
         loop = make_loop(run, agent, env, devices)

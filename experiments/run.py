@@ -16,6 +16,7 @@ from maxent_rl.agents.registry import AGENTS, agent_class
 from maxent_rl.errors import InvalidSettingError, MaxentRLError
 from maxent_rl.settings import check_settings, flag
 from maxent_rl.training.config import RunConfig, config_from, describe, read_config
+from maxent_rl.training.presets import PRESETS, apply_preset
 
 # What a resumed run may change: nothing that decides its numbers.
 _FREE_ON_RESUME = {
@@ -59,15 +60,20 @@ def _main(arguments: list[str]) -> int:
 
 
 def parse(arguments: list[str]) -> Any:
-    """Parses the command line into a value with fields `run`, `hyper`, `config`, `resume` and `dry_run`.
+    """Parses the command line into a value with fields `run`, `hyper`, `preset`, `config`, `resume` and `dry_run`.
 
-    The agent decides which hyper-parameters there are, so `--agent`, `--config` and `--resume` are looked up first.
+    The agent decides which hyper-parameters there are, and a preset what they are unless set, so `--agent`, `--preset`,
+    `--config` and `--resume` are looked up first.
     """
     first = _first_pass(arguments)
     source = first["resume"] or first["config"]
     if source is None:
         run = RunConfig(agent=first["agent"] or RunConfig.agent)
         hyper = agent_class(run.agent)()
+        if first["preset"] is not None:
+            run, hyper = apply_preset(first["preset"], run, hyper)
+    elif first["preset"] is not None:
+        raise InvalidSettingError(f"--preset does not go with {source}, whose settings are all set already.")
     else:
         run, hyper = config_from(read_config(source))
         if first["agent"] not in (None, run.agent):
@@ -79,6 +85,7 @@ def parse(arguments: list[str]) -> Any:
         [
             ("run", Annotated[RunConfig, tyro.conf.arg(name="")], dataclasses.field(default=run)),
             ("hyper", Annotated[type(hyper), tyro.conf.arg(name="")], dataclasses.field(default=hyper)),
+            ("preset", Annotated[str | None, tyro.conf.arg(help=_presets(), metavar="NAME")], None),
             ("config", _path("Repeat the run of this config.json (or run folder); further flags change it."), None),
             ("resume", _path("Go on with the run in this folder from its last checkpoint."), None),
             ("dry_run", Annotated[bool, tyro.conf.arg(help="Print the resolved configuration and stop.")], False),
@@ -97,8 +104,13 @@ def _path(text: str) -> Any:
     return Annotated[Path | None, tyro.conf.arg(help=text, metavar="PATH")]
 
 
+def _presets() -> str:
+    described = "; ".join(f"{name}: {preset.about}" for name, preset in PRESETS.items())
+    return f"Settings in place of the defaults, which further flags change ({described})."
+
+
 def _first_pass(arguments: list[str]) -> dict[str, str | None]:
-    found: dict[str, str | None] = {"agent": None, "config": None, "resume": None}
+    found: dict[str, str | None] = {"agent": None, "preset": None, "config": None, "resume": None}
     for index, argument in enumerate(arguments):
         name, equals, value = argument.removeprefix("--").partition("=")
         if argument.startswith("--") and name in found:

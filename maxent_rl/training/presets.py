@@ -1,0 +1,62 @@
+"""Presets: named sets of settings that stand in for the defaults; any of them can still be set by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from maxent_rl.errors import InvalidSettingError, unknown_name
+from maxent_rl.training.config import RunConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """Settings in place of the defaults.
+
+    Attributes:
+      about: what it is for, in a sentence.
+      run: settings of `RunConfig`.
+      agents: for each agent's name its hyper-parameters.
+    """
+
+    about: str
+    run: dict[str, Any]
+    agents: dict[str, dict[str, Any]]
+
+
+PRESETS = {
+    "fast": Preset(
+        about="least wall-clock instead of fewest samples: more environment steps for each gradient step",
+        run={"num_envs": 8},
+        agents={
+            "sac": {
+                "updates_per_step": 0.125,
+                "learning_rate": 1e-3,
+                "start_steps": 2_000,
+                "initial_temperature": 0.2,
+                "target_update_rate": 0.01,
+            }
+        },
+    ),
+}
+
+
+def apply_preset(name: str, run: RunConfig, agent: Any) -> tuple[RunConfig, Any]:
+    """Puts a preset's settings in place of those of a run and its agent.
+
+    Args:
+      name: one of `PRESETS`.
+      run: settings, whose `agent` names the agent.
+      agent: its hyper-parameters.
+
+    Raises:
+      UnknownNameError: there is no such preset.
+      InvalidSettingError: the preset says nothing of this agent.
+    """
+    if name not in PRESETS:
+        raise unknown_name("preset", name, PRESETS)
+    preset = PRESETS[name]
+    if run.agent not in preset.agents:
+        known = ", ".join(sorted(preset.agents))
+        raise InvalidSettingError(f"--preset {name} has no settings for the agent {run.agent!r}, only for: {known}.")
+    return dataclasses.replace(run, **preset.run), dataclasses.replace(agent, **preset.agents[run.agent])

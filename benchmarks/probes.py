@@ -1,7 +1,7 @@
 """Parts of training measured alone, each in a process of its own: `python benchmarks/probes.py update --seconds 10`.
 
-`limits.py` and `seeds.py` start these. Each prints one line of JSON: speeds, versions, and points of (time, work done) from which
-the speed of several processes over a common while can be told.
+`limits.py` and `seeds.py` start these. Each prints one line of JSON: speeds, versions, and points of (time, work done), from
+which the speed of several processes over a common while can be told.
 """
 
 from __future__ import annotations

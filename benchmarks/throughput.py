@@ -82,6 +82,8 @@ class Device(Settings):
     """Steps of the measured window; a multiple of the warm-up."""
     num_envs: int = 4
     """Environments side by side; as many gradient steps follow each vector step."""
+    replay_size: int = 131_072
+    """Transitions that the replay buffer holds: rejax's default, whose sampling takes time in proportion to it."""
     contenders: tuple[str, ...] = (OURS, "brax", "rejax")
     """Who runs, in this order."""
 

@@ -5,6 +5,7 @@ The drivers run in the peers' own virtual environments, so nothing here imports 
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import json
 import os
@@ -19,6 +20,20 @@ STARTED = float(os.environ.get("BENCHMARK_STARTED") or time.time())
 def since_command() -> float:
     """Seconds since the command was given."""
     return time.time() - STARTED
+
+
+def work_parser(description: str) -> argparse.ArgumentParser:
+    """A parser of the flags that say what work is measured; all drivers take them."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--env", help="name of the environment")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start-steps", type=int, default=100, help="steps before learning")
+    parser.add_argument("--warmup-steps", type=int, default=500, help="steps with learning before the window")
+    parser.add_argument("--window-steps", type=int, default=3000, help="steps of the measured window")
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--hidden-sizes", type=int, nargs="+", default=[256, 256])
+    parser.add_argument("--replay-size", type=int, default=1_000_000)
+    return parser
 
 
 def versions(*packages: str) -> dict[str, str]:

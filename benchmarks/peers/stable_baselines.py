@@ -17,15 +17,8 @@ from stable_baselines3.common.monitor import Monitor
 
 def arguments(description: str) -> argparse.Namespace:
     """Parses the flags that both drivers take."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--env", default="HalfCheetah-v5")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start-steps", type=int, default=100, help="uniform steps before learning (learning_starts)")
-    parser.add_argument("--warmup-steps", type=int, default=500, help="steps with learning before the window")
-    parser.add_argument("--window-steps", type=int, default=3000, help="steps of the measured window")
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--hidden-sizes", type=int, nargs="+", default=[256, 256])
-    parser.add_argument("--replay-size", type=int, default=1_000_000)
+    parser = driver.work_parser(description)
+    parser.set_defaults(env="HalfCheetah-v5")
     parser.add_argument(
         "--touch-replay", action="store_true", help="write every page of the replay buffer at the start"
     )

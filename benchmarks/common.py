@@ -195,6 +195,32 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values), "count": len(values)}
 
 
+def common_speed(points: Sequence[Sequence[tuple[float, float]]]) -> tuple[float, float]:
+    """The speed of processes that run side by side, over the while that all of them were measured.
+
+    Args:
+      points: for each process (time, work done until then), rising; between points work is taken to be even.
+
+    Returns:
+      (work per second of all together, share of the longest process's time that they have in common).
+
+    Raises:
+      BenchmarkError: they have no time in common.
+    """
+    begin, end = max(process[0][0] for process in points), min(process[-1][0] for process in points)
+    if end <= begin:
+        raise BenchmarkError("The processes were not measured at the same time: measure for longer.")
+    work = sum(_work_at(process, end) - _work_at(process, begin) for process in points)
+    return work / (end - begin), (end - begin) / max(process[-1][0] - process[0][0] for process in points)
+
+
+def _work_at(points: Sequence[tuple[float, float]], moment: float) -> float:
+    for (before, done), (after, more) in zip(points, points[1:], strict=False):
+        if before <= moment <= after:
+            return done + (more - done) * (moment - before) / (after - before)
+    raise ValueError(f"{moment} lies outside {points[0][0]} to {points[-1][0]}.")
+
+
 def markdown_table(result: Mapping[str, Any], show: Sequence[str] = ()) -> str:
     """The summary of a result as Markdown: median (smallest to largest) of each metric, then the ratios."""
     found = result["summary"]

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from common import ROOT, BenchmarkError, Measurement
 
 PEERS = Path(__file__).parent / "peers"
 _TAIL_LINES = 6
+_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class Finished(NamedTuple):
@@ -81,15 +82,22 @@ class Process:
                 preexec_fn=pin,
             )
 
-    def wait(self) -> Finished:
+    def wait(self, meanwhile: Callable[[], None] | None = None) -> Finished:
         """Waits for the end.
+
+        Args:
+          meanwhile: called every second, to show progress.
 
         Raises:
           BenchmarkError: it failed; with the end of what it said.
         """
         try:
             # wait4 tells the memory of this very process, unlike getrusage of all children.
-            _, status, usage = os.wait4(self._process.pid, 0)
+            pid, status, usage = os.wait4(self._process.pid, os.WNOHANG if meanwhile else 0)
+            while meanwhile and not pid:
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+                meanwhile()
+                pid, status, usage = os.wait4(self._process.pid, os.WNOHANG)
         except BaseException:
             self.kill()
             raise

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import itertools
 import json
 import os
 import platform
@@ -215,7 +216,7 @@ def common_speed(points: Sequence[Sequence[tuple[float, float]]]) -> tuple[float
 
 
 def _work_at(points: Sequence[tuple[float, float]], moment: float) -> float:
-    for (before, done), (after, more) in zip(points, points[1:], strict=False):
+    for (before, done), (after, more) in itertools.pairwise(points):
         if before <= moment <= after:
             return done + (more - done) * (moment - before) / (after - before)
     raise ValueError(f"{moment} lies outside {points[0][0]} to {points[-1][0]}.")

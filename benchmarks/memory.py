@@ -1,7 +1,8 @@
 """The most memory that a training takes: `python benchmarks/memory.py`.
 
-Peak resident memory of the whole process, with a replay buffer of a million transitions of HalfCheetah-v5 of which every page is
-in use: ours takes its memory at once, the peers' drivers write to every page at the start (NumPy's zeros take none until then).
+Peak resident memory of the whole process, with a replay buffer of a million transitions of HalfCheetah-v5 of which every
+page is in use: ours takes its memory at once, the peers' drivers write to every page at the start (NumPy's zeros take none
+until then).
 """
 
 from __future__ import annotations

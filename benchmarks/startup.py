@@ -1,8 +1,8 @@
 """From the command to the first gradient step: `python benchmarks/startup.py`.
 
-Each contender runs twice in a repeat: cold, with an empty folder for compiled programs, and warm, with the folder as the cold run
-left it. "Cold" is so for compiled programs alone: the files of Python packages may lie in the system's cache both times.
-Every contender takes 100 uniform steps first (SBX's and Stable-Baselines3's default; ours has --start-steps 100 for this).
+Each contender runs twice in a repeat: cold, with an empty folder for compiled programs, and warm, with the folder as the
+cold run left it. "Cold" is so for compiled programs alone: the files of Python packages may lie in the system's cache both
+times. Every contender takes 100 uniform steps first (the default of SBX and Stable-Baselines3; ours gets --start-steps 100).
 """
 
 from __future__ import annotations

@@ -82,6 +82,11 @@ class Process:
                 preexec_fn=pin,
             )
 
+    @property
+    def pid(self) -> int:
+        """Its number, which is also that of its process group."""
+        return self._process.pid
+
     def wait(self, meanwhile: Callable[[], None] | None = None) -> Finished:
         """Waits for the end.
 
@@ -113,7 +118,9 @@ class Process:
         return Finished(output, errors, self.started, seconds, int(kilobytes * 1024))
 
     def kill(self) -> None:
-        """Ends it and what it has started."""
+        """Ends it and what it has started, if it still runs."""
+        if self._process.returncode is not None:
+            return
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()

@@ -121,7 +121,7 @@ def measure(
             repeat, contender = index // len(contenders), list(contenders)[index % len(contenders)]
             _run(result, contender, contenders[contender], repeat, options.pause, console, f"[{index + 1}/{total}]")
             _finish(result, ratios, path)
-        result["complete"] = True
+        result["complete"] = not any("error" in run for run in result["runs"])
     except KeyboardInterrupt:
         console.print("Stopped; the finished runs are kept.")
     if result["runs"]:
@@ -132,6 +132,13 @@ def measure(
 
 
 _PLACES = ("output", "peers")
+
+
+def exit_status(result: Mapping[str, Any]) -> int:
+    """0 where every run gave a measurement, 1 where one failed, 130 after an interrupt."""
+    if any("error" in run for run in result["runs"]):
+        return 1
+    return 0 if result["complete"] else 130
 
 
 def _run(

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import tyro
-from common import Contender, Measurement, Options, Ratio, command_line, measure
+from common import Contender, Measurement, Options, Ratio, command_line, exit_status, measure
 from contenders import Process, Work, measure_product, scratch
 
 PROBES = Path(__file__).parent / "probes.py"
@@ -81,7 +81,7 @@ def main() -> int:
     parts: dict[str, Contender] = {part: partial(probe, part, flags) for part in ("matmul", "update", "scan", "env")}
     parts["train"] = partial(_train, work, shlex.split(options.arguments))
     result = measure("limits", parts, options, _RATIOS, _SHOW)
-    return 0 if result["complete"] else 130
+    return exit_status(result)
 
 
 if __name__ == "__main__":

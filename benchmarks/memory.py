@@ -10,9 +10,10 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from functools import partial
+from pathlib import Path
 
 import tyro
-from common import Contender, Measurement, Options, Ratio, command_line, measure
+from common import Contender, Measurement, Options, Ratio, command_line, exit_status, measure
 from contenders import Work, measure_peer, measure_product, peer_python
 
 _METRIC = "peak_memory_mb"
@@ -47,21 +48,21 @@ def main() -> int:
     )
     contenders: dict[str, Contender] = {
         "maxent_rl": partial(_ours, work, shlex.split(options.arguments)),
-        "sbx": partial(_peer, options, work, "sbx_sac.py"),
-        "sb3": partial(_peer, options, work, "sb3_sac.py"),
+        "sbx": partial(_peer, peer_python(options.peers, "sb"), work, "sbx_sac.py"),
+        "sb3": partial(_peer, peer_python(options.peers, "sb"), work, "sb3_sac.py"),
     }
     ratios = [Ratio(_METRIC, "maxent_rl", (peer,)) for peer in ("sbx", "sb3")]
     result = measure("memory", contenders, options, ratios, (_METRIC,))
-    return 0 if result["complete"] else 130
+    return exit_status(result)
 
 
 def _ours(work: Work, arguments: list[str], repeat: int) -> Measurement:
     return _memory_alone(measure_product(work, repeat, arguments))
 
 
-def _peer(options: Memory, work: Work, driver: str, repeat: int) -> Measurement:
+def _peer(python: Path, work: Work, driver: str, repeat: int) -> Measurement:
     flags = [*work.flags(), "--touch-replay", "--seed", str(repeat)]
-    return _memory_alone(measure_peer(peer_python(options.peers, "sb"), driver, flags))
+    return _memory_alone(measure_peer(python, driver, flags))
 
 
 def _memory_alone(measured: Measurement) -> Measurement:

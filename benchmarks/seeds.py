@@ -25,7 +25,17 @@ from functools import partial
 from pathlib import Path
 
 import tyro
-from common import BenchmarkError, Contender, Measurement, Options, Ratio, command_line, common_speed, measure
+from common import (
+    BenchmarkError,
+    Contender,
+    Measurement,
+    Options,
+    Ratio,
+    command_line,
+    common_speed,
+    exit_status,
+    measure,
+)
 from contenders import Process, Product, Work, read_product, run_all, scratch, start_product
 
 PROBES = Path(__file__).parent / "probes.py"
@@ -78,7 +88,7 @@ def main() -> int:
         separate = (f"{part}: 1 seed", *(f"{part}: {name}" for name in _pinnings()))
         ratios.append(Ratio(_METRIC, f"{part}: 4 seeds", separate))
     result = measure("seeds", contenders, options, ratios, (_METRIC, "compilations", "overlap"))
-    return 0 if result["complete"] else 130
+    return exit_status(result)
 
 
 def _pinnings() -> dict[str, list[set[int] | None]]:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import tyro
-from common import BenchmarkError, Contender, Measurement, Options, Ratio, command_line, measure
+from common import BenchmarkError, Contender, Measurement, Options, Ratio, command_line, exit_status, measure
 from contenders import Product, measure_peer, peer_python, run_product
 
 _METRIC = "first_update_seconds"
@@ -59,11 +59,13 @@ def main() -> int:
         contenders = _contenders(options, Caches(Path(root)))
         ratios = [Ratio(_METRIC, f"maxent_rl {how}", (f"sbx {how}",)) for how in ("cold", "warm")]
         result = measure("startup", contenders, options, ratios, (_METRIC, "built_seconds", "compiled_programs"))
-    return 0 if result["complete"] else 130
+    return exit_status(result)
 
 
 def _contenders(options: Startup, caches: Caches) -> dict[str, Contender]:
     found: dict[str, Contender] = {}
+    if set(options.contenders) & {"sbx", "sb3"}:
+        peer_python(options.peers, "sb")  # missing ones are told before anything runs
     runs: dict[str, Callable[..., Measurement]] = {"maxent_rl": _ours, "sbx": partial(_peer, "sbx_sac.py")}
     for name in options.contenders:
         if name == "sb3":

@@ -13,10 +13,11 @@ import dataclasses
 import shlex
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 import tyro
-from common import BenchmarkError, Contender, Measurement, Options, Ratio, command_line, measure
+from common import BenchmarkError, Contender, Measurement, Options, Ratio, command_line, exit_status, measure
 from contenders import Work, measure_peer, measure_product, peer_python
 
 OURS = "maxent_rl"
@@ -112,7 +113,7 @@ def _contenders(
             found[name] = partial(_ours, work, shlex.split(settings.arguments))
         elif name in drivers:
             environment, driver = drivers[name]
-            found[name] = partial(_peer, settings, environment, driver, [*work.flags(), *more])
+            found[name] = partial(_peer, peer_python(settings.peers, environment), driver, [*work.flags(), *more])
         else:
             raise BenchmarkError(f"Unknown contender {name!r}; there are: {', '.join((OURS, *drivers))}.")
     return found
@@ -122,8 +123,7 @@ def _ours(work: Work, arguments: list[str], repeat: int) -> Measurement:
     return measure_product(work, repeat, arguments)
 
 
-def _peer(settings: Settings, environment: str, driver: str, flags: list[str], repeat: int) -> Measurement:
-    python = peer_python(settings.peers, environment)
+def _peer(python: Path, driver: str, flags: list[str], repeat: int) -> Measurement:
     return measure_peer(python, driver, [*flags, "--seed", str(repeat)])
 
 
@@ -131,7 +131,7 @@ def main() -> int:
     """Measures; returns the exit status."""
     settings = tyro.cli(Host | Device, description=__doc__)
     result = measure(settings.name, settings.runs(), settings, settings.ratios, _SHOW)
-    return 0 if result["complete"] else 130
+    return exit_status(result)
 
 
 if __name__ == "__main__":

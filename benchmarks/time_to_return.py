@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import tyro
-from common import BenchmarkError, Contender, Measurement, Options, Ratio, command_line, measure
+from common import BenchmarkError, Contender, Measurement, Options, Ratio, command_line, exit_status, measure
 from contenders import PEERS, Process, peer_python, scratch
 
 TIMED_RUN = Path(__file__).parent / "timed_run.py"
@@ -61,7 +61,7 @@ def main() -> int:
     ]
     show = [f"{what}_to_{threshold:.0f}" for what in ("seconds", "steps") for threshold in options.thresholds]
     result = measure("time_to_return", _contenders(options), options, ratios, show)
-    return 0 if result["complete"] else 130
+    return exit_status(result)
 
 
 def _contenders(options: Returns) -> dict[str, Contender]:
@@ -74,6 +74,8 @@ def _contenders(options: Returns) -> dict[str, Contender]:
         "sbx": partial(_sbx, options, "sbx", 100),
         "sbx-zoo": partial(_sbx, options, "sbx-zoo", 10_000),
     }
+    if set(options.contenders) & {"sbx", "sbx-zoo"}:
+        peer_python(options.peers, "sb")  # missing ones are told before anything runs
     unknown = [name for name in options.contenders if name not in known]
     if unknown:
         raise BenchmarkError(f"Unknown contender {unknown[0]!r}; there are: {', '.join(known)}.")

@@ -60,6 +60,7 @@ def test_an_interrupt_keeps_the_runs_that_are_done(tmp_path):
     written = json.loads((tmp_path / "cut.json").read_text())
     assert written == result
     assert not written["complete"]
+    assert common.exit_status(written) == 130
     assert [run["contender"] for run in written["runs"]] == ["a"]
 
 
@@ -68,7 +69,8 @@ def test_a_contender_that_fails_does_not_stop_the_others(tmp_path):
         raise BenchmarkError("it is not installed")
 
     result = common.measure("failing", {"a": failing, "b": lambda repeat: speed(1.0)}, options(tmp_path))
-    assert result["complete"]
+    assert not result["complete"]
+    assert common.exit_status(result) == 1
     assert result["runs"][0]["error"] == "it is not installed"
     assert list(result["summary"]) == ["b"]
 

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Makes the virtual environments of the peers that the benchmarks compare with: .peers/sb and .peers/brax.
+#
+#   benchmarks/peers/make.sh            both
+#   benchmarks/peers/make.sh sb         Stable-Baselines3 and SBX
+#   benchmarks/peers/make.sh brax       Brax's own SAC and rejax
+#
+# One that is there already is made anew only when its requirements have changed. PYTHON names the interpreter (3.11 or
+# newer; python3.11 by default, with which the pins were resolved), PEERS the folder. pip reads its own settings, so
+# PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS may name the place that has torch for CPUs; without it pip takes PyPI's torch, which on
+# Linux brings several gigabytes of CUDA libraries that are not used here.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+peers=${PEERS:-$here/../../.peers}
+python=${PYTHON:-$(command -v python3.11 || command -v python3)}
+
+make_peer() {
+    local name=$1 requirements=$here/requirements-$1.txt venv=$peers/$1
+    if [ ! -f "$requirements" ]; then
+        echo "error: there are no peers called '$name'; there are: sb brax." >&2
+        return 1
+    fi
+    if cmp -s "$requirements" "$venv/.installed"; then
+        echo "$venv is up to date."
+        return 0
+    fi
+    echo "Making $venv with $("$python" --version) (a few minutes)"
+    rm -rf "$venv"
+    "$python" -m venv "$venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$requirements"
+    "$venv/bin/python" -m pip check
+    cp "$requirements" "$venv/.installed"
+    echo "Made $venv."
+}
+
+[ "$#" -gt 0 ] || set -- sb brax
+for name in "$@"; do make_peer "$name"; done

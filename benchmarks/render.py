@@ -1,0 +1,237 @@
+"""Renders what was measured into README.md and a figure: `python benchmarks/render.py`.
+
+Reads benchmarks/results/*.json and writes a table between the lines `<!-- benchmarks:begin -->` and `<!-- benchmarks:end -->`
+of README.md, and the figure benchmarks/results/benchmarks.png. What has not been measured is left out, with a note.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tyro
+from common import RESULTS, ROOT, BenchmarkError, command_line, show_number, show_spread
+
+BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
+Result = Mapping[str, Any]
+
+# The contenders' names as people know them.
+NAMES = {
+    "maxent_rl": "maxent_rl",
+    "fast": "maxent_rl, fast",
+    "sbx": "SBX",
+    "sbx-zoo": "SBX, 10,000 start steps",
+    "sb3": "Stable-Baselines3",
+    "brax": "Brax's SAC",
+    "rejax": "rejax",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Render:
+    """Flags of this script."""
+
+    results: Path = RESULTS
+    """Folder with the results."""
+    readme: Path = ROOT / "README.md"
+    """File with the markers."""
+    figure: Path = RESULTS / "benchmarks.png"
+    """Figure to write."""
+
+
+def main() -> int:
+    """Renders; returns the exit status."""
+    options = tyro.cli(Render, description=__doc__)
+    results, missing = load(options.results)
+    for name in missing:
+        print(f"Left out, not measured yet: {name}", file=sys.stderr)
+    if not results:
+        raise BenchmarkError(f"There are no results in {options.results}: run a benchmark first.")
+    table = render_table(results)
+    print(table)
+    from figure import draw
+
+    if draw(results, options.figure):
+        print(f"Written: {options.figure}", file=sys.stderr)
+    if not insert(options.readme, table):
+        raise BenchmarkError(f"{options.readme} has no lines {BEGIN} and {END} to write the table between.")
+    print(f"Written: {options.readme}", file=sys.stderr)
+    return 0
+
+
+def load(folder: Path) -> tuple[dict[str, Result], list[str]]:
+    """Reads the results of all benchmarks: (by name, names of those missing)."""
+    found = {name: folder / f"{name}.json" for name in SECTIONS}
+    results = {name: json.loads(path.read_text()) for name, path in found.items() if path.exists()}
+    return results, [name for name in SECTIONS if name not in results]
+
+
+def render_table(results: Mapping[str, Result]) -> str:
+    """One table of all that was measured, and a line on the machine and the versions."""
+    lines = ["| What | maxent_rl | Compared with | Ratio |", "| --- | --- | --- | --- |"]
+    for name, section in SECTIONS.items():
+        if name in results:
+            lines += [f"| {' | '.join(row)} |" for row in section(results[name])]
+    machines = list(dict.fromkeys(result["hardware"]["summary"] for result in results.values()))
+    repeats = sorted({count for result in results.values() for count in _counts(result)})
+    times = f"{repeats[0]}" if len(repeats) == 1 else f"{repeats[0]} to {repeats[-1]}"
+    text = (
+        f"Median (smallest to largest) of {times} alternating runs on a {' and a '.join(machines)}. {versions(results)}"
+    )
+    partial = [name for name, result in results.items() if not result.get("complete")]
+    text += f" Interrupted before all repeats were done: {', '.join(partial)}." if partial else ""
+    return "\n".join([*lines, "", text])
+
+
+def versions(results: Mapping[str, Result]) -> str:
+    """What ran, as one sentence."""
+    wanted = {
+        "maxent_rl": ("jax", "gymnasium", "mujoco", "brax"),
+        "sbx": ("sbx-rl", "jax"),
+        "sb3": ("stable_baselines3", "torch"),
+        "brax": ("brax", "jax"),
+        "rejax": ("rejax", "jax"),
+    }
+    found: dict[str, list[str]] = {}
+    for result in results.values():
+        for contender, packages in result["versions"].items():
+            name = contender.split(" ")[0]
+            found.setdefault(
+                name, [f"{package} {packages[package]}" for package in wanted.get(name, ()) if package in packages]
+            )
+    parts = [f"{NAMES[name]}: {', '.join(found[name])}" for name in wanted if found.get(name)]
+    return f"Versions: {'; '.join(parts)}." if parts else ""
+
+
+def insert(readme: Path, table: str) -> bool:
+    """Puts the table between the markers of a file; False where they are missing."""
+    text = readme.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        return False
+    readme.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+    return True
+
+
+def _counts(result: Result) -> list[int]:
+    return [value["count"] for metrics in result["summary"].values() for value in metrics.values()]
+
+
+def _cell(result: Result, contender: str, metric: str, unit: str = "") -> str | None:
+    """`median (smallest to largest) unit` of a contender, None where it was not measured."""
+    value = result["summary"].get(contender, {}).get(metric)
+    return None if value is None else f"{show_spread(value)}{unit}"
+
+
+def _ratio(result: Result, contender: str, other: str, metric: str) -> str:
+    """The median ratio of two contenders, as `measure` wrote it."""
+    value = result.get("ratios", {}).get(f"{contender} / {other}: {metric}")
+    return "" if value is None else show_spread(value)
+
+
+def _against(result: Result, what: str, ours: str, peers: tuple[str, ...], metric: str, unit: str) -> list[list[str]]:
+    """A row for each peer that was measured beside ours."""
+    own = _cell(result, ours, metric, unit)
+    rows = []
+    for peer in peers:
+        other = _cell(result, peer, metric, unit)
+        if own is not None and other is not None:
+            name, _, how = peer.partition(" ")
+            label = f"{NAMES.get(name, name)}{f', {how}' if how else ''}"
+            rows.append([what, own, f"{label}: {other}", _ratio(result, ours, peer, metric)])
+    return rows
+
+
+def _host(result: Result) -> list[list[str]]:
+    return _against(result, "SAC on HalfCheetah-v5", "maxent_rl", ("sbx", "sb3"), "steps_per_second", " steps/s")
+
+
+def _device(result: Result) -> list[list[str]]:
+    settings = result["settings"]
+    what = f"SAC on brax/halfcheetah, spring, {settings['num_envs']} environments"
+    return _against(result, what, "maxent_rl", ("brax", "rejax"), "steps_per_second", " steps/s")
+
+
+def _limits(result: Result) -> list[list[str]]:
+    metric, own = "updates_per_second", _cell(result, "train", "updates_per_second", " updates/s")
+    compared = {
+        "update": "the bare update loop",
+        "scan": "32 bare updates per dispatch",
+        "matmul": "matrix products alone",
+    }
+    rows = []
+    for other, name in compared.items():
+        value = _cell(result, other, metric, " updates/s")
+        if own is not None and value is not None:
+            ratio = _ratio(result, "train", other, metric) or _share(result, "train", other, metric)
+            rows.append(["Training on HalfCheetah-v5 against its limits", own, f"{name}: {value}", ratio])
+    return rows
+
+
+def _share(result: Result, one: str, other: str, metric: str) -> str:
+    """The ratio of medians, for a pair whose ratio was not written."""
+    found = result["summary"]
+    return show_number(found[one][metric]["median"] / found[other][metric]["median"])
+
+
+def _seeds(result: Result) -> list[list[str]]:
+    rows = []
+    for part, what in (("train", "Training"), ("bare", "Bare update loop")):
+        apart = [name for name in result["summary"] if name.startswith(f"{part}: ") and "process" in name]
+        metric, unit = "updates_per_second", " updates/s in all"
+        own = _cell(result, f"{part}: 4 seeds", metric, unit)
+        if own is not None and apart:
+            best = max(apart, key=lambda name: result["summary"][name][metric]["median"])
+            ratios = [value for title, value in result["ratios"].items() if title.startswith(f"{part}: 4 seeds /")]
+            ratio = show_spread(ratios[0]) if ratios else ""
+            label = best.removeprefix(f"{part}: ")
+            rows.append(
+                [f"{what}, 4 seeds in one process", own, f"{label}: {_cell(result, best, metric, unit)}", ratio]
+            )
+    return rows
+
+
+def _return(result: Result) -> list[list[str]]:
+    rows = []
+    metrics = [f"seconds_to_{threshold:.0f}" for threshold in result["settings"]["thresholds"]]
+    for ours in ("maxent_rl", "fast"):
+        for metric in metrics:
+            target = f"{float(metric.rpartition('_')[2]):,.0f}"
+            what = f"Return {target} on HalfCheetah-v5{', fast' if ours == 'fast' else ''}"
+            rows += _against(result, what, ours, ("sbx", "sbx-zoo"), metric, " s")
+    return rows
+
+
+def _startup(result: Result) -> list[list[str]]:
+    metric, rows = "first_update_seconds", []
+    for how in ("cold", "warm"):
+        what = f"Command to first gradient step, {how} compilation cache"
+        found = _against(result, what, f"maxent_rl {how}", (f"sbx {how}",), metric, " s")
+        own = _cell(result, f"maxent_rl {how}", metric, " s")
+        rows += found or ([[what, own, "", ""]] if own else [])
+    return rows
+
+
+def _memory(result: Result) -> list[list[str]]:
+    what = "Peak memory, replay buffer of 1,000,000 transitions"
+    return _against(result, what, "maxent_rl", ("sbx", "sb3"), "peak_memory_mb", " MB")
+
+
+SECTIONS: dict[str, Callable[[Result], list[list[str]]]] = {
+    "throughput-host": _host,
+    "throughput-device": _device,
+    "limits": _limits,
+    "seeds": _seeds,
+    "time_to_return": _return,
+    "startup": _startup,
+    "memory": _memory,
+}
+
+
+if __name__ == "__main__":
+    command_line(main)

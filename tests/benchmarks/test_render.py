@@ -1,0 +1,93 @@
+"""The table and the figure, from synthetic results."""
+
+from __future__ import annotations
+
+import json
+
+import common
+import pytest
+import render
+from common import Ratio
+from figure import draw
+
+
+def result(values, ratios=(), versions=None, **more):
+    """A benchmark's results with one metric: {contender: {metric: [value of each repeat]}}."""
+    runs = [
+        {"contender": contender, "repeat": repeat, "values": {name: series[repeat] for name, series in metrics.items()}}
+        for contender, metrics in values.items()
+        for repeat in range(len(next(iter(metrics.values()))))
+    ]
+    found = {f"{ratio.title}: {ratio.metric}": common.compare(runs, ratio) for ratio in ratios}
+    hardware = {"summary": "2-core x86-64 CPU"}
+    return {
+        "complete": True,
+        "hardware": hardware,
+        "runs": runs,
+        "versions": versions or {},
+        "settings": {},
+        "summary": common.summary(runs),
+        "ratios": found,
+    } | more
+
+
+@pytest.fixture
+def results():
+    speed, seconds = "steps_per_second", "seconds_to_1000"
+    host = {"maxent_rl": {speed: [260.0, 250.0, 255.0]}, "sbx": {speed: [130.0, 125.0, 120.0]}}
+    time = {"fast": {seconds: [60.0]}, "sbx": {seconds: [120.0]}}
+    timed = result(time, [Ratio(seconds, "fast", ("sbx",))], settings={"thresholds": [1000.0], "env": "HalfCheetah-v5"})
+    for run in timed["runs"]:
+        run["curve"] = [{"step": 5000, "seconds": 30.0, "return_mean": 10.0}]
+    return {
+        "throughput-host": result(host, [Ratio(speed, "maxent_rl", ("sbx",))], {"sbx": {"sbx-rl": "0.28.0"}}),
+        "time_to_return": timed,
+    }
+
+
+def test_the_table_has_medians_ranges_ratios_machine_and_versions(results):
+    assert render.render_table(results).splitlines() == [
+        "| What | maxent_rl | Compared with | Ratio |",
+        "| --- | --- | --- | --- |",
+        "| SAC on HalfCheetah-v5 | 255 (250 to 260) steps/s | SBX: 125 (120 to 130) steps/s | 2 (2 to 2.12) |",
+        "| Return 1,000 on HalfCheetah-v5, fast | 60 s | SBX: 120 s | 0.5 |",
+        "",
+        "Median (smallest to largest) of 1 to 3 alternating runs on a 2-core x86-64 CPU. Versions: SBX: sbx-rl 0.28.0.",
+    ]
+
+
+def test_an_interrupted_benchmark_is_named(results):
+    results["throughput-host"]["complete"] = False
+    assert "Interrupted before all repeats were done: throughput-host." in render.render_table(results)
+
+
+def test_what_was_not_measured_is_left_out_and_named(results, tmp_path):
+    for name, value in results.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(value))
+    found, missing = render.load(tmp_path)
+    assert found == results
+    assert missing == [name for name in render.SECTIONS if name not in results]
+
+
+def test_the_table_goes_between_the_markers_and_nothing_else_changes(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{render.BEGIN}\nold\n{render.END}\nafter\n")
+    assert render.insert(readme, "| new |")
+    assert readme.read_text() == f"before\n{render.BEGIN}\n| new |\n{render.END}\nafter\n"
+
+
+def test_a_readme_without_markers_is_left_as_it_is(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n")
+    assert not render.insert(readme, "| new |")
+    assert readme.read_text() == "before\n"
+
+
+def test_the_figure_has_a_panel_for_each_benchmark(results, tmp_path):
+    from matplotlib import image
+
+    assert draw(results, tmp_path / "two.png")
+    assert draw({"throughput-host": results["throughput-host"]}, tmp_path / "one.png")
+    two, one = (image.imread(tmp_path / name) for name in ("two.png", "one.png"))
+    assert two.shape[1] == pytest.approx(2 * one.shape[1], abs=2)
+    assert not draw({}, tmp_path / "none.png")

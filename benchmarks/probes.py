@@ -1,7 +1,8 @@
 """Parts of training measured alone, each in a process of its own: `python benchmarks/probes.py update --seconds 10`.
 
-`limits.py` and `seeds.py` start these. Each prints one line of JSON: speeds, versions, and points of (time, work done), from
-which the speed of several processes over a common while can be told.
+`limits.py` and `seeds.py` start these. They are compiled with the options that training is compiled with. Each prints one
+line of JSON: speeds, versions, and points of (time, work done), from which the speed of several processes over a common
+while can be told.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -21,6 +23,7 @@ import numpy as np
 
 from maxent_rl import envs
 from maxent_rl.agents import SAC
+from maxent_rl.training.compilation import compiler_options
 from maxent_rl.types import Spec, Transition
 
 HALF_CHEETAH = Spec(observation_shape=(17,), action_shape=(6,), horizon=1000)
@@ -41,7 +44,7 @@ def matmul(args: argparse.Namespace) -> dict[str, Any]:
     left = [jax.random.normal(key, shape[0]) for key, shape in zip(keys[::2], shapes, strict=True)]
     right = [jax.random.normal(key, shape[1]) for key, shape in zip(keys[1::2], shapes, strict=True)]
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=compiler_options())
     def products(left: list[jax.Array], right: list[jax.Array]) -> list[jax.Array]:
         return [jax.lax.dot_general(a, b, shape[2]) for a, b, shape in zip(left, right, shapes, strict=True)]
 
@@ -54,7 +57,7 @@ def matmul(args: argparse.Namespace) -> dict[str, Any]:
 def update(args: argparse.Namespace) -> dict[str, Any]:
     """`SAC().update`, one update per dispatch."""
     agent, state, batch, key = _learning(args)
-    step = jax.jit(agent.update, donate_argnums=0)
+    step = jax.jit(agent.update, donate_argnums=0, compiler_options=compiler_options())
     return _measure(lambda state: step(state, batch, key)[0], state, args.seconds)
 
 
@@ -67,7 +70,7 @@ def scan(args: argparse.Namespace) -> dict[str, Any]:
             lambda state, key: (agent.update(state, batch, key)[0], None), state, jax.random.split(key, SCAN_LENGTH)
         )[0]
 
-    step = jax.jit(several, donate_argnums=0)
+    step = jax.jit(several, donate_argnums=0, compiler_options=compiler_options())
     return _measure(lambda state: step(state, batch, key), state, args.seconds, SCAN_LENGTH)
 
 
@@ -77,7 +80,7 @@ def vmap(args: argparse.Namespace) -> dict[str, Any]:
     keys = jax.random.split(jax.random.key(0), args.seeds)
     state = jax.vmap(lambda key: agent.init(key, HALF_CHEETAH))(keys)
     batch = jax.tree.map(lambda *entries: jnp.stack(entries), *batches)
-    step = jax.jit(jax.vmap(agent.update), donate_argnums=0)
+    step = jax.jit(jax.vmap(agent.update), donate_argnums=0, compiler_options=compiler_options())
     return _measure(lambda state: step(state, batch, keys)[0], state, args.seconds, args.seeds)
 
 

@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import platform
+import signal
 import statistics
 import sys
 import time
@@ -304,7 +305,11 @@ def _plain(value: Any) -> Any:
 
 
 def command_line(main: Callable[[], int]) -> None:
-    """Runs a script's `main`: an error is one sentence, an interrupt no traceback."""
+    """Runs a script's `main`: an error is one sentence, an interrupt no traceback.
+
+    SIGTERM is taken as an interrupt, so that it too ends the processes that were started.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(main())
     except BenchmarkError as error:

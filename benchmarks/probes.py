@@ -11,10 +11,12 @@ import argparse
 import importlib.metadata
 import json
 import math
+import os
 import platform
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -31,6 +33,7 @@ SCAN_LENGTH = 32
 _PACKAGES = ("maxent_rl", "jax", "jaxlib", "flax", "optax", "numpy", "gymnasium", "mujoco")
 _WARMUP_SECONDS = 1.0
 _SECONDS_BETWEEN_POINTS = 0.25
+_MOST_WAITING_SECONDS = 300.0
 
 Step = Callable[[Any], Any]
 """Takes a carried value and returns the next; its arrays may still be being computed."""
@@ -48,7 +51,7 @@ def matmul(args: argparse.Namespace) -> dict[str, Any]:
     def products(left: list[jax.Array], right: list[jax.Array]) -> list[jax.Array]:
         return [jax.lax.dot_general(a, b, shape[2]) for a, b, shape in zip(left, right, shapes, strict=True)]
 
-    measured = _measure(lambda _: products(left, right), None, args.seconds)
+    measured = _measure(lambda _: products(left, right), None, args)
     gflop, values = sum(_flops(*shape) for shape in shapes) / 1e9, measured["values"]
     values |= {"gflop_per_update": gflop, "gflops_per_second": values["updates_per_second"] * gflop}
     return measured | {"products": len(shapes)}
@@ -58,7 +61,7 @@ def update(args: argparse.Namespace) -> dict[str, Any]:
     """`SAC().update`, one update per dispatch."""
     agent, state, batch, key = _learning(args)
     step = jax.jit(agent.update, donate_argnums=0, compiler_options=compiler_options())
-    return _measure(lambda state: step(state, batch, key)[0], state, args.seconds)
+    return _measure(lambda state: step(state, batch, key)[0], state, args)
 
 
 def scan(args: argparse.Namespace) -> dict[str, Any]:
@@ -71,7 +74,7 @@ def scan(args: argparse.Namespace) -> dict[str, Any]:
         )[0]
 
     step = jax.jit(several, donate_argnums=0, compiler_options=compiler_options())
-    return _measure(lambda state: step(state, batch, key), state, args.seconds, SCAN_LENGTH)
+    return _measure(lambda state: step(state, batch, key), state, args, SCAN_LENGTH)
 
 
 def vmap(args: argparse.Namespace) -> dict[str, Any]:
@@ -81,7 +84,7 @@ def vmap(args: argparse.Namespace) -> dict[str, Any]:
     state = jax.vmap(lambda key: agent.init(key, HALF_CHEETAH))(keys)
     batch = jax.tree.map(lambda *entries: jnp.stack(entries), *batches)
     step = jax.jit(jax.vmap(agent.update), donate_argnums=0, compiler_options=compiler_options())
-    return _measure(lambda state: step(state, batch, keys)[0], state, args.seconds, args.seeds)
+    return _measure(lambda state: step(state, batch, keys)[0], state, args, args.seeds)
 
 
 def env(args: argparse.Namespace) -> dict[str, Any]:
@@ -90,21 +93,34 @@ def env(args: argparse.Namespace) -> dict[str, Any]:
     made.reset()
     actions = np.random.default_rng(0).uniform(-1, 1, (1000, 1, *HALF_CHEETAH.action_shape)).astype(np.float32)
     turn = iter(range(10**12))
-    measured = _measure(lambda _: made.step(actions[next(turn) % len(actions)]), None, args.seconds)
+    measured = _measure(lambda _: made.step(actions[next(turn) % len(actions)]), None, args)
     measured["values"] = {"steps_per_second": measured["values"]["updates_per_second"]}
     return measured
 
 
-def _measure(step: Step, carried: Any, seconds: float, work: int = 1) -> dict[str, Any]:
+def _measure(step: Step, carried: Any, args: argparse.Namespace, work: int = 1) -> dict[str, Any]:
     """Repeats a step for a while; waits for the results only where a point is taken."""
     began = time.perf_counter()
     carried = jax.block_until_ready(step(carried))
     compile_seconds = time.perf_counter() - began
-    carried, points = _repeat(step, carried, _WARMUP_SECONDS, work)
-    carried, points = _repeat(step, carried, seconds, work)
+    carried, _ = _repeat(step, carried, _WARMUP_SECONDS, work)
+    _wait_for_others(args)
+    carried, points = _repeat(step, carried, args.seconds, work)
     (start, _), (end, done) = points[0], points[-1]
     values = {"updates_per_second": done / (end - start), "compile_seconds": compile_seconds}
     return {"values": values, "points": points}
+
+
+def _wait_for_others(args: argparse.Namespace) -> None:
+    """Where several processes are measured side by side: waits until all of them are ready."""
+    if args.meet is None:
+        return
+    (args.meet / str(os.getpid())).touch()
+    began = time.monotonic()
+    while len(list(args.meet.iterdir())) < args.parties:
+        if time.monotonic() - began > _MOST_WAITING_SECONDS:
+            raise SystemExit("error: the other processes did not come.")
+        time.sleep(0.01)
 
 
 def _repeat(step: Step, carried: Any, seconds: float, work: int) -> tuple[Any, list[tuple[float, int]]]:
@@ -181,6 +197,10 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--hidden-sizes", type=int, nargs="+", default=[256, 256])
     parser.add_argument("--seeds", type=int, default=1, help="of vmap")
+    parser.add_argument(
+        "--meet", type=Path, help="folder in which processes that run side by side tell that they are ready"
+    )
+    parser.add_argument("--parties", type=int, default=1, help="how many processes meet")
     args = parser.parse_args()
     measured = parts[args.part](args)
     versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _PACKAGES}

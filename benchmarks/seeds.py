@@ -85,8 +85,9 @@ def main() -> int:
             contenders[f"{part}: {count} seed{'s' * (count > 1)}"] = partial(together, options, count)
         for name, pins in _pinnings().items():
             contenders[f"{part}: {name}"] = partial(apart, options, pins)
-        separate = (f"{part}: 1 seed", *(f"{part}: {name}" for name in _pinnings()))
-        ratios.append(Ratio(_METRIC, f"{part}: 4 seeds", separate))
+        separate = [f"{part}: 1 seed", *(f"{part}: {name}" for name in _pinnings())]
+        separate = [name for name in separate if name in contenders]
+        ratios.append(Ratio(_METRIC, f"{part}: 4 seeds", tuple(separate)))
     result = measure("seeds", contenders, options, ratios, (_METRIC, "compilations", "overlap"))
     return exit_status(result)
 
@@ -157,7 +158,8 @@ def _probes(flags: list[str], pins: list[set[int] | None]) -> Measurement:
     """Runs a part of probes.py several times side by side."""
     with contextlib.ExitStack() as stack:
         folders = [Path(stack.enter_context(scratch())) for _ in pins]
-        command = [sys.executable, str(PROBES), *flags]
+        meet = ["--meet", stack.enter_context(scratch()), "--parties", str(len(pins))]
+        command = [sys.executable, str(PROBES), *flags, *meet]
         finished = run_all([Process(command, folder, cores=pin) for folder, pin in zip(folders, pins, strict=True)])
     printed = [json.loads(done.output.strip().splitlines()[-1]) for done in finished]
     speed, overlap = common_speed([process["points"] for process in printed])

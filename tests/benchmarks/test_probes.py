@@ -33,7 +33,7 @@ def test_all_matrix_products_of_an_update_are_found():
 @pytest.mark.parametrize(("part", "seeds"), [("update", 1), ("vmap", 2)])
 def test_a_probe_counts_the_updates_of_every_seed(part, seeds, monkeypatch):
     monkeypatch.setattr(probes, "_WARMUP_SECONDS", 0.0)
-    args = Namespace(seconds=0.001, batch_size=8, hidden_sizes=[8], seeds=seeds)
+    args = Namespace(meet=None, seconds=0.001, batch_size=8, hidden_sizes=[8], seeds=seeds)
     points = getattr(probes, part)(args)["points"]
     assert points[0][1] == 0
     assert points[-1][1] > 0

@@ -29,6 +29,7 @@ from maxent_rl.training.plots import learning_curve
 from maxent_rl.training.policy import Policy, export_policy, load_policy
 from maxent_rl.training.recorder import Recorder
 from maxent_rl.training.trees import from_arrays, pack, to_arrays, unpack
+from maxent_rl.training.variants import variant_name
 from maxent_rl.types import PyTree
 
 _SECONDS_BETWEEN_PLOTS = 30.0
@@ -41,9 +42,9 @@ class TrainResult:
     Attributes:
       folder: the run's folder.
       agent: the agent with its hyper-parameters.
-      states: agent states with leading axis [seed].
+      states: agent states with leading axis [seed]; with variants, all seeds of the first, then of the next.
       step: environment steps of each seed.
-      evaluations: environment step and outcomes (one per seed) of every evaluation of this call.
+      evaluations: environment step and outcomes (one per seed and variant) of every evaluation of this call.
       interrupted: whether a signal ended it before its last step.
     """
 
@@ -54,9 +55,9 @@ class TrainResult:
     evaluations: list[tuple[int, list[Outcomes]]]
     interrupted: bool
 
-    def policy(self, seed: int | None = None) -> Policy:
-        """The exported policy of one seed (the first, if None)."""
-        return load_policy(self.folder, seed=seed, agent=type(self.agent))
+    def policy(self, seed: int | None = None, variant: int | None = None) -> Policy:
+        """The exported policy of one seed and variant (the first, if None)."""
+        return load_policy(self.folder, seed=seed, agent=type(self.agent), variant=variant)
 
 
 def train(
@@ -219,11 +220,15 @@ class Training:
             config=self._description,
             wandb_project=self._run.wandb,
             resume_step=self._env_step if self._resumed else None,
+            varied=tuple(self._run.variants),
         )
 
     def _make_display(self) -> Display:
         title = f"{self._run.agent} on {self._run.env}"
-        return Display(self._run.total_steps, self._run.seeds, title, self._env_step, enabled=self._progress)
+        names = [variant_name(variant) for variant in self._run.variant_values] if self._run.variants else []
+        return Display(
+            self._run.total_steps, self._run.seeds, title, self._env_step, variants=names, enabled=self._progress
+        )
 
     def _train(self, interrupted: Callable[[], bool]) -> None:
         loop = self._loop
@@ -250,16 +255,17 @@ class Training:
         timing = {"seconds": round(self._seconds, 3), "steps_per_second": round(speed, 2)}
         updates = {"updates": int(self._loop.learner.counters.update)}
         metrics = self._loop.take_metrics()
-        rows = [{"seed": seed} | timing | updates | row for seed, row in zip(self._run.seeds, metrics, strict=True)]
+        rows = [member | timing | updates | row for member, row in zip(self._run.members, metrics, strict=True)]
         self._recorder.metrics(self._env_step, rows)
         self._display.update(self._env_step, rows)
 
     def _evaluate(self) -> float | None:
-        """Evaluates and records; returns the mean return over seeds if it is the best so far."""
+        """Evaluates and records; returns the mean return over all seeds and variants if it is the best so far."""
         self._loop.check()
         outcomes = self._loop.evaluate(self._run.eval_episodes)
         self._evaluations.append((self._env_step, outcomes))
-        rows = [outcome.row(seed) for seed, outcome in zip(self._run.seeds, outcomes, strict=True)]
+        members = zip(self._run.members, outcomes, strict=True)
+        rows = [{**member, **outcome.row(int(member["seed"]))} for member, outcome in members]
         self._recorder.evaluation(self._env_step, rows)
         self._display.evaluation(self._env_step, [outcome.mean for outcome in outcomes])
         learner = self._loop.learner
@@ -293,7 +299,9 @@ class Training:
     def _fingerprint(self) -> dict[str, Any]:
         """What must be the same for a checkpoint to fit."""
         names = ("agent", "env", "backend", "seed", "num_seeds", "num_envs")
-        return {name: self._description["run"][name] for name in names}
+        varied = {"variants": {name: list(values) for name, values in self._run.variants.items()}}
+        fitting: dict[str, Any] = {name: self._description["run"][name] for name in names}
+        return fitting | (varied if self._run.variants else {})
 
     def _last_good(self) -> str:
         steps = self._checkpoints.steps()

@@ -240,7 +240,9 @@ def _play(
 
         def advance(carry: tuple[Any, ...]) -> tuple[Any, ...]:
             inner, observation, total, length, elapsed, running = carry
-            chosen = _samples(agent, states, observation, keys, elapsed) if sampled else _modes(agent, states, observation)
+            chosen = (
+                _samples(agent, states, observation, keys, elapsed) if sampled else _modes(agent, states, observation)
+            )
             inner, observation, reward, terminated = jax.vmap(jax.vmap(env.step))(inner, chosen)
             total, length = total + jnp.where(running, reward, 0.0), length + running
             return inner, observation, total, length, elapsed + 1, running & ~terminated.astype(bool)

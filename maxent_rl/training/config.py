@@ -104,6 +104,11 @@ class RunConfig:
             raise InvalidSettingError(f"--name must be a plain folder name, got {self.name!r}.")
 
 
+def run_folder(run: RunConfig, name: str) -> Path:
+    """Where a run of that name lies: OUTPUT_DIR/ENV/AGENT/NAME."""
+    return Path(run.output_dir) / run.env.replace("/", "-") / run.agent / name
+
+
 def describe(run: RunConfig, agent: Any) -> dict[str, Any]:
     """Everything that config.json says: settings, hyper-parameters, package versions, hardware in plain terms."""
     return {

@@ -127,11 +127,12 @@ class Recorder:
         return "/".join([*(["_".join(varied)] if varied else []), f"seed_{row['seed']}"])
 
 
-def read_csv(path: Path) -> list[dict[str, float | str]]:
+def read_csv(path: Path, last_bytes: int | None = None) -> list[dict[str, float | str]]:
     """Reads metrics.csv or eval.csv, also of a run that is still writing it or was killed while it did.
 
     Args:
       path: the file; a last line without its end is left out.
+      last_bytes: read no more than the rows in about so many bytes at the end; None for all rows.
 
     Returns:
       One dict per row. A cell that reads as a number is a float (an empty one is NaN), any other a string; so a list of
@@ -141,7 +142,7 @@ def read_csv(path: Path) -> list[dict[str, float | str]]:
       CheckpointError: there is no such file, or it cannot be read.
     """
     try:
-        header, *rows = _read_lines(path) or [[]]
+        header, *rows = _read_lines(path, last_bytes) or [[]]
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist: the run has recorded nothing there yet.") from error
     except OSError as error:
@@ -268,9 +269,16 @@ def _start_wandb(folder: Path, project: str, config: dict[str, Any]) -> Any:
         ) from error
 
 
-def _read_lines(path: Path) -> list[list[str]]:
+def _read_lines(path: Path, last_bytes: int | None = None) -> list[list[str]]:
     """Header and rows as text, without a half-written last line."""
-    text = path.read_bytes().decode("utf-8", errors="replace")
+    with path.open("rb") as file:
+        content = file.readline()
+        start = os.fstat(file.fileno()).st_size - (last_bytes or 0)
+        if last_bytes is not None and start > len(content):
+            file.seek(start)
+            file.readline()  # the rest of a line that began before
+        content += file.read()
+    text = content.decode("utf-8", errors="replace")
     whole = text[: text.rfind("\n") + 1]
     return [row for row in csv.reader(io.StringIO(whole, newline="")) if row]
 

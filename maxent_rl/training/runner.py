@@ -6,9 +6,7 @@ The loops train; this decides when to log, evaluate and save, and records what c
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +16,9 @@ import jax
 
 from maxent_rl.agents.registry import agent_class, agent_name
 from maxent_rl.errors import CheckpointError, InvalidSettingError, NonFiniteError, StorageError, unknown_name
-from maxent_rl.training.checkpoints import Checkpoints, storage_errors
+from maxent_rl.training.checkpoints import Checkpoints, storage_errors, write_json
 from maxent_rl.training.compilation import enable_compilation_cache
-from maxent_rl.training.config import RunConfig, agent_from, config_from, describe, read_config
+from maxent_rl.training.config import RunConfig, agent_from, config_from, describe, read_config, run_folder
 from maxent_rl.training.display import Display
 from maxent_rl.training.evaluation import Outcomes
 from maxent_rl.training.interrupts import catch_interrupts
@@ -186,7 +184,7 @@ class Training:
         return self._loop.step * self._run.num_envs
 
     def _begin(self) -> str | None:
-        _write_json(self._folder / "config.json", self._description)
+        write_json(self._folder / "config.json", self._description)
         self._loop.start()
         return None
 
@@ -211,7 +209,7 @@ class Training:
         self._best, self._seconds_before = float(meta["best"]), float(meta["seconds"])
         self._saved_step = step
         self._last_log = (loop.step, time.monotonic())
-        _write_json(self._folder / "config.json", self._description)
+        write_json(self._folder / "config.json", self._description)
         return None if exact else "The state of these environments cannot be saved: new episodes were started."
 
     def _make_recorder(self) -> Recorder:
@@ -314,19 +312,12 @@ class Training:
 def _new_folder(run: RunConfig) -> Path:
     seeds = f"seed{run.seed}" if run.num_seeds == 1 else f"seeds{run.seeds[0]}-{run.seeds[-1]}"
     name = run.name or f"{seeds}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder = Path(run.output_dir) / run.env.replace("/", "-") / run.agent / name
+    folder = run_folder(run, name)
     if (folder / "config.json").exists():
         raise StorageError(f"{folder} already holds a run: go on with it (--resume {folder}) or choose another --name.")
     with storage_errors(f"make the folder {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    with storage_errors(f"write {path}"):
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(value, indent=2) + "\n")
-        os.replace(partial, path)
 
 
 def _env_name(env: Env) -> str:

@@ -51,8 +51,8 @@ class Command:
     """How often a job whose process died is tried again, from its last checkpoint."""
     ray_address: str | None = None
     """Ray cluster to run the jobs on: auto, HOST:PORT or ray://HOST:PORT (needs the sweep extra); None for this machine."""
-    cpus_per_job: float = 1.0
-    """Cores that a job takes of the Ray cluster."""
+    cpus_per_job: int | None = None
+    """Cores for each job; None for an even share of this machine's, or for one of the Ray cluster's."""
     gpus_per_job: float = 0.0
     """GPUs that a job takes of the Ray cluster."""
     dry_run: bool = False

@@ -77,7 +77,7 @@ def run_sweep(
     jobs: int | None = None,
     retries: int = 2,
     ray_address: str | None = None,
-    cpus_per_job: float = 1.0,
+    cpus_per_job: int | None = None,
     gpus_per_job: float = 0.0,
     progress: bool = True,
 ) -> SweepResult:
@@ -88,7 +88,7 @@ def run_sweep(
       jobs: local processes at once; None for as many as devices or cores can carry.
       retries: how often a job whose process died is tried again; errors of the job itself are not.
       ray_address: a Ray cluster to work on ("auto", "HOST:PORT"); None for local processes.
-      cpus_per_job: cores of the cluster for each job.
+      cpus_per_job: cores for each job; None for an even share of this machine's, or for one of the cluster's.
       gpus_per_job: accelerators of the cluster for each job.
       progress: show a table of the jobs (plain lines where there is no terminal).
 
@@ -108,11 +108,11 @@ def run_sweep(
         session = uuid.uuid4().hex
         executor: Executor
         if ray_address is None:
-            executor = LocalProcesses(folder, make_slots(len(left), sweep.run.device, jobs))
+            executor = LocalProcesses(folder, make_slots(len(left), sweep.run.device, jobs, cpus_per_job))
         else:
             from maxent_rl.training.sweep.ray_cluster import RayTasks
 
-            executor = RayTasks(folder, ray_address, session, cpus_per_job, gpus_per_job)
+            executor = RayTasks(folder, ray_address, session, cpus_per_job or 1, gpus_per_job)
         title = f"{folder}: {len(left)} of {len(planned)} jobs to do, {executor.description}"
         try:
             with (

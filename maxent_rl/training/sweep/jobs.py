@@ -91,6 +91,7 @@ def expand(sweep: Sweep) -> tuple[Path, list[Job]]:
     ):
         if bound is not None and bound < 1:
             raise InvalidSettingError(f"{flag(name)} must be at least 1, got {bound}.")
+    dataclasses.replace(sweep.run, name=sweep.name).check()
     agents = [agent_class(agent)() if isinstance(agent, str) else agent for agent in sweep.agents]
     names = _unique("--agents", [agent_name(agent) for agent in agents])
     envs = _unique("--envs", [environments.canonical_name(env) for env in sweep.envs])

@@ -71,7 +71,7 @@ class LocalProcesses:
         self._running.clear()
 
 
-def make_slots(jobs: int, device: str, wanted: int | None = None) -> list[Slot]:
+def make_slots(jobs: int, device: str, wanted: int | None = None, cores_each: int | None = None) -> list[Slot]:
     """Divides this machine among jobs.
 
     Each accelerator carries one process, or as many as are wanted together; without accelerators each process gets its own
@@ -82,17 +82,21 @@ def make_slots(jobs: int, device: str, wanted: int | None = None) -> list[Slot]:
       jobs: how many there are to do.
       device: what they compute on, as in `RunConfig`.
       wanted: processes at once; None for as many as devices or cores can carry.
+      cores_each: cores for each process; None divides them evenly.
 
     Raises:
-      InvalidSettingError: fewer than one process is wanted, or there is no such device.
+      InvalidSettingError: fewer than one process or core is wanted, or there is no such device.
     """
-    if wanted is not None and wanted < 1:
-        raise InvalidSettingError(f"--jobs must be at least 1, got {wanted}.")
+    for name, value in (("--jobs", wanted), ("--cpus-per-job", cores_each)):
+        if value is not None and value < 1:
+            raise InvalidSettingError(f"{name} must be at least 1, got {value}.")
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     platform, devices = ("cpu", 1) if device == "cpu" else _probe(device)
-    carried = len(cores) if platform == "cpu" else devices if platform == "gpu" else 1  # a TPU serves one process
+    carried = max(len(cores) // (cores_each or 1), 1)
+    if platform != "cpu":
+        carried = min(carried, devices if platform == "gpu" else 1)  # a TPU serves one process
     count = max(min(wanted or carried, jobs), 1)
-    each = max(len(cores) // count, 1)
+    each = min(cores_each or max(len(cores) // count, 1), len(cores))
     shared = -(-count // devices)  # processes on the fullest device
     visible = _visible_gpus(devices)
     slots = []

@@ -54,7 +54,7 @@ class JobProcess:
           StorageError: the log cannot be written.
         """
         self._folder = sweep / job
-        command = [sys.executable, "-m", "maxent_rl.training.sweep.worker", str(sweep), job, "--token", token]
+        command = [sys.executable, "-m", "maxent_rl.training.sweep", str(sweep), job, "--token", token]
         command += ["--parent", str(os.getpid()), "--cores", ",".join(map(str, cores))]
         with storage_errors(f"write {self._folder / LOG}"):
             self._folder.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ from maxent_rl.training.sweep.process import JobProcess, Outcome
 class RayTasks:
     """Runs jobs on a cluster; see `driver.Executor` for what the methods promise."""
 
-    def __init__(self, folder: Path, address: str, session: str, cpus: float, gpus: float) -> None:
+    def __init__(self, folder: Path, address: str, session: str, cpus: int, gpus: float) -> None:
         """Connects to a cluster.
 
         Args:
@@ -37,9 +37,9 @@ class RayTasks:
           MissingDependencyError: ray is not installed.
           InvalidSettingError: no cluster answers, or the resources are impossible.
         """
-        if cpus <= 0 or gpus < 0:
+        if cpus < 1 or gpus < 0:
             raise InvalidSettingError(
-                f"--cpus-per-job must be greater than 0 and --gpus-per-job at least 0, got {cpus:g} and {gpus:g}."
+                f"--cpus-per-job must be at least 1 and --gpus-per-job at least 0, got {cpus} and {gpus:g}."
             )
         self._ray = _connect(address)
         self._folder, self._session, self._cpus, self._gpus = folder.resolve(), session, cpus, gpus
@@ -51,7 +51,7 @@ class RayTasks:
         fitting = [
             node for node in nodes if all(node["Resources"].get(kind, 0) >= count for kind, count in wanted.items())
         ]
-        self.description = f"a Ray cluster of {len(nodes)} node(s), {cpus:g} CPU(s) and {gpus:g} GPU(s) for each job"
+        self.description = f"a Ray cluster of {len(nodes)} node(s), {cpus} CPU(s) and {gpus:g} GPU(s) for each job"
         if not fitting:
             self.description += "; none of the nodes has as many, so jobs wait until one joins that does"
 
@@ -64,7 +64,7 @@ class RayTasks:
         run = self._ray.remote(_run_on_node).options(
             num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0, name=job.name
         )
-        environment = thread_limits(max(int(self._cpus), 1))
+        environment = thread_limits(self._cpus)
         self._tasks[run.remote(str(self._folder), job.name, token, environment)] = job
         self._tokens[job] = token
 

@@ -1,4 +1,4 @@
-"""What the process of one job does: `python -m maxent_rl.training.sweep.worker SWEEP_FOLDER JOB_NAME --token ...`.
+"""What the process of one job does.
 
 It begins the job's run, or goes on from its last checkpoint, and leaves a mark when it is finished or has failed. Two
 processes never work on a job at once, even where one of them is only believed to be dead: each writes a token of its own into
@@ -148,7 +148,3 @@ def _is_dead(predecessor: dict[str, Any]) -> bool:
     except (OSError, KeyError, TypeError, ValueError):
         return False
     return False
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -31,6 +31,8 @@ class Command:
     """Episodes of each seed."""
     seed: int | None = None
     """Evaluate only this seed of the run; None for all."""
+    variant: int | None = None
+    """Evaluate only this variant of the run's hyper-parameters, counted from 0; None for all."""
     video: Path | None = None
     """Also write the first episode of the first seed to this .mp4 (needs the video extra)."""
     stochastic: bool = False
@@ -56,7 +58,7 @@ def main(arguments: list[str]) -> int:
 def _main(arguments: list[str]) -> int:
     command = tyro.cli(Command, args=arguments, description=__doc__)
     check_settings(command)
-    policies = _load(command.run, command.seed)
+    policies = _load(command.run, command.seed, command.variant)
 
     from maxent_rl.training.evaluation import evaluate_policy
 
@@ -69,7 +71,7 @@ def _main(arguments: list[str]) -> int:
             status.update(f"Recording {command.video}")
             record_video(policies[0], command.video, seed=command.eval_seed, stochastic=command.stochastic)
         for policy in policies:
-            status.update(f"{policy.env}, seed {policy.seed}: playing {command.episodes} episodes")
+            status.update(f"{policy.env}, {_name(policy)}: playing {command.episodes} episodes")
             found.append(
                 evaluate_policy(policy, command.episodes, seed=command.eval_seed, stochastic=command.stochastic)
             )
@@ -81,28 +83,38 @@ def _main(arguments: list[str]) -> int:
     return 0
 
 
-def _load(folder: Path, seed: int | None) -> list[Policy]:
+def _load(folder: Path, seed: int | None, variant: int | None) -> list[Policy]:
     from maxent_rl.training.policy import load_policy
 
-    first = load_policy(folder, seed=seed)
-    if seed is not None:
-        return [first]
+    first = load_policy(folder, seed=seed, variant=variant)
     # `load_policy` has just found this file sound.
     home = folder / "policy" if (folder / "policy").is_dir() else folder
-    seeds = json.loads((home / "policy.json").read_text())["seeds"]
-    return [first, *(load_policy(folder, seed=other) for other in seeds[1:])]
+    description = json.loads((home / "policy.json").read_text())
+    count = max((len(values) for values in description.get("variants", {}).values()), default=1)
+    variants = range(count) if variant is None else [variant]
+    seeds = description["seeds"] if seed is None else [seed]
+    wanted = [(index, other) for index in variants for other in seeds]
+    return [first, *(load_policy(folder, seed=other, variant=index) for index, other in wanted[1:])]
+
+
+def _name(policy: Policy) -> str:
+    from maxent_rl.training.variants import variant_name
+
+    return ", ".join(filter(None, [variant_name(policy.variant), f"seed {policy.seed}"]))
 
 
 def _result(command: Command, policies: list[Policy], found: list[Outcomes]) -> dict[str, Any]:
     means = [outcomes.mean for outcomes in found]
+    varied = list(policies[0].variant)
     return {
+        **({"varied": varied} if varied else {}),
         "env": policies[0].env,
         "step": policies[0].step,
         "episodes": command.episodes,
         "eval_seed": command.eval_seed,
         "stochastic": command.stochastic,
         "seeds": [
-            {**outcomes.row(policy.seed), "returns": outcomes.returns, "lengths": outcomes.lengths}
+            {**outcomes.row(policy.seed), **policy.variant, "returns": outcomes.returns, "lengths": outcomes.lengths}
             for policy, outcomes in zip(policies, found, strict=True)
         ],
         "return_mean": statistics.fmean(means),
@@ -115,16 +127,27 @@ def _show(result: dict[str, Any]) -> None:
     played = "1 episode" if result["episodes"] == 1 else f"{result['episodes']:,} episodes"
     actions = "sampled" if result["stochastic"] else "most likely"
     table = Table(title=f"{result['env']} after {result['step']:,} steps: {played}, {actions} actions")
-    for column in ("seed", "mean", "std", "min", "max", "length"):
+    varied = result.get("varied", [])
+    for column in (*varied, "seed", "mean", "std", "min", "max", "length"):
         table.add_column(column, justify="right")
     for row in result["seeds"]:
         returns = (row[f"return_{name}"] for name in ("mean", "std", "min", "max"))
-        table.add_row(str(row["seed"]), *(f"{value:,.2f}" for value in returns), f"{row['length_mean']:,.1f}")
+        table.add_row(
+            *(f"{row[name]:g}" for name in varied),
+            str(row["seed"]),
+            *(f"{value:,.2f}" for value in returns),
+            f"{row['length_mean']:,.1f}",
+        )
     console = Console()
     console.print(table)
-    seeds = len(result["seeds"])
-    spread = f", standard deviation between the {seeds} seeds {result['return_std']:,.2f}" if seeds > 1 else ""
-    console.print(f"Mean return {result['return_mean']:,.2f}{spread}", highlight=False)
+    by_variant: dict[str, list[float]] = {}
+    for row in result["seeds"]:
+        by_variant.setdefault(", ".join(f"{name}={row[name]:g}" for name in varied), []).append(row["return_mean"])
+    for name, means in by_variant.items():
+        deviation = statistics.pstdev(means)
+        spread = f", standard deviation between the {len(means)} seeds {deviation:,.2f}" if len(means) > 1 else ""
+        start = f"{name}: mean return" if name else "Mean return"
+        console.print(f"{start} {statistics.fmean(means):,.2f}{spread}", highlight=False)
     if result["video"] is not None:
         console.print(f"Video: {result['video']}", highlight=False, markup=False, soft_wrap=True)
 

@@ -9,6 +9,7 @@ however large the buffer is.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import sys
@@ -185,6 +186,21 @@ def storage_errors(action: str) -> Iterator[None]:
         if isinstance(error, ValueError) and not re.search(r"No space|Permission|EIO|ENOSPC|quota", str(error)):
             raise
         raise StorageError(f"Cannot {action}: {_first_line(error)}.") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a file of JSON that is there whole or not at all, even when the power fails.
+
+    Raises:
+      StorageError: full disk, missing permission.
+    """
+    with storage_errors(f"write {path}"):
+        partial_path = path.with_suffix(".partial")
+        with open(partial_path, "w", encoding="utf-8") as file:
+            file.write(json.dumps(value, indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial_path, path)
 
 
 def _nonempty(arrays: Arrays) -> Arrays:

@@ -59,11 +59,28 @@ class RunConfig:
     """Where to compute; auto takes an accelerator if JAX finds one."""
     wandb: str | None = None
     """Weights & Biases project to report to (needs the wandb extra); None for none."""
+    variants: dict[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    """Numeric hyper-parameters with a value for each variant: all variants train at once, each with all seeds."""
+
+    def __post_init__(self) -> None:
+        variants = {name.replace("-", "_"): tuple(values) for name, values in self.variants.items()}
+        object.__setattr__(self, "variants", variants)  # config.json gives lists, the command line names with dashes
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """All seeds of the run."""
         return tuple(range(self.seed, self.seed + self.num_seeds))
+
+    @property
+    def variant_values(self) -> list[dict[str, float]]:
+        """What each variant sets, in order; a single empty one where nothing varies."""
+        names = list(self.variants)
+        return [dict(zip(names, values, strict=True)) for values in zip(*self.variants.values(), strict=True)] or [{}]
+
+    @property
+    def members(self) -> list[dict[str, float]]:
+        """What trains side by side: every seed of every variant, as the first columns of the tables name it."""
+        return [{"seed": seed} | variant for variant in self.variant_values for seed in self.seeds]
 
     def check(self) -> None:
         """Refuses impossible numbers.
@@ -73,6 +90,11 @@ class RunConfig:
           UnknownNameError: for a device that does not exist.
         """
         check_settings(self)
+        counts = {len(values) for values in self.variants.values()}
+        if len(counts) > 1 or 0 in counts:
+            raise InvalidSettingError(
+                "--variants needs the same number of values for every hyper-parameter, at least one."
+            )
         if self.total_steps < self.num_envs:
             raise InvalidSettingError(
                 f"--total-steps ({self.total_steps}) must be at least --num-envs ({self.num_envs}): "
@@ -80,6 +102,11 @@ class RunConfig:
             )
         if self.name is not None and (not self.name or Path(self.name).name != self.name):
             raise InvalidSettingError(f"--name must be a plain folder name, got {self.name!r}.")
+
+
+def run_folder(run: RunConfig, name: str) -> Path:
+    """Where a run of that name lies: OUTPUT_DIR/ENV/AGENT/NAME."""
+    return Path(run.output_dir) / run.env.replace("/", "-") / run.agent / name
 
 
 def describe(run: RunConfig, agent: Any) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from maxent_rl.training.learner import (
     note_fault,
     numeric,
     sharded,
+    spread,
     store_and_learn,
     take_metrics,
     with_rows,
@@ -58,9 +59,15 @@ class DeviceLoop:
     """Trains all seeds on device environments; see `training.loop.Loop` for what the methods promise."""
 
     def __init__(
-        self, agent: Any, learning: Learning, schedule: Schedule, seeds: tuple[int, ...], env: DeviceEnv
+        self,
+        agent: Any,
+        learning: Learning,
+        schedule: Schedule,
+        seeds: tuple[int, ...],
+        names: tuple[str, ...],
+        env: DeviceEnv,
     ) -> None:
-        self.learning, self.seeds, self.step = learning, seeds, 0
+        self.learning, self.seeds, self._names, self.step = learning, seeds, names, 0
         self._agent, self._schedule, self._env = numeric(agent, schedule), schedule, env
         learner = init_learner(self._agent, learning, seeds)
         self._state = _init_envs(learner, env, learning)
@@ -84,7 +91,7 @@ class DeviceLoop:
 
     def check(self) -> None:
         """Raises `NonFiniteError` if an observation, a reward, an action or a metric was not finite."""
-        check_faults(self.learner, self.learning, self.seeds)
+        check_faults(self.learner, self.learning, self._names)
 
     def take_metrics(self) -> list[dict[str, float]]:
         """Means since the last call, one dict per seed."""
@@ -175,7 +182,7 @@ def device_steps(
         after: DeviceState = jax.lax.fori_loop(0, steps, lambda _, carried: one(agent, schedule, carried), state)
         return after
 
-    run = sharded(learning, run, (SAME, _DEVICE_STATE, SAME, SAME), _DEVICE_STATE)
+    run = sharded(learning, run, (spread(agent), _DEVICE_STATE, SAME, SAME), _DEVICE_STATE)
     after: DeviceState = run(agent, state, steps, schedule)
     return after
 

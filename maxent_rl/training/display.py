@@ -58,6 +58,7 @@ class Display:
         start_step: int = 0,
         plain: bool | None = None,
         *,
+        variants: Sequence[str] = (),
         enabled: bool = True,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -70,12 +71,16 @@ class Display:
           title: what is being trained.
           start_step: environment step at which this training starts (not 0 when resumed).
           plain: lines instead of a panel; None for lines wherever there is no terminal.
+          variants: names of variants that train side by side, each with all seeds; numbers then come for all seeds of
+            the first, then of the next.
           enabled: False shows nothing at all.
           console: where to show it; None for standard output.
           clock: seconds, for tests.
         """
-        self._total, self._seeds, self._title = total_steps, tuple(seeds), title
-        self._console = _Console() if console is None else console
+        self._total, self._title = total_steps, title
+        self._variants = tuple(variants)
+        self._seeds = tuple(seeds) * max(len(self._variants), 1)
+        self._console = StandardOutput() if console is None else console
         no_panel = not self._console.is_terminal or self._console.is_dumb_terminal
         self._plain = no_panel if plain is None else plain
         self._silent = not enabled
@@ -129,7 +134,8 @@ class Display:
         if self._silent:
             return self
         if self._plain:
-            self._show(lambda: self._print(f"{self._title}: {self._total:,} steps, {_seed_names(self._seeds)}"), False)
+            names = _seed_names(self._seeds) + (f", {len(self._variants)} variants" if self._variants else "")
+            self._show(lambda: self._print(f"{self._title}: {self._total:,} steps, {names}"), False)
         else:
             self._live = Live(console=self._console, auto_refresh=False)
             self._show(self._live.start)
@@ -218,7 +224,7 @@ class Display:
         if not columns:
             return Text("")
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        table.add_column("seed")
+        table.add_column("variant" if self._variants else "seed")
         for column in columns:
             table.add_column(column.title, justify="right")
         for name, row in self._rows():
@@ -226,6 +232,12 @@ class Display:
         return table
 
     def _rows(self) -> list[tuple[str, Mapping[str, float]]]:
+        if 0 < len(self._variants) <= _MOST_ROWS:  # the mean over its seeds
+            each = len(self._seeds) // len(self._variants)
+            return [
+                (name, _means(self._latest[index * each : (index + 1) * each]))
+                for index, name in enumerate(self._variants)
+            ]
         if len(self._seeds) <= _MOST_ROWS:
             return [(str(seed), row) for seed, row in zip(self._seeds, self._latest, strict=True)]
         known = {
@@ -238,7 +250,7 @@ class Display:
         ]
 
 
-class _Console(Console):
+class StandardOutput(Console):
     """Standard output, which may be closed by its reader at any time."""
 
     def on_broken_pipe(self) -> None:
@@ -280,6 +292,12 @@ class _Speed:
             return 0.0
         (then, first), (now, last) = self._samples[0], self._samples[-1]
         return (last - first) / (now - then) if now > then else 0.0
+
+
+def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean over seeds of every metric that all of them have."""
+    shared = set.intersection(*(set(row) for row in rows))
+    return {metric: statistics.fmean(row[metric] for row in rows) for metric in shared}
 
 
 def _summary(values: Sequence[float], form: str, seeds: int) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.host import HostEnvs
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, NonFiniteError
-from maxent_rl.training.learner import EVALUATION, SAME, SEEDS, Learning, sharded
+from maxent_rl.training.learner import EVALUATION, SAME, SEEDS, Learning, over_seeds, sharded, spread
 from maxent_rl.types import Array, PyTree, Spec
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def evaluate_host(
 @jax.jit
 def _modes(agent: Any, states: PyTree, observation: Array) -> Array:
     """[seed, env, observation] to [seed, env, action]."""
-    action: Array = jax.vmap(agent.mode)(states, observation)
+    action: Array = over_seeds(lambda agent, *seen: agent.mode(*seen), agent, states, observation)
     return action
 
 
@@ -185,7 +185,8 @@ def _samples(agent: Any, states: PyTree, observation: Array, keys: Array, elapse
     def draw(key: Array) -> Array:
         return jax.random.fold_in(jax.random.fold_in(key, _SAMPLES), elapsed)
 
-    action: Array = jax.vmap(agent.act)(states, observation, jax.vmap(draw)(keys))
+    drawn = jax.vmap(draw)(keys)
+    action: Array = over_seeds(lambda agent, *seen: agent.act(*seen), agent, states, observation, drawn)
     return action
 
 
@@ -239,11 +240,10 @@ def _play(
 
         def advance(carry: tuple[Any, ...]) -> tuple[Any, ...]:
             inner, observation, total, length, elapsed, running = carry
-            if sampled:
-                action = _samples(agent, states, observation, keys, elapsed)
-            else:
-                action = jax.vmap(agent.mode)(states, observation)
-            inner, observation, reward, terminated = jax.vmap(jax.vmap(env.step))(inner, action)
+            chosen = (
+                _samples(agent, states, observation, keys, elapsed) if sampled else _modes(agent, states, observation)
+            )
+            inner, observation, reward, terminated = jax.vmap(jax.vmap(env.step))(inner, chosen)
             total, length = total + jnp.where(running, reward, 0.0), length + running
             return inner, observation, total, length, elapsed + 1, running & ~terminated.astype(bool)
 
@@ -252,7 +252,7 @@ def _play(
         _, _, total, length, _, _ = jax.lax.while_loop(going, advance, carry)
         return total, length
 
-    specs = (SAME, SEEDS, SEEDS, SAME), (SEEDS, SEEDS)
+    specs = (spread(agent), SEEDS, SEEDS, SAME), (SEEDS, SEEDS)
     run = play if learning is None else sharded(learning, play, *specs)
     found: tuple[Array, Array] = run(agent, states, keys, step)
     return found

@@ -34,6 +34,7 @@ from maxent_rl.training.learner import (
     init_learner,
     numeric,
     sharded,
+    spread,
     store_and_learn,
     take_metrics,
     with_rows,
@@ -51,10 +52,11 @@ class HostLoop:
         learning: Learning,
         schedule: Schedule,
         seeds: tuple[int, ...],
+        names: tuple[str, ...],
         envs: HostEnvs,
         make_evaluation_envs: Callable[[list[int]], HostEnvs],
     ) -> None:
-        self.learning, self.seeds, self.step = learning, seeds, 0
+        self.learning, self.seeds, self._names, self.step = learning, seeds, names, 0
         self._agent, self._schedule = numeric(agent, schedule), schedule
         self._envs, self._make_evaluation_envs = envs, make_evaluation_envs
         self.learner = init_learner(self._agent, learning, seeds)
@@ -80,7 +82,9 @@ class HostLoop:
             step = self._envs.step(flat)
         except NonFiniteError as error:
             at = (self.step + 1) * self.learning.num_envs
-            raise NonFiniteError(f"Environment step {at} (seeds {self.seeds}): {error}") from error
+            raise NonFiniteError(
+                f"Environment step {at} (seeds {tuple(dict.fromkeys(self.seeds))}): {error}"
+            ) from error
         rows = self.learning.layout.pack_host(
             self._observation, flat, step.reward, step.next_observation, step.terminated, step.truncated
         )
@@ -94,9 +98,9 @@ class HostLoop:
         self._action = np.asarray(action)
         if not np.isfinite(self._action).all():
             self.check()
-            seed = self.seeds[int(np.argmin(np.isfinite(self._action).reshape(len(self.seeds), -1).all(axis=1)))]
+            name = self._names[int(np.argmin(np.isfinite(self._action).reshape(len(self.seeds), -1).all(axis=1)))]
             at = self.step * self.learning.num_envs
-            raise NonFiniteError(f"Seed {seed}, environment step {at}: action is NaN or infinite.")
+            raise NonFiniteError(f"{name}, environment step {at}: action is NaN or infinite.")
 
     def _choose(self) -> Array:
         observation, step = self._by_seed(self._observation), np.int32(self.step)
@@ -106,7 +110,7 @@ class HostLoop:
 
     def check(self) -> None:
         """Raises `NonFiniteError` if a metric was not finite."""
-        check_faults(self.learner, self.learning, self.seeds)
+        check_faults(self.learner, self.learning, self._names)
 
     def take_metrics(self) -> list[dict[str, float]]:
         """Means since the last call, one dict per seed."""
@@ -173,7 +177,8 @@ def host_step(agent: Any, learner: Learner, rows: Array, schedule: Schedule, lea
         updates = schedule.updates_due(learner.counters.step + 1)
         return store_and_learn(agent, learning, learner, rows, updates)
 
-    after: Learner = sharded(learning, run, (SAME, LEARNER, SEEDS, SAME), LEARNER)(agent, learner, rows, schedule)
+    run = sharded(learning, run, (spread(agent), LEARNER, SEEDS, SAME), LEARNER)
+    after: Learner = run(agent, learner, rows, schedule)
     return after
 
 
@@ -186,6 +191,6 @@ def choose_actions(
     def run(agent: Any, seeds: SeedState, observation: Array, step: Array, schedule: Schedule) -> Array:
         return act(agent, learning, seeds, observation, step, schedule)
 
-    run = sharded(learning, run, (SAME, SEEDS, SEEDS, SAME, SAME), SEEDS)
+    run = sharded(learning, run, (spread(agent), SEEDS, SEEDS, SAME, SAME), SEEDS)
     action: Array = run(agent, seeds, observation, step, schedule)
     return action

@@ -1,9 +1,10 @@
 """What host and device loops have in common: store transitions, learn from them, choose the next actions.
 
-Everything here is written for one seed and vmapped over the leading axis [seed]; counters are the same for all seeds and
-stay unbatched, so that a write into the replay buffer is one slice and `cond` stays a branch. All random keys derive from
-a seed's root key and from counters, so that seed s alone and seed s among others draw the same numbers, and a resumed run
-draws what an undisturbed one would have.
+Everything here is written for one seed and vmapped over the leading axis [seed] (where a run has variants of
+hyper-parameters, over all seeds of all variants); counters are the same for all seeds and stay unbatched, so that a write
+into the replay buffer is one slice and `cond` stays a branch. All random keys derive from a seed's root key and from
+counters, so that seed s alone and seed s among others draw the same numbers, and a resumed run draws what an undisturbed one
+would have.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from maxent_rl.types import Array, Metrics, PyTree, Spec
 INIT, ACT, LEARN, ENVIRONMENT, EVALUATION = range(5)
 
 _START_EPISODES, _MOST_START_STEPS = 10, 10_000
+SCHEDULED = ("start_steps", "updates_per_step")  # hyper-parameters that the schedule reads, and nothing else
 
 
 @struct.dataclass
@@ -173,7 +175,7 @@ def numeric(agent: Any, schedule: Schedule) -> Any:
     """The agent as jitted functions take it: numbers as arrays, so that no Python float is sent each step.
 
     What only the schedule reads is set to a constant: otherwise a `start_steps` of None and one of 1000 would be two
-    programs.
+    programs. Numbers that vary between seeds keep their leading axis [seed].
     """
     agent = dataclasses.replace(agent, start_steps=int(schedule.start), updates_per_step=1.0)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), agent)
@@ -193,7 +195,7 @@ def init_learner(agent: Any, learning: Learning, seeds: tuple[int, ...]) -> Lear
 
 @partial(jax.jit, static_argnames="learning")
 def _init_seeds(agent: Any, keys: Array, learning: Learning) -> SeedState:
-    def one(key: Array) -> SeedState:
+    def one(agent: Any, key: Array) -> SeedState:
         zero = jnp.zeros((), jnp.int32)
         return SeedState(
             agent=agent.init(jax.random.fold_in(key, INIT), learning.spec),
@@ -203,8 +205,23 @@ def _init_seeds(agent: Any, keys: Array, learning: Learning) -> SeedState:
             fault=Fault(code=zero, step=zero),
         )
 
-    seeds: SeedState = sharded(learning, jax.vmap(one), (SEEDS,), SEEDS)(keys)
+    def run(agent: Any, keys: Array) -> SeedState:
+        found: SeedState = over_seeds(one, agent, keys)
+        return found
+
+    seeds: SeedState = sharded(learning, run, (spread(agent), SEEDS), SEEDS)(agent, keys)
     return seeds
+
+
+def over_seeds(function: Any, agent: Any, *arguments: PyTree) -> Any:
+    """Maps `function(agent, *arguments)` over the leading axis [seed] of the arguments, and of what varies in the agent."""
+    axes = jax.tree.map(lambda leaf: 0 if jnp.ndim(leaf) else None, agent)
+    return jax.vmap(function, in_axes=(axes, *(0 for _ in arguments)))(agent, *arguments)
+
+
+def spread(agent: Any) -> Any:
+    """How `sharded` spreads an agent: hyper-parameters that vary go with their seeds, the others to every device."""
+    return jax.tree.map(lambda leaf: SEEDS if jnp.ndim(leaf) else SAME, agent)
 
 
 def place(learning: Learning, tree: PyTree, spec: P) -> PyTree:
@@ -254,16 +271,16 @@ def act(agent: Any, learning: Learning, seeds: SeedState, observation: Array, st
             return jax.random.randint(key, shape, 0, spec.num_actions).astype(jnp.float32)
         return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
 
-    def policy(seed: SeedState, observed: Array, key: Array) -> Array:
+    def policy(agent: Any, seed: SeedState, observed: Array, key: Array) -> Array:
         action: Array = agent.act(seed.agent, observed, key)
         return action.astype(jnp.float32)
 
-    def one(seed: SeedState, observed: Array) -> Array:
+    def one(agent: Any, seed: SeedState, observed: Array) -> Array:
         key = jax.random.fold_in(jax.random.fold_in(seed.key, ACT), step)
-        action: Array = jax.lax.cond(step < schedule.start, uniform, policy, seed, observed, key)
+        action: Array = jax.lax.cond(step < schedule.start, uniform, partial(policy, agent), seed, observed, key)
         return action
 
-    action: Array = jax.vmap(one)(seeds, observation)
+    action: Array = over_seeds(one, agent, seeds, observation)
     return action
 
 
@@ -285,7 +302,7 @@ def store_and_learn(agent: Any, learning: Learning, learner: Learner, rows: Arra
         metric_count=before.metric_count + updates,
     )
 
-    def one(seed: SeedState, new_rows: Array) -> SeedState:
+    def one(agent: Any, seed: SeedState, new_rows: Array) -> SeedState:
         replay = learning.layout.add(Replay(seed.rows, before.inserted), new_rows)
 
         learn_key = jax.random.fold_in(seed.key, LEARN)
@@ -305,20 +322,20 @@ def store_and_learn(agent: Any, learning: Learning, learner: Learner, rows: Arra
         state, sums, fault = jax.lax.fori_loop(0, updates, update, carry)
         return SeedState(agent=state, rows=replay.rows, key=seed.key, metric_sums=sums, fault=fault)
 
-    return Learner(jax.vmap(one)(learner.seeds, rows), counters)
+    return Learner(over_seeds(one, agent, learner.seeds, rows), counters)
 
 
-def check_faults(learner: Learner, learning: Learning, seeds: tuple[int, ...]) -> None:
-    """Raises if anything was not finite.
+def check_faults(learner: Learner, learning: Learning, names: tuple[str, ...]) -> None:
+    """Raises if anything was not finite; `names` says of whom: "Seed 3".
 
     Raises:
       NonFiniteError: naming the environment step, the seed and the value.
     """
     codes, steps = np.asarray(learner.seeds.fault.code), np.asarray(learner.seeds.fault.step)
-    for seed, code, step in zip(seeds, codes, steps, strict=True):
+    for name, code, step in zip(names, codes, steps, strict=True):
         if code:
             raise NonFiniteError(
-                f"Seed {seed}, environment step {int(step) * learning.num_envs}: "
+                f"{name}, environment step {int(step) * learning.num_envs}: "
                 f"{learning.fault_names[code - 1]} is NaN or infinite."
             )
 

@@ -16,6 +16,7 @@ from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.training.config import RunConfig
 from maxent_rl.training.evaluation import Outcomes, environment_seed
 from maxent_rl.training.learner import ENVIRONMENT, Learner, Learning, Schedule, make_learning
+from maxent_rl.training.variants import member_agent, member_name, variant_agents
 from maxent_rl.types import Array, Spec
 
 Env: TypeAlias = str | DeviceEnv | Callable[[], gymnasium.Env[Any, Any]]
@@ -26,7 +27,7 @@ class Loop(Protocol):
 
     Attributes:
       learning: the static side of the training.
-      seeds: the seeds.
+      seeds: the seed of each member: all seeds, once for each variant.
       step: vector steps taken.
     """
 
@@ -52,11 +53,11 @@ class Loop(Protocol):
         ...
 
     def take_metrics(self) -> list[dict[str, float]]:
-        """Means of metrics and episode statistics since the last call, one dict per seed."""
+        """Means of metrics and episode statistics since the last call, one dict per member."""
         ...
 
     def evaluate(self, episodes: int) -> list[Outcomes]:
-        """Plays episodes with the most likely actions, one entry per seed; changes nothing."""
+        """Plays episodes with the most likely actions, one entry per member; changes nothing."""
         ...
 
     def get_state(self) -> dict[str, Any]:
@@ -97,14 +98,17 @@ def make_loop(run: RunConfig, agent: Any, env: Env, devices: list[jax.Device]) -
         raise IncompatibleEnvironmentError(
             "The environment was given as an instance; give a function that makes it, as every seed needs its own."
         )
+    variants = variant_agents(agent, run)
+    seeds = tuple(int(member["seed"]) for member in run.members)
+    names = tuple(map(member_name, run.members))
     on_device = environments.is_device(env) if isinstance(env, str) else not callable(env)
     if on_device:
         device_env = environments.make_device(env, run.backend) if isinstance(env, str) else env
         assert not callable(device_env)
         if not isinstance(env, str):
             _check_device_env(env, run)
-        learning, schedule = _plan(run, agent, device_env.spec, devices)
-        return DeviceLoop(agent, learning, schedule, run.seeds, device_env)
+        learning, schedule = _plan(run, variants, device_env.spec, devices)
+        return DeviceLoop(member_agent(agent, run), learning, schedule, seeds, names, device_env)
     if run.backend is not None:
         raise InvalidSettingError(f"--backend chooses the physics of brax/ environments; {run.env} has none to choose.")
     assert isinstance(env, str) or callable(env)
@@ -112,11 +116,11 @@ def make_loop(run: RunConfig, agent: Any, env: Env, devices: list[jax.Device]) -
     def make_envs(seeds: list[int]) -> Any:
         return environments.make_host(env, seeds)
 
-    env_seeds = [environment_seed(seed, ENVIRONMENT, index) for seed in run.seeds for index in range(run.num_envs)]
+    env_seeds = [environment_seed(seed, ENVIRONMENT, index) for seed in seeds for index in range(run.num_envs)]
     host_envs = make_envs(env_seeds)
     try:
-        learning, schedule = _plan(run, agent, host_envs.spec, devices)
-        return HostLoop(agent, learning, schedule, run.seeds, host_envs, make_envs)
+        learning, schedule = _plan(run, variants, host_envs.spec, devices)
+        return HostLoop(member_agent(agent, run), learning, schedule, seeds, names, host_envs, make_envs)
     except BaseException:
         host_envs.close()
         raise
@@ -136,22 +140,25 @@ def _check_device_env(env: Any, run: RunConfig) -> None:
         ) from error
 
 
-def _plan(run: RunConfig, agent: Any, spec: Spec, devices: list[jax.Device]) -> tuple[Learning, Schedule]:
-    check_agent(agent, spec, run.env)
-    learning = make_learning(agent, spec, run.num_envs, _mesh(run.num_seeds, devices))
-    needed = 4 * run.num_seeds * learning.layout.capacity * learning.layout.width
+def _plan(run: RunConfig, variants: list[Any], spec: Spec, devices: list[jax.Device]) -> tuple[Learning, Schedule]:
+    for variant in variants:
+        check_agent(variant, spec, run.env)
+    agent, members = variants[0], len(run.members)
+    learning = make_learning(agent, spec, run.num_envs, _mesh(members, devices))
+    needed = 4 * members * learning.layout.capacity * learning.layout.width
     available = _available_memory(devices)
     if available is not None and needed > available:
         raise InvalidSettingError(
-            f"The replay buffers of {run.num_seeds} seed(s) with {learning.layout.capacity:,} transitions each need "
+            f"The replay buffers of {members} {'agents' if run.variants else 'seed(s)'} with "
+            f"{learning.layout.capacity:,} transitions each need "
             f"{needed / 1e9:.1f} GB, but {available / 1e9:.1f} GB are free: lower --replay-size or --num-seeds."
         )
     return learning, Schedule.create(agent, spec, run.num_envs)
 
 
-def _mesh(num_seeds: int, devices: list[jax.Device]) -> jax.sharding.Mesh | None:
-    """One axis "seed" over as many local devices as share the seeds evenly."""
-    count = max(count for count in range(1, len(devices) + 1) if num_seeds % count == 0)
+def _mesh(members: int, devices: list[jax.Device]) -> jax.sharding.Mesh | None:
+    """One axis "seed" over as many local devices as share the seeds (of all variants) evenly."""
+    count = max(count for count in range(1, len(devices) + 1) if members % count == 0)
     return jax.sharding.Mesh(np.array(devices[:count]), ("seed",)) if count > 1 else None
 
 

@@ -1,5 +1,7 @@
 """The learning curve of a run, drawn from its eval.csv: seeds thin, their mean thick, and a band that says what it is.
 
+A run with variants of hyper-parameters gets one line and band for each variant.
+
 Matplotlib is used through its objects alone, never through `pyplot`: no global state, so any thread may draw.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,10 +20,23 @@ from numpy.typing import NDArray
 from maxent_rl.errors import CheckpointError
 from maxent_rl.training.checkpoints import storage_errors
 from maxent_rl.training.recorder import read_csv
+from maxent_rl.training.variants import variant_name
 
 Floats = NDArray[np.float64]
 
 _MEAN, _INK, _FAINT, _GRID = "#1d4ed8", "#111827", "#6b7280", "#e5e7eb"
+_VARIANTS = (
+    "#1d4ed8",
+    "#d97706",
+    "#059669",
+    "#be185d",
+    "#7c3aed",
+    "#0891b2",
+    "#65a30d",
+    "#dc2626",
+    "#475569",
+    "#a16207",
+)
 _FEW_POINTS = 12  # up to here every evaluation gets a mark: a line through one point is invisible
 
 
@@ -40,8 +56,9 @@ def learning_curve(folder: Path) -> Path:
       CheckpointError: the run has no evaluation yet.
       StorageError: the picture cannot be written.
     """
-    curves = _read_curves(folder / "eval.csv")
-    figure = _draw(curves, _read_run(folder / "config.json"))
+    run = _read_run(folder / "config.json")
+    curves = _read_curves(folder / "eval.csv", list(run.get("variants") or {}))
+    figure = _draw(curves, run)
     path = folder / "learning_curve.png"
     with storage_errors(f"write {path}"):
         partial = path.with_name(path.name + ".partial")
@@ -51,31 +68,35 @@ def learning_curve(folder: Path) -> Path:
 
 
 class _Curves(NamedTuple):
-    """Evaluations of all seeds at the steps that all of them have reached.
+    """Evaluations of all seeds of a variant, at the steps that all seeds and variants have reached.
 
     Attributes:
+      name: of the variant; empty where nothing varies.
       steps: [step] environment steps.
       means: [seed, step] mean return of each evaluation.
       stds: [seed, step] standard deviation over its episodes, NaN where the table has none.
     """
 
+    name: str
     steps: Floats
     means: Floats
     stds: Floats
 
 
-def _read_curves(path: Path) -> _Curves:
-    cells: dict[tuple[float, float], tuple[float, float]] = {}
+def _read_curves(path: Path, varied: Sequence[str] = ()) -> list[_Curves]:
+    cells: dict[tuple[str, float, float], tuple[float, float]] = {}
     for row in read_csv(path):
-        key = (float(row["seed"]), float(row["step"]))
+        variant = variant_name({name: float(row[name]) for name in varied})
+        key = (variant, float(row["seed"]), float(row["step"]))
         cells[key] = (float(row.get("return_mean", math.nan)), float(row.get("return_std", math.nan)))
-    seeds = sorted({seed for seed, _ in cells})
-    steps = sorted({step for _, step in cells})
-    complete = [step for step in steps if all((seed, step) in cells for seed in seeds)]
+    variants = list(dict.fromkeys(variant for variant, _, _ in cells))
+    seeds = sorted({seed for _, seed, _ in cells})
+    steps = sorted({step for _, _, step in cells})
+    complete = [step for step in steps if all((variant, s, step) in cells for variant in variants for s in seeds)]
     if not complete:
         raise CheckpointError(f"{path} holds no evaluation of all seeds yet: there is nothing to draw.")
-    values = np.array([[cells[seed, step] for step in complete] for seed in seeds])
-    return _Curves(np.array(complete), values[..., 0], values[..., 1])
+    values = np.array([[[cells[v, seed, step] for step in complete] for seed in seeds] for v in variants])
+    return [_Curves(v, np.array(complete), of[..., 0], of[..., 1]) for v, of in zip(variants, values, strict=True)]
 
 
 def _read_run(path: Path) -> dict[str, Any]:
@@ -99,19 +120,24 @@ def _band(curves: _Curves) -> tuple[Floats, Floats, str]:
     return mean - spread, mean + spread, f"\u00b1 1 standard deviation over {count} seeds"
 
 
-def _draw(curves: _Curves, run: dict[str, Any]) -> Any:
+def _draw(curves: list[_Curves], run: dict[str, Any]) -> Any:
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
     figure = Figure(figsize=(7.6, 4.6), layout="constrained", facecolor="white")
     axes = figure.subplots()
-    _draw_curves(axes, curves)
+    if len(curves) == 1:
+        _draw_seeds(axes, curves[0])
+    else:
+        _draw_variants(axes, curves)
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles[::-1], labels[::-1], loc="best", frameon=False, fontsize=9, labelcolor=_INK)
     axes.set_xlabel("environment steps per seed", color=_FAINT)
     axes.set_ylabel("undiscounted return per episode", color=_FAINT)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-    axes.set_xlim(0, max(curves.steps[-1], 1) * 1.02)
+    axes.set_xlim(0, max(curves[0].steps[-1], 1) * 1.02)
     _style(axes)
     title, subtitle = _titles(curves, run)
     # Names may hold a dollar sign, which Matplotlib would read as mathematics.
@@ -129,7 +155,7 @@ def _draw(curves: _Curves, run: dict[str, Any]) -> Any:
     return figure
 
 
-def _draw_curves(axes: Any, curves: _Curves) -> None:
+def _draw_seeds(axes: Any, curves: _Curves) -> None:
     steps, count = curves.steps, len(curves.means)
     mean = curves.means.mean(axis=0)
     marker = "o" if len(steps) <= _FEW_POINTS else None
@@ -143,18 +169,35 @@ def _draw_curves(axes: Any, curves: _Curves) -> None:
             axes.plot(steps, seed, color=_MEAN, alpha=0.4, linewidth=0.9, marker=marker, ms=2.5, label=label, zorder=2)
     label = "mean over episodes" if count == 1 else f"mean of {count} seeds"
     axes.plot(steps, mean, color=_MEAN, linewidth=2.4, marker=marker, markersize=5, label=label, zorder=3)
+    _annotate_last(axes, steps, mean, _MEAN)
+
+
+def _draw_variants(axes: Any, curves: list[_Curves]) -> None:
+    for index in reversed(range(len(curves))):  # the legend turns the order round
+        variant, color = curves[index], _VARIANTS[index % len(_VARIANTS)]
+        mean = variant.means.mean(axis=0)
+        low, high, band = _band(variant)
+        marker = "o" if len(variant.steps) <= _FEW_POINTS else None
+        label = band if index == len(curves) - 1 else None  # one name for all bands, the last in the legend
+        axes.fill_between(variant.steps, low, high, color=color, alpha=0.1, linewidth=0, label=label, zorder=1)
+        style = "-" if index < len(_VARIANTS) else "--"
+        axes.plot(
+            variant.steps, mean, style, color=color, linewidth=2, marker=marker, ms=4, label=variant.name, zorder=3
+        )
+        _annotate_last(axes, variant.steps, mean, color)
+
+
+def _annotate_last(axes: Any, steps: Floats, mean: Floats, color: str) -> None:
     axes.annotate(
         f"{mean[-1]:,.4g}" if abs(mean[-1]) < 1000 else f"{mean[-1]:,.0f}",
         xy=(steps[-1], mean[-1]),
         xytext=(7, 0),
         textcoords="offset points",
-        color=_MEAN,
+        color=color,
         fontweight="bold",
         va="center",
         annotation_clip=False,
     )
-    handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[::-1], labels[::-1], loc="best", frameon=False, fontsize=9, labelcolor=_INK)
 
 
 def _style(axes: Any) -> None:
@@ -167,9 +210,10 @@ def _style(axes: Any) -> None:
     axes.margins(y=0.08)
 
 
-def _titles(curves: _Curves, run: dict[str, Any]) -> tuple[str, str]:
-    count = len(curves.means)
+def _titles(curves: list[_Curves], run: dict[str, Any]) -> tuple[str, str]:
+    count = len(curves[0].means)
     parts = [str(run["agent"])] if "agent" in run else []
+    parts += [f"{len(curves)} variants"] if len(curves) > 1 else [name for name in (curves[0].name,) if name]
     parts.append(f"{count} seed" + "s" * (count > 1))
     if "eval_episodes" in run:
         parts.append(f"{run['eval_episodes']} episodes per evaluation")

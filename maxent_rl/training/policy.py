@@ -29,13 +29,13 @@ _FORMAT = 1
 
 
 def export_policy(folder: Path, config: dict[str, Any], agent: Any, states: PyTree, spec: Spec, step: int) -> None:
-    """Writes the policies of all seeds, replacing an earlier export file by file.
+    """Writes the policies of all seeds of all variants, replacing an earlier export file by file.
 
     Args:
       folder: made if missing.
       config: as from `config.describe`.
       agent: the agent.
-      states: agent states with leading axis [seed].
+      states: agent states with leading axis [seed]; with variants, all seeds of the first, then of the next.
       spec: the environment's shapes.
       step: environment steps of training behind it.
     """
@@ -45,6 +45,7 @@ def export_policy(folder: Path, config: dict[str, Any], agent: Any, states: PyTr
         "env": config["run"]["env"],
         "backend": config["run"]["backend"],
         "seeds": list(range(config["run"]["seed"], config["run"]["seed"] + config["run"]["num_seeds"])),
+        "variants": config["run"]["variants"],
         "run": {"agent": config["run"]["agent"]},
         "agent": config["agent"],
         "spec": dataclasses.asdict(spec),
@@ -64,17 +65,26 @@ class Policy:
     """A trained policy of one seed: `policy(observation)` gives the action, in the environment's own units.
 
     Attributes:
-      agent: the agent with its hyper-parameters.
+      agent: the agent with its hyper-parameters, those of the variant included.
       state: the agent's state, as far as acting needs it.
       spec: shapes of observations and actions.
       env: the environment's name.
       backend: its physics backend, or None.
       seed: the seed that was trained.
+      variant: the hyper-parameters that tell it from the other variants of its run; empty where nothing varied.
       step: environment steps of training behind it.
     """
 
-    def __init__(self, agent: Any, state: PyTree, spec: Spec, description: dict[str, Any], seed: int) -> None:
-        self.agent, self.state, self.spec, self.seed = agent, state, spec, seed
+    def __init__(
+        self,
+        agent: Any,
+        state: PyTree,
+        spec: Spec,
+        description: dict[str, Any],
+        seed: int,
+        variant: dict[str, float] | None = None,
+    ) -> None:
+        self.agent, self.state, self.spec, self.seed, self.variant = agent, state, spec, seed, variant or {}
         self.env: str = description["env"]
         self.backend: str | None = description["backend"]
         self.step: int = description["step"]
@@ -105,20 +115,23 @@ class Policy:
         return np.asarray(low + (action + 1) * (high - low) / 2, np.float32)
 
 
-def load_policy(path: str | Path, seed: int | None = None, agent: type[Any] | None = None) -> Policy:
+def load_policy(
+    path: str | Path, seed: int | None = None, agent: type[Any] | None = None, *, variant: int | None = None
+) -> Policy:
     """Reads a trained policy.
 
     Args:
       path: a run's folder, or a policy folder in it.
       seed: which of the run's seeds; None for the first.
       agent: the agent's class, for agents that are not in the registry.
+      variant: which of the run's variants, counted from 0 in the order of config.json; None for the first.
 
     Returns:
       The policy, callable on observations.
 
     Raises:
       PolicyError: the folder is missing, damaged, or of another format.
-      InvalidSettingError: the run has no such seed.
+      InvalidSettingError: the run has no such seed or variant.
     """
     folder = Path(path)
     folder = folder / "policy" if (folder / "policy").is_dir() else folder
@@ -137,8 +150,16 @@ def load_policy(path: str | Path, seed: int | None = None, agent: type[Any] | No
         if seed is not None and seed not in seeds:
             raise InvalidSettingError(f"The policy in {folder} has seeds {seeds}, not {seed}.")
         chosen = seeds[0] if seed is None else seed
+        varied: dict[str, list[float]] = description.get("variants", {})
+        count = len(next(iter(varied.values()), [None]))
+        if variant is not None and not 0 <= variant < count:
+            raise InvalidSettingError(f"The policy in {folder} has the variants 0 to {count - 1}, not {variant}.")
+        index = variant or 0
+        values = {name: column[index] for name, column in varied.items()}
+        built = dataclasses.replace(built, **values)
         template = jax.eval_shape(lambda key: acting_state(built, built.init(key, spec)), jax.random.key(0))
-        row = {key: value[seeds.index(chosen)] for key, value in arrays.items()}
+        member = index * len(seeds) + seeds.index(chosen)
+        row = {key: value[member] for key, value in arrays.items()}
         state = jax.tree.map(jnp.asarray, from_arrays(template, row))
     except FileNotFoundError as error:
         raise PolicyError(f"There is no policy in {folder}: {Path(error.filename).name} is missing.") from error
@@ -148,7 +169,7 @@ def load_policy(path: str | Path, seed: int | None = None, agent: type[Any] | No
         raise
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
         raise PolicyError(f"The policy in {folder} is damaged: {type(error).__name__}: {error}.") from error
-    return Policy(built, state, spec, description, chosen)
+    return Policy(built, state, spec, description, chosen, values)
 
 
 def _spec_from(values: dict[str, Any]) -> Spec:

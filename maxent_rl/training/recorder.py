@@ -1,5 +1,6 @@
 """What a run measures, as files that a killed run leaves readable: metrics.csv and eval.csv, one row per step and seed.
 
+Where hyper-parameters vary within a run there is a row for each variant and seed, with a column for each of them.
 TensorBoard and Weights & Biases get the same numbers. The tables are the record: everything else can be made from them.
 """
 
@@ -36,6 +37,7 @@ class Recorder:
         tensorboard: bool = True,
         wandb_project: str | None = None,
         resume_step: int | None = None,
+        varied: Sequence[str] = (),
     ) -> None:
         """Opens the records of a run.
 
@@ -46,6 +48,7 @@ class Recorder:
           wandb_project: Weights & Biases project to report to; None for none.
           resume_step: the environment step from which a run goes on: what was recorded after it is dropped. None for a
             run that begins, whose folder must not hold records yet.
+          varied: columns that tell variants apart, beside the seed.
 
         Raises:
           StorageError: the files cannot be written, or belong to another run.
@@ -53,6 +56,7 @@ class Recorder:
           MissingDependencyError: a Weights & Biases project is named and wandb is not installed.
           InvalidSettingError: Weights & Biases refuses.
         """
+        self._keys = (*_KEYS, *varied)
         self._metrics = _Table(folder / "metrics.csv", resume_step)
         self._evaluations = _Table(folder / "eval.csv", resume_step)
         self._tensorboard = _TensorBoard.make(folder / "tensorboard", resume_step) if tensorboard else None
@@ -103,26 +107,32 @@ class Recorder:
         """Hands the numbers on, named `group/...` unless they have a group ("critic/loss") already."""
         if self._tensorboard is None and self._wandb is None:
             return
-        by_seed = {
-            int(row["seed"]): {
+        by_member = {
+            self._member(row): {
                 name if "/" in name else f"{group}/{name}": float(value)
                 for name, value in row.items()
-                if name not in _KEYS and not isinstance(value, str)
+                if name not in self._keys and not isinstance(value, str)
             }
             for row in rows
         }
         if self._tensorboard is not None:
-            self._tensorboard.write(step, by_seed)
+            self._tensorboard.write(step, by_member)
         if self._wandb is not None:
-            named = {f"{name}/seed_{seed}": value for seed, row in by_seed.items() for name, value in row.items()}
+            named = {f"{name}/{member}": value for member, row in by_member.items() for name, value in row.items()}
             self._wandb.log(named, step=step)
 
+    def _member(self, row: Row) -> str:
+        """`seed_0`; of a run with variants `learning_rate_0.001/seed_0`."""
+        varied = [f"{name}_{float(row[name]):g}" for name in self._keys[len(_KEYS) :]]
+        return "/".join([*(["_".join(varied)] if varied else []), f"seed_{row['seed']}"])
 
-def read_csv(path: Path) -> list[dict[str, float | str]]:
+
+def read_csv(path: Path, last_bytes: int | None = None) -> list[dict[str, float | str]]:
     """Reads metrics.csv or eval.csv, also of a run that is still writing it or was killed while it did.
 
     Args:
       path: the file; a last line without its end is left out.
+      last_bytes: read no more than the rows in about so many bytes at the end; None for all rows.
 
     Returns:
       One dict per row. A cell that reads as a number is a float (an empty one is NaN), any other a string; so a list of
@@ -132,7 +142,7 @@ def read_csv(path: Path) -> list[dict[str, float | str]]:
       CheckpointError: there is no such file, or it cannot be read.
     """
     try:
-        header, *rows = _read_lines(path) or [[]]
+        header, *rows = _read_lines(path, last_bytes) or [[]]
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist: the run has recorded nothing there yet.") from error
     except OSError as error:
@@ -181,7 +191,7 @@ class _Table:
 
 
 class _TensorBoard:
-    """TensorBoard events, one TensorBoard run per seed, so that the seeds of a metric share a chart.
+    """TensorBoard events, one TensorBoard run per seed and variant, so that the seeds of a metric share a chart.
 
     tensorboardX's `SummaryWriter` writes from a thread: a full disk ends that thread, and training then waits for it
     without end. Its `EventsWriter` writes at once and raises.
@@ -193,7 +203,7 @@ class _TensorBoard:
 
         self._folder, self._resume_step = folder, resume_step
         self._open, self._event, self._summary = EventsWriter, event_pb2, summary_pb2
-        self._writers: dict[int, Any] = {}
+        self._writers: dict[str, Any] = {}
 
     @classmethod
     def make(cls, folder: Path, resume_step: int | None) -> _TensorBoard | None:
@@ -203,12 +213,12 @@ class _TensorBoard:
         except ImportError:
             return None
 
-    def write(self, step: int, by_seed: Mapping[int, Mapping[str, float]]) -> None:
-        """Writes and flushes the numbers of each seed."""
+    def write(self, step: int, by_member: Mapping[str, Mapping[str, float]]) -> None:
+        """Writes and flushes the numbers of each seed (of each variant)."""
         with storage_errors(f"write TensorBoard events to {self._folder}"):
-            for seed, row in by_seed.items():
+            for member, row in by_member.items():
                 values = [self._summary.Summary.Value(tag=name, simple_value=value) for name, value in row.items()]
-                writer = self._writer(seed)
+                writer = self._writer(member)
                 writer.write_event(
                     self._event.Event(wall_time=time.time(), step=step, summary=self._summary.Summary(value=values))
                 )
@@ -221,19 +231,19 @@ class _TensorBoard:
             for writer in writers:
                 writer.close()
 
-    def _writer(self, seed: int) -> Any:
-        if seed not in self._writers:
-            folder = self._folder / f"seed_{seed}"
+    def _writer(self, member: str) -> Any:
+        if member not in self._writers:
+            folder = self._folder / member
             folder.mkdir(parents=True, exist_ok=True)
             # File names carry whole seconds: a run resumed within one must not write over its own first file.
             suffix = "" if self._resume_step is None else f".from{self._resume_step}"
-            writer = self._writers[seed] = self._open(str(folder / "events"), suffix)
+            writer = self._writers[member] = self._open(str(folder / "events"), suffix)
             if self._resume_step is not None:
                 # TensorBoard drops what it read of this step and later ones: they are about to come again.
                 purge, log = self._resume_step + 1, self._event.SessionLog
                 writer.write_event(self._event.Event(step=purge, file_version="brain.Event:2"))
                 writer.write_event(self._event.Event(step=purge, session_log=log(status=log.START)))
-        return self._writers[seed]
+        return self._writers[member]
 
 
 def _start_wandb(folder: Path, project: str, config: dict[str, Any]) -> Any:
@@ -259,9 +269,16 @@ def _start_wandb(folder: Path, project: str, config: dict[str, Any]) -> Any:
         ) from error
 
 
-def _read_lines(path: Path) -> list[list[str]]:
+def _read_lines(path: Path, last_bytes: int | None = None) -> list[list[str]]:
     """Header and rows as text, without a half-written last line."""
-    text = path.read_bytes().decode("utf-8", errors="replace")
+    with path.open("rb") as file:
+        content = file.readline()
+        start = os.fstat(file.fileno()).st_size - (last_bytes or 0)
+        if last_bytes is not None and start > len(content):
+            file.seek(start)
+            file.readline()  # the rest of a line that began before
+        content += file.read()
+    text = content.decode("utf-8", errors="replace")
     whole = text[: text.rfind("\n") + 1]
     return [row for row in csv.reader(io.StringIO(whole, newline="")) if row]
 

@@ -6,9 +6,7 @@ The loops train; this decides when to log, evaluate and save, and records what c
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +16,9 @@ import jax
 
 from maxent_rl.agents.registry import agent_class, agent_name
 from maxent_rl.errors import CheckpointError, InvalidSettingError, NonFiniteError, StorageError, unknown_name
-from maxent_rl.training.checkpoints import Checkpoints, storage_errors
+from maxent_rl.training.checkpoints import Checkpoints, storage_errors, write_json
 from maxent_rl.training.compilation import enable_compilation_cache
-from maxent_rl.training.config import RunConfig, agent_from, config_from, describe, read_config
+from maxent_rl.training.config import RunConfig, agent_from, config_from, describe, read_config, run_folder
 from maxent_rl.training.display import Display
 from maxent_rl.training.evaluation import Outcomes
 from maxent_rl.training.interrupts import catch_interrupts
@@ -29,6 +27,7 @@ from maxent_rl.training.plots import learning_curve
 from maxent_rl.training.policy import Policy, export_policy, load_policy
 from maxent_rl.training.recorder import Recorder
 from maxent_rl.training.trees import from_arrays, pack, to_arrays, unpack
+from maxent_rl.training.variants import variant_name
 from maxent_rl.types import PyTree
 
 _SECONDS_BETWEEN_PLOTS = 30.0
@@ -41,9 +40,9 @@ class TrainResult:
     Attributes:
       folder: the run's folder.
       agent: the agent with its hyper-parameters.
-      states: agent states with leading axis [seed].
+      states: agent states with leading axis [seed]; with variants, all seeds of the first, then of the next.
       step: environment steps of each seed.
-      evaluations: environment step and outcomes (one per seed) of every evaluation of this call.
+      evaluations: environment step and outcomes (one per seed and variant) of every evaluation of this call.
       interrupted: whether a signal ended it before its last step.
     """
 
@@ -54,9 +53,9 @@ class TrainResult:
     evaluations: list[tuple[int, list[Outcomes]]]
     interrupted: bool
 
-    def policy(self, seed: int | None = None) -> Policy:
-        """The exported policy of one seed (the first, if None)."""
-        return load_policy(self.folder, seed=seed, agent=type(self.agent))
+    def policy(self, seed: int | None = None, variant: int | None = None) -> Policy:
+        """The exported policy of one seed and variant (the first, if None)."""
+        return load_policy(self.folder, seed=seed, agent=type(self.agent), variant=variant)
 
 
 def train(
@@ -185,7 +184,7 @@ class Training:
         return self._loop.step * self._run.num_envs
 
     def _begin(self) -> str | None:
-        _write_json(self._folder / "config.json", self._description)
+        write_json(self._folder / "config.json", self._description)
         self._loop.start()
         return None
 
@@ -210,7 +209,7 @@ class Training:
         self._best, self._seconds_before = float(meta["best"]), float(meta["seconds"])
         self._saved_step = step
         self._last_log = (loop.step, time.monotonic())
-        _write_json(self._folder / "config.json", self._description)
+        write_json(self._folder / "config.json", self._description)
         return None if exact else "The state of these environments cannot be saved: new episodes were started."
 
     def _make_recorder(self) -> Recorder:
@@ -219,11 +218,15 @@ class Training:
             config=self._description,
             wandb_project=self._run.wandb,
             resume_step=self._env_step if self._resumed else None,
+            varied=tuple(self._run.variants),
         )
 
     def _make_display(self) -> Display:
         title = f"{self._run.agent} on {self._run.env}"
-        return Display(self._run.total_steps, self._run.seeds, title, self._env_step, enabled=self._progress)
+        names = [variant_name(variant) for variant in self._run.variant_values] if self._run.variants else []
+        return Display(
+            self._run.total_steps, self._run.seeds, title, self._env_step, variants=names, enabled=self._progress
+        )
 
     def _train(self, interrupted: Callable[[], bool]) -> None:
         loop = self._loop
@@ -250,16 +253,17 @@ class Training:
         timing = {"seconds": round(self._seconds, 3), "steps_per_second": round(speed, 2)}
         updates = {"updates": int(self._loop.learner.counters.update)}
         metrics = self._loop.take_metrics()
-        rows = [{"seed": seed} | timing | updates | row for seed, row in zip(self._run.seeds, metrics, strict=True)]
+        rows = [member | timing | updates | row for member, row in zip(self._run.members, metrics, strict=True)]
         self._recorder.metrics(self._env_step, rows)
         self._display.update(self._env_step, rows)
 
     def _evaluate(self) -> float | None:
-        """Evaluates and records; returns the mean return over seeds if it is the best so far."""
+        """Evaluates and records; returns the mean return over all seeds and variants if it is the best so far."""
         self._loop.check()
         outcomes = self._loop.evaluate(self._run.eval_episodes)
         self._evaluations.append((self._env_step, outcomes))
-        rows = [outcome.row(seed) for seed, outcome in zip(self._run.seeds, outcomes, strict=True)]
+        members = zip(self._run.members, outcomes, strict=True)
+        rows = [{**member, **outcome.row(int(member["seed"]))} for member, outcome in members]
         self._recorder.evaluation(self._env_step, rows)
         self._display.evaluation(self._env_step, [outcome.mean for outcome in outcomes])
         learner = self._loop.learner
@@ -293,7 +297,9 @@ class Training:
     def _fingerprint(self) -> dict[str, Any]:
         """What must be the same for a checkpoint to fit."""
         names = ("agent", "env", "backend", "seed", "num_seeds", "num_envs")
-        return {name: self._description["run"][name] for name in names}
+        varied = {"variants": {name: list(values) for name, values in self._run.variants.items()}}
+        fitting: dict[str, Any] = {name: self._description["run"][name] for name in names}
+        return fitting | (varied if self._run.variants else {})
 
     def _last_good(self) -> str:
         steps = self._checkpoints.steps()
@@ -306,19 +312,12 @@ class Training:
 def _new_folder(run: RunConfig) -> Path:
     seeds = f"seed{run.seed}" if run.num_seeds == 1 else f"seeds{run.seeds[0]}-{run.seeds[-1]}"
     name = run.name or f"{seeds}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder = Path(run.output_dir) / run.env.replace("/", "-") / run.agent / name
+    folder = run_folder(run, name)
     if (folder / "config.json").exists():
         raise StorageError(f"{folder} already holds a run: go on with it (--resume {folder}) or choose another --name.")
     with storage_errors(f"make the folder {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    with storage_errors(f"write {path}"):
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(value, indent=2) + "\n")
-        os.replace(partial, path)
 
 
 def _env_name(env: Env) -> str:

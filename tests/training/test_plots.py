@@ -49,7 +49,7 @@ def test_any_number_of_seeds_and_points_is_drawn(tmp_path, seeds, evaluations):
 )
 def test_the_band_is_what_the_legend_says(tmp_path, returns, low, high, name):
     make_run(tmp_path, returns)
-    found = plots._band(plots._read_curves(tmp_path / "eval.csv"))
+    found = plots._band(plots._read_curves(tmp_path / "eval.csv")[0])
     np.testing.assert_allclose(found[0], low)
     np.testing.assert_allclose(found[1], high)
     assert name in found[2]
@@ -79,7 +79,7 @@ def test_a_step_that_not_all_seeds_have_reached_is_left_out(tmp_path):
     make_run(tmp_path, [[1.0, 2.0], [3.0, 4.0]])
     with (tmp_path / "eval.csv").open("a") as file:
         file.write("3000,0,9.0,0.5\n3000,1,9.")
-    curves = plots._read_curves(tmp_path / "eval.csv")
+    (curves,) = plots._read_curves(tmp_path / "eval.csv")
     np.testing.assert_array_equal(curves.steps, [1000, 2000])
     np.testing.assert_array_equal(curves.means, [[1, 2], [3, 4]])
 
@@ -120,3 +120,18 @@ def test_pyplot_and_its_global_state_are_never_imported(tmp_path):
         "learning_curve(pathlib.Path(sys.argv[1])); assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+
+
+def test_variants_get_a_line_each(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"run": {"env": "E", "variants": {"discount": [0.9, 0.99]}}}))
+    lines = ["step,seed,discount,return_mean,return_std"]
+    lines += [f"{step},{seed},{v},{step * v + seed},1.0" for step in (10, 20) for v in (0.9, 0.99) for seed in (0, 1)]
+    (tmp_path / "eval.csv").write_text("\n".join(lines) + "\n")
+    first, second = plots._read_curves(tmp_path / "eval.csv", ["discount"])
+    assert (first.name, second.name) == ("discount=0.9", "discount=0.99")
+    np.testing.assert_allclose(first.means, [[9.0, 18.0], [10.0, 19.0]])
+    np.testing.assert_allclose(second.means[1], [10.9, 20.8])
+    figure = plots._draw([first, second], {"env": "E"})
+    lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].get_lines()}
+    np.testing.assert_allclose(lines["discount=0.99"], [10.4, 20.3])
+    assert plots.learning_curve(tmp_path).stat().st_size > 5_000

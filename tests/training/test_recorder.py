@@ -190,7 +190,7 @@ def test_tensorboard_on_a_full_disk_raises_and_does_not_hang(tmp_path):
     pytest.importorskip("tensorboardX")
     with pytest.raises(StorageError, match="TensorBoard"), open_recorder(tmp_path, tensorboard=True) as record:
         record.metrics(1, [{"seed": 0, "a": 1.0}])
-        writer = record._tensorboard._writers[0]._py_recordio_writer
+        writer = record._tensorboard._writers["seed_0"]._py_recordio_writer
         writer._writer = open("/dev/full", "wb")  # noqa: SIM115
         for step in range(2, 50):
             record.metrics(step, [{"seed": 0, "a": 1.0}])

@@ -20,7 +20,10 @@ ROOT = Path(__file__).parents[2]
 SWEEP, RUN = ROOT / "experiments" / "sweep.py", ROOT / "experiments" / "run.py"
 STEPS = 1500
 # Two jobs of two variants and two seeds, each on one core: XLA rounds sums differently with another number of threads.
-SETTINGS = f"--num-seeds 2 --total-steps {STEPS} --eval-every 500 --eval-episodes 1 --log-every 50 --checkpoint-every 250 --device cpu"
+SETTINGS = (
+    f"--num-seeds 2 --total-steps {STEPS} --eval-every 500 --eval-episodes 1 --log-every 50 --checkpoint-every 250 "
+    "--device cpu"
+)
 HYPER = "hidden-sizes=32x32 replay-size=1000 start-steps=100"
 FLAGS = (
     f"--agents sac --envs Pendulum {SETTINGS} --set {HYPER} batch-size=16,24 learning-rate=1e-3,3e-4 --cpus-per-job 1"
@@ -153,10 +156,6 @@ def test_a_job_is_the_run_that_run_py_gives(whole, tmp_path):
     command = [sys.executable, str(RUN), *shlex.split(flags), "--output-dir", str(tmp_path), "--name", "run"]
     one_core = os.environ | {"PJRT_NPROC": "1", "OMP_NUM_THREADS": "1"}
     subprocess.run(command, env=one_core, check=True, capture_output=True, timeout=300)
-    assert (
-        tables(tmp_path / "Pendulum-v1" / "sac" / "run") == pytest.approx(tables(whole[0] / JOBS[1]), nan_ok=True)
-        or True
-    )
     np.testing.assert_equal(tables(tmp_path / "Pendulum-v1" / "sac" / "run"), tables(whole[0] / JOBS[1]))
 
 
@@ -170,12 +169,9 @@ def test_ctrl_c_saves_and_the_same_command_goes_on_to_the_same_numbers(whole, tm
     assert status == 130 and "Stopped. The same command goes on" in output and "stopped" in output
     assert not all((folder / name / "finished.json").exists() for name in JOBS)
     assert not any(attempt(folder / name) for name in JOBS)
-    saved = {name: max((int(path.name) for path in checkpoints(folder / name)), default=0) for name in JOBS}
+    assert any(0 < int(path.name) < STEPS for name in JOBS for path in checkpoints(folder / name))
     status, output, errors = sweep(folder)
     assert status == 0, output + errors
-    for name, step in saved.items():
-        steps = [row["step"] for row in tables(folder / name)[0]]
-        assert steps == [row["step"] for row in tables(whole[0] / name)[0]] and step in (0, *range(1, STEPS + 1))
     assert_same_jobs(folder, whole[0])
 
 

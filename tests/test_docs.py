@@ -3,13 +3,16 @@
 import importlib.util
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
+from maxent_rl.training.sweep import expand
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMAND = re.compile(r"^\s*(?:\$ )?python experiments/run\.py(?P<flags>[^\n#]*)", re.MULTILINE)
+COMMAND = re.compile(r"^\s*(?:\$ )?python experiments/(?P<script>run|sweep)\.py(?P<flags>[^\n#]*)", re.MULTILINE)
 
 
 def blocks(page):
@@ -17,8 +20,10 @@ def blocks(page):
 
 
 def command_lines():
-    found = [(page.name, match["flags"]) for page in PAGES for match in COMMAND.finditer(page.read_text())]
-    return [entry for entry in found if not re.search(r"--(help|resume|config)", entry[1])]
+    found = [
+        (page.name, match["script"], match["flags"]) for page in PAGES for match in COMMAND.finditer(page.read_text())
+    ]
+    return [entry for entry in found if not re.search(r"--(help|resume|config)", entry[2])]
 
 
 @pytest.mark.slow
@@ -30,9 +35,11 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
         exec(compile(block, f"{page.name}, block {number}", "exec", dont_inherit=True), names)
 
 
-@pytest.mark.parametrize(("page", "flags"), command_lines())
-def test_command_lines_parse(page, flags):
-    spec = importlib.util.spec_from_file_location("run", ROOT / "experiments" / "run.py")
-    run = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(run)
-    run.parse(shlex.split(flags))
+@pytest.mark.parametrize(("page", "script", "flags"), command_lines())
+def test_command_lines_parse(page, script, flags):
+    spec = importlib.util.spec_from_file_location(script, ROOT / "experiments" / f"{script}.py")
+    module = sys.modules[script] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    parsed = module.parse(shlex.split(flags))
+    if script == "sweep":
+        expand(parsed[1])

@@ -20,12 +20,16 @@ ROOT = Path(__file__).parents[2]
 SWEEP, RUN = ROOT / "experiments" / "sweep.py", ROOT / "experiments" / "run.py"
 STEPS = 1500
 # Two jobs of two variants and two seeds, each on one core: XLA rounds sums differently with another number of threads.
-SETTINGS = f"--num-seeds 2 --total-steps {STEPS} --eval-every 500 --eval-episodes 1 --log-every 50 --checkpoint-every 250 --device cpu"
+SETTINGS = (
+    f"--num-seeds 2 --total-steps {STEPS} --eval-every 500 --eval-episodes 1 --log-every 50 --checkpoint-every 250 "
+    "--device cpu"
+)
 HYPER = "hidden-sizes=32x32 replay-size=1000 start-steps=100"
 FLAGS = (
     f"--agents sac --envs Pendulum {SETTINGS} --set {HYPER} batch-size=16,24 learning-rate=1e-3,3e-4 --cpus-per-job 1"
 )
 JOBS = ("Pendulum-v1/sac/batch_size=16,seeds0-1", "Pendulum-v1/sac/batch_size=24,seeds0-1")
+needs_proc = pytest.mark.skipif(not Path("/proc").exists(), reason="looks into /proc for processes")
 TIMING = {"seconds", "steps_per_second"}
 
 
@@ -45,7 +49,7 @@ def start(folder, flags=FLAGS):
 def end(process):
     """(exit status, standard output, standard error)."""
     try:
-        output, errors = process.communicate(timeout=300)
+        output, errors = process.communicate(timeout=900)
     finally:
         process.kill()
     assert "Traceback" not in errors, errors
@@ -56,8 +60,8 @@ def sweep(folder, flags=FLAGS):
     return end(start(folder, flags))
 
 
-def wait_for(condition, process, seconds=240):
-    deadline = time.monotonic() + seconds
+def wait_for(condition, process):
+    deadline = time.monotonic() + 900
     while not (found := condition()):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -79,20 +83,28 @@ def attempt(job):
 
 
 def in_the_middle(folder):
-    """A job that is being worked on and can go on from a checkpoint."""
+    """A job that is being worked on and can go on from a checkpoint, and what its process says."""
     for name in JOBS:
         job = folder / name
-        if checkpoints(job) and attempt(job) and not (job / "finished.json").exists():
-            return job
+        if checkpoints(job) and (found := attempt(job)) and not (job / "finished.json").exists():
+            return job, found
     return None
 
 
-def is_alive(pid):
+def process_status(pid):
+    """State and parent of a process, from /proc; a state of "" where there is none."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return "Z" not in Path(f"/proc/{pid}/stat").read_text().split(") ")[1][:1] if Path("/proc").exists() else True
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    except FileNotFoundError:
+        return "", 0
+    return state, int(parent)
+
+
+def wait_for_the_end_of(*pids):
+    deadline = time.monotonic() + 120
+    while any(process_status(pid)[0] not in ("", "Z") for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def tables(job):
@@ -153,10 +165,6 @@ def test_a_job_is_the_run_that_run_py_gives(whole, tmp_path):
     command = [sys.executable, str(RUN), *shlex.split(flags), "--output-dir", str(tmp_path), "--name", "run"]
     one_core = os.environ | {"PJRT_NPROC": "1", "OMP_NUM_THREADS": "1"}
     subprocess.run(command, env=one_core, check=True, capture_output=True, timeout=300)
-    assert (
-        tables(tmp_path / "Pendulum-v1" / "sac" / "run") == pytest.approx(tables(whole[0] / JOBS[1]), nan_ok=True)
-        or True
-    )
     np.testing.assert_equal(tables(tmp_path / "Pendulum-v1" / "sac" / "run"), tables(whole[0] / JOBS[1]))
 
 
@@ -170,23 +178,20 @@ def test_ctrl_c_saves_and_the_same_command_goes_on_to_the_same_numbers(whole, tm
     assert status == 130 and "Stopped. The same command goes on" in output and "stopped" in output
     assert not all((folder / name / "finished.json").exists() for name in JOBS)
     assert not any(attempt(folder / name) for name in JOBS)
-    saved = {name: max((int(path.name) for path in checkpoints(folder / name)), default=0) for name in JOBS}
+    assert any(0 < int(path.name) < STEPS for name in JOBS for path in checkpoints(folder / name))
     status, output, errors = sweep(folder)
     assert status == 0, output + errors
-    for name, step in saved.items():
-        steps = [row["step"] for row in tables(folder / name)[0]]
-        assert steps == [row["step"] for row in tables(whole[0] / name)[0]] and step in (0, *range(1, STEPS + 1))
     assert_same_jobs(folder, whole[0])
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc").exists(), reason="looks into /proc for processes")
+@needs_proc
 def test_kill_9_of_a_job_and_of_the_sweep_loses_nothing(whole, tmp_path):
     """The job's process is killed and tried again; then the sweep itself is killed, its jobs end with it."""
     folder = tmp_path / "killed"
     process = start(folder)
-    job = wait_for(lambda: in_the_middle(folder), process)
-    os.kill(attempt(job)["pid"], signal.SIGKILL)
+    job, found = wait_for(lambda: in_the_middle(folder), process)
+    os.kill(found["pid"], signal.SIGKILL)
     wait_for(lambda: (attempt(job) or {}).get("token", "").endswith("/3"), process)
     pids = [found["pid"] for name in JOBS if (found := attempt(folder / name))]
     process.kill()
@@ -195,10 +200,7 @@ def test_kill_9_of_a_job_and_of_the_sweep_loses_nothing(whole, tmp_path):
         f"{job.relative_to(folder)}: retrying: its process ended unexpectedly (killed by SIGKILL); retry 1 of 2"
         in output
     )
-    deadline = time.monotonic() + 30
-    while any(map(is_alive, pids)):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for_the_end_of(*pids)
     assert not all((folder / name / "finished.json").exists() for name in JOBS)
     status, output, errors = sweep(folder)
     assert status == 0, output + errors
@@ -261,25 +263,29 @@ def cluster():
 
 
 @pytest.mark.slow
+@needs_proc
 def test_a_ray_cluster_that_loses_a_node_ends_with_the_results_of_an_undisturbed_sweep(whole, tmp_path, cluster):
     nodes, doomed = cluster
     folder = tmp_path / "ray"
     process = start(folder, f"{FLAGS} --ray-address {nodes.address}")
 
-    def job_on_the_doomed_node():
-        jobs = [folder / name for name in JOBS]
-        there = [job for job in jobs if (attempt(job) or {}).get("node") == doomed.node_id and checkpoints(job)]
+    def on_the_doomed_node():
+        found = [(folder / name, attempt(folder / name)) for name in JOBS]
+        there = [(job, mark) for job, mark in found if mark and mark["node"] == doomed.node_id and checkpoints(job)]
         return there[0] if there else None
 
-    lost = wait_for(job_on_the_doomed_node, process)
-    token, saved = attempt(lost)["token"], max(int(path.name) for path in checkpoints(lost))
+    lost, mark = wait_for(on_the_doomed_node, process)
+    _, worker = process_status(mark["pid"])
+    os.kill(mark["pid"], signal.SIGSTOP)  # or the job might be finished before its node is gone
     assert not (lost / "finished.json").exists()
     nodes.remove_node(doomed, allow_graceful=False)
+    wait_for_the_end_of(worker)
+    os.kill(mark["pid"], signal.SIGCONT)
+    wait_for_the_end_of(mark["pid"])  # of itself: its node is lost, and so is its job
     status, output, errors = end(process)
     assert status == 0, output + errors
     assert "a Ray cluster of 2 node(s)" in output and f"2 of 2 jobs are finished in {folder}" in output
     assert f"{lost.relative_to(folder)}: retrying: its node or worker was lost" in output
     log = (lost / "log.txt").read_text()
-    assert log.count(f"sac on Pendulum-v1: {STEPS:,} steps") == 2 and token.endswith(("/1", "/2"))
-    assert 0 < saved < STEPS
+    assert log.count(f"sac on Pendulum-v1: {STEPS:,} steps") == 2
     assert_same_jobs(folder, whole[0])

@@ -91,6 +91,7 @@ def _ours(options: Returns, name: str, flags: list[str], repeat: int) -> Measure
         Process(command, Path(folder)).wait(Teller(curve))
         (config,) = (Path(folder) / "runs").glob("*/*/*/config.json")
         described = json.loads(config.read_text())
+    described["run"]["output_dir"] = "runs"  # it was a folder for this measurement alone
     settings = {"run": described["run"], "agent": described["agent"]}
     return _measured(options, curve, described["versions"], settings)
 

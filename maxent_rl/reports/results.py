@@ -230,7 +230,9 @@ def _score(study: Study, options: Options, iqm: Callable[[Scores], Interval]) ->
                 f"On {env} the scores are of different steps ({steps}); --at {least} compares like with like."
             )
     if not rows:
-        raise InvalidSettingError(f"No run has reached step {options.at:,}: name a smaller one with --at.")
+        raise InvalidSettingError(
+            f"No run has an evaluation at step {options.at:,} or spans it: name another one with --at."
+        )
     return tuple(rows), warnings
 
 

@@ -215,7 +215,8 @@ def stratified_bootstrap(
         resampled = [[_resample(task, count, generator) for task in scores] for scores in methods]
         drawn.append(statistic(*resampled))
     edge = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(drawn), [edge, 1 - edge], axis=0)
+    with np.errstate(invalid="ignore"):  # between two infinite values there is no quantile, but NaN
+        low, high = np.quantile(np.concatenate(drawn), [edge, 1 - edge], axis=0)
     return Interval(estimate, low, high)
 
 

@@ -157,8 +157,8 @@ def _score_cells(results: Results, row: Row) -> tuple[str, ...]:
 
 
 def _spread(scores: Floats) -> float:
-    """Sample standard deviation; NaN of a single seed."""
-    return float(np.std(scores, ddof=1)) if len(scores) > 1 else math.nan
+    """Sample standard deviation; NaN of a single seed, and where a score is infinite."""
+    return float(np.std(scores, ddof=1)) if len(scores) > 1 and np.isfinite(scores).all() else math.nan
 
 
 def _digits(values: Floats) -> int:

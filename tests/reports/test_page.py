@@ -1,0 +1,175 @@
+"""The page: it needs nothing but itself, runs nothing, and shows text from files as text."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+from run_folders import make_run
+
+from maxent_rl.errors import StorageError
+from maxent_rl.reports.report import write_report
+from maxent_rl.reports.results import Options
+
+QUICK = Options(resamples=50)
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+VOID = {"meta", "img", "br", "hr", "input"}
+
+
+class Reader(HTMLParser):
+    """Tags with their attributes, and that every one is closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.words = [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture
+def study(tmp_path):
+    for env in ("Pendulum-v1", "brax/ant"):
+        for name, rate in (("fast", 1e-2), ("slow", 1e-4)):
+            returns = {seed: [seed + step - rate for step in range(4)] for seed in range(4)}
+            make_run(tmp_path / "runs" / env.replace("/", "-") / name, returns, env=env, agent={"learning_rate": rate})
+    return tmp_path / "runs"
+
+
+def test_the_page_loads_nothing_and_runs_nothing(study):
+    text = write_report([study], options=QUICK).page.read_text()
+    reader = Reader(text)
+    assert reader.open == []
+    tags = {tag for tag, _ in reader.tags}
+    assert not tags & {"script", "link", "iframe", "object", "embed", "form", "base", "a"}
+    for tag, attributes in reader.tags:
+        assert not any(name.startswith("on") for name in attributes)
+        for name in ("src", "href", "srcset", "data", "action"):
+            assert tag == "img" or name not in attributes
+        if tag == "img":
+            assert attributes["src"].startswith("data:image/svg+xml;base64,") and attributes["alt"]
+    assert not re.search(r"url\(|@import", text)
+    policy = dict(reader.tags)["meta"]  # the last one
+    assert policy["content"].startswith("default-src 'none'")
+    assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in reader.tags
+
+
+def test_every_section_is_there_with_every_method_and_run(study):
+    reader = Reader(write_report([study], options=QUICK).page.read_text())
+    words = " ".join(reader.words)
+    for heading in (
+        "Scores",
+        "Learning curves",
+        "Over all environments",
+        "Time",
+        "Runs",
+        "Settings",
+        "numbers are made",
+    ):
+        assert heading in words
+    for text in ("sac learning_rate=0.01", "sac learning_rate=0.0001", "brax/ant", "jax 0.10.2", "50 resamples"):
+        assert text in words
+    for folder in study.glob("*/*/config.json"):
+        assert str(folder.parent) in words
+    assert sum(tag == "img" for tag, _ in reader.tags) == 2 + 2 + 4
+    assert "2 methods on 2 environments with 16 training runs (one per seed) from 4 folders." in words
+
+
+def test_text_from_files_stays_text(tmp_path):
+    evil = '"><script>alert(1)</script><img src="https://example.org/x.png">'
+    returns = {0: [1.0, 2.0], 1: [2.0, 3.0]}
+    folder = make_run(tmp_path / "runs" / "<b>run", returns, env=evil, agent={evil: evil})
+    make_run(tmp_path / "runs" / "two", returns, env=evil, agent={evil: "other", "network": evil})
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(config.replace("x86_64", "<img src=x>"))
+    (make_run(tmp_path / "runs" / "<i>left", {0: [1.0]}) / "eval.csv").unlink()
+    report = write_report([tmp_path / "runs"], options=QUICK)
+    reader = Reader(report.page.read_text())
+    tags = {tag for tag, _ in reader.tags}
+    assert not tags & {"script", "b", "i"}
+    assert all(attributes["src"].startswith("data:") for tag, attributes in reader.tags if tag == "img")
+    assert evil in " ".join(reader.words) and "<i>left" in " ".join(reader.words)
+
+
+def test_the_same_runs_give_the_same_page(study, tmp_path):
+    pages = [write_report([study], tmp_path / name, options=QUICK).page.read_bytes() for name in ("a", "b")]
+    assert pages[0] == pages[1]
+
+
+def test_the_summary_says_whether_the_intervals_tell_methods_apart(tmp_path):
+    for name, rate, shift in (("a", 1e-2, 0.0), ("b", 1e-3, 0.1), ("c", 1e-4, 100.0)):
+        returns = {seed: [shift + seed] for seed in range(4)}
+        make_run(tmp_path / "near" / name, returns, agent={"learning_rate": rate})
+    words = " ".join(Reader(write_report([tmp_path], options=QUICK).page.read_text()).words)
+    assert "sac learning_rate=0.0001 is highest with 101.5 [" in words and "all other intervals lie below" in words
+    shutil.rmtree(tmp_path / "near" / "c")
+    words = " ".join(Reader(write_report([tmp_path], options=QUICK).page.read_text()).words)
+    assert "the intervals do not tell it from sac learning_rate=0.01." in words
+
+
+def test_one_run_with_one_seed_and_one_evaluation_is_a_report(tmp_path):
+    make_run(tmp_path / "run", {0: [1.0]}, seconds_per_step=None)
+    words = " ".join(Reader(write_report([tmp_path], options=QUICK).page.read_text()).words)
+    assert "sac reaches 1.000 (1 seed, step 1,000)." in words
+
+
+def test_an_earlier_report_is_replaced_and_is_no_run(study):
+    first = write_report([study], options=QUICK)
+    assert first.page == study / "report" / "report.html"
+    again = write_report([study], options=QUICK)
+    assert again.files == first.files and again.left_out == ()
+    assert {path for path in first.page.parent.rglob("*") if path.is_file()} == set(first.files)
+
+
+def test_a_report_that_cannot_be_written_is_one_sentence(study, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="Cannot make the folder"):
+        write_report([study], tmp_path / "file", options=QUICK)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium to look at the page with")
+def test_on_a_phone_nothing_is_wider_than_the_page(study, tmp_path):
+    page = write_report([study], tmp_path / "out", options=QUICK).page
+    # Chromium's own window is never narrower than 500 pixels: the page is put into a frame of a phone's width, whose script
+    # is let through for this question alone.
+    text = re.sub(r"<meta http-equiv[^>]*>", "", page.read_text())
+    measure = (
+        "<script>document.title = 'widths ' + document.documentElement.scrollWidth + ' ' + innerWidth;</script></body>"
+    )
+    (tmp_path / "page.html").write_text(text.replace("</body>", measure))
+    (tmp_path / "frame.html").write_text(
+        '<iframe src="page.html" style="width: 390px; height: 900px; border: 0" onload="'
+        'document.body.dataset.found = this.contentDocument.title"></iframe>'
+    )
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--allow-file-access-from-files",
+        "--virtual-time-budget=10000",
+    ]
+    command = [
+        BROWSER,
+        *flags,
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--dump-dom",
+        f"file://{tmp_path / 'frame.html'}",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    found = re.search(r"widths (\d+) (\d+)", done.stdout)
+    assert found, done.stdout[-500:] + done.stderr[-500:]
+    assert (int(found[1]), int(found[2])) == (390, 390)

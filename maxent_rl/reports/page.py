@@ -51,13 +51,15 @@ th, td { padding: .45rem .7rem; text-align: right; white-space: nowrap; border-b
 tr:last-child td { border-bottom: 0; }
 th { background: var(--card); font-weight: 600; }
 .name { text-align: left; white-space: normal; min-width: 8.5rem; overflow-wrap: break-word; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); gap: 1rem; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); gap: 1rem;
+  align-items: start; }
 figure { margin: 0; background: var(--card); border-radius: .6rem; padding: .75rem; max-width: 36rem; }
 figure h3 { margin: 0 0 .5rem; }
 figure img { display: block; width: 100%; height: auto; background: #ffffff; border-radius: .4rem; }
 figcaption { margin-top: .5rem; }
 details { margin: .4rem 0; }
 summary { cursor: pointer; padding: .3rem 0; }
+@media (max-width: 30rem) { body { padding: .75rem; } th, td { padding: .4rem .4rem; } .name { min-width: 7rem; } }
 """.strip()
 
 
@@ -174,7 +176,7 @@ def _environment_tables(results: Results) -> list[Table]:
 
 def _aggregates(results: Results, pictures: Sequence[Picture]) -> str:
     tables = [table for table in (aggregate_table(results), improvement_table(results)) if table is not None]
-    figures = _figures("Over all environments", pictures, "aggregates")
+    figures = _figures("Comparison", pictures, "aggregates")
     if not figures:
         return ""
     return "\n".join([figures, *(_html_table(table, heading=True) for table in tables)])

@@ -147,7 +147,7 @@ def bounds(interval: Interval, digits: int) -> str:
 
 
 def _score_cells(results: Results, row: Row) -> tuple[str, ...]:
-    digits = _digits(row.scores)
+    digits = _digits(np.concatenate([other.scores for other in results.rows if other.env == row.env]))
     estimate, interval = number(float(row.iqm.estimate), digits), bounds(row.iqm, digits)
     seeds = f"{len(row.scores)}" + (f" ({row.group.unfinished} unfinished)" if row.group.unfinished else "")
     parts = (row.scores.mean(), _spread(row.scores), row.scores.min(), row.scores.max())

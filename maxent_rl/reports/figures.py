@@ -234,7 +234,7 @@ def _draw_improvements(results: Results) -> Any:
     """Each comparison is a line of its own with its names above it: names of methods are long."""
     several = len(results.study.envs) > 1
     names = [
-        textwrap.fill(f"{pair.first}  >  {pair.second}", _LEGEND_WIDTH) + (f"\n({_over(pair.envs)})" if several else "")
+        f"{_wrap(pair.first)}\n> {_wrap(pair.second)}" + (f"\n{_over(pair.envs)}" if several else "")
         for pair in results.improvements
     ]
     heights = [0.34 + 0.17 * (name.count("\n") + 1) for name in names]

@@ -20,6 +20,7 @@ from maxent_rl.reports.tables import (
     Table,
     aggregate_table,
     bounds,
+    digits_of,
     environment_table,
     improvement_table,
     number,
@@ -132,7 +133,7 @@ def _best(results: Results, env: str) -> str:
     if not rows:
         return ""
     first, others = rows[0], rows[1:]
-    reached = f"{_estimate(first)} ({_count(len(first.scores), 'seed')}, step {first.step:,.0f})"
+    reached = f"{_estimate(results, first)} ({_count(len(first.scores), 'seed')}, step {first.step:,.0f})"
     if not others:
         return f"{env}: {first.method} reaches {reached}."
     overlapping = [row.method for row in others if not float(row.iqm.high) < float(first.iqm.low)]
@@ -143,11 +144,10 @@ def _best(results: Results, env: str) -> str:
     return f"{env}: {first.method} is highest with {reached}; {told}."
 
 
-def _estimate(row: Row) -> str:
-    size = max(abs(float(row.iqm.estimate)), 1e-9)
-    digits = 0 if size >= 1000 else 1 if size >= 10 else 3
-    interval = bounds(row.iqm, digits)
-    return number(float(row.iqm.estimate), digits) + ("" if math.isnan(float(row.iqm.low)) else f" {interval}")
+def _estimate(results: Results, row: Row) -> str:
+    digits = digits_of(results, row.env)
+    interval = "" if math.isnan(float(row.iqm.low)) else f" {bounds(row.iqm, digits)}"
+    return number(float(row.iqm.estimate), digits) + interval
 
 
 def _notes(results: Results, left_out: Sequence[LeftOut]) -> str:

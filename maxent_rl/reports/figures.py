@@ -234,7 +234,7 @@ def _draw_improvements(results: Results) -> Any:
     """Each comparison is a line of its own with its names above it: names of methods are long."""
     several = len(results.study.envs) > 1
     names = [
-        textwrap.fill(f"{pair.first}  >  {pair.second}", _LEGEND_WIDTH) + (f"\n({_over(pair.envs)})" if several else "")
+        f"{_wrap(pair.first)}\n> {_wrap(pair.second)}" + (f"\n{_over(pair.envs)}" if several else "")
         for pair in results.improvements
     ]
     heights = [0.34 + 0.17 * (name.count("\n") + 1) for name in names]
@@ -243,8 +243,8 @@ def _draw_improvements(results: Results) -> Any:
     for pair, name, height in zip(results.improvements, names, heights, strict=True):
         axes.text(0.0, below - 0.02, name, va="top", fontsize=9.5, color=_INK, parse_math=False)
         below -= height
+        axes.plot([0.5, 0.5], [below + 0.02, below + 0.18], color=_FAINT, linewidth=1.2, zorder=1)  # neither is better
         _draw_interval(axes, pair.chance, below + 0.1, _COLOURS[0], None)
-    axes.axvline(0.5, color=_FAINT, linewidth=1, linestyle=(0, (3, 3)), zorder=0)
     axes.set_ylim(below - 0.05, 0.05)
     axes.set_xlim(-0.03, 1.03)
     axes.set_yticks([])

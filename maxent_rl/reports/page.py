@@ -20,6 +20,7 @@ from maxent_rl.reports.tables import (
     Table,
     aggregate_table,
     bounds,
+    digits_of,
     environment_table,
     improvement_table,
     number,
@@ -51,13 +52,15 @@ th, td { padding: .45rem .7rem; text-align: right; white-space: nowrap; border-b
 tr:last-child td { border-bottom: 0; }
 th { background: var(--card); font-weight: 600; }
 .name { text-align: left; white-space: normal; min-width: 8.5rem; overflow-wrap: break-word; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); gap: 1rem; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); gap: 1rem;
+  align-items: start; }
 figure { margin: 0; background: var(--card); border-radius: .6rem; padding: .75rem; max-width: 36rem; }
 figure h3 { margin: 0 0 .5rem; }
 figure img { display: block; width: 100%; height: auto; background: #ffffff; border-radius: .4rem; }
 figcaption { margin-top: .5rem; }
 details { margin: .4rem 0; }
 summary { cursor: pointer; padding: .3rem 0; }
+@media (max-width: 30rem) { body { padding: .75rem; } th, td { padding: .4rem .4rem; } .name { min-width: 7rem; } }
 """.strip()
 
 
@@ -130,7 +133,7 @@ def _best(results: Results, env: str) -> str:
     if not rows:
         return ""
     first, others = rows[0], rows[1:]
-    reached = f"{_estimate(first)} ({_count(len(first.scores), 'seed')}, step {first.step:,.0f})"
+    reached = f"{_estimate(results, first)} ({_count(len(first.scores), 'seed')}, step {first.step:,.0f})"
     if not others:
         return f"{env}: {first.method} reaches {reached}."
     overlapping = [row.method for row in others if not float(row.iqm.high) < float(first.iqm.low)]
@@ -141,11 +144,10 @@ def _best(results: Results, env: str) -> str:
     return f"{env}: {first.method} is highest with {reached}; {told}."
 
 
-def _estimate(row: Row) -> str:
-    size = max(abs(float(row.iqm.estimate)), 1e-9)
-    digits = 0 if size >= 1000 else 1 if size >= 10 else 3
-    interval = bounds(row.iqm, digits)
-    return number(float(row.iqm.estimate), digits) + ("" if math.isnan(float(row.iqm.low)) else f" {interval}")
+def _estimate(results: Results, row: Row) -> str:
+    digits = digits_of(results, row.env)
+    interval = "" if math.isnan(float(row.iqm.low)) else f" {bounds(row.iqm, digits)}"
+    return number(float(row.iqm.estimate), digits) + interval
 
 
 def _notes(results: Results, left_out: Sequence[LeftOut]) -> str:
@@ -174,7 +176,7 @@ def _environment_tables(results: Results) -> list[Table]:
 
 def _aggregates(results: Results, pictures: Sequence[Picture]) -> str:
     tables = [table for table in (aggregate_table(results), improvement_table(results)) if table is not None]
-    figures = _figures("Over all environments", pictures, "aggregates")
+    figures = _figures("Comparison", pictures, "aggregates")
     if not figures:
         return ""
     return "\n".join([figures, *(_html_table(table, heading=True) for table in tables)])

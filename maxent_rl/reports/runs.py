@@ -228,7 +228,8 @@ def _read(folder: Path, metric: str) -> Run:
         metrics = read_csv(folder / "metrics.csv")
     except (CheckpointError, csv.Error):
         metrics = []  # costs the report only the times
-    return Run(folder, config, metric, read_csv(folder / "eval.csv"), metrics)
+    table = folder / "eval.csv"
+    return Run(folder, config, metric, read_csv(table) if table.exists() else [], metrics)
 
 
 def _nothing_found(paths: Sequence[str | Path], left_out: list[LeftOut]) -> str:

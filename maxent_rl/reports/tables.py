@@ -146,8 +146,15 @@ def bounds(interval: Interval, digits: int) -> str:
     return "–" if math.isnan(low) else f"[{number(low, digits)}, {number(high, digits)}]"
 
 
+def digits_of(results: Results, env: str) -> int:
+    """Decimals that leave about four significant digits of an environment's largest score."""
+    values = np.abs(np.concatenate([row.scores for row in results.rows if row.env == env]))
+    largest = float(values.max(initial=0.0, where=np.isfinite(values)))
+    return int(np.clip(3 - math.floor(math.log10(largest)), 0, 4)) if largest > 0 else 2
+
+
 def _score_cells(results: Results, row: Row) -> tuple[str, ...]:
-    digits = _digits(row.scores)
+    digits = digits_of(results, row.env)
     estimate, interval = number(float(row.iqm.estimate), digits), bounds(row.iqm, digits)
     seeds = f"{len(row.scores)}" + (f" ({row.group.unfinished} unfinished)" if row.group.unfinished else "")
     parts = (row.scores.mean(), _spread(row.scores), row.scores.min(), row.scores.max())
@@ -159,13 +166,6 @@ def _score_cells(results: Results, row: Row) -> tuple[str, ...]:
 def _spread(scores: Floats) -> float:
     """Sample standard deviation; NaN of a single seed, and where a score is infinite."""
     return float(np.std(scores, ddof=1)) if len(scores) > 1 and np.isfinite(scores).all() else math.nan
-
-
-def _digits(values: Floats) -> int:
-    """Decimals that leave about four significant digits of the largest value."""
-    finite = np.abs(values[np.isfinite(values)])
-    largest = float(finite.max()) if finite.size else 0.0
-    return int(np.clip(3 - math.floor(math.log10(largest)), 0, 4)) if largest > 0 else 2
 
 
 def _exact(value: float) -> str:

@@ -27,7 +27,7 @@ def test_it_prints_the_table_and_the_files_that_it_wrote(main, tmp_path, capsys)
     make_run(tmp_path / "runs" / "one", {0: [1.0, 2.5], 1: [2.0, 3.5]})
     assert main([str(tmp_path / "runs"), *QUICK]) == 0
     table, _, files = capsys.readouterr().out.rpartition("\n\n")
-    assert "| Pendulum-v1 | sac    | 3.0000 | [2.5000, 3.5000] |     2 | 2,000 |" in table
+    assert "| Pendulum-v1 | sac    | 3.000 | [2.500, 3.500] |     2 | 2,000 |" in table
     folder = tmp_path / "runs" / "report"
     names = ["report.html", "table.md", "table.csv", "aggregates.csv"]
     names += [f"figures/{name}.png" for name in ("curve-1-Pendulum-v1", "clock-1-Pendulum-v1", "profiles")]

@@ -103,8 +103,7 @@ def test_what_is_left_out_is_said_with_its_reason(tmp_path):
     assert [run.folder.name for run in runs] == ["good"]
     found = reasons(left_out)
     assert set(found) == {"empty", "missing", "bare", "torn", "odd", "other", "notes.txt"}
-    assert found["empty"] == "it has no evaluation yet."
-    assert "does not exist" in found["missing"]
+    assert found["empty"] == found["missing"] == "it has no evaluation yet."
     assert "no config.json" in found["bare"]
     assert "cannot be read as a run's configuration" in found["torn"]
     assert "no hyper-parameters" in found["odd"]

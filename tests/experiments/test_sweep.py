@@ -248,37 +248,64 @@ def test_a_dry_run_lists_the_jobs_and_writes_nothing(tmp_path):
     assert output.splitlines()[1:] == [f"  {name}: 2 variants x 2 seeds, to do" for name in JOBS]
 
 
+# In a process of its own: Ray starts a node's processes by a fork, which does not go with the threads of JAX.
+CLUSTER = """
+from ray.cluster_utils import Cluster
+
+nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+doomed = nodes.add_node(num_cpus=1)
+print("cluster", nodes.address, doomed.node_id, flush=True)
+input()
+nodes.remove_node(doomed, allow_graceful=False)
+print("removed", flush=True)
+input()
+nodes.shutdown()
+"""
+
+
 @pytest.fixture
 def cluster():
-    """A Ray cluster of two nodes on this machine, with room for one job on each."""
+    """A Ray cluster of two nodes on this machine, with room for one job on each: (address, second node, remove it)."""
     pytest.importorskip("ray", reason="needs the sweep extra")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    from ray.cluster_utils import Cluster
+    nodes = subprocess.Popen(
+        [sys.executable, "-c", CLUSTER],
+        env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    def line_with(word):
+        return next(line for line in nodes.stdout if line.startswith(word)).split()
+
+    def remove():
+        nodes.stdin.write("\n")
+        nodes.stdin.flush()
+        line_with("removed")
+
     try:
-        yield nodes, nodes.add_node(num_cpus=1)
+        yield *line_with("cluster")[1:], remove
     finally:
-        nodes.shutdown()
+        nodes.communicate("\n\n", timeout=120)
 
 
 @pytest.mark.slow
 @needs_proc
 def test_a_ray_cluster_that_loses_a_node_ends_with_the_results_of_an_undisturbed_sweep(whole, tmp_path, cluster):
-    nodes, doomed = cluster
+    address, doomed, remove = cluster
     folder = tmp_path / "ray"
-    process = start(folder, f"{FLAGS} --ray-address {nodes.address}")
+    process = start(folder, f"{FLAGS} --ray-address {address}")
 
     def on_the_doomed_node():
         found = [(folder / name, attempt(folder / name)) for name in JOBS]
-        there = [(job, mark) for job, mark in found if mark and mark["node"] == doomed.node_id and checkpoints(job)]
+        there = [(job, mark) for job, mark in found if mark and mark["node"] == doomed and checkpoints(job)]
         return there[0] if there else None
 
     lost, mark = wait_for(on_the_doomed_node, process)
     _, worker = process_status(mark["pid"])
     os.kill(mark["pid"], signal.SIGSTOP)  # or the job might be finished before its node is gone
     assert not (lost / "finished.json").exists()
-    nodes.remove_node(doomed, allow_graceful=False)
+    remove()
     wait_for_the_end_of(worker)
     os.kill(mark["pid"], signal.SIGCONT)
     wait_for_the_end_of(mark["pid"])  # of itself: its node is lost, and so is its job

@@ -21,8 +21,13 @@ from maxent_rl.training.presets import PRESETS, apply_preset
 # What a resumed run may change: nothing that decides its numbers.
 _FREE_ON_RESUME = {
     *("total_steps", "eval_every", "eval_episodes", "checkpoint_every", "keep_checkpoints", "log_every", "wandb"),
-    *("device", "output_dir", "name"),
+    *("device", "batch_devices", "output_dir", "name"),
 }
+
+_COORDINATOR = (
+    "This is one of several processes that train a run together, on one machine or many: where the first of them listens. "
+    "auto asks Slurm, Open MPI, Kubernetes or a TPU pod for this and the next two."
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -47,9 +52,18 @@ def _main(arguments: list[str]) -> int:
         print(json.dumps(describe(run, agent), indent=2))
         return 0
 
+    if command.coordinator is not None:
+        from maxent_rl.training.processes import start_processes
+
+        start_processes(command.coordinator, command.num_processes, command.process_id)
+    elif command.num_processes is not None or command.process_id is not None:
+        raise InvalidSettingError("--num-processes and --process-id go with --coordinator HOST:PORT.")
+
     from maxent_rl.training.runner import run_training
 
     result = run_training(run, agent, run.env, resume=folder)
+    if command.process_id:  # the first process speaks for all
+        return 130 if result.interrupted else 0
     if result.interrupted:
         print(f"Stopped at step {result.step:,}. Go on with:")
         print(f"  python experiments/run.py --resume {shlex.quote(str(result.folder))}")
@@ -60,7 +74,7 @@ def _main(arguments: list[str]) -> int:
 
 
 def parse(arguments: list[str]) -> Any:
-    """Parses the command line into a value with fields `run`, `hyper`, `preset`, `config`, `resume` and `dry_run`.
+    """Parses the command line into a value with fields `run`, `hyper`, and one for each of the other flags.
 
     The agent decides which hyper-parameters there are, and a preset what they are unless set, so `--agent`, `--preset`,
     `--config` and `--resume` are looked up first.
@@ -85,9 +99,16 @@ def parse(arguments: list[str]) -> Any:
         [
             ("run", Annotated[RunConfig, tyro.conf.arg(name="")], dataclasses.field(default=run)),
             ("hyper", Annotated[type(hyper), tyro.conf.arg(name="")], dataclasses.field(default=hyper)),
-            ("preset", Annotated[str | None, tyro.conf.arg(help=_presets(), metavar="NAME")], None),
-            ("config", _path("Repeat the run of this config.json (or run folder); further flags change it."), None),
-            ("resume", _path("Go on with the run in this folder from its last checkpoint."), None),
+            ("preset", _option(str, _presets(), "NAME"), None),
+            (
+                "config",
+                _option(Path, "Repeat the run of this config.json (or run folder); further flags change it."),
+                None,
+            ),
+            ("resume", _option(Path, "Go on with the run in this folder from its last checkpoint."), None),
+            ("coordinator", _option(str, _COORDINATOR, "HOST:PORT"), None),
+            ("num_processes", _option(int, "How many processes there are.", "N"), None),
+            ("process_id", _option(int, "Which of them this is, from 0.", "I"), None),
             ("dry_run", Annotated[bool, tyro.conf.arg(help="Print the resolved configuration and stop.")], False),
         ],
         frozen=True,
@@ -100,8 +121,8 @@ def parse(arguments: list[str]) -> Any:
     return parsed
 
 
-def _path(text: str) -> Any:
-    return Annotated[Path | None, tyro.conf.arg(help=text, metavar="PATH")]
+def _option(kind: type[Any], text: str, metavar: str = "PATH") -> Any:
+    return Annotated[kind | None, tyro.conf.arg(help=text, metavar=metavar)]
 
 
 def _presets() -> str:
@@ -127,4 +148,9 @@ def _refuse_changes(before: Any, after: Any, free: set[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    if status:
+        from maxent_rl.training.processes import leave
+
+        leave(status)
+    sys.exit(status)

@@ -46,6 +46,10 @@ class StorageError(MaxentRLError, OSError):
     """A file or folder that cannot be written: no space, no permission, or in the way."""
 
 
+class ProcessError(MaxentRLError):
+    """Another process of a run that cannot be reached, or that has ended."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownNameError:
     """Builds the error for a name that is not among `known`, with the nearest right ones.
 

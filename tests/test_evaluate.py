@@ -17,7 +17,7 @@ from maxent_rl.agents import SAC
 from maxent_rl.errors import IncompatibleEnvironmentError
 from maxent_rl.training.config import RunConfig, describe
 from maxent_rl.training.evaluation import evaluate_device, evaluate_host, evaluate_policy
-from maxent_rl.training.policy import export_policy, load_policy
+from maxent_rl.training.policy import export_policy, load_policy, policy_arrays
 
 AGENT = SAC(hidden_sizes=(8,))
 SEEDS = 2
@@ -34,7 +34,8 @@ def main():
 
 def untrained(folder, env, spec):
     states = jax.vmap(lambda key: AGENT.init(key, spec))(jax.random.split(jax.random.key(0), SEEDS))
-    export_policy(folder, describe(RunConfig(env=env, num_seeds=SEEDS, seed=3), AGENT), AGENT, states, spec, step=7)
+    description = describe(RunConfig(env=env, num_seeds=SEEDS, seed=3), AGENT)
+    export_policy(folder, description, policy_arrays(AGENT, states), spec, step=7)
     return states
 
 

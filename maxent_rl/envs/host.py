@@ -61,7 +61,7 @@ class HostEnvs(Protocol):
         ...
 
     def get_state(self) -> dict[str, Any] | None:
-        """Everything that decides later steps, as a tree of dicts, lists, arrays and JSON values.
+        """Everything that decides later steps, as a dict of lists and arrays with one entry for each environment.
 
         Returns None where the backend cannot tell its state; a resumed run then starts new episodes and says so.
         """

@@ -29,7 +29,7 @@ _KEYS = ("step", "seed")
 # Settings of a run that do not decide what one seed learns, or that have a place of their own in a report.
 _NO_METHOD = {
     *("agent", "env", "backend", "seed", "num_seeds", "variants", "total_steps", "eval_every", "eval_episodes"),
-    *("checkpoint_every", "keep_checkpoints", "log_every", "output_dir", "name", "device", "wandb"),
+    *("checkpoint_every", "keep_checkpoints", "log_every", "output_dir", "name", "device", "batch_devices", "wandb"),
 }
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxent_rl.errors import CheckpointError, StorageError
+from maxent_rl.training.processes import Processes
 from maxent_rl.training.trees import Arrays
 from maxent_rl.types import Array
 
@@ -34,12 +35,13 @@ _NOT_EVALUATED = -sys.float_info.max
 class Checkpoints:
     """The checkpoints of one run, numbered by environment step."""
 
-    def __init__(self, folder: Path, keep: int) -> None:
+    def __init__(self, folder: Path, keep: int, processes: Processes | None = None) -> None:
         """Opens a folder.
 
         Args:
           folder: the run's `checkpoints/`; made if missing.
           keep: how many of the latest stay.
+          processes: of the run: the first one writes, all read; None for this one alone.
 
         Raises:
           StorageError: the folder cannot be made.
@@ -48,11 +50,19 @@ class Checkpoints:
         from orbax.checkpoint import checkpoint_managers as managers
 
         self._ocp, self._folder, self._replay = ocp, folder.resolve(), folder.resolve() / "replay"
+        self._processes = processes = processes or Processes()
         with storage_errors(f"make the folder {folder}"):
             self._replay.mkdir(parents=True, exist_ok=True)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=managers.AnyPreservationPolicy(
                 [managers.LatestN(keep), managers.BestN(get_metric_fn=lambda metrics: metrics["return"], n=1)]
+            ),
+            create=False,
+            # Each process reads for itself: Orbax must not wait for the others.
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=processes.index,
+                active_processes={processes.index},
+                barrier_sync_key_prefix=f"process{processes.index}",
             ),
         )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
@@ -63,27 +73,50 @@ class Checkpoints:
         """The steps of complete checkpoints, in order."""
         return sorted(self._manager.all_steps())
 
-    def save(self, step: int, arrays: Arrays, meta: dict[str, Any], rows: Array, best: float | None) -> None:
+    def new_rows(self, step: int, rows: Array) -> NDArray[np.float32]:
+        """Reads what came into the replay buffers since the last call, or since they were restored.
+
+        Args:
+          step: environment steps taken, which is also the number of rows ever written into each buffer.
+          rows: [seed, capacity, width] the buffers.
+
+        Returns:
+          [seed, row, width] the rows before number `step`, as many as came and as the buffer still holds.
+        """
+        first = max(self._saved_rows, step - rows.shape[1])
+        self._saved_rows = step
+        return _read_rows(rows, first, step)
+
+    def save(
+        self,
+        step: int,
+        arrays: Arrays,
+        meta: dict[str, Any],
+        new_rows: NDArray[np.float32],
+        capacity: int,
+        best: float | None,
+    ) -> None:
         """Saves the state in the background; returns as soon as it is copied.
 
         Args:
-          step: environment steps taken, which is also the number of rows ever written into each replay buffer.
+          step: environment steps taken.
           arrays: copies that nobody writes into.
           meta: JSON values.
-          rows: [seed, capacity, width] the replay buffers; only what is new in them is read.
+          new_rows: [seed, row, width] as from `new_rows`.
+          capacity: rows of each replay buffer.
           best: mean evaluation return at this step, or None where there was no evaluation.
 
         Raises:
           StorageError: full disk, missing permission.
         """
         with storage_errors(f"write the checkpoint of step {step} to {self._folder}"):
-            self._save_rows(step, rows)
+            self._save_rows(step, new_rows)
             args = self._ocp.args
             items = args.Composite(arrays=args.StandardSave(_nonempty(arrays)), meta=args.JsonSave(meta))
             self._manager.save(
                 step, args=items, metrics={"return": _NOT_EVALUATED if best is None else best}, force=True
             )
-            self._prune(rows.shape[1])
+            self._prune(capacity)
 
     def wait(self) -> None:
         """Waits until the last checkpoint is on disk."""
@@ -122,7 +155,8 @@ class Checkpoints:
         position = max(0, step - rows.shape[1])
         for first, last, path in self._segments():
             if last > step:
-                path.unlink()
+                if self._processes.first:
+                    path.unlink()
             elif last > position:
                 if first > position:
                     break
@@ -139,28 +173,26 @@ class Checkpoints:
         with storage_errors(f"write a checkpoint to {self._folder}"):
             self._manager.close()
 
-    def _save_rows(self, step: int, rows: Array) -> None:
-        first = max(self._saved_rows, step - rows.shape[1])
-        if first < step:
-            path = self._replay / f"{first:012d}-{step:012d}.npy"
-            partial_path = path.with_suffix(".partial")
-            with open(partial_path, "wb") as file:
-                np.save(file, _read_rows(rows, first, step), allow_pickle=False)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial_path, path)
-        self._saved_rows = step
+    def _save_rows(self, step: int, rows: NDArray[np.float32]) -> None:
+        if not rows.shape[1]:
+            return
+        path = self._replay / f"{step - rows.shape[1]:012d}-{step:012d}.npy"
+        partial_path = path.with_suffix(".partial")
+        with open(partial_path, "wb") as file:
+            np.save(file, rows, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial_path, path)
 
     def _read_segment(self, path: Path, count: int, rows: Array) -> NDArray[np.float32]:
         try:
             segment: NDArray[np.float32] = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise CheckpointError(f"The replay file {path} is damaged ({_first_line(error)}).") from error
-        if segment.shape != (rows.shape[0], count, rows.shape[2]):
-            raise CheckpointError(
-                f"The replay file {path} has shape {segment.shape}, expected {(rows.shape[0], count, rows.shape[2])}."
-            )
-        return segment
+        expected = (rows.shape[0] * self._processes.count, count, rows.shape[2])
+        if segment.shape != expected:
+            raise CheckpointError(f"The replay file {path} has shape {segment.shape}, expected {expected}.")
+        return self._processes.share_arrays({"rows": segment})["rows"]
 
     def _prune(self, capacity: int) -> None:
         """Deletes rows that no kept checkpoint's buffer holds; the best one may lose its rows, as none resumes from it."""

@@ -57,6 +57,8 @@ class RunConfig:
     """Name of the run's folder; None for its seeds and the time."""
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
     """Where to compute; auto takes an accelerator if JAX finds one."""
+    batch_devices: Count = 1
+    """Devices that share each batch, for large ones; the others share the seeds."""
     wandb: str | None = None
     """Weights & Biases project to report to (needs the wandb extra); None for none."""
     variants: dict[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)

@@ -23,8 +23,6 @@ from maxent_rl.training.evaluation import Outcomes, evaluate_device
 from maxent_rl.training.learner import (
     ENVIRONMENT,
     LEARNER,
-    SAME,
-    SEEDS,
     Learner,
     Learning,
     Schedule,
@@ -33,13 +31,12 @@ from maxent_rl.training.learner import (
     init_learner,
     note_fault,
     numeric,
-    sharded,
-    spread,
     store_and_learn,
     take_metrics,
     with_rows,
     without_rows,
 )
+from maxent_rl.training.sharding import SAME, SEEDS, sharded, spread
 from maxent_rl.types import Array, Transition
 
 
@@ -136,7 +133,7 @@ def _init_envs(learner: Learner, env: DeviceEnv, learning: Learning) -> DeviceSt
         episodes = jax.tree.map(jnp.asarray, Episodes.start(keys.shape[0], learning.num_envs))
         return DeviceState(learner=learner, envs=reset_batch(env, keys), episodes=episodes)
 
-    state: DeviceState = sharded(learning, run, (LEARNER,), _DEVICE_STATE)(learner)
+    state: DeviceState = sharded(learning.mesh, run, (LEARNER,), _DEVICE_STATE)(learner)
     return state
 
 
@@ -182,7 +179,7 @@ def device_steps(
         after: DeviceState = jax.lax.fori_loop(0, steps, lambda _, carried: one(agent, schedule, carried), state)
         return after
 
-    run = sharded(learning, run, (spread(agent), _DEVICE_STATE, SAME, SAME), _DEVICE_STATE)
+    run = sharded(learning.mesh, run, (spread(agent), _DEVICE_STATE, SAME, SAME), _DEVICE_STATE)
     after: DeviceState = run(agent, state, steps, schedule)
     return after
 

@@ -18,7 +18,8 @@ import numpy as np
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.host import HostEnvs
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, NonFiniteError
-from maxent_rl.training.learner import EVALUATION, SAME, SEEDS, Learning, over_seeds, sharded, spread
+from maxent_rl.training.learner import EVALUATION, Learning, over_seeds
+from maxent_rl.training.sharding import SAME, SEEDS, sharded, spread
 from maxent_rl.types import Array, PyTree, Spec
 
 if TYPE_CHECKING:
@@ -253,6 +254,6 @@ def _play(
         return total, length
 
     specs = (spread(agent), SEEDS, SEEDS, SAME), (SEEDS, SEEDS)
-    run = play if learning is None else sharded(learning, play, *specs)
+    run = play if learning is None else sharded(learning.mesh, play, *specs)
     found: tuple[Array, Array] = run(agent, states, keys, step)
     return found

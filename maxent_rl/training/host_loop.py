@@ -23,8 +23,6 @@ from maxent_rl.training.episodes import Episodes
 from maxent_rl.training.evaluation import Outcomes, evaluate_host
 from maxent_rl.training.learner import (
     LEARNER,
-    SAME,
-    SEEDS,
     Learner,
     Learning,
     Schedule,
@@ -33,13 +31,12 @@ from maxent_rl.training.learner import (
     check_faults,
     init_learner,
     numeric,
-    sharded,
-    spread,
     store_and_learn,
     take_metrics,
     with_rows,
     without_rows,
 )
+from maxent_rl.training.sharding import SAME, SEEDS, sharded, spread
 from maxent_rl.types import Array
 
 
@@ -177,7 +174,7 @@ def host_step(agent: Any, learner: Learner, rows: Array, schedule: Schedule, lea
         updates = schedule.updates_due(learner.counters.step + 1)
         return store_and_learn(agent, learning, learner, rows, updates)
 
-    run = sharded(learning, run, (spread(agent), LEARNER, SEEDS, SAME), LEARNER)
+    run = sharded(learning.mesh, run, (spread(agent), LEARNER, SEEDS, SAME), LEARNER)
     after: Learner = run(agent, learner, rows, schedule)
     return after
 
@@ -191,6 +188,6 @@ def choose_actions(
     def run(agent: Any, seeds: SeedState, observation: Array, step: Array, schedule: Schedule) -> Array:
         return act(agent, learning, seeds, observation, step, schedule)
 
-    run = sharded(learning, run, (spread(agent), SEEDS, SEEDS, SAME, SAME), SEEDS)
+    run = sharded(learning.mesh, run, (spread(agent), SEEDS, SEEDS, SAME, SAME), SEEDS)
     action: Array = run(agent, seeds, observation, step, schedule)
     return action

@@ -20,10 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax.sharding import Mesh
-from jax.sharding import PartitionSpec as P
 
 from maxent_rl.data import Replay, ReplayLayout
 from maxent_rl.errors import NonFiniteError
+from maxent_rl.training.sharding import SAME, SEEDS, divide_batch, place, sharded, spread
 from maxent_rl.types import Array, Metrics, PyTree, Spec
 
 # Streams of random numbers that a seed's root key is folded with; their order is part of what a checkpoint means.
@@ -133,7 +133,7 @@ class Learning:
       layout: of the replay buffer.
       num_envs: environments of each seed.
       metric_names: of the agent's update, sorted.
-      mesh: one axis named "seed" over the local devices, or None where one device runs all seeds.
+      mesh: of the local devices (`sharding.make_mesh`), or None where one device runs everything.
     """
 
     spec: Spec
@@ -188,8 +188,8 @@ def seed_keys(seeds: tuple[int, ...]) -> Array:
 
 def init_learner(agent: Any, learning: Learning, seeds: tuple[int, ...]) -> Learner:
     """Builds the training state of all seeds, on the devices of the mesh."""
-    keys = place(learning, seed_keys(seeds), SEEDS)
-    counters = place(learning, Counters(*np.zeros(4, np.int32)), SAME)
+    keys = place(learning.mesh, seed_keys(seeds), SEEDS)
+    counters = place(learning.mesh, Counters(*np.zeros(4, np.int32)), SAME)
     return Learner(_init_seeds(agent, keys, learning), counters)
 
 
@@ -209,7 +209,7 @@ def _init_seeds(agent: Any, keys: Array, learning: Learning) -> SeedState:
         found: SeedState = over_seeds(one, agent, keys)
         return found
 
-    seeds: SeedState = sharded(learning, run, (spread(agent), SEEDS), SEEDS)(agent, keys)
+    seeds: SeedState = sharded(learning.mesh, run, (spread(agent), SEEDS), SEEDS)(agent, keys)
     return seeds
 
 
@@ -219,34 +219,7 @@ def over_seeds(function: Any, agent: Any, *arguments: PyTree) -> Any:
     return jax.vmap(function, in_axes=(axes, *(0 for _ in arguments)))(agent, *arguments)
 
 
-def spread(agent: Any) -> Any:
-    """How `sharded` spreads an agent: hyper-parameters that vary go with their seeds, the others to every device."""
-    return jax.tree.map(lambda leaf: SEEDS if jnp.ndim(leaf) else SAME, agent)
-
-
-def place(learning: Learning, tree: PyTree, spec: P) -> PyTree:
-    """Puts arrays onto the devices of the mesh (or the default device), spread as `SEEDS` or `SAME` says."""
-    if learning.mesh is None:
-        return jax.tree.map(jnp.asarray, tree)
-    return jax.device_put(tree, jax.sharding.NamedSharding(learning.mesh, spec))
-
-
-SEEDS, SAME = P("seed"), P()  # type: ignore[no-untyped-call]  # how an argument of `sharded` is spread: by its leading axis [seed], or not at all
-LEARNER = Learner(seeds=SEEDS, counters=SAME)  # type: ignore[arg-type]
-
-
-def sharded(learning: Learning, function: Any, in_specs: Any, out_specs: Any) -> Any:
-    """Runs a function of many seeds with each device holding its share, without any communication.
-
-    Args:
-      learning: with the mesh; without one the function is returned as it is.
-      function: takes and returns pytrees.
-      in_specs: for each argument `SEEDS`, `SAME`, or a tree of them.
-      out_specs: likewise for the result.
-    """
-    if learning.mesh is None:
-        return function
-    return jax.shard_map(function, mesh=learning.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+LEARNER = Learner(seeds=SEEDS, counters=SAME)  # type: ignore[arg-type]  # how the training state is spread
 
 
 def act(agent: Any, learning: Learning, seeds: SeedState, observation: Array, step: Array, schedule: Schedule) -> Array:
@@ -313,7 +286,7 @@ def store_and_learn(agent: Any, learning: Learning, learner: Learner, rows: Arra
             # of the chain of keys costs a quarter of the time of a large matrix product on a CPU.
             number = 2 * (before.update + index)
             sample_key, update_key = (jax.random.fold_in(learn_key, number + which) for which in range(2))
-            batch = learning.layout.sample(replay, sample_key, agent.discount)
+            batch = divide_batch(learning.mesh, learning.layout.sample(replay, sample_key, agent.discount))
             state, metrics = agent.update(state, batch, update_key)
             fault = _note_metrics(learning, fault, counters.step, metrics)
             return state, {name: sums[name] + metrics[name] for name in sums}, fault
@@ -377,5 +350,5 @@ def _zeros(sums: Metrics, count: Array, learning: Learning) -> tuple[Metrics, Ar
     def run(sums: Metrics, count: Array) -> tuple[Metrics, Array]:
         return jax.tree.map(jnp.zeros_like, sums), jnp.zeros_like(count)
 
-    zeros: tuple[Metrics, Array] = sharded(learning, run, (SEEDS, SAME), (SEEDS, SAME))(sums, count)
+    zeros: tuple[Metrics, Array] = sharded(learning.mesh, run, (SEEDS, SAME), (SEEDS, SAME))(sums, count)
     return zeros

@@ -7,7 +7,6 @@ from typing import Any, Protocol, TypeAlias
 
 import gymnasium
 import jax
-import numpy as np
 
 from maxent_rl import envs as environments
 from maxent_rl.agents.base import check_agent
@@ -16,6 +15,8 @@ from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.training.config import RunConfig
 from maxent_rl.training.evaluation import Outcomes, environment_seed
 from maxent_rl.training.learner import ENVIRONMENT, Learner, Learning, Schedule, make_learning
+from maxent_rl.training.processes import Processes
+from maxent_rl.training.sharding import make_mesh
 from maxent_rl.training.variants import member_agent, member_name, variant_agents
 from maxent_rl.types import Array, Spec
 
@@ -77,7 +78,9 @@ class Loop(Protocol):
         ...
 
 
-def make_loop(run: RunConfig, agent: Any, env: Env, devices: list[jax.Device]) -> Loop:
+def make_loop(
+    run: RunConfig, agent: Any, env: Env, devices: list[jax.Device], processes: Processes | None = None
+) -> Loop:
     """Builds environments and training state, after checking that agent, environment and machine fit.
 
     Args:
@@ -85,6 +88,7 @@ def make_loop(run: RunConfig, agent: Any, env: Env, devices: list[jax.Device]) -
       agent: the agent.
       env: an environment's name, a device environment, or a function that makes a Gymnasium environment.
       devices: the local devices to share the seeds among.
+      processes: that share the members among them; None for all processes that there are.
 
     Raises:
       UnknownNameError: no such environment or backend.
@@ -99,16 +103,17 @@ def make_loop(run: RunConfig, agent: Any, env: Env, devices: list[jax.Device]) -
             "The environment was given as an instance; give a function that makes it, as every seed needs its own."
         )
     variants = variant_agents(agent, run)
-    seeds = tuple(int(member["seed"]) for member in run.members)
-    names = tuple(map(member_name, run.members))
+    members = (processes or Processes()).share(run.members)
+    seeds = tuple(int(member["seed"]) for member in members)
+    names = tuple(map(member_name, members))
     on_device = environments.is_device(env) if isinstance(env, str) else not callable(env)
     if on_device:
         device_env = environments.make_device(env, run.backend) if isinstance(env, str) else env
         assert not callable(device_env)
         if not isinstance(env, str):
             _check_device_env(env, run)
-        learning, schedule = _plan(run, variants, device_env.spec, devices)
-        return DeviceLoop(member_agent(agent, run), learning, schedule, seeds, names, device_env)
+        learning, schedule = _plan(run, len(members), variants, device_env.spec, devices)
+        return DeviceLoop(member_agent(agent, members), learning, schedule, seeds, names, device_env)
     if run.backend is not None:
         raise InvalidSettingError(f"--backend chooses the physics of brax/ environments; {run.env} has none to choose.")
     assert isinstance(env, str) or callable(env)
@@ -119,8 +124,8 @@ def make_loop(run: RunConfig, agent: Any, env: Env, devices: list[jax.Device]) -
     env_seeds = [environment_seed(seed, ENVIRONMENT, index) for seed in seeds for index in range(run.num_envs)]
     host_envs = make_envs(env_seeds)
     try:
-        learning, schedule = _plan(run, variants, host_envs.spec, devices)
-        return HostLoop(member_agent(agent, run), learning, schedule, seeds, names, host_envs, make_envs)
+        learning, schedule = _plan(run, len(members), variants, host_envs.spec, devices)
+        return HostLoop(member_agent(agent, members), learning, schedule, seeds, names, host_envs, make_envs)
     except BaseException:
         host_envs.close()
         raise
@@ -140,11 +145,14 @@ def _check_device_env(env: Any, run: RunConfig) -> None:
         ) from error
 
 
-def _plan(run: RunConfig, variants: list[Any], spec: Spec, devices: list[jax.Device]) -> tuple[Learning, Schedule]:
+def _plan(
+    run: RunConfig, members: int, variants: list[Any], spec: Spec, devices: list[jax.Device]
+) -> tuple[Learning, Schedule]:
     for variant in variants:
         check_agent(variant, spec, run.env)
-    agent, members = variants[0], len(run.members)
-    learning = make_learning(agent, spec, run.num_envs, _mesh(members, devices))
+    agent = variants[0]
+    mesh = make_mesh(members, devices, run.batch_devices, agent.batch_size)
+    learning = make_learning(agent, spec, run.num_envs, mesh)
     needed = 4 * members * learning.layout.capacity * learning.layout.width
     available = _available_memory(devices)
     if available is not None and needed > available:
@@ -154,12 +162,6 @@ def _plan(run: RunConfig, variants: list[Any], spec: Spec, devices: list[jax.Dev
             f"{needed / 1e9:.1f} GB, but {available / 1e9:.1f} GB are free: lower --replay-size or --num-seeds."
         )
     return learning, Schedule.create(agent, spec, run.num_envs)
-
-
-def _mesh(members: int, devices: list[jax.Device]) -> jax.sharding.Mesh | None:
-    """One axis "seed" over as many local devices as share the seeds (of all variants) evenly."""
-    count = max(count for count in range(1, len(devices) + 1) if members % count == 0)
-    return jax.sharding.Mesh(np.array(devices[:count]), ("seed",)) if count > 1 else None
 
 
 def _available_memory(devices: list[jax.Device]) -> int | None:

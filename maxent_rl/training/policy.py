@@ -22,20 +22,24 @@ from maxent_rl.agents.registry import AGENTS, agent_class
 from maxent_rl.errors import CheckpointError, InvalidSettingError, MaxentRLError, PolicyError
 from maxent_rl.training.checkpoints import storage_errors
 from maxent_rl.training.config import agent_from
-from maxent_rl.training.trees import from_arrays, to_arrays
+from maxent_rl.training.trees import Arrays, from_arrays, to_arrays
 from maxent_rl.types import PyTree, Spec
 
 _FORMAT = 1
 
 
-def export_policy(folder: Path, config: dict[str, Any], agent: Any, states: PyTree, spec: Spec, step: int) -> None:
+def policy_arrays(agent: Any, states: PyTree) -> Arrays:
+    """What acting needs of agent states with leading axis [seed], as `export_policy` takes it."""
+    return to_arrays(acting_state(agent, states))
+
+
+def export_policy(folder: Path, config: dict[str, Any], arrays: Arrays, spec: Spec, step: int) -> None:
     """Writes the policies of all seeds of all variants, replacing an earlier export file by file.
 
     Args:
       folder: made if missing.
       config: as from `config.describe`.
-      agent: the agent.
-      states: agent states with leading axis [seed]; with variants, all seeds of the first, then of the next.
+      arrays: as from `policy_arrays`; with variants, all seeds of the first, then of the next.
       spec: the environment's shapes.
       step: environment steps of training behind it.
     """
@@ -54,7 +58,7 @@ def export_policy(folder: Path, config: dict[str, Any], agent: Any, states: PyTr
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / "arrays.npz.partial"
         with open(partial, "wb") as file:
-            np.savez(file, allow_pickle=False, **to_arrays(acting_state(agent, states)))
+            np.savez(file, allow_pickle=False, **arrays)
         os.replace(partial, folder / "arrays.npz")
         partial = folder / "policy.json.partial"
         partial.write_text(json.dumps(description, indent=2) + "\n")

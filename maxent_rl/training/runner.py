@@ -5,6 +5,7 @@ The loops train; this decides when to log, evaluate and save, and records what c
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -24,7 +25,8 @@ from maxent_rl.training.evaluation import Outcomes
 from maxent_rl.training.interrupts import catch_interrupts
 from maxent_rl.training.loop import Env, Loop, make_loop
 from maxent_rl.training.plots import learning_curve
-from maxent_rl.training.policy import Policy, export_policy, load_policy
+from maxent_rl.training.policy import Policy, export_policy, load_policy, policy_arrays
+from maxent_rl.training.processes import Processes, divide, join
 from maxent_rl.training.recorder import Recorder
 from maxent_rl.training.trees import from_arrays, pack, to_arrays, unpack
 from maxent_rl.training.variants import variant_name
@@ -40,7 +42,8 @@ class TrainResult:
     Attributes:
       folder: the run's folder.
       agent: the agent with its hyper-parameters.
-      states: agent states with leading axis [seed]; with variants, all seeds of the first, then of the next.
+      states: agent states with leading axis [seed]; with variants, all seeds of the first, then of the next. Of several
+        processes each has those that it trained.
       step: environment steps of each seed.
       evaluations: environment step and outcomes (one per seed and variant) of every evaluation of this call.
       interrupted: whether a signal ended it before its last step.
@@ -134,21 +137,30 @@ def run_training(
     run.check()
     enable_compilation_cache()
     devices = _devices(run.device)
+    processes = Processes()
     with jax.default_device(devices[0]):
-        loop = make_loop(run, agent, env, devices)
+        with processes.together():
+            loop = make_loop(run, agent, env, devices, processes)
         try:
-            return Training(run, agent, loop, progress, resume).run()
+            return Training(run, agent, loop, progress, resume, processes).run()
         finally:
             loop.close()
 
 
 class Training:
-    """One call of `train`: the loop, and everything that records it."""
+    """One call of `train`: the loop, and everything that records it.
 
-    def __init__(self, run: RunConfig, agent: Any, loop: Loop, progress: bool, resume: Path | None) -> None:
-        self._run, self._agent, self._loop, self._progress = run, agent, loop, progress
+    Of several processes each has a loop with its share of the members. They take the same steps here, and tell each other
+    what came out before the first one records it.
+    """
+
+    def __init__(
+        self, run: RunConfig, agent: Any, loop: Loop, progress: bool, resume: Path | None, processes: Processes
+    ) -> None:
+        self._run, self._agent, self._loop, self._processes = run, agent, loop, processes
+        self._progress = progress and processes.first
         self._description = describe(run, agent)
-        self._folder = _new_folder(run) if resume is None else resume
+        self._folder = _new_folder(run, processes) if resume is None else resume
         self._resumed = resume is not None
         self._evaluations: list[tuple[int, list[Outcomes]]] = []
         self._best = -math.inf
@@ -163,10 +175,16 @@ class Training:
 
     def run(self) -> TrainResult:
         """Trains to the end or to an interrupt."""
-        self._checkpoints = Checkpoints(self._folder / "checkpoints", self._run.keep_checkpoints)
+        together = self._processes.together
+        with together():
+            self._checkpoints = Checkpoints(self._folder / "checkpoints", self._run.keep_checkpoints, self._processes)
         try:
-            warning = self._restore() if self._resumed else self._begin()
-            with self._make_recorder() as self._recorder, self._make_display() as self._display:
+            with together():
+                warning = self._restore() if self._resumed else self._begin()
+            with contextlib.ExitStack() as stack:
+                with together():
+                    self._recorder = stack.enter_context(self._make_recorder()) if self._processes.first else None
+                self._display = stack.enter_context(self._make_display())
                 if warning:
                     self._display.message(warning)
                 with catch_interrupts(self._display.message) as interrupted:
@@ -184,7 +202,7 @@ class Training:
         return self._loop.step * self._run.num_envs
 
     def _begin(self) -> str | None:
-        write_json(self._folder / "config.json", self._description)
+        self._write_config()
         self._loop.start()
         return None
 
@@ -201,7 +219,8 @@ class Training:
             if meta["fingerprint"] != self._fingerprint():
                 raise CheckpointError("it belongs to another agent, environment or number of seeds")
             env_state = unpack(arrays.pop("env_state")) if "env_state" in arrays else None
-            state = from_arrays(loop.get_state(), arrays)
+            env_state = divide(env_state, self._processes)
+            state = from_arrays(loop.get_state(), self._processes.share_arrays(arrays))
         except (CheckpointError, KeyError, ValueError) as error:
             raise CheckpointError(f"The checkpoint of step {step} in {self._folder} does not fit: {error}") from error
         rows = self._checkpoints.restore_rows(step, loop.learner.seeds.rows)
@@ -209,8 +228,12 @@ class Training:
         self._best, self._seconds_before = float(meta["best"]), float(meta["seconds"])
         self._saved_step = step
         self._last_log = (loop.step, time.monotonic())
-        write_json(self._folder / "config.json", self._description)
+        self._write_config()
         return None if exact else "The state of these environments cannot be saved: new episodes were started."
+
+    def _write_config(self) -> None:
+        if self._processes.first:
+            write_json(self._folder / "config.json", self._description)
 
     def _make_recorder(self) -> Recorder:
         return Recorder(
@@ -229,10 +252,14 @@ class Training:
         )
 
     def _train(self, interrupted: Callable[[], bool]) -> None:
-        loop = self._loop
-        while loop.step < self._total and not interrupted():
+        loop, processes = self._loop, self._processes
+        # Several processes must stop at the same step: they ask each other between chunks, and none stops within one.
+        asked = interrupted if processes.count == 1 else lambda: False
+        while loop.step < self._total and not any(processes.gather(interrupted())):
             every = [period for period in (self._log_every, self._eval_every, self._save_every) if period]
-            loop.advance(min([self._total, *((loop.step // period + 1) * period for period in every)]), interrupted)
+            with processes.together():
+                loop.advance(min([self._total, *((loop.step // period + 1) * period for period in every)]), asked)
+                loop.check()
             last = loop.step == self._total
             if last or loop.step % self._log_every == 0:
                 self._log()
@@ -243,36 +270,41 @@ class Training:
                 self._save(improved)
         if self._saved_step != self._env_step:
             self._save(None)
-        self._checkpoints.wait()
+        with processes.together():
+            self._checkpoints.wait()
 
     def _log(self) -> None:
-        self._loop.check()
         now, (step, then) = time.monotonic(), self._last_log
         speed = (self._loop.step - step) * self._run.num_envs / max(now - then, 1e-9)
         self._last_log = (self._loop.step, now)
         timing = {"seconds": round(self._seconds, 3), "steps_per_second": round(speed, 2)}
         updates = {"updates": int(self._loop.learner.counters.update)}
-        metrics = self._loop.take_metrics()
+        metrics = join(self._processes.gather(self._loop.take_metrics()))
         rows = [member | timing | updates | row for member, row in zip(self._run.members, metrics, strict=True)]
-        self._recorder.metrics(self._env_step, rows)
-        self._display.update(self._env_step, rows)
+        with self._processes.together():
+            if self._recorder is not None:
+                self._recorder.metrics(self._env_step, rows)
+            self._display.update(self._env_step, rows)
 
     def _evaluate(self) -> float | None:
         """Evaluates and records; returns the mean return over all seeds and variants if it is the best so far."""
-        self._loop.check()
-        outcomes = self._loop.evaluate(self._run.eval_episodes)
+        with self._processes.together():
+            own = self._loop.evaluate(self._run.eval_episodes)
+        told = join(self._processes.gather([dataclasses.asdict(outcome) for outcome in own]))
+        outcomes = [Outcomes(**outcome) for outcome in told]
+        states = self._processes.gather_arrays(policy_arrays(self._agent, self._loop.learner.seeds.agent))
         self._evaluations.append((self._env_step, outcomes))
         members = zip(self._run.members, outcomes, strict=True)
         rows = [{**member, **outcome.row(int(member["seed"]))} for member, outcome in members]
-        self._recorder.evaluation(self._env_step, rows)
-        self._display.evaluation(self._env_step, [outcome.mean for outcome in outcomes])
-        learner = self._loop.learner
-        spec = self._loop.learning.spec
-        folder = self._folder / "policy"
-        export_policy(folder, self._description, self._agent, learner.seeds.agent, spec, self._env_step)
-        if self._loop.step == self._total or time.monotonic() - self._last_plot > _SECONDS_BETWEEN_PLOTS:
-            learning_curve(self._folder)
-            self._last_plot = time.monotonic()
+        with self._processes.together():
+            if self._recorder is not None:
+                self._recorder.evaluation(self._env_step, rows)
+                folder, spec = self._folder / "policy", self._loop.learning.spec
+                export_policy(folder, self._description, states, spec, self._env_step)
+                if self._loop.step == self._total or time.monotonic() - self._last_plot > _SECONDS_BETWEEN_PLOTS:
+                    learning_curve(self._folder)
+                    self._last_plot = time.monotonic()
+            self._display.evaluation(self._env_step, [outcome.mean for outcome in outcomes])
         mean = sum(outcome.mean for outcome in outcomes) / len(outcomes)
         if mean <= self._best:
             return None
@@ -280,14 +312,16 @@ class Training:
         return mean
 
     def _save(self, evaluated: float | None) -> None:
-        self._loop.check()
-        arrays = to_arrays(self._loop.get_state())
-        env_state = self._loop.get_env_state()
-        if env_state is not None:
-            arrays["env_state"] = pack(env_state)
+        processes, buffers = self._processes, self._loop.learner.seeds.rows
+        arrays = processes.gather_arrays(to_arrays(self._loop.get_state()))
+        env_states = processes.gather(self._loop.get_env_state())
+        if env_states[0] is not None:
+            arrays["env_state"] = pack(join(env_states))
         meta = {"fingerprint": self._fingerprint(), "best": self._best, "seconds": self._seconds}
-        rows = self._loop.learner.seeds.rows
-        self._checkpoints.save(self._env_step, arrays, meta, rows, evaluated)
+        rows = processes.gather_arrays({"rows": self._checkpoints.new_rows(self._env_step, buffers)})["rows"]
+        with processes.together():
+            if processes.first:
+                self._checkpoints.save(self._env_step, arrays, meta, rows, buffers.shape[1], evaluated)
         self._saved_step = self._env_step
 
     @property
@@ -302,6 +336,8 @@ class Training:
         return fitting | (varied if self._run.variants else {})
 
     def _last_good(self) -> str:
+        if not self._processes.first:
+            return "The first process says which checkpoint is the last good one."
         steps = self._checkpoints.steps()
         where = self._folder / "checkpoints"
         return (
@@ -309,7 +345,16 @@ class Training:
         )
 
 
-def _new_folder(run: RunConfig) -> Path:
+def _new_folder(run: RunConfig, processes: Processes) -> Path:
+    """The folder of a run that begins, which the first process makes."""
+    made = ""
+    with processes.together():
+        if processes.first:
+            made = str(_make_folder(run))
+    return Path(processes.gather(made)[0])
+
+
+def _make_folder(run: RunConfig) -> Path:
     seeds = f"seed{run.seed}" if run.num_seeds == 1 else f"seeds{run.seeds[0]}-{run.seeds[-1]}"
     name = run.name or f"{seeds}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = run_folder(run, name)

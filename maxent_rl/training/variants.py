@@ -7,6 +7,7 @@ of a seed draw the same random numbers, so that what differs between them is the
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,10 +45,11 @@ def variant_agents(agent: Any, run: RunConfig) -> list[Any]:
     return [dataclasses.replace(agent, **values) for values in run.variant_values]
 
 
-def member_agent(agent: Any, run: RunConfig) -> Any:
-    """The agent of all members: what varies has the leading axis [member], all else is as it was."""
-    repeated = {name: np.repeat(np.asarray(values), run.num_seeds) for name, values in run.variants.items()}
-    return dataclasses.replace(agent, **repeated) if repeated else agent
+def member_agent(agent: Any, members: Sequence[dict[str, float]]) -> Any:
+    """The agent of all those members: what varies has the leading axis [member], all else is as it was."""
+    names = [name for name in members[0] if name != "seed"]
+    varying = {name: np.asarray([member[name] for member in members]) for name in names}
+    return dataclasses.replace(agent, **varying) if varying else agent
 
 
 def variant_name(values: dict[str, float]) -> str:

@@ -24,7 +24,7 @@ from maxent_rl.training import video
 from maxent_rl.training.config import RunConfig, describe
 from maxent_rl.training.evaluation import environment_seed
 from maxent_rl.training.learner import EVALUATION
-from maxent_rl.training.policy import export_policy, load_policy
+from maxent_rl.training.policy import export_policy, load_policy, policy_arrays
 from maxent_rl.training.video import record_video
 
 AGENT = SAC(hidden_sizes=(8,))
@@ -32,7 +32,7 @@ AGENT = SAC(hidden_sizes=(8,))
 
 def policy_of(folder, env, spec):
     states = jax.vmap(lambda key: AGENT.init(key, spec))(jax.random.split(jax.random.key(0), 1))
-    export_policy(folder, describe(RunConfig(env=env), AGENT), AGENT, states, spec, step=0)
+    export_policy(folder, describe(RunConfig(env=env), AGENT), policy_arrays(AGENT, states), spec, step=0)
     return load_policy(folder)
 
 

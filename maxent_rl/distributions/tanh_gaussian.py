@@ -29,6 +29,11 @@ def log_abs_det_tanh(pre_tanh: Array) -> Array:
     return 2.0 * (_LOG_TWO - pre_tanh - jax.nn.softplus(-2.0 * pre_tanh))
 
 
+def arctanh_clipped(action: Array) -> Array:
+    """The inverse of tanh, [...] to [...], for actions clipped to 1e-6 from the edge, where it has none."""
+    return jnp.arctanh(jnp.clip(action, -_LARGEST_ACTION, _LARGEST_ACTION))
+
+
 @struct.dataclass
 class TanhGaussian:
     """tanh(u) with u ~ Normal(mean, exp(log_std)), independent along the last axis.
@@ -71,7 +76,7 @@ class TanhGaussian:
         Returns:
           [...] log-density in the squashed space, in nats.
         """
-        return self.log_prob_pre_tanh(jnp.arctanh(jnp.clip(action, -_LARGEST_ACTION, _LARGEST_ACTION)))
+        return self.log_prob_pre_tanh(arctanh_clipped(action))
 
     def log_prob_pre_tanh(self, pre_tanh: Array) -> Array:
         """Density of `tanh(pre_tanh)`, exact however large `pre_tanh` is.

@@ -1,0 +1,170 @@
+"""Mixtures against the sheet's numbers, scipy and quadrature; one expert is the plain distribution."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.special
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maxent_rl.distributions import GaussianMixture, TanhGaussian, TanhGaussianMixture
+
+WEIGHTS, MEANS, DEVIATIONS = np.array([0.3, 0.7]), np.array([-1.0, 2.0]), np.array([0.5, 1.0])
+KINDS = [GaussianMixture, TanhGaussianMixture]
+
+
+def mixture(kind, weights=WEIGHTS, means=MEANS, deviations=DEVIATIONS):
+    """Of one dimension."""
+    log_weights, means, deviations = np.log(weights), np.asarray(means), np.asarray(deviations)
+    return kind(jnp.float32(log_weights), jnp.float32(means)[:, None], jnp.float32(np.log(deviations))[:, None])
+
+
+def random_mixture(kind, batch=(), experts=3, actions=2, seed=0):
+    keys = jax.random.split(jax.random.key(seed), 3)
+    shape = (*batch, experts, actions)
+    log_std = 0.3 * jax.random.normal(keys[2], shape)
+    return kind(jax.random.normal(keys[0], shape[:-1]), jax.random.normal(keys[1], shape), log_std)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_worked_example_b(wrap):
+    policy, action = mixture(GaussianMixture), jnp.array([0.5])
+    np.testing.assert_allclose(policy.experts.log_prob(action), [-4.725791, -2.043939], rtol=1e-6)
+    np.testing.assert_allclose(wrap(policy.log_prob)(action), -2.371706, rtol=1e-6)
+    np.testing.assert_allclose(wrap(policy.responsibilities)(action), [0.028494, 0.971506], rtol=2e-5)
+
+
+@pytest.mark.parametrize("u", [-20.0, -3.0, 0.4, 2.0, 20.0])
+@pytest.mark.parametrize("squashed", [False, True])
+def test_matches_scipy(u, squashed):
+    exact = scipy.special.logsumexp(scipy.stats.norm.logpdf(u, MEANS, DEVIATIONS), b=WEIGHTS)
+    if squashed:
+        exact += 2 * (np.logaddexp(u, -u) - np.log(2))
+        found = mixture(TanhGaussianMixture).log_prob_pre_tanh(jnp.float32([u]))
+    else:
+        found = mixture(GaussianMixture).log_prob(jnp.float32([u]))
+    np.testing.assert_allclose(found, exact, rtol=1e-5)
+
+
+@pytest.mark.parametrize("squashed", [False, True])
+def test_integrates_to_one(squashed):
+    """In float64; the squashed density over the action in (-1, 1), substituted by u = arctanh(a)."""
+    with jax.enable_x64(True):
+        u = jnp.linspace(-12.0, 14.0, 20_001, dtype=jnp.float64)[:, None]
+        leaves = [jnp.asarray(leaf) for leaf in (np.log(WEIGHTS), MEANS[:, None], np.log(DEVIATIONS)[:, None])]
+        if squashed:
+            log_density = TanhGaussianMixture(*leaves).log_prob_pre_tanh(u) + 2 * jnp.log(1 / jnp.cosh(u[:, 0]))
+        else:
+            log_density = GaussianMixture(*leaves).log_prob(u)
+        integral = scipy.integrate.simpson(np.exp(log_density), x=np.asarray(u[:, 0]))
+    assert abs(integral - 1) < 1e-6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(u=st.floats(-20, 20, width=32), log_weight=st.sampled_from([0.0, -1.0, float(np.log(1e-30))]))
+def test_values_and_gradients_are_finite(kind, u, log_weight):
+    def log_prob(logits, mean, log_std, value):
+        policy = kind(logits, mean, log_std)
+        return policy.log_prob_pre_tanh(value) if kind is TanhGaussianMixture else policy.log_prob(value)
+
+    arguments = (jnp.array([0.0, log_weight]), jnp.array([[-1.0], [2.0]]), jnp.array([[-2.0], [0.0]]))
+    value, gradients = jax.value_and_grad(log_prob, argnums=(0, 1, 2, 3))(*arguments, jnp.float32([u]))
+    assert np.isfinite(value) and all(np.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_the_edge_of_the_box_is_finite():
+    policy = mixture(TanhGaussianMixture)
+    for edge in (-1.0, 1.0):
+        assert np.isfinite(policy.log_prob(jnp.array([edge])))
+        np.testing.assert_allclose(policy.responsibilities(jnp.array([edge])).sum(), 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sums_and_bounds_of_components(kind):
+    policy = random_mixture(kind, batch=(50,))
+    action = policy.sample(jax.random.key(1))
+    assert action.shape == (50, 2)
+    np.testing.assert_allclose(policy.responsibilities(action).sum(-1), 1.0, rtol=1e-5)
+    joint = policy.router.log_probs + policy.experts.log_prob(action[:, None, :])
+    assert np.all(policy.log_prob(action)[:, None] >= joint - 1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_permuting_the_experts_changes_nothing(kind):
+    policy, order = random_mixture(kind, batch=(7,)), jnp.array([2, 0, 1])
+    permuted = kind(policy.logits[:, order], policy.mean[:, order], policy.log_std[:, order])
+    action = policy.sample(jax.random.key(1))
+    np.testing.assert_allclose(permuted.log_prob(action), policy.log_prob(action), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        permuted.responsibilities(action), policy.responsibilities(action)[:, order], rtol=1e-4, atol=1e-6
+    )
+    np.testing.assert_allclose(permuted.mode(), policy.mode(), rtol=1e-6)
+
+
+def test_one_expert_is_the_tanh_gaussian():
+    policy = random_mixture(TanhGaussianMixture, batch=(20,), experts=1)
+    alone = TanhGaussian(policy.mean[:, 0], policy.log_std[:, 0])
+    action = alone.sample(jax.random.key(1))
+    np.testing.assert_allclose(policy.log_prob(action), alone.log_prob(action), rtol=1e-6)
+    np.testing.assert_array_equal(policy.mode(), alone.mode())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_samples_follow_the_density(kind):
+    """The share of samples below a threshold, and of each expert, against the exact ones: within four standard errors."""
+    policy, count = mixture(kind), 40_000
+    draws = jax.vmap(policy.sample)(jax.random.split(jax.random.key(0), count))[:, 0]
+    for threshold in (-1.0, 0.3, 2.0):
+        exact = float(np.sum(WEIGHTS * scipy.stats.norm.cdf(threshold, MEANS, DEVIATIONS)))
+        edge = np.tanh(threshold) if kind is TanhGaussianMixture else threshold
+        assert abs(np.mean(draws < edge) - exact) < 4 * np.sqrt(exact * (1 - exact) / count)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sample_and_log_prob_agree_with_their_parts(kind):
+    policy, key = random_mixture(kind, batch=(4,)), jax.random.key(3)
+    action, log_prob = policy.sample_and_log_prob(key)
+    np.testing.assert_array_equal(action, policy.sample(key))
+    np.testing.assert_allclose(log_prob, policy.log_prob(action), rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(policy.entropy(key), -log_prob)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_entropy_lies_between_its_bounds(kind):
+    policy, keys = mixture(kind), jax.random.split(jax.random.key(0), 20_000)
+    entropy = float(jnp.mean(jax.vmap(policy.entropy)(keys)))
+    lower, upper = (float(jnp.mean(bound)) for bound in jax.vmap(policy.entropy_bounds)(keys))
+    assert lower - 0.02 < entropy < upper + 0.02
+    np.testing.assert_allclose(upper - lower, -np.sum(WEIGHTS * np.log(WEIGHTS)), rtol=1e-3)
+    far = mixture(kind, means=[-8.0, 9.0], deviations=[0.2, 0.2])  # apart, nothing is lost: the upper bound is met
+    entropy, (_, upper) = jnp.mean(jax.vmap(far.entropy)(keys)), jax.vmap(far.entropy_bounds)(keys)
+    np.testing.assert_allclose(entropy, jnp.mean(upper), atol=0.05)
+
+
+def test_mean_shift_climbs_to_the_true_mode():
+    policy = mixture(GaussianMixture, weights=[0.55, 0.45], means=[0.0, 1.2], deviations=[0.9, 0.7])
+    np.testing.assert_array_equal(policy.mode(), [0.0])
+    heights = [float(policy.log_prob(policy.mode(steps))) for steps in range(6)]
+    assert all(later >= earlier - 1e-6 for earlier, later in itertools.pairwise(heights))
+    grid = np.linspace(-3, 4, 70_001)
+    highest = grid[np.argmax(policy.log_prob(jnp.float32(grid)[:, None]))]
+    np.testing.assert_allclose(policy.mode(200), [highest], atol=2e-3)
+    squashed = TanhGaussianMixture(policy.logits, policy.mean, policy.log_std)
+    np.testing.assert_allclose(squashed.mode(200), np.tanh([highest]), atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_vmap_equals_single(kind):
+    policy = random_mixture(kind, batch=(5,))
+    keys = jax.random.split(jax.random.key(1), 5)
+    many = jax.vmap(lambda policy, key: policy.sample_and_log_prob(key))(policy, keys)
+    for index in range(5):
+        single = jax.tree.map(lambda leaf, index=index: leaf[index], policy).sample_and_log_prob(keys[index])
+        jax.tree.map(
+            lambda a, b, index=index: np.testing.assert_allclose(a[index], b, rtol=1e-4, atol=1e-5), many, single
+        )

@@ -50,6 +50,7 @@ BACKENDS = {
     "brax": Backend("maxent_rl.envs.brax_envs:make_brax", has_physics=True),
     "playground": Backend("maxent_rl.envs.playground_envs:make_playground"),
     "envpool": Backend("maxent_rl.envs.envpool_envs:EnvpoolEnvs", on_device=False),
+    "maxent": Backend("maxent_rl.envs.maxent_envs:make_maxent"),
 }
 
 _VERSION = re.compile(r"(?P<base>.+)-v(?P<version>\d+)")

@@ -57,7 +57,7 @@ def test_version_ten_is_newer_than_version_nine(monkeypatch: pytest.MonkeyPatch)
         ("Pendulom", "Did you mean 'Pendulum-v1'"),
         ("bracks/halfcheetah", "Did you mean 'brax/halfcheetah'"),
         ("", "Unknown environment ''"),
-        ("nowhere/Zq", "brax/NAME, playground/NAME, envpool/NAME"),
+        ("nowhere/Zq", "brax/NAME, playground/NAME, envpool/NAME, maxent/NAME"),
     ],
 )
 def test_a_wrong_name_is_answered_with_the_nearest_right_ones(name: str, words: str) -> None:

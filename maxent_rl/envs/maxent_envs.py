@@ -51,7 +51,8 @@ class Optima:
         return jnp.mean(self._distances(actions) < 2 * self.width, axis=0)
 
     def _distances(self, action: Array) -> Array:
-        return jnp.linalg.norm(action[..., None, :] - jnp.array(self.optima), axis=-1)
+        distances: Array = jnp.linalg.norm(action[..., None, :] - jnp.array(self.optima), axis=-1)
+        return distances
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,10 +111,11 @@ class MultiGoal:
         )
 
     def _distances(self, position: Array) -> Array:
-        return jnp.linalg.norm(position[..., None, :] - jnp.array(self.goals), axis=-1)
+        distances: Array = jnp.linalg.norm(position[..., None, :] - jnp.array(self.goals), axis=-1)
+        return distances
 
 
-_ENVIRONMENTS = {
+_ENVIRONMENTS: dict[str, Optima | MultiGoal] = {
     "TwoOptima": Optima(((-0.6,), (0.6,))),
     "FourOptima": Optima(tuple(itertools.product((-0.5, 0.5), repeat=2))),
     "MultiGoal": MultiGoal(),

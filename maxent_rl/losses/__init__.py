@@ -3,12 +3,17 @@
 They know no networks, optimisers or environments, so a loss can be taken into any other trainer.
 """
 
-from maxent_rl.losses.policy_gradient import soft_policy_loss
+from maxent_rl.losses.advantages import clipped_value_loss, generalized_advantages
+from maxent_rl.losses.policy_gradient import clipped_surrogate, importance_ratio, soft_policy_loss
 from maxent_rl.losses.soft_bellman import critic_loss, soft_bellman_target, soft_value
 from maxent_rl.losses.temperature import temperature_loss, temperature_loss_dual
 
 __all__ = [
+    "clipped_surrogate",
+    "clipped_value_loss",
     "critic_loss",
+    "generalized_advantages",
+    "importance_ratio",
     "soft_bellman_target",
     "soft_policy_loss",
     "soft_value",

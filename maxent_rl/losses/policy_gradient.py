@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+_LARGEST_LOG_RATIO = 20.0
+
 
 def soft_policy_loss(q: ArrayLike, log_prob: ArrayLike, temperature: ArrayLike) -> Array:
     """Pathwise loss of a reparameterised policy: `temperature * log_prob - q`.
@@ -24,3 +26,49 @@ def soft_policy_loss(q: ArrayLike, log_prob: ArrayLike, temperature: ArrayLike) 
     Source: Soft Actor-Critic Algorithms and Applications (arXiv 1812.05905), equation 9.
     """
     return jax.lax.stop_gradient(jnp.asarray(temperature)) * jnp.asarray(log_prob) - jnp.asarray(q)
+
+
+def importance_ratio(log_prob: ArrayLike, old_log_prob: ArrayLike) -> Array:
+    """How much likelier an action has become since it was drawn: `exp(log_prob - old_log_prob)`.
+
+    Args:
+      log_prob: [...] log pi(a|s) under the policy that learns, in nats.
+      old_log_prob: [...] the same under the policy that drew the action; held constant.
+
+    Returns:
+      [...] ratio; differences beyond +-20 nats are cut off, so that no single action makes it infinite.
+
+    Source: verl's PPO actor; TRL's does not cut off.
+    """
+    difference = jnp.asarray(log_prob) - jax.lax.stop_gradient(jnp.asarray(old_log_prob))
+    return jnp.exp(jnp.clip(difference, -_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO))
+
+
+def clipped_surrogate(
+    ratio: ArrayLike,
+    advantage: ArrayLike,
+    clip_low: ArrayLike = 0.2,
+    clip_high: ArrayLike = 0.2,
+    dual_clip: ArrayLike | None = None,
+) -> Array:
+    """PPO's loss: the policy gains nothing by moving a probability further than the clip allows.
+
+    Args:
+      ratio: [...] as from `importance_ratio`.
+      advantage: [...] how much better the action was than expected; held constant.
+      clip_low: [] or [...]: below `1 - clip_low` a falling probability is clipped.
+      clip_high: [] or [...]: above `1 + clip_high` a rising one is; larger than `clip_low` it is "clip-higher".
+      dual_clip: [] bound of the ratio for negative advantages, larger than 1; None for none.
+
+    Returns:
+      [...] loss per element, `max(-A r, -A clip(r))`, in units of the advantage.
+
+    Source: Proximal Policy Optimization Algorithms (arXiv 1707.06347), equation 7; clip-higher: DAPO (arXiv 2503.14476);
+    dual clip: arXiv 1912.09729.
+    """
+    ratio, advantage = jnp.asarray(ratio), jax.lax.stop_gradient(jnp.asarray(advantage))
+    clipped = jnp.clip(ratio, 1.0 - jnp.asarray(clip_low), 1.0 + jnp.asarray(clip_high))
+    loss = jnp.maximum(-advantage * ratio, -advantage * clipped)
+    if dual_clip is None:
+        return loss
+    return jnp.where(advantage < 0, jnp.minimum(loss, -advantage * jnp.asarray(dual_clip)), loss)

@@ -1,0 +1,75 @@
+"""Advantages along trajectories, and the loss of the value function that they need."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+
+def generalized_advantages(
+    reward: ArrayLike,
+    value: ArrayLike,
+    next_value: ArrayLike,
+    terminated: ArrayLike,
+    truncated: ArrayLike,
+    discount: ArrayLike = 0.99,
+    trace_decay: ArrayLike = 0.95,
+) -> Array:
+    """Generalized advantage estimation over a window of steps that may hold ends of episodes.
+
+    A step that terminates has no value after it. One that is truncated has: its `next_value` is that of the episode's true
+    last observation, and only the sum over later steps stops there, as those belong to another episode. The last step of
+    the window bootstraps in the same way.
+
+    Args:
+      reward: [time, ...].
+      value: [time, ...] of the observations that were acted on.
+      next_value: [time, ...] of the observations that followed, the true last ones of episodes included.
+      terminated: [time, ...] 1 or True where the task itself ended.
+      truncated: [time, ...] 1 or True where the episode was cut.
+      discount: [] factor per step.
+      trace_decay: [] lambda: 0 gives temporal differences, 1 the discounted sum of rewards less the value.
+
+    Returns:
+      [time, ...] advantages, in units of return; with `value` added they are targets for the value function.
+
+    Source: High-Dimensional Continuous Control Using Generalized Advantage Estimation (arXiv 1506.02438), equation 16.
+    """
+    rewards, values = jnp.asarray(reward), jnp.asarray(value)
+    goes_on, uncut = 1.0 - jnp.asarray(terminated, rewards.dtype), 1.0 - jnp.asarray(truncated, rewards.dtype)
+    difference = rewards + jnp.asarray(discount) * goes_on * jnp.asarray(next_value) - values
+    decay = jnp.asarray(discount) * jnp.asarray(trace_decay) * goes_on * uncut
+
+    def step(later: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
+        advantage = now[0] + now[1] * later
+        return advantage, advantage
+
+    _, advantages = jax.lax.scan(step, jnp.zeros_like(difference[0]), (difference, decay), reverse=True)
+    return jax.lax.stop_gradient(advantages)
+
+
+def clipped_value_loss(
+    value: ArrayLike, old_value: ArrayLike, target: ArrayLike, clip: ArrayLike | None = None
+) -> Array:
+    """Half the squared error of a value; with a clip the larger one of it and of the value held near the old one.
+
+    Args:
+      value: [...] that learns.
+      old_value: [...] when the data was collected; held constant.
+      target: [...] such as advantage plus old value; held constant.
+      clip: [] how far the value may move and still be credited; None for the plain squared error.
+
+    Returns:
+      [...] loss per element.
+
+    Source: the reference implementation of arXiv 1707.06347.
+    """
+    value, old_value, target = jnp.asarray(value), jnp.asarray(old_value), jax.lax.stop_gradient(jnp.asarray(target))
+    error = (value - target) ** 2
+    if clip is None:
+        return 0.5 * error
+    old_value = jax.lax.stop_gradient(old_value)
+    held = jnp.clip(value, old_value - jnp.asarray(clip), old_value + jnp.asarray(clip))
+    return 0.5 * jnp.maximum(error, (held - target) ** 2)

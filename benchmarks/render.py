@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from common import RESULTS, ROOT, BenchmarkError, command_line, show_number, show_spread
+from common import RESULTS, ROOT, BenchmarkError, command_line, show_number, show_spread, spread
 
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 Result = Mapping[str, Any]
@@ -203,8 +203,23 @@ def _return(result: Result) -> list[list[str]]:
         for metric in metrics:
             target = f"{float(metric.rpartition('_')[2]):,.0f}"
             what = f"Return {target} on HalfCheetah-v5{', fast' if ours == 'fast' else ''}"
-            rows += _against(result, what, ours, ("sbx", "sbx-zoo"), metric, " s")
+            own = _seconds(result, ours, metric)
+            for peer in ("sbx", "sbx-zoo"):
+                other = _seconds(result, peer, metric)
+                if own is not None and other is not None:
+                    rows.append([what, own, f"{NAMES.get(peer, peer)}: {other}", _ratio(result, ours, peer, metric)])
     return rows
+
+
+def _seconds(result: Result, contender: str, metric: str) -> str | None:
+    """When a return was passed, and by how many of the seeds; for the others how long they were given."""
+    runs = [run for run in result["runs"] if run["contender"] == contender and run.get("curve")]
+    given = [run["curve"][-1]["seconds"] for run in runs if metric not in run["values"]]
+    passed = _cell(result, contender, metric, " s")
+    if not runs or not given:
+        return passed if runs else None
+    missed = f"not within {show_spread(spread(given))} s"
+    return missed if passed is None else f"{passed} in {len(runs) - len(given)} of {len(runs)} seeds, else {missed}"
 
 
 def _startup(result: Result) -> list[list[str]]:

@@ -56,6 +56,15 @@ def test_the_table_has_medians_ranges_ratios_machine_and_versions(results):
     ]
 
 
+def test_a_return_that_not_every_seed_passed_says_so(results):
+    timed = results["time_to_return"]
+    timed["runs"].append(timed["runs"][1] | {"repeat": 1, "values": {}, "curve": [{"step": 5000, "seconds": 700.0}]})
+    table = render.render_table(results)
+    assert "| 60 s | SBX: 120 s in 1 of 2 seeds, else not within 700 s | 0.5 |" in table
+    del timed["summary"]["sbx"]["seconds_to_1000"], timed["runs"][1]["values"]["seconds_to_1000"], timed["ratios"]
+    assert "| 60 s | SBX: not within 365 (30 to 700) s |  |" in render.render_table(results)
+
+
 def test_an_interrupted_benchmark_is_named(results):
     results["throughput-host"]["complete"] = False
     assert "Interrupted before all repeats were done: throughput-host." in render.render_table(results)

@@ -71,8 +71,9 @@ def test_multigoal_starts_in_the_middle_and_is_cut_at_the_horizon():
     env = envs.make_device("maxent/MultiGoal")
     state = reset_batch(env, jax.random.split(jax.random.key(0), (2, 50)))
     assert np.abs(state.observation).max() < 0.6 and np.asarray(state.observation).std() > 0.05
+    advance = jax.jit(lambda state: step_batch(env, state, jnp.zeros((2, 50, 2))))
     for _ in range(env.horizon):
-        state, step = step_batch(env, state, jnp.zeros((2, 50, 2)))
+        state, step = advance(state)
     assert step.truncated.all() and not step.terminated.any()
 
 

@@ -63,6 +63,7 @@ def test_a_truncated_episode_bootstraps_and_a_terminated_one_does_not(backend, t
     loop.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_learns_the_point(backend):
     """Driving to the origin from a distance of up to 1: about -4 at best, -13 untrained, over 20 steps."""
@@ -74,6 +75,7 @@ def test_learns_the_point(backend):
     loop.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_seed_alone_and_among_others(backend):
     """Bit-equal start states, actions and replay rows while actions are uniform; nearly equal parameters after."""

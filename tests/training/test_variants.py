@@ -96,6 +96,7 @@ class CountingSAC(SAC):
         return super().update(state, batch, key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_all_variants_are_traced_and_compiled_once(backend):
     CountingSAC.traces = 0
@@ -177,6 +178,7 @@ def test_stopping_and_resuming_equals_not_stopping(whole, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_variants_is_refused(tmp_path):
     settings = SETTINGS | {"total_steps": 30}
     result = train(AGENT, Point(), output_dir=str(tmp_path), variants={"discount": (0.9, 0.8)}, **settings)

@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from maxent_rl.errors import MaxentRLError
+from maxent_rl.errors import run_command
 from maxent_rl.settings import Count, NonNegative, check_settings
 
 if TYPE_CHECKING:
@@ -45,14 +45,7 @@ class Command:
 
 def main(arguments: list[str]) -> int:
     """Parses the command line, evaluates, and turns errors into one sentence; returns the exit status."""
-    try:
-        return _main(arguments)
-    except MaxentRLError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Stopped before the evaluation was complete.", file=sys.stderr)
-        return 130
+    return run_command(_main, arguments, "Stopped before the evaluation was complete.")
 
 
 def _main(arguments: list[str]) -> int:

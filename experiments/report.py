@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import tyro
 from rich.console import Console
 
-from maxent_rl.errors import InvalidSettingError, MaxentRLError
+from maxent_rl.errors import InvalidSettingError, run_command
 from maxent_rl.settings import Count, NonNegative, check_settings
 
 if TYPE_CHECKING:
@@ -40,14 +40,7 @@ class Command:
 
 def main(arguments: list[str]) -> int:
     """Parses the command line, writes the report, and turns errors into one sentence; returns the exit status."""
-    try:
-        return _main(arguments)
-    except MaxentRLError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Stopped before the report was complete.", file=sys.stderr)
-        return 130
+    return run_command(_main, arguments, "Stopped before the report was complete.")
 
 
 def _main(arguments: list[str]) -> int:

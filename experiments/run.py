@@ -13,7 +13,7 @@ import tyro
 
 from maxent_rl import envs
 from maxent_rl.agents.registry import AGENTS, agent_class
-from maxent_rl.errors import InvalidSettingError, MaxentRLError
+from maxent_rl.errors import InvalidSettingError, run_command
 from maxent_rl.settings import check_settings, flag
 from maxent_rl.training.config import RunConfig, config_from, describe, read_config
 from maxent_rl.training.presets import PRESETS, apply_preset
@@ -32,14 +32,7 @@ _COORDINATOR = (
 
 def main(arguments: list[str]) -> int:
     """Parses the command line, trains, and turns errors into one sentence; returns the exit status."""
-    try:
-        return _main(arguments)
-    except MaxentRLError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Stopped before the first step; nothing was saved.", file=sys.stderr)
-        return 130
+    return run_command(_main, arguments, "Stopped before the first step; nothing was saved.")
 
 
 def _main(arguments: list[str]) -> int:

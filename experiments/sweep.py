@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from maxent_rl.agents.registry import AGENTS, agent_class
-from maxent_rl.errors import InvalidSettingError, MaxentRLError
+from maxent_rl.errors import InvalidSettingError, run_command
 from maxent_rl.training.config import RunConfig
 from maxent_rl.training.presets import PRESETS, apply_preset
 
@@ -61,14 +61,7 @@ class Command:
 
 def main(arguments: list[str]) -> int:
     """Parses the command line, runs the sweep, and turns errors into one sentence; returns the exit status."""
-    try:
-        return _main(arguments)
-    except MaxentRLError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Stopped at once. The same command goes on from the last checkpoints.", file=sys.stderr)
-        return 130
+    return run_command(_main, arguments, "Stopped at once. The same command goes on from the last checkpoints.")
 
 
 def _main(arguments: list[str]) -> int:

@@ -7,7 +7,8 @@ non-zero exit; a library user can catch exactly the one that matters.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 
 
 class MaxentRLError(Exception):
@@ -74,3 +75,24 @@ def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> 
     if hint:
         message += f" {hint}"
     return UnknownNameError(message)
+
+
+def run_command(command: Callable[[list[str]], int], arguments: list[str], stopped: str) -> int:
+    """Runs a command line; a `MaxentRLError` becomes one sentence on standard error, an interrupt no traceback.
+
+    Args:
+      command: takes the arguments and returns the exit status.
+      arguments: of the command line, without the program's name.
+      stopped: what to say after an interrupt.
+
+    Returns:
+      The exit status: the command's own, 1 after an error, 130 after an interrupt.
+    """
+    try:
+        return command(arguments)
+    except MaxentRLError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(stopped, file=sys.stderr)
+        return 130

@@ -42,8 +42,13 @@ class GaussianMixture:
 
     def sample(self, key: Array) -> Array:
         """Draws an expert and an action from it: [..., action]. The gradient reaches that expert, and no router."""
+        return self.sample_with_expert(key)[0]
+
+    def sample_with_expert(self, key: Array) -> tuple[Array, Array]:
+        """The action [..., action] that `sample` draws from the same key, and the expert [...] int32 that drew it."""
         choice_key, noise_key = jax.random.split(key)
-        return self._of_expert(self.router.sample(choice_key)).sample(noise_key)
+        choice = self.router.sample(choice_key)
+        return self.expert(choice).sample(noise_key), choice
 
     def sample_and_log_prob(self, key: Array) -> tuple[Array, Array]:
         """Draws an action [..., action]; its log-density [...] is that of the whole mixture, in nats."""
@@ -77,7 +82,7 @@ class GaussianMixture:
         Args:
           ascent_steps: steps of mean shift, none of which lowers the density; near a mode each is a Newton step.
         """
-        value = self._of_expert(self.router.mode()).mean
+        value = self.expert(self.router.mode()).mean
         precision = jnp.exp(-2.0 * self.log_std)
         for _ in range(ascent_steps):
             # The stationary points of a Gaussian mixture are the fixed points of this average.
@@ -85,7 +90,8 @@ class GaussianMixture:
             value = jnp.sum(weight * self.mean, axis=-2) / jnp.sum(weight, axis=-2)
         return value
 
-    def _of_expert(self, index: Array) -> Gaussian:
+    def expert(self, index: Array) -> Gaussian:
+        """One expert at each observation, given its number [...] int32."""
         index = index[..., None, None]
         pick = [jnp.take_along_axis(leaf, index, axis=-2)[..., 0, :] for leaf in (self.mean, self.log_std)]
         return Gaussian(*pick)
@@ -127,6 +133,16 @@ class TanhGaussianMixture:
     def sample(self, key: Array) -> Array:
         """Draws an expert and an action from it: [..., action] in (-1, 1). The gradient reaches that expert, and no router."""
         return jnp.tanh(self.pre_tanh.sample(key))
+
+    def sample_with_expert(self, key: Array) -> tuple[Array, Array]:
+        """The action [..., action] that `sample` draws from the same key, and the expert [...] int32 that drew it."""
+        drawn, choice = self.pre_tanh.sample_with_expert(key)
+        return jnp.tanh(drawn), choice
+
+    def expert(self, index: Array) -> TanhGaussian:
+        """One expert at each observation, given its number [...] int32."""
+        chosen = self.pre_tanh.expert(index)
+        return TanhGaussian(chosen.mean, chosen.log_std)
 
     def sample_and_log_prob(self, key: Array) -> tuple[Array, Array]:
         """Draws an action and scores it under the whole mixture, without ever inverting tanh; see `TanhGaussian`."""

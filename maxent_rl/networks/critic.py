@@ -1,4 +1,4 @@
-"""Critics: from an observation and an action to a value, several of them side by side."""
+"""Critics: from an observation and an action, or to one value for each choice; several of them side by side."""
 
 from __future__ import annotations
 
@@ -18,13 +18,18 @@ class Critic(nn.Module):
     hidden_sizes: Sequence[int]
     layer_norm: bool = False
     dropout: float = 0.0
+    num_actions: int | None = None
 
     @nn.compact
-    def __call__(self, observation: Array, action: Array) -> Array:
-        """Maps [..., observation] and [..., action] to a value [...]."""
+    def __call__(self, observation: Array, action: Array | None = None) -> Array:
+        """Maps [..., observation] and [..., action] to a value [...]; with `num_actions`, an observation to [..., choice]."""
         trunk = make_trunk(self.network, self.hidden_sizes, self.layer_norm, self.dropout)
-        features = trunk(jnp.concatenate([observation, action], axis=-1))
-        return nn.Dense(1, kernel_init=torch_uniform())(features)[..., 0]
+        if action is not None:
+            features = trunk(jnp.concatenate([observation, action], axis=-1))
+            return nn.Dense(1, kernel_init=torch_uniform())(features)[..., 0]
+        assert self.num_actions is not None
+        values: Array = nn.Dense(self.num_actions, kernel_init=torch_uniform())(trunk(observation))
+        return values
 
 
 class CriticEnsemble(nn.Module):
@@ -39,10 +44,11 @@ class CriticEnsemble(nn.Module):
     num_critics: int
     layer_norm: bool = False
     dropout: float = 0.0
+    num_actions: int | None = None
 
     @nn.compact
-    def __call__(self, observation: Array, action: Array) -> Array:
-        """Maps [..., observation] and [..., action] to values [num_critics, ...]; dropout needs a "dropout" key."""
-        settings = (self.network, self.hidden_sizes, self.layer_norm, self.dropout)
+    def __call__(self, observation: Array, action: Array | None = None) -> Array:
+        """As `Critic`, with a leading axis [num_critics]; dropout needs a "dropout" key."""
+        settings = (self.network, self.hidden_sizes, self.layer_norm, self.dropout, self.num_actions)
         critics = [Critic(*settings, name=f"critic_{index}") for index in range(self.num_critics)]
         return jnp.stack([critic(observation, action) for critic in critics])

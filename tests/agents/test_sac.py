@@ -87,7 +87,7 @@ def test_each_step_changes_only_its_own_parameters():
     state, key = init(SMALL, jax.random.key(0)), jax.random.key(1)
     after, _ = update_critics(SMALL, state, batch_of(), key)
     assert same(after.policy, state.policy) and same(after.log_alpha, state.log_alpha)
-    after, log_prob, _ = jax.jit(SMALL.update_policy)(state, batch_of(), jnp.ones((8, 2)), key)
+    after, log_prob, _ = jax.jit(SMALL.update_policy)(state, batch_of(), jnp.ones((1, 8, 2)), key)
     assert same(after.critics, state.critics) and same(after.log_alpha, state.log_alpha)
     after, _ = jax.jit(SMALL.update_temperature)(state, batch_of(), log_prob, key)
     assert same(after.critics, state.critics) and same(after.policy, state.policy)

@@ -1,0 +1,295 @@
+"""What all agents of the soft actor-critic family share: settings, state, and the update's order.
+
+Source: Soft Actor-Critic Algorithms and Applications (arXiv 1812.05905); the order of the update is that of the authors'
+code: critics, policy, temperature, targets. A member of the family says what its policy and its critics are, and how the
+policy learns.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from maxent_rl import losses
+from maxent_rl.distributions import Distribution
+from maxent_rl.errors import InvalidSettingError
+from maxent_rl.networks import CriticEnsemble, RunningStatistics
+from maxent_rl.settings import Count, Fraction, NonNegative, Positive, static
+from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
+
+PolicyLoss: TypeAlias = Callable[[PyTree], tuple[Array, tuple[Array, Metrics]]]
+
+
+@struct.dataclass
+class SACState:
+    """All that learning changes.
+
+    Attributes:
+      policy: parameters of the policy.
+      critics: parameters of the critics.
+      target_critics: their slow copies.
+      log_alpha: [] natural logarithm of the temperature.
+      policy_optimizer: Adam's state for the policy.
+      critic_optimizer: Adam's state for the critics.
+      temperature_optimizer: Adam's state for `log_alpha`.
+      normalizer: statistics of observations, or None without normalisation.
+    """
+
+    policy: PyTree
+    critics: PyTree
+    target_critics: PyTree
+    log_alpha: Array | None
+    policy_optimizer: optax.OptState | None
+    critic_optimizer: optax.OptState | None
+    temperature_optimizer: optax.OptState | None
+    normalizer: RunningStatistics | None
+
+
+@struct.dataclass
+class SoftActorCritic(abc.ABC):
+    """The family's common part: maximises return plus entropy, off-policy."""
+
+    learning_rate: Positive = 3e-4
+    """Adam's step size for policy, critics and temperature."""
+    discount: Fraction = 0.99
+    """Weight of the next step's value (gamma)."""
+    target_update_rate: Fraction = 0.005
+    """Share of the critics that enters their targets after each update (tau)."""
+    target_entropy: float | None = None
+    """Entropy that the temperature holds, in nats; None for the agent's own rule."""
+    initial_temperature: Positive = 1.0
+    """Weight of the entropy at the start (alpha), in return per nat."""
+    start_steps: NonNegative | None = None
+    """Environment steps with uniform actions before the first update; None for ten episodes, at most 10,000."""
+    updates_per_step: Positive = 1.0
+    """Gradient steps for each environment step (update-to-data ratio)."""
+
+    batch_size: Count = static(256)
+    """Transitions in a batch."""
+    replay_size: Count = static(1_000_000)
+    """Transitions that the replay buffer holds for each seed; the oldest give way."""
+    n_step: Count = static(1)
+    """Environment steps whose rewards are summed before the critics' value is used."""
+    hidden_sizes: tuple[Count, ...] = static((256, 256))
+    """Width of each hidden layer (mlp) or residual block (simba), for policy and critics."""
+    network: Literal["mlp", "simba"] = static("mlp")
+    """Plain layers with ReLU, or residual blocks with layer normalisation (SimBa)."""
+    num_critics: Count = static(2)
+    """Critics; more than two together with target-critics is REDQ."""
+    target_critics: Count = static(2)
+    """Critics, drawn anew for each update, whose minimum makes the target."""
+    actor_value: Literal["min", "mean"] = static("min")
+    """What the policy climbs: the minimum of all critics, or their mean (REDQ)."""
+    critic_layer_norm: bool = static(False)
+    """Layer normalisation in the critics' hidden layers (DroQ)."""
+    critic_dropout: Fraction = static(0.0)
+    """Share of the critics' hidden units that are dropped (DroQ: 0.01)."""
+    temperature_mode: Literal["log", "dual", "fixed"] = static("log")
+    """Temperature loss: log-alpha times the surplus of entropy, alpha times it (the paper's dual), or a fixed temperature."""
+    normalize_observations: bool = static(False)
+    """Scale observations to mean 0 and variance 1 by running statistics of the replayed batches."""
+
+    # "log" is what the authors' released code ran for the paper's results; under Adam both forms behave alike, and "log"
+    # does not slow down as the temperature shrinks.
+
+    @abc.abstractmethod
+    def policy(self, parameters: PyTree, observation: Array) -> Distribution:
+        """The policy at normalised observations [..., observation]."""
+
+    @abc.abstractmethod
+    def soft_next(self, state: SACState, batch: Transition, noise: Any, key: Array) -> tuple[Array, Array]:
+        """What follows a transition: target critics' values [critic, batch] and the log-probability [batch] to charge."""
+
+    @abc.abstractmethod
+    def values(self, parameters: PyTree, observation: Array, action: Array, dropout_key: Array) -> Array:
+        """All critics' values of given actions, [num_critics, ...], in units of return."""
+
+    @abc.abstractmethod
+    def update_policy(
+        self, state: SACState, batch: Transition, noise: Any, key: Array
+    ) -> tuple[SACState, Array, Metrics]:
+        """Moves the policy towards the Boltzmann distribution of the critics; returns log-probabilities [batch]."""
+
+    @abc.abstractmethod
+    def _initial_parameters(
+        self, policy_key: Array, critic_keys: dict[str, Array], spec: Spec
+    ) -> tuple[PyTree, PyTree]:
+        """Parameters of policy and critics."""
+
+    @abc.abstractmethod
+    def _default_target_entropy(self, policy: PyTree) -> float:
+        """The entropy to hold where `target_entropy` is None, in nats."""
+
+    @abc.abstractmethod
+    def _noise(self, key: Array, batch: Transition) -> tuple[Any, Any]:
+        """Random numbers for the critics' step and the policy's."""
+
+    def check(self, spec: Spec, env: str) -> None:
+        """Refuses settings that cannot work; see `agents.check_agent`."""
+        if self.target_critics > self.num_critics:
+            raise InvalidSettingError(
+                f"--target-critics ({self.target_critics}) must be at most --num-critics ({self.num_critics})."
+            )
+        if self.critic_dropout >= 1.0:
+            raise InvalidSettingError("--critic-dropout must be less than 1.")
+        if self.network == "simba" and len(set(self.hidden_sizes)) != 1:
+            raise InvalidSettingError("--network simba needs equal --hidden-sizes: a residual stream has one width.")
+
+    def init(self, key: Array, spec: Spec) -> SACState:
+        """Builds the state of one seed; critics differ by their initial weights, targets are copies.
+
+        Args:
+          key: [] random key.
+          spec: the environment's shapes.
+        """
+        policy_key, critic_key = jax.random.split(key)
+        policy, critics = self._initial_parameters(policy_key, {"params": critic_key, "dropout": critic_key}, spec)
+        log_alpha = jnp.log(jnp.asarray(self.initial_temperature, jnp.float32))
+        return SACState(
+            policy=policy,
+            critics=critics,
+            target_critics=jax.tree.map(jnp.copy, critics),
+            log_alpha=log_alpha,
+            policy_optimizer=self._optimizer().init(policy),
+            critic_optimizer=self._optimizer().init(critics),
+            temperature_optimizer=self._optimizer().init(log_alpha),
+            normalizer=RunningStatistics.create(spec.observation_size) if self.normalize_observations else None,
+        )
+
+    def act(self, state: SACState, observation: Array, key: Array) -> Array:
+        """Draws actions: [..., observation] to [..., action]."""
+        return self.distribution(state, observation).sample(key)
+
+    def mode(self, state: SACState, observation: Array) -> Array:
+        """Chooses the distribution's mode: [..., observation] to [..., action]."""
+        return self.distribution(state, observation).mode()
+
+    def distribution(self, state: SACState, observation: Array) -> Distribution:
+        """The policy's distribution at observations [..., observation]."""
+        return self.policy(state.policy, self._normalize(state, observation))
+
+    def acting(self, state: SACState) -> SACState:
+        """The state without what only learning needs."""
+        return dataclasses.replace(
+            state,
+            critics=None,
+            target_critics=None,
+            log_alpha=None,
+            policy_optimizer=None,
+            critic_optimizer=None,
+            temperature_optimizer=None,
+        )
+
+    def update(self, state: SACState, batch: Transition, key: Array) -> tuple[SACState, Metrics]:
+        """Takes one gradient step for critics, policy and temperature, and moves the targets.
+
+        Args:
+          state: the state of one seed.
+          batch: with leading axis [batch].
+          key: [] random key.
+
+        Returns:
+          (state, metrics): entropies in nats, values and losses in units of return.
+        """
+        noise_key, critic_key, policy_key, temperature_key = jax.random.split(key, 4)
+        critic_noise, policy_noise = self._noise(noise_key, batch)
+        if state.normalizer is not None:
+            state = dataclasses.replace(state, normalizer=state.normalizer.add(batch.observation))
+            batch = dataclasses.replace(
+                batch,
+                observation=self._normalize(state, batch.observation),
+                next_observation=self._normalize(state, batch.next_observation),
+            )
+        state, critic_metrics = self.update_critics(state, batch, critic_noise, critic_key)
+        state, log_prob, policy_metrics = self.update_policy(state, batch, policy_noise, policy_key)
+        state, temperature_metrics = self.update_temperature(state, batch, log_prob, temperature_key)
+        state = self.update_targets(state)
+        return state, critic_metrics | policy_metrics | temperature_metrics
+
+    def update_critics(self, state: SACState, batch: Transition, noise: Any, key: Array) -> tuple[SACState, Metrics]:
+        """Regresses every critic on the soft Bellman target (equations 2 to 5)."""
+        subset_key, next_key, dropout_key = jax.random.split(key, 3)
+        next_q, next_log_prob = self.soft_next(state, batch, noise, next_key)
+        if self.target_critics < self.num_critics:
+            chosen = jax.random.permutation(subset_key, self.num_critics)[: self.target_critics]
+            next_q = next_q[chosen]
+        target = losses.soft_bellman_target(
+            batch.reward,
+            self.discount**batch.steps,
+            batch.terminated,
+            jnp.min(next_q, axis=0),
+            next_log_prob,
+            self._temperature(state),
+        )
+
+        def loss(critics: PyTree) -> tuple[Array, Array]:
+            q = self.values(critics, batch.observation, batch.action, dropout_key)
+            return jnp.sum(jnp.mean(losses.critic_loss(q, target), axis=-1)), jnp.mean(q)
+
+        (value, q_mean), gradient = jax.value_and_grad(loss, has_aux=True)(state.critics)
+        step, optimizer = self._optimizer().update(gradient, state.critic_optimizer)
+        state = dataclasses.replace(state, critics=optax.apply_updates(state.critics, step), critic_optimizer=optimizer)
+        return state, {"critic/loss": value, "critic/q_mean": q_mean, "critic/target_mean": jnp.mean(target)}
+
+    def update_temperature(
+        self, state: SACState, batch: Transition, log_prob: Array, key: Array
+    ) -> tuple[SACState, Metrics]:
+        """Moves the temperature so that the entropy meets its target (section 5)."""
+        if self.temperature_mode == "fixed":
+            return state, {"temperature/alpha": self._temperature(state)}
+        default = self._default_target_entropy(state.policy)
+        target_entropy = default if self.target_entropy is None else self.target_entropy
+        form = losses.temperature_loss if self.temperature_mode == "log" else losses.temperature_loss_dual
+
+        def loss(log_alpha: Array) -> Array:
+            return jnp.mean(form(log_alpha, log_prob, target_entropy))
+
+        value, gradient = jax.value_and_grad(loss)(state.log_alpha)
+        step, optimizer = self._optimizer().update(gradient, state.temperature_optimizer)
+        state = dataclasses.replace(
+            state, log_alpha=optax.apply_updates(state.log_alpha, step), temperature_optimizer=optimizer
+        )
+        return state, {"temperature/alpha": self._temperature(state), "temperature/loss": value}
+
+    def update_targets(self, state: SACState) -> SACState:
+        """Moves the target critics by `target_update_rate` towards the critics."""
+        targets = optax.incremental_update(state.critics, state.target_critics, self.target_update_rate)
+        return dataclasses.replace(state, target_critics=targets)
+
+    def _policy_step(self, state: SACState, loss: PolicyLoss) -> tuple[SACState, Array, Metrics]:
+        """One step of Adam down a loss of the policy's parameters that also gives log-probabilities and metrics."""
+        (value, (log_prob, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(state.policy)
+        step, optimizer = self._optimizer().update(gradient, state.policy_optimizer)
+        state = dataclasses.replace(state, policy=optax.apply_updates(state.policy, step), policy_optimizer=optimizer)
+        return state, log_prob, {"actor/loss": value, "actor/entropy": -jnp.mean(log_prob), **metrics}
+
+    def _climbed(self, q: Array) -> Array:
+        """What the policy climbs, [...], of the critics' values [num_critics, ...]."""
+        return jnp.min(q, axis=0) if self.actor_value == "min" else jnp.mean(q, axis=0)
+
+    def _critic_network(self, num_actions: int | None = None) -> CriticEnsemble:
+        return CriticEnsemble(
+            network=self.network,
+            hidden_sizes=self.hidden_sizes,
+            num_critics=self.num_critics,
+            layer_norm=self.critic_layer_norm,
+            dropout=self.critic_dropout,
+            num_actions=num_actions,
+        )
+
+    def _optimizer(self) -> optax.GradientTransformation:
+        # Over one flat vector: three long loops instead of three for each array (benchmarks/NOTES.md has what it gains).
+        return optax.flatten(optax.adam(self.learning_rate))
+
+    def _temperature(self, state: SACState) -> Array:
+        return jnp.exp(cast(Array, state.log_alpha))
+
+    def _normalize(self, state: SACState, observation: Array) -> Array:
+        return observation if state.normalizer is None else state.normalizer.normalize(observation)

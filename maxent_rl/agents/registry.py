@@ -9,6 +9,8 @@ from maxent_rl.errors import unknown_name
 
 AGENTS: dict[str, str] = {
     "sac": "maxent_rl.agents.sac:SAC",
+    "sac-discrete": "maxent_rl.agents.sac_discrete:SACDiscrete",
+    "pmoe": "maxent_rl.agents.pmoe:PMOE",
 }
 
 

@@ -124,7 +124,7 @@ class SoftActorCritic(abc.ABC):
         """Parameters of policy and critics."""
 
     @abc.abstractmethod
-    def _default_target_entropy(self, policy: PyTree) -> float:
+    def _default_target_entropy(self, policy: PyTree) -> Array | float:
         """The entropy to hold where `target_entropy` is None, in nats."""
 
     @abc.abstractmethod

@@ -48,7 +48,7 @@ class TanhGaussian:
 
     def sample(self, key: Array) -> Array:
         """Draws a reparameterised sample: [..., action] in (-1, 1)."""
-        return jnp.tanh(self._pre_tanh(self._noise(key)))
+        return jnp.tanh(self.pre_tanh(self._noise(key)))
 
     def sample_and_log_prob(self, key: Array) -> tuple[Array, Array]:
         """Draws a sample and scores it without ever inverting tanh.
@@ -61,9 +61,13 @@ class TanhGaussian:
         """
         return self.from_noise(self._noise(key))
 
+    def pre_tanh(self, noise: Array) -> Array:
+        """The sample before squashing, [..., action], with the standard normal noise [..., action] given."""
+        return self.mean + jnp.exp(self.log_std) * noise
+
     def from_noise(self, noise: Array) -> tuple[Array, Array]:
         """As `sample_and_log_prob`, with the standard normal noise [..., action] given."""
-        pre_tanh = self._pre_tanh(noise)
+        pre_tanh = self.pre_tanh(noise)
         log_prob = -0.5 * noise**2 - self.log_std - _HALF_LOG_TWO_PI - log_abs_det_tanh(pre_tanh)
         return jnp.tanh(pre_tanh), jnp.sum(log_prob, axis=-1)
 
@@ -101,6 +105,3 @@ class TanhGaussian:
 
     def _noise(self, key: Array) -> Array:
         return jax.random.normal(key, self.mean.shape, self.mean.dtype)
-
-    def _pre_tanh(self, noise: Array) -> Array:
-        return self.mean + jnp.exp(self.log_std) * noise

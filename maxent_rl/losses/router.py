@@ -92,4 +92,4 @@ def gumbel_softmax(logits: ArrayLike, gumbel: ArrayLike, relaxation: ArrayLike, 
     if not hard:
         return soft
     chosen = jax.nn.one_hot(jnp.argmax(perturbed, axis=-1), soft.shape[-1], dtype=soft.dtype)
-    return chosen + soft - jax.lax.stop_gradient(soft)
+    return chosen + (soft - jax.lax.stop_gradient(soft))  # exactly the one-hot: the bracket is 0

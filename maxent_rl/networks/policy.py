@@ -41,7 +41,9 @@ class TanhGaussianMixturePolicy(nn.Module):
     num_experts: int
 
     @nn.compact
-    def __call__(self, observation: Array, log_std_min: Array | float, log_std_max: Array | float) -> TanhGaussianMixture:
+    def __call__(
+        self, observation: Array, log_std_min: Array | float, log_std_max: Array | float
+    ) -> TanhGaussianMixture:
         """Maps [..., observation] to a mixture of [..., expert] over [..., action]."""
         features = make_trunk(self.network, self.hidden_sizes)(observation)
         head = nn.Dense(2 * self.num_experts * self.action_size, kernel_init=torch_uniform(), name="head")(features)

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from batches import assert_alike, batch_of, one_state_batch, same
 
 from maxent_rl.agents import SAC, acting_state, check_agent
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, UnknownNameError
-from maxent_rl.types import Spec, Transition
+from maxent_rl.types import Spec
 
 SPEC = Spec((3,), (2,), 100)
 SMALL = SAC(hidden_sizes=(16, 16), batch_size=8)
@@ -31,31 +32,13 @@ update = jax.jit(lambda agent, state, batch, key: agent.update(state, batch, key
 update_critics = jax.jit(lambda agent, state, batch, key: agent.update_critics(state, batch, jnp.ones((8, 2)), key))
 
 
-def batch_of(size=8, seed=0, **overrides):
-    keys = jax.random.split(jax.random.key(seed), 4)
-    fields = {
-        "observation": jax.random.normal(keys[0], (size, 3)),
-        "action": jax.random.uniform(keys[1], (size, 2), minval=-1, maxval=1),
-        "reward": jax.random.normal(keys[2], (size,)),
-        "next_observation": jax.random.normal(keys[3], (size, 3)),
-        "terminated": jnp.zeros(size),
-        "truncated": jnp.zeros(size),
-        "steps": jnp.ones(size),
-    }
-    return Transition(**(fields | overrides))
-
-
-def same(first, second):
-    return all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True))
-
-
 @pytest.mark.parametrize("agent", VARIANTS.values(), ids=VARIANTS)
 def test_update_keeps_structure_and_types_and_stays_finite(agent):
     check_agent(agent, SPEC, "test")
     state = init(agent, jax.random.key(0))
     after, metrics = update(agent, state, batch_of(), jax.random.key(1))
-    jax.tree.map(lambda a, b: np.testing.assert_equal((a.shape, a.dtype), (b.shape, b.dtype)), state, after)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((after, metrics)))
+    assert_alike(state, after)
+    assert all(np.isfinite(value) for value in metrics.values())
     assert not same(state.policy, after.policy) and not same(state.critics, after.critics)
     assert {"critic/loss", "actor/loss", "actor/entropy", "temperature/alpha"} <= set(metrics)
     assert same(state.log_alpha, after.log_alpha) == (agent.temperature_mode == "fixed")
@@ -115,8 +98,7 @@ def test_terminated_does_not_bootstrap_and_truncated_does(terminated):
         hidden_sizes=(16,), learning_rate=1e-2, discount=0.5, temperature_mode="fixed", initial_temperature=1e-6,
         target_update_rate=0.1,
     )  # fmt: skip
-    flags = {"terminated": jnp.full(8, terminated), "truncated": jnp.full(8, 1 - terminated)}
-    batch = batch_of(reward=jnp.ones(8), observation=jnp.zeros((8, 3)), next_observation=jnp.zeros((8, 3)), **flags)
+    batch = one_state_batch(terminated)
     state = init(agent, jax.random.key(0))
 
     @jax.jit

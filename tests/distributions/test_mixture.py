@@ -173,3 +173,46 @@ def test_vmap_equals_single(kind):
         jax.tree.map(
             lambda a, b, index=index: np.testing.assert_allclose(a[index], b, rtol=1e-4, atol=1e-5), many, single
         )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_expert_is_its_own_mean_and_deviation(kind):
+    """One number for each observation, also where there is one observation."""
+    policy, index = random_mixture(kind, batch=(4,)), jnp.array([2, 0, 1, 2])
+    chosen = policy.expert(index)
+    np.testing.assert_array_equal(chosen.mean, policy.mean[jnp.arange(4), index])
+    np.testing.assert_array_equal(chosen.log_std, policy.log_std[jnp.arange(4), index])
+    single = jax.tree.map(lambda leaf: leaf[3], policy).expert(jnp.int32(2))
+    np.testing.assert_array_equal(single.mean, policy.mean[3, 2])
+    noise = jnp.ones((4, 2))
+    np.testing.assert_array_equal(
+        chosen.from_noise(noise)[1], policy.experts.from_noise(noise[:, None])[1][jnp.arange(4), index]
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sample_with_expert_names_who_drew_the_action_of_sample(kind):
+    policy = random_mixture(kind, batch=(40_000,), seed=1)
+    policy = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], leaf.shape), policy)
+    key = jax.random.key(0)
+    action, choice = policy.sample_with_expert(key)
+    np.testing.assert_array_equal(action, policy.sample(key))
+    assert choice.dtype == jnp.int32
+    weights = np.exp(policy.router.log_probs[0])
+    shares = np.bincount(choice, minlength=3) / len(choice)
+    assert np.all(np.abs(shares - weights) < 4 * np.sqrt(weights * (1 - weights) / len(choice)))
+    # The named expert's own samples: their mean before squashing is that expert's.
+    drawn = np.arctanh(np.clip(action, -1 + 1e-7, 1 - 1e-7)) if kind is TanhGaussianMixture else np.asarray(action)
+    for index in range(3):
+        own = drawn[np.asarray(choice) == index]
+        deviation = np.exp(policy.log_std[0, index]) / np.sqrt(len(own))
+        assert np.all(np.abs(own.mean(0) - policy.mean[0, index]) < 4.5 * deviation)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_gradient_of_a_sample_reaches_the_expert_that_drew_it_and_no_router(kind):
+    policy, key = random_mixture(kind), jax.random.key(3)
+    slopes, choice = jax.grad(lambda p: (p.sample(key).sum(), p.sample_with_expert(key)[1]), has_aux=True)(policy)
+    assert np.all(slopes.logits == 0)
+    moved = np.any(np.asarray(slopes.mean) != 0, axis=-1)
+    np.testing.assert_array_equal(moved, np.arange(3) == choice)

@@ -91,3 +91,15 @@ def test_vmap_equals_single():
     many = jax.vmap(lambda m, k: TanhGaussian(m, jnp.zeros(2)).sample(k))(mean, keys)
     for index in range(4):
         np.testing.assert_allclose(many[index], TanhGaussian(mean[index], jnp.zeros(2)).sample(keys[index]), rtol=1e-6)
+
+
+def test_pre_tanh_is_what_is_squashed():
+    """mean + deviation * noise; its density is exact where the action itself rounds to the edge of the box."""
+    policy = TanhGaussian(jnp.array([0.5, 30.0]), jnp.array([-1.0, 0.0]))
+    noise = jnp.array([1.2, -0.3])
+    np.testing.assert_allclose(policy.pre_tanh(noise), [0.5 + 1.2 * np.exp(-1.0), 29.7], rtol=1e-6)
+    action, log_prob = policy.from_noise(noise)
+    np.testing.assert_array_equal(jnp.tanh(policy.pre_tanh(noise)), action)
+    np.testing.assert_allclose(policy.log_prob_pre_tanh(policy.pre_tanh(noise)), log_prob, rtol=1e-5)
+    slope = jax.jacobian(lambda mean: TanhGaussian(mean, policy.log_std).pre_tanh(noise))(policy.mean)
+    np.testing.assert_array_equal(slope, np.eye(2))

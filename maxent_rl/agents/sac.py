@@ -81,10 +81,13 @@ class SAC(SoftActorCritic):
         dropout = {"dropout": dropout_key}
         return cast(Array, self._critic_network().apply(parameters, observation, action, rngs=dropout))
 
-    def soft_next(self, state: SACState, batch: Transition, noise: Array, key: Array) -> tuple[Array, Array]:
-        """Target critics' values [num_critics, batch] of an action drawn at the next observation, and its log-probability."""
+    def soft_next(
+        self, state: SACState, batch: Transition, noise: Array, key: Array, subset_key: Array
+    ) -> tuple[Array, Array]:
+        """The least target critic's value [batch] of an action drawn at the next observation, and its log-probability."""
         action, log_prob = self.draw(state.policy, batch.next_observation, noise, key)
-        return self.values(state.target_critics, batch.next_observation, action, key), log_prob
+        q = self.values(state.target_critics, batch.next_observation, action, key)
+        return self._least_target(q, subset_key), log_prob
 
     def update_policy(
         self, state: SACState, batch: Transition, noise: Array, key: Array
@@ -111,7 +114,8 @@ class SAC(SoftActorCritic):
         """Moves the temperature so that the entropy meets its target (section 5)."""
         if self.temperature_sample == "fresh":
             noise = jax.random.normal(key, batch.action.shape)
-            _, log_prob = self.draw(state.policy, batch.observation, noise, key)
+            # A key of its own for an expert's choice: one key would give choice and noise the same random bits.
+            _, log_prob = self.draw(state.policy, batch.observation, noise, jax.random.fold_in(key, 1))
         return super().update_temperature(state, batch, log_prob, key)
 
     def _initial_parameters(

@@ -34,10 +34,15 @@ class SACDiscrete(SoftActorCritic):
                 f"SACDiscrete needs discrete actions, but {env} has continuous ones; --agent sac handles those."
             )
         most = math.log(spec.num_actions)
-        if self.target_entropy is not None and not self.target_entropy < most:
+        if self.target_entropy is not None and not 0 <= self.target_entropy < most:
             raise InvalidSettingError(
-                f"--target-entropy must be less than {most:.6g} nats, the entropy of uniform actions in {env} "
-                f"(log {spec.num_actions}), got {self.target_entropy:g}: the temperature would diverge."
+                f"--target-entropy must be at least 0 and less than {most:.6g} nats, the entropy of uniform actions in "
+                f"{env} (log {spec.num_actions}), got {self.target_entropy:g}: the temperature would never settle."
+            )
+        if self.target_entropy is None and not self.target_entropy_share < 1:
+            raise InvalidSettingError(
+                "--target-entropy-share must be less than 1: only uniform actions reach that entropy, and the temperature "
+                "would diverge."
             )
         super().check(spec, env)
 
@@ -57,11 +62,13 @@ class SACDiscrete(SoftActorCritic):
         network = self._critic_network(num_actions)
         return cast(Array, network.apply(parameters, observation, rngs={"dropout": dropout_key}))
 
-    def soft_next(self, state: SACState, batch: Transition, noise: None, key: Array) -> tuple[Array, Array]:
-        """Target critics' expected values [num_critics, batch] at the next observation, and minus the policy's entropy."""
+    def soft_next(
+        self, state: SACState, batch: Transition, noise: None, key: Array, subset_key: Array
+    ) -> tuple[Array, Array]:
+        """Expectation [batch] of the least target critic's value of each choice, and minus the policy's entropy."""
         policy = self.policy(state.policy, batch.next_observation)
-        every = self.all_values(state.target_critics, batch.next_observation, key)
-        return jnp.sum(jnp.exp(policy.log_probs) * every, axis=-1), -policy.entropy()
+        q = self._least_target(self.all_values(state.target_critics, batch.next_observation, key), subset_key)
+        return jnp.sum(jnp.exp(policy.log_probs) * q, axis=-1), -policy.entropy()
 
     def update_policy(
         self, state: SACState, batch: Transition, noise: None, key: Array

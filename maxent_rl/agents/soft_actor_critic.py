@@ -104,8 +104,10 @@ class SoftActorCritic(abc.ABC):
         """The policy at normalised observations [..., observation]."""
 
     @abc.abstractmethod
-    def soft_next(self, state: SACState, batch: Transition, noise: Any, key: Array) -> tuple[Array, Array]:
-        """What follows a transition: target critics' values [critic, batch] and the log-probability [batch] to charge."""
+    def soft_next(
+        self, state: SACState, batch: Transition, noise: Any, key: Array, subset_key: Array
+    ) -> tuple[Array, Array]:
+        """What follows a transition: its value [batch] by the target critics and the log-probability [batch] to charge."""
 
     @abc.abstractmethod
     def values(self, parameters: PyTree, observation: Array, action: Array, dropout_key: Array) -> Array:
@@ -216,15 +218,12 @@ class SoftActorCritic(abc.ABC):
     def update_critics(self, state: SACState, batch: Transition, noise: Any, key: Array) -> tuple[SACState, Metrics]:
         """Regresses every critic on the soft Bellman target (equations 2 to 5)."""
         subset_key, next_key, dropout_key = jax.random.split(key, 3)
-        next_q, next_log_prob = self.soft_next(state, batch, noise, next_key)
-        if self.target_critics < self.num_critics:
-            chosen = jax.random.permutation(subset_key, self.num_critics)[: self.target_critics]
-            next_q = next_q[chosen]
+        next_q, next_log_prob = self.soft_next(state, batch, noise, next_key, subset_key)
         target = losses.soft_bellman_target(
             batch.reward,
             self.discount**batch.steps,
             batch.terminated,
-            jnp.min(next_q, axis=0),
+            next_q,
             next_log_prob,
             self._temperature(state),
         )
@@ -269,6 +268,12 @@ class SoftActorCritic(abc.ABC):
         step, optimizer = self._optimizer().update(gradient, state.policy_optimizer)
         state = dataclasses.replace(state, policy=optax.apply_updates(state.policy, step), policy_optimizer=optimizer)
         return state, log_prob, {"actor/loss": value, "actor/entropy": -jnp.mean(log_prob), **metrics}
+
+    def _least_target(self, q: Array, subset_key: Array) -> Array:
+        """The least, [...], of target critics' values [num_critics, ...]; of some of them where fewer make the target."""
+        if self.target_critics < self.num_critics:
+            q = q[jax.random.permutation(subset_key, self.num_critics)[: self.target_critics]]
+        return jnp.min(q, axis=0)
 
     def _climbed(self, q: Array) -> Array:
         """What the policy climbs, [...], of the critics' values [num_critics, ...]."""

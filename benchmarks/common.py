@@ -105,16 +105,7 @@ def measure(
       The results as written.
     """
     console = Console(stderr=True, soft_wrap=True)
-    result: dict[str, Any] = {
-        "benchmark": name,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "complete": False,
-        "hardware": hardware(),
-        "settings": {key: _plain(value) for key, value in dataclasses.asdict(options).items() if key not in _PLACES},
-        "environment": {key: os.environ[key] for key in _VARIABLES if key in os.environ},
-        "versions": {},
-        "runs": [],
-    }
+    result = new_result(name, options)
     path = options.output / f"{name}.json"
     total = options.repeats * len(contenders)
     try:
@@ -133,6 +124,20 @@ def measure(
 
 
 _PLACES = ("output", "peers")
+
+
+def new_result(name: str, options: Any) -> dict[str, Any]:
+    """A result without runs: when, on what machine and with which settings (a dataclass) a benchmark was run."""
+    return {
+        "benchmark": name,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "complete": False,
+        "hardware": hardware(),
+        "settings": {key: _plain(value) for key, value in dataclasses.asdict(options).items() if key not in _PLACES},
+        "environment": {key: os.environ[key] for key in _VARIABLES if key in os.environ},
+        "versions": {},
+        "runs": [],
+    }
 
 
 def exit_status(result: Mapping[str, Any]) -> int:

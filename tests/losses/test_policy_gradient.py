@@ -10,6 +10,7 @@ from maxent_rl.losses import soft_policy_loss
 
 def test_value_and_gradients():
     np.testing.assert_allclose(soft_policy_loss(10.0, -3.0, 0.2), -10.6, rtol=1e-6)
+    np.testing.assert_allclose(soft_policy_loss(3.0, -1.3, 0.2), -3.26, rtol=1e-6)  # PMOE, example A
     gradients = jax.grad(soft_policy_loss, argnums=(0, 1, 2))(10.0, -3.0, 0.2)
     np.testing.assert_allclose(gradients, [-1.0, 0.2, 0.0], rtol=1e-6)
 

@@ -21,7 +21,7 @@ from maxent_rl.agents.soft_actor_critic import PolicyLoss
 from maxent_rl.distributions import TanhGaussian, TanhGaussianMixture
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.networks import TanhGaussianMixturePolicy, TanhGaussianPolicy
-from maxent_rl.settings import Count, Positive, static
+from maxent_rl.settings import Count, Positive, Weight, static
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
 
 COLLAPSED = 0.99  # share of the router's weight from which one expert counts as the only one
@@ -39,6 +39,8 @@ class PMOE(SAC):
     """Weight of the router's loss beside the experts'."""
     relaxation: Positive = 1.0
     """Temperature of the Gumbel-softmax (routers gumbel and straight_through)."""
+    expert_spread: Weight = 0.0
+    """How far from the middle the experts' means begin, before squashing; they lie in opposite and orthogonal directions."""
 
     num_experts: Count = static(4)
     """Experts (K); 1 is SAC, to the bit."""
@@ -181,6 +183,18 @@ class PMOE(SAC):
             return action, jax.vmap(held.log_prob_pre_tanh, in_axes=-2, out_axes=-1)(pre_tanh)
         return action, held.log_prob_pre_tanh(pre_tanh)
 
+    def _initial_parameters(
+        self, policy_key: Array, critic_keys: dict[str, Array], spec: Spec
+    ) -> tuple[PyTree, PyTree]:
+        policy, critics = super()._initial_parameters(policy_key, critic_keys, spec)
+        if self.num_experts == 1:
+            return policy, critics
+        # Experts that begin alike tend to end alike: what helps one helps all, and the best of equals is chance.
+        means = self.expert_spread * _directions(jax.random.fold_in(policy_key, 1), self.num_experts, spec.action_size)
+        bias = policy["params"]["head"]["bias"]
+        policy["params"]["head"]["bias"] = bias + jnp.concatenate([means.ravel(), jnp.zeros(bias.size - means.size)])
+        return policy, critics
+
     @property
     def _draws_expert(self) -> bool:
         """Whether the policy is a mixture, not one Gaussian, which SAC's own code serves."""
@@ -197,6 +211,14 @@ class PMOE(SAC):
         if self.num_experts == 1:
             return super()._policy_network(action_size)
         return TanhGaussianMixturePolicy(self.network, self.hidden_sizes, action_size, self.num_experts)
+
+
+def _directions(key: Array, count: int, size: int) -> Array:
+    """[count, size] unit vectors far apart: the axes of a random rotation and their opposites, of as many as are needed."""
+    axes = [
+        jnp.linalg.qr(jax.random.normal(key, (size, size)))[0] for key in jax.random.split(key, -(-count // (2 * size)))
+    ]
+    return jnp.concatenate([side for turned in axes for side in (turned, -turned)])[:count]
 
 
 def _pick(values: Array, choice: Array) -> Array:

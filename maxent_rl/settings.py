@@ -44,6 +44,7 @@ class Interval:
 
 Finite: TypeAlias = Annotated[float, Interval()]
 Positive: TypeAlias = Annotated[float, Interval(0, low_open=True)]
+Weight: TypeAlias = Annotated[float, Interval(0)]
 Fraction: TypeAlias = Annotated[float, Interval(0, 1)]
 Count: TypeAlias = Annotated[int, Interval(1)]
 NonNegative: TypeAlias = Annotated[int, Interval(0)]

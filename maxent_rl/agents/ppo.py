@@ -31,6 +31,12 @@ from maxent_rl.networks import (
 from maxent_rl.settings import Count, Finite, Fraction, Positive, Weight, static
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
 
+# How far the entropy's distance from its target, in nats, may move the logarithm of its weight at once. Without that term
+# the weight only integrates the distance, and so does the entropy the weight, as normalised advantages pull on a Gaussian's
+# width as hard when it is narrow: on a bandit with two action dimensions the entropy swung between -3 and 5 nats about a
+# target of 1 and did not settle within 800 updates; with it, it stayed within 0.1 of the target after 200.
+_MOST_DAMPING = 2.0
+
 
 @struct.dataclass
 class PPOState:
@@ -100,7 +106,7 @@ class PPO:
     """Weight of the policy's entropy, in normalised advantage per nat; not used with a target entropy."""
     target_entropy: Finite | None = None
     """Entropy that a learned weight holds, in nats; None for the fixed weight."""
-    initial_temperature: Positive = 0.01
+    initial_temperature: Positive = 0.1
     """The learned weight at the start, in normalised advantage per nat."""
 
     rollout_size: Count = static(2048)
@@ -260,8 +266,7 @@ class PPO:
 
     def gradient_step(self, state: PPOState, samples: Samples, key: Array) -> tuple[PPOState, Metrics]:
         """One step for all networks, and one for the temperature, on a minibatch [batch]."""
-        weight = self.entropy_bonus if state.log_alpha is None else jnp.exp(state.log_alpha)
-        gradient, metrics = jax.grad(self.loss, has_aux=True)(state.parameters, samples, weight, key)
+        gradient, metrics = jax.grad(self.loss, has_aux=True)(state.parameters, samples, state.log_alpha, key)
         step, optimizer = self._optimizer().update(gradient, state.optimizer)
         parameters = optax.apply_updates(state.parameters, step)
         state = dataclasses.replace(state, parameters=parameters, optimizer=optimizer)
@@ -274,7 +279,7 @@ class PPO:
         return state, metrics | {"temperature/alpha": jnp.exp(log_alpha)}
 
     def loss(
-        self, parameters: dict[str, PyTree], samples: Samples, entropy_weight: Array | float, key: Array
+        self, parameters: dict[str, PyTree], samples: Samples, log_alpha: Array | None, key: Array
     ) -> tuple[Array, Metrics]:
         """The loss of a minibatch [batch]: clipped surrogate (equation 7), value (equation 9), entropy, and extras."""
         entropy_key, extra_key = jax.random.split(key)
@@ -288,7 +293,7 @@ class PPO:
         value_loss = jnp.mean(losses.clipped_value_loss(value, samples.value, target, self.value_clip))
         entropy = jnp.mean(policy.entropy(entropy_key))
         extra, extra_metrics = self.extra_loss(parameters, samples, policy, extra_key)
-        total = surrogate + self.value_weight * value_loss - entropy_weight * entropy + extra
+        total = surrogate + self.value_weight * value_loss - self._entropy_weight(entropy, log_alpha) * entropy + extra
         clipped = (ratio < 1.0 - self.clip_low) | (ratio > 1.0 + self.clip_high)
         metrics = {
             "actor/loss": surrogate,
@@ -322,6 +327,13 @@ class PPO:
         """The value of normalised observations [..., observation]: [...] in units of scaled return."""
         return cast(Array, self._value_network().apply(parameters["value"], observation))
 
+    def _entropy_weight(self, entropy: Array, log_alpha: Array | None) -> Array | float:
+        """The fixed bonus, or the temperature with a proportional term (PI Lagrangian, arXiv 2007.03964)."""
+        if log_alpha is None:
+            return self.entropy_bonus
+        surplus = jax.lax.stop_gradient(entropy) - cast(float, self.target_entropy)
+        return jnp.exp(log_alpha - jnp.clip(surplus, -_MOST_DAMPING, _MOST_DAMPING))
+
     def _policy_network(self, size: int, discrete: bool) -> nn.Module:
         if discrete:
             return CategoricalPolicy(self.hidden_sizes, self.activation, size)
@@ -332,9 +344,10 @@ class PPO:
         return ValueFunction(self.value_hidden_sizes or self.hidden_sizes, self.activation)
 
     def _optimizer(self) -> optax.GradientTransformation:
+        # Array by array: over one flat vector, as SAC has it, an update of two layers of 64 took as long on a 2-core CPU,
+        # and one of layers of 256 almost twice as long.
         adam = optax.adam(self.learning_rate, eps=1e-5)
-        # Over one flat vector: three long loops instead of three for each array.
-        return optax.flatten(optax.chain(optax.clip_by_global_norm(self.max_gradient_norm), adam))
+        return optax.chain(optax.clip_by_global_norm(self.max_gradient_norm), adam)
 
     def _temperature_optimizer(self) -> optax.GradientTransformation:
         return optax.adam(self.learning_rate)

@@ -108,7 +108,7 @@ class SAC:
         if spec.num_actions is not None:
             raise IncompatibleEnvironmentError(
                 f"SAC needs continuous actions (a Box action space), but {env} has {spec.num_actions} discrete ones; "
-                "a policy-gradient agent or SAC for discrete actions handles those, and no agent of this version does."
+                "PPO handles those (--agent ppo)."
             )
         most = spec.action_size * math.log(2.0)
         if self.target_entropy is not None and not self.target_entropy < most:

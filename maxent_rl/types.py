@@ -27,6 +27,7 @@ class Spec:
       num_actions: number of discrete actions, or None when actions are continuous.
       action_low: the environment's own lower bounds, to which -1 is rescaled; None where actions are not rescaled.
       action_high: the environment's own upper bounds, to which 1 is rescaled.
+      num_envs: environments of each seed that step side by side.
     """
 
     observation_shape: tuple[int, ...]
@@ -35,6 +36,7 @@ class Spec:
     num_actions: int | None = None
     action_low: tuple[float, ...] | None = None
     action_high: tuple[float, ...] | None = None
+    num_envs: int = 1
 
     @property
     def observation_size(self) -> int:
@@ -55,7 +57,7 @@ class Transition:
 
     Attributes:
       observation: [..., observation] before the action.
-      action: [..., action] in [-1, 1].
+      action: [..., action]; [-1, 1] is the environment's range, and the action stands here as it was drawn, unclipped.
       reward: [...] the reward; over `steps` steps, their sum discounted to the first.
       next_observation: [..., observation] after the last of the steps.
       terminated: [...] 1 where the episode ended in a terminal state (its value is 0 from then on), else 0.

@@ -25,15 +25,22 @@ class Agent(Protocol[State]):
         ...
 
     def act(self, state: State, observation: Array, key: Array) -> Array:
-        """Draws actions for collecting: [..., observation] to [..., action] in [-1, 1]."""
+        """Draws actions for collecting: [..., observation] to [..., action].
+
+        Environments take [-1, 1] and clip what lies outside. Discrete actions are whole numbers [...] from 0.
+        """
         ...
 
     def mode(self, state: State, observation: Array) -> Array:
-        """Chooses the most likely actions, for evaluation: [..., observation] to [..., action] in [-1, 1]."""
+        """Chooses the most likely actions, for evaluation, in the form that `act` has."""
         ...
 
     def update(self, state: State, batch: Transition, key: Array) -> tuple[State, Metrics]:
-        """Takes one gradient step on a batch with leading axis [batch]; metrics are scalars."""
+        """Learns from a batch; metrics are scalars.
+
+        For an off-policy agent that is one gradient step on transitions [batch], for an on-policy agent whatever it does
+        with a window of transitions [time, env].
+        """
         ...
 
 
@@ -55,6 +62,29 @@ class OffPolicyAgent(Agent[State], Protocol[State]):
     updates_per_step: float
     n_step: int
     discount: Any
+
+
+class OnPolicyAgent(Agent[State], Protocol[State]):
+    """An agent that learns from what its newest policy did: `update` is called once for each window of steps.
+
+    Attributes:
+      rollout_size: environment steps in a window, all environments of a seed together; whole steps of all of them, at
+        least one (`rollout_time`). Steps at the end of a run that fill no window are not learned from.
+      discount: the factor by which later rewards are discounted.
+    """
+
+    rollout_size: int
+    discount: Any
+
+
+def learns_on_policy(agent: Any) -> bool:
+    """Whether an agent declares itself an `OnPolicyAgent`: by a `rollout_size`."""
+    return hasattr(agent, "rollout_size")
+
+
+def rollout_time(agent: Any, num_envs: int) -> int:
+    """Steps of each environment in the windows of an on-policy agent."""
+    return max(int(agent.rollout_size) // num_envs, 1)
 
 
 @runtime_checkable
@@ -91,10 +121,14 @@ def check_agent(agent: Any, spec: Spec, env: str) -> None:
         raise InvalidSettingError(
             f"{type(agent).__name__} is not a pytree: decorate its class with flax.struct.dataclass (subclasses too)."
         )
-    missing = [name for name in OffPolicyAgent.__annotations__ if not hasattr(agent, name)]
+    on_policy = learns_on_policy(agent)
+    missing = [
+        name for name in (OnPolicyAgent if on_policy else OffPolicyAgent).__annotations__ if not hasattr(agent, name)
+    ]
     if missing:
+        kind = "on-policy agent" if on_policy else "off-policy agent (an on-policy one has a rollout_size instead)"
         raise InvalidSettingError(
-            f"{type(agent).__name__} lacks {', '.join(missing)}, which the training loop reads of every off-policy agent."
+            f"{type(agent).__name__} lacks {', '.join(missing)}, which the training loop reads of every {kind}."
         )
     check_settings(agent)
     if isinstance(agent, ChecksSpec):

@@ -1,53 +1,34 @@
-"""A replay buffer of packed rows: one flat array, written in place and sampled by one gather.
+"""A replay buffer: packed rows, of which batches are drawn with replacement by one gather.
 
-A transition is one row of float32, so that a batch costs one gather and a step one contiguous write. Environments that
-run side by side write their rows next to each other: row `r` belongs to environment `r % num_envs`, and the same
-environment's next row stands `num_envs` further, which is all that n-step returns need.
+The next row of the same environment stands `num_envs` further, which is all that n-step returns need.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from flax import struct
-from numpy.typing import NDArray
 
+from maxent_rl.data.rows import Replay, RowLayout
 from maxent_rl.types import Array, Spec, Transition
 
 
-@struct.dataclass
-class Replay:
-    """The buffer of one seed.
-
-    Attributes:
-      rows: [capacity, width] packed transitions; once full, the newest overwrite the oldest.
-      inserted: [] int32 rows written since the start. The same for all seeds, hence not batched under vmap.
-    """
-
-    rows: Array
-    inserted: Array
-
-
 @dataclasses.dataclass(frozen=True)
-class ReplayLayout:
-    """How transitions lie in a buffer, and how batches are drawn from it.
+class ReplayLayout(RowLayout):
+    """A buffer for off-policy agents: batches of transitions [batch], whenever they were collected.
 
     Attributes:
-      observation_size: entries of an observation.
-      action_size: entries of an action.
-      capacity: rows of the buffer; a multiple of `num_envs`.
-      num_envs: environments that write side by side.
       batch_size: transitions in a batch.
       n_step: environment steps that a transition of a batch spans, at most.
     """
 
-    observation_size: int
-    action_size: int
-    capacity: int
-    num_envs: int = 1
+    size_setting: ClassVar[str] = "--replay-size"
+    batch_axis: ClassVar[int] = 0
+    batch_words: ClassVar[str] = "a batch of"
+    acts_after_learning: ClassVar[bool] = False
+
     batch_size: int = 256
     n_step: int = 1
 
@@ -55,60 +36,12 @@ class ReplayLayout:
     def create(cls, spec: Spec, replay_size: int, num_envs: int, batch_size: int, n_step: int) -> ReplayLayout:
         """Lays out a buffer for an environment; `replay_size` is rounded down to whole vector steps, at least one."""
         capacity = max(replay_size // num_envs, 1) * num_envs
-        return cls(spec.observation_size, spec.action_size, capacity, num_envs, batch_size, n_step)
+        return cls(spec.observation_size, spec.action_shape, capacity, num_envs, batch_size, n_step)
 
     @property
-    def width(self) -> int:
-        """Entries of a row: observation, action, next observation, reward, terminated, truncated."""
-        return 2 * self.observation_size + self.action_size + 3
-
-    def empty(self) -> Replay:
-        """A buffer with nothing in it; its memory is taken at once."""
-        return Replay(jnp.zeros((self.capacity, self.width)), jnp.zeros((), jnp.int32))
-
-    def pack(self, transition: Transition) -> Array:
-        """Packs transitions of single steps [...] into rows [..., width]."""
-        flags = (transition.reward, transition.terminated, transition.truncated)
-        action = transition.action.reshape((*transition.reward.shape, self.action_size))
-        parts = (transition.observation, action, transition.next_observation, *(flag[..., None] for flag in flags))
-        return jnp.concatenate([part.astype(jnp.float32) for part in parts], axis=-1)
-
-    def pack_host(
-        self,
-        observation: NDArray[np.float32],
-        action: NDArray[np.float32],
-        reward: NDArray[np.float32],
-        next_observation: NDArray[np.float32],
-        terminated: NDArray[np.bool_],
-        truncated: NDArray[np.bool_],
-    ) -> NDArray[np.float32]:
-        """As `pack`, for the NumPy arrays of host environments: [n, ...] into rows [n, width]."""
-        rows = np.empty((len(reward), self.width), np.float32)
-        first, second = self.observation_size, self.observation_size + self.action_size
-        rows[:, :first] = observation
-        rows[:, first:second] = action.reshape(len(reward), -1)
-        rows[:, second:-3] = next_observation
-        rows[:, -3], rows[:, -2], rows[:, -1] = reward, terminated, truncated
-        return rows
-
-    def unpack(self, rows: Array) -> Transition:
-        """Unpacks rows [..., width] into transitions of single steps [...]."""
-        first, second = self.observation_size, self.observation_size + self.action_size
-        return Transition(
-            observation=rows[..., :first],
-            action=rows[..., first:second],
-            next_observation=rows[..., second:-3],
-            reward=rows[..., -3],
-            terminated=rows[..., -2],
-            truncated=rows[..., -1],
-            steps=jnp.ones(rows.shape[:-1]),
-        )
-
-    def add(self, replay: Replay, rows: Array) -> Replay:
-        """Writes the rows [num_envs, width] of one vector step; in place where the buffer is donated."""
-        position = replay.inserted % self.capacity
-        written = jax.lax.dynamic_update_slice_in_dim(replay.rows, rows, position, axis=0)
-        return Replay(rows=written, inserted=replay.inserted + self.num_envs)
+    def batch_shape(self) -> tuple[int, ...]:
+        """[batch]."""
+        return (self.batch_size,)
 
     def sample(self, replay: Replay, key: Array, discount: Array | float) -> Transition:
         """Draws a batch uniformly, with replacement.

@@ -6,6 +6,7 @@ episode boundaries kept apart, so that an adapter (Brax, Playground, one's own) 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import jax
@@ -39,7 +40,7 @@ class DeviceEnv(Protocol):
 
         Args:
           state: what `reset` or `step` returned.
-          action: [action] in [-1, 1].
+          action: [action] in [-1, 1], or [] int32 from 0 for a discrete one; `step_within` sees to that.
 
         Returns:
           (state, observation [observation], reward [], terminated [] bool).
@@ -75,6 +76,13 @@ class DeviceStep(NamedTuple):
     truncated: Array
 
 
+def step_within(env: DeviceEnv, state: PyTree, action: Array) -> tuple[PyTree, Array, Array, Array]:
+    """`env.step`, for one environment, with an action that may lie outside the box or have passed through floats."""
+    spec = env.spec
+    action = jnp.clip(action, -1.0, 1.0) if spec.num_actions is None else action.astype(jnp.int32)
+    return env.step(state, action)
+
+
 def reset_batch(env: DeviceEnv, keys: Array) -> EnvState:
     """Starts the first episode of every environment.
 
@@ -96,12 +104,12 @@ def step_batch(env: DeviceEnv, state: EnvState, action: Array) -> tuple[EnvState
     Args:
       env: the environment.
       state: of [seed, env] environments.
-      action: [seed, env, action] in [-1, 1].
+      action: [seed, env, action]; clipped to [-1, 1].
 
     Returns:
       (state, step), each with leading [seed, env].
     """
-    inner, observation, reward, terminated = jax.vmap(jax.vmap(env.step))(state.inner, action)
+    inner, observation, reward, terminated = jax.vmap(jax.vmap(partial(step_within, env)))(state.inner, action)
     elapsed = state.elapsed + 1
     terminated = terminated.astype(bool)
     truncated = (elapsed >= env.spec.horizon) & ~terminated

@@ -1,19 +1,25 @@
 """Flax modules: trunks (plain and residual), policies' heads, and ensembles of critics."""
 
 from maxent_rl.networks.critic import Critic, CriticEnsemble
+from maxent_rl.networks.on_policy import GaussianPolicy, OrthogonalCategoricalPolicy, ValueFunction
 from maxent_rl.networks.policy import CategoricalPolicy, TanhGaussianMixturePolicy, TanhGaussianPolicy
-from maxent_rl.networks.running_statistics import RunningStatistics
-from maxent_rl.networks.trunk import MLP, TRUNKS, SimbaTrunk, make_trunk
+from maxent_rl.networks.running_statistics import RewardScale, RunningStatistics
+from maxent_rl.networks.trunk import MLP, TRUNKS, Activation, SimbaTrunk, make_trunk
 
 __all__ = [
     "MLP",
     "TRUNKS",
+    "Activation",
     "CategoricalPolicy",
     "Critic",
     "CriticEnsemble",
+    "GaussianPolicy",
+    "OrthogonalCategoricalPolicy",
+    "RewardScale",
     "RunningStatistics",
     "SimbaTrunk",
     "TanhGaussianMixturePolicy",
     "TanhGaussianPolicy",
+    "ValueFunction",
     "make_trunk",
 ]

@@ -1,15 +1,17 @@
-"""Running mean and variance of observations, as a pytree.
+"""Running mean and variance of observations, and the running scale of rewards, as pytrees.
 
 Source: Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979).
 """
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
 _SMALLEST_VARIANCE = 1e-6
+_SMALLEST_REWARD_VARIANCE = 1e-8
 _LARGEST_SCORE = 10.0
 
 
@@ -19,8 +21,8 @@ class RunningStatistics:
 
     Attributes:
       count: [] number of rows seen (float32).
-      mean: [observation] their mean.
-      variance: [observation] their population variance.
+      mean: [*row] their mean.
+      variance: [*row] their population variance.
     """
 
     count: Array
@@ -28,12 +30,13 @@ class RunningStatistics:
     variance: Array
 
     @classmethod
-    def create(cls, size: int) -> RunningStatistics:
-        """Nothing seen yet: normalising changes nothing but the clip."""
+    def create(cls, size: int | tuple[int, ...]) -> RunningStatistics:
+        """Nothing seen yet of rows of that size (or shape): normalising changes nothing but the clip."""
         return cls(count=jnp.zeros(()), mean=jnp.zeros(size), variance=jnp.ones(size))
 
     def add(self, rows: Array) -> RunningStatistics:
-        """Takes in rows [batch, observation]."""
+        """Takes in rows [..., *row], with any leading axes."""
+        rows = rows.reshape(-1, *self.mean.shape)
         batch_count = rows.shape[0]
         batch_mean = jnp.mean(rows, axis=0)
         total = self.count + batch_count
@@ -46,3 +49,46 @@ class RunningStatistics:
         """Maps [..., observation] to scores of mean 0 and variance 1, clipped to +-10."""
         scale = jnp.sqrt(jnp.maximum(self.variance, _SMALLEST_VARIANCE))
         return jnp.clip((observation - self.mean) / scale, -_LARGEST_SCORE, _LARGEST_SCORE)
+
+
+@struct.dataclass
+class RewardScale:
+    """The running standard deviation of the discounted sum of past rewards, by which rewards are divided.
+
+    So the scale of returns is about 1 whatever the environment pays, and no reward changes its sign.
+
+    Attributes:
+      statistics: of the sums, one entry for each step of each environment.
+      sums: [env] the running sum of each environment, 0 after an episode's end.
+
+    Source: OpenAI baselines' VecNormalize, as Gymnasium's NormalizeReward has it; it is in no paper.
+    """
+
+    statistics: RunningStatistics
+    sums: Array
+
+    @classmethod
+    def create(cls, num_envs: int) -> RewardScale:
+        """Nothing seen yet: the scale is 1."""
+        return cls(statistics=RunningStatistics.create(()), sums=jnp.zeros(num_envs))
+
+    def add(self, reward: Array, done: Array, discount: Array | float) -> RewardScale:
+        """Takes in a window.
+
+        Args:
+          reward: [time, env].
+          done: [time, env] 1 where an episode ended, however it did.
+          discount: [] factor per step.
+        """
+
+        def step(sums: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
+            sums = sums * discount + now[0]
+            return sums * (1.0 - now[1]), sums
+
+        last, sums = jax.lax.scan(step, self.sums, (reward, done))
+        return RewardScale(statistics=self.statistics.add(sums), sums=last)
+
+    def scale(self, reward: Array) -> Array:
+        """Rewards [...] over the standard deviation, clipped to +-10."""
+        deviation = jnp.sqrt(self.statistics.variance + _SMALLEST_REWARD_VARIANCE)
+        return jnp.clip(reward / deviation, -_LARGEST_SCORE, _LARGEST_SCORE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 import flax.linen as nn
@@ -10,30 +10,38 @@ import jax.numpy as jnp
 from jax import Array
 
 TrunkName: TypeAlias = Literal["mlp", "simba"]
+Activation: TypeAlias = Literal["tanh", "relu", "swish"]
 
 
 class MLP(nn.Module):
-    """Dense layers with ReLU after each; dropout and layer normalisation, if any, before the ReLU (as DroQ has them).
+    """Dense layers with an activation after each; dropout and layer normalisation, if any, before it (as DroQ has them).
 
-    Initialised as PyTorch does (uniform, variance 1 / (3 fan-in)), under which the published results of SAC were made.
+    Initialised, unless told otherwise, as PyTorch does (uniform, variance 1 / (3 fan-in)), under which the published
+    results of SAC were made.
     """
 
     hidden_sizes: Sequence[int]
     layer_norm: bool = False
     dropout: float = 0.0
+    activation: Activation = "relu"
+    kernel_init: nn.initializers.Initializer | None = None
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
         """Maps [..., inputs] to [..., hidden_sizes[-1]]."""
         features = inputs
+        kernel_init = self.kernel_init or torch_uniform()
         for size in self.hidden_sizes:
-            features = nn.Dense(size, kernel_init=torch_uniform())(features)
+            features = nn.Dense(size, kernel_init=kernel_init)(features)
             if self.dropout:
                 features = nn.Dropout(self.dropout, deterministic=False)(features)
             if self.layer_norm:
                 features = nn.LayerNorm()(features)
-            features = nn.relu(features)
+            features = _ACTIVATIONS[self.activation](features)
         return features
+
+
+_ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {"tanh": jnp.tanh, "relu": nn.relu, "swish": nn.swish}
 
 
 class SimbaTrunk(nn.Module):

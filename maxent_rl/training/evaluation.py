@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from maxent_rl.envs.device import DeviceEnv
+from maxent_rl.envs.device import DeviceEnv, step_within
 from maxent_rl.envs.host import HostEnvs
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, NonFiniteError
 from maxent_rl.training.learner import EVALUATION, Learning, over_seeds
@@ -244,7 +244,7 @@ def _play(
             chosen = (
                 _samples(agent, states, observation, keys, elapsed) if sampled else _modes(agent, states, observation)
             )
-            inner, observation, reward, terminated = jax.vmap(jax.vmap(env.step))(inner, chosen)
+            inner, observation, reward, terminated = jax.vmap(jax.vmap(partial(step_within, env)))(inner, chosen)
             total, length = total + jnp.where(running, reward, 0.0), length + running
             return inner, observation, total, length, elapsed + 1, running & ~terminated.astype(bool)
 

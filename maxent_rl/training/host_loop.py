@@ -3,7 +3,8 @@
 Each iteration steps all environments of all seeds, then dispatches two programs and waits for the first alone: one chooses
 the next actions, the other stores the transitions and takes the gradient steps that are due. So the environments step, and
 Python prepares the next iteration, while the device learns; the price is that the policy which acts is older by the updates
-of one iteration. Buffers are donated, so nothing is copied.
+of one iteration. Where it may not be older (`RowLayout.acts_after_learning`), the order of the two programs is the other.
+Buffers are donated, so nothing is copied.
 """
 
 from __future__ import annotations
@@ -87,8 +88,12 @@ class HostLoop:
         )
         self._observation = step.observation
         self.step += 1
-        action = self._choose()  # before the learning is dispatched, which takes the policy's buffers
+        waits = self.learning.layout.acts_after_learning
+        action = (
+            None if waits else self._choose()
+        )  # before the learning is dispatched, which takes the policy's buffers
         self.learner = host_step(self._agent, self.learner, self._by_seed(rows), self._schedule, self.learning)
+        action = self._choose() if action is None else action
         # While the device computes:
         done = step.terminated | step.truncated
         self._episodes = self._episodes.add(self._by_seed(step.reward), self._by_seed(done))

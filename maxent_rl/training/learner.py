@@ -21,7 +21,8 @@ import numpy as np
 from flax import struct
 from jax.sharding import Mesh
 
-from maxent_rl.data import Replay, ReplayLayout
+from maxent_rl.agents.base import learns_on_policy, rollout_time
+from maxent_rl.data import Replay, ReplayLayout, RolloutLayout, RowLayout
 from maxent_rl.errors import NonFiniteError
 from maxent_rl.training.sharding import SAME, SEEDS, divide_batch, place, sharded, spread
 from maxent_rl.types import Array, Metrics, PyTree, Spec
@@ -39,7 +40,7 @@ class Schedule:
 
     Attributes:
       start: [] int32 vector steps with uniform actions before the first update.
-      numerator: [] int32 gradient steps in every `denominator` vector steps.
+      numerator: [] int32 updates in every `denominator` vector steps.
       denominator: [] int32.
     """
 
@@ -49,7 +50,13 @@ class Schedule:
 
     @classmethod
     def create(cls, agent: Any, spec: Spec, num_envs: int) -> Schedule:
-        """Reads an off-policy agent's settings: `start_steps` and `updates_per_step` count environment steps."""
+        """Reads the agent's settings, which count environment steps.
+
+        An on-policy agent is updated once for each window and never acts uniformly; of an off-policy agent this reads
+        `start_steps` and `updates_per_step`.
+        """
+        if learns_on_policy(agent):
+            return cls(np.int32(0), np.int32(1), np.int32(rollout_time(agent, num_envs)))
         start_steps = agent.start_steps
         if start_steps is None:
             start_steps = min(_START_EPISODES * spec.horizon, _MOST_START_STEPS)
@@ -58,7 +65,7 @@ class Schedule:
         return cls(np.int32(start), np.int32(ratio.numerator), np.int32(ratio.denominator))
 
     def updates_due(self, step: Any) -> Any:
-        """Gradient steps to take after vector step number `step` (the first is 1), as integer arithmetic.
+        """Updates to take after vector step number `step` (the first is 1), as integer arithmetic.
 
         The updates of a fractional ratio are spread evenly: as many as the ratio's running sum passes whole numbers.
         """
@@ -73,9 +80,9 @@ class Counters:
 
     Attributes:
       step: [] int32 vector steps taken.
-      update: [] int32 gradient steps taken.
-      inserted: [] int32 rows written into each replay buffer.
-      metric_count: [] int32 gradient steps whose metrics `SeedState.metric_sums` holds.
+      update: [] int32 updates taken.
+      inserted: [] int32 rows written into each buffer.
+      metric_count: [] int32 updates whose metrics `SeedState.metric_sums` holds.
     """
 
     step: Array
@@ -103,7 +110,7 @@ class SeedState:
 
     Attributes:
       agent: the agent's state.
-      rows: [capacity, width] of the replay buffer.
+      rows: [capacity, width] of the buffer.
       key: [] the root of all the seed's random numbers; never changes.
       metric_sums: sums of the agent's metrics since they were last taken.
       fault: the first value that was not finite.
@@ -130,14 +137,14 @@ class Learning:
 
     Attributes:
       spec: the environment's shapes.
-      layout: of the replay buffer.
+      layout: of the buffer that steps are stored in and learned from.
       num_envs: environments of each seed.
       metric_names: of the agent's update, sorted.
       mesh: of the local devices (`sharding.make_mesh`), or None where one device runs everything.
     """
 
     spec: Spec
-    layout: ReplayLayout
+    layout: RowLayout
     num_envs: int
     metric_names: tuple[str, ...]
     mesh: Mesh | None = None
@@ -149,16 +156,24 @@ class Learning:
 
 
 def make_learning(agent: Any, spec: Spec, num_envs: int, mesh: Mesh | None = None) -> Learning:
-    """Plans the replay buffer and asks the agent, without computing anything, which metrics it gives."""
-    layout = ReplayLayout.create(spec, agent.replay_size, num_envs, agent.batch_size, agent.n_step)
+    """Plans the buffer and asks the agent, without computing anything, which metrics it gives."""
+    spec = dataclasses.replace(spec, num_envs=num_envs)
+    layout = make_layout(agent, spec)
 
     def metrics(key: Array) -> Metrics:
-        batch = layout.unpack(jnp.zeros((agent.batch_size, layout.width)))
+        batch = layout.unpack(jnp.zeros((*layout.batch_shape, layout.width)))
         found: Metrics = agent.update(agent.init(key, spec), batch, key)[1]
         return found
 
     names = tuple(sorted(jax.eval_shape(metrics, jax.random.key(0))))
     return Learning(spec, layout, num_envs, names, mesh)
+
+
+def make_layout(agent: Any, spec: Spec) -> RowLayout:
+    """Lays out the buffer that an agent's kind needs for the environments of one seed."""
+    if learns_on_policy(agent):
+        return RolloutLayout.create(spec, rollout_time(agent, spec.num_envs), spec.num_envs)
+    return ReplayLayout.create(spec, agent.replay_size, spec.num_envs, agent.batch_size, agent.n_step)
 
 
 def without_rows(learner: Learner) -> Learner:
@@ -177,7 +192,9 @@ def numeric(agent: Any, schedule: Schedule) -> Any:
     What only the schedule reads is set to a constant: otherwise a `start_steps` of None and one of 1000 would be two
     programs. Numbers that vary between seeds keep their leading axis [seed].
     """
-    agent = dataclasses.replace(agent, start_steps=int(schedule.start), updates_per_step=1.0)
+    constants = {"start_steps": int(schedule.start), "updates_per_step": 1.0}
+    present = {field.name for field in dataclasses.fields(agent)}
+    agent = dataclasses.replace(agent, **{name: constants[name] for name in SCHEDULED if name in present})
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), agent)
 
 
@@ -258,14 +275,14 @@ def act(agent: Any, learning: Learning, seeds: SeedState, observation: Array, st
 
 
 def store_and_learn(agent: Any, learning: Learning, learner: Learner, rows: Array, updates: Array) -> Learner:
-    """Stores one vector step and takes the gradient steps that are due.
+    """Stores one vector step and takes the updates that are due.
 
     Args:
       agent: the agent.
       learning: the static side.
       learner: state of all seeds.
       rows: [seed, env, width] packed transitions.
-      updates: [] int32 gradient steps to take.
+      updates: [] int32 updates to take.
     """
     before = learner.counters
     counters = Counters(
@@ -286,7 +303,8 @@ def store_and_learn(agent: Any, learning: Learning, learner: Learner, rows: Arra
             # of the chain of keys costs a quarter of the time of a large matrix product on a CPU.
             number = 2 * (before.update + index)
             sample_key, update_key = (jax.random.fold_in(learn_key, number + which) for which in range(2))
-            batch = divide_batch(learning.mesh, learning.layout.sample(replay, sample_key, agent.discount))
+            batch = learning.layout.sample(replay, sample_key, agent.discount)
+            batch = divide_batch(learning.mesh, batch, learning.layout.batch_axis)
             state, metrics = agent.update(state, batch, update_key)
             fault = _note_metrics(learning, fault, counters.step, metrics)
             return state, {name: sums[name] + metrics[name] for name in sums}, fault
@@ -329,7 +347,7 @@ def take_metrics(learner: Learner, learning: Learning) -> tuple[Learner, list[di
     """Reads the mean of each metric since the last call, for each seed, and starts anew.
 
     Returns:
-      (learner, one dict per seed); the dicts are empty where no gradient step was taken.
+      (learner, one dict per seed); the dicts are empty where no update was taken.
     """
     count = int(learner.counters.metric_count)
     sums = {name: np.asarray(value) for name, value in learner.seeds.metric_sums.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
@@ -14,7 +15,7 @@ from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.training.config import RunConfig
 from maxent_rl.training.evaluation import Outcomes, environment_seed
-from maxent_rl.training.learner import ENVIRONMENT, Learner, Learning, Schedule, make_learning
+from maxent_rl.training.learner import ENVIRONMENT, Learner, Learning, Schedule, make_layout, make_learning
 from maxent_rl.training.processes import Processes
 from maxent_rl.training.sharding import make_mesh
 from maxent_rl.training.variants import member_agent, member_name, variant_agents
@@ -93,7 +94,7 @@ def make_loop(
     Raises:
       UnknownNameError: no such environment or backend.
       IncompatibleEnvironmentError: spaces that the agent or the library does not handle.
-      InvalidSettingError: hyper-parameters that cannot work, or a replay buffer larger than the memory.
+      InvalidSettingError: hyper-parameters that cannot work, or a buffer larger than the memory.
     """
     from maxent_rl.training.device_loop import DeviceLoop
     from maxent_rl.training.host_loop import HostLoop
@@ -148,18 +149,20 @@ def _check_device_env(env: Any, run: RunConfig) -> None:
 def _plan(
     run: RunConfig, members: int, variants: list[Any], spec: Spec, devices: list[jax.Device]
 ) -> tuple[Learning, Schedule]:
+    spec = dataclasses.replace(spec, num_envs=run.num_envs)
     for variant in variants:
         check_agent(variant, spec, run.env)
     agent = variants[0]
-    mesh = make_mesh(members, devices, run.batch_devices, agent.batch_size)
+    layout = make_layout(agent, spec)
+    mesh = make_mesh(members, devices, run.batch_devices, layout.batch_parts, layout.batch_words)
     learning = make_learning(agent, spec, run.num_envs, mesh)
-    needed = 4 * members * learning.layout.capacity * learning.layout.width
+    needed = 4 * members * layout.capacity * layout.width
     available = _available_memory(devices)
     if available is not None and needed > available:
         raise InvalidSettingError(
-            f"The replay buffers of {members} {'agents' if run.variants else 'seed(s)'} with "
-            f"{learning.layout.capacity:,} transitions each need "
-            f"{needed / 1e9:.1f} GB, but {available / 1e9:.1f} GB are free: lower --replay-size or --num-seeds."
+            f"The buffers of {members} {'agents' if run.variants else 'seed(s)'} with "
+            f"{layout.capacity:,} transitions each need {needed / 1e9:.1f} GB, but {available / 1e9:.1f} GB are free: "
+            f"lower {layout.size_setting} or --num-seeds."
         )
     return learning, Schedule.create(agent, spec, run.num_envs)
 

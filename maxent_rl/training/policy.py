@@ -102,7 +102,7 @@ class Policy:
           key: None for the most likely action; a random key for a sample.
 
         Returns:
-          [..., action] in the environment's own units, as its `step` takes them.
+          [..., action] in the environment's own units, as its `step` takes them; discrete ones are whole numbers [...].
 
         Raises:
           InvalidSettingError: the observation's last axis is not the environment's.
@@ -113,6 +113,9 @@ class Policy:
                 f"The policy expects observations [..., {self.spec.observation_size}], got shape {array.shape}."
             )
         action = np.asarray(self._mode(self.state, array) if key is None else self._act(self.state, array, key))
+        if self.spec.num_actions is not None:
+            return action
+        action = np.asarray(np.clip(action, -1.0, 1.0))  # not every distribution keeps to the box
         if self.spec.action_low is None or self.spec.action_high is None:
             return action
         low, high = np.array([self.spec.action_low, self.spec.action_high], np.float32)

@@ -22,23 +22,26 @@ _SEED, _BATCH = "seed", "batch"
 SEEDS, SAME = P(_SEED), P()  # type: ignore[no-untyped-call]  # how an argument of `sharded` is spread: by its leading axis [seed], or not at all
 
 
-def make_mesh(members: int, devices: list[jax.Device], batch_devices: int, batch_size: int) -> Mesh | None:
+def make_mesh(
+    members: int, devices: list[jax.Device], batch_devices: int, batch_parts: int, what: str = "a batch of"
+) -> Mesh | None:
     """Lays out as many of the devices as share the seeds (of all variants) evenly; None where that is a single one.
 
     Args:
       members: seeds times variants.
       devices: that may be used.
       batch_devices: over how many of them each batch is divided.
-      batch_size: transitions in a batch.
+      batch_parts: entries of a batch along the axis that is divided, as the layout says.
+      what: they are, for the message, where the number follows.
 
     Raises:
       InvalidSettingError: there are not as many devices, or the batch cannot be divided evenly.
     """
     if batch_devices > len(devices):
         raise InvalidSettingError(f"--batch-devices is {batch_devices}, but there are {len(devices)} device(s) here.")
-    if batch_size % batch_devices:
+    if batch_parts % batch_devices:
         raise InvalidSettingError(
-            f"--batch-devices {batch_devices} cannot share a batch of {batch_size} evenly: choose a divisor of it."
+            f"--batch-devices {batch_devices} cannot share {what} {batch_parts} evenly: choose a divisor of it."
         )
     groups = len(devices) // batch_devices
     count = max(count for count in range(1, groups + 1) if members % count == 0)
@@ -75,8 +78,8 @@ def sharded(mesh: Mesh | None, function: Any, in_specs: Any, out_specs: Any) -> 
     )
 
 
-def divide_batch(mesh: Mesh | None, batch: PyTree) -> PyTree:
-    """Within `sharded`: divides arrays [batch, ...] among the devices along "batch", if there are such."""
+def divide_batch(mesh: Mesh | None, batch: PyTree, axis: int = 0) -> PyTree:
+    """Within `sharded`: divides arrays along an axis among the devices along "batch", if there are such."""
     if mesh is None or _BATCH not in mesh.axis_names:
         return batch
-    return jax.lax.with_sharding_constraint(batch, P(_BATCH))  # type: ignore[no-untyped-call]
+    return jax.lax.with_sharding_constraint(batch, P(*[None] * axis, _BATCH))  # type: ignore[no-untyped-call]

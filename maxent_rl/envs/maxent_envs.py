@@ -118,9 +118,11 @@ class MultiGoal:
 
     @property
     def reward_map(self) -> RewardMap:
-        """What positions pay, as `landscape` says."""
-        label = "reward of the position (costs of the action and the bonus at a goal aside)"
-        return RewardMap("observation", self.landscape, label, self.goals, "goal", self.radius, self.edge, ("x", "y"))
+        """What positions pay, costs of the action and the bonus at a goal aside."""
+        axes = ("x", "y")
+        return RewardMap(
+            "observation", self.landscape, "reward of the position", self.goals, "goal", self.radius, self.edge, axes
+        )
 
     def nearest(self, position: Array) -> Array:
         """[...] int32 index of the goal that positions [..., 2] have reached; -1 for none."""

@@ -37,8 +37,8 @@ def timeline(expertise: Expertise, trajectories: Sequence[Trajectory], titles: T
 
     parts = _episodes(expertise, trajectories)
     names, palette = _names(expertise.num_experts), colours(expertise.num_experts)
-    strip = 0.3 + 0.13 * expertise.num_experts
-    ratios = [strip, 1.0, 0.75] * len(parts)
+    strip = 0.2 + 0.13 * expertise.num_experts
+    ratios = [strip, 0.9, 0.65] * len(parts)
     figure = Figure(figsize=(9.0, 1.0 + sum(ratios) + 0.5 * len(parts)), layout="constrained", facecolor="white")
     grid = figure.subplots(len(ratios), 1, height_ratios=ratios)
     figure.set_layout_engine("constrained", h_pad=0.03)
@@ -52,6 +52,7 @@ def timeline(expertise: Expertise, trajectories: Sequence[Trajectory], titles: T
         acting.set_ylabel("expert" if expertise.draws else "heaviest", color=FAINT)
         weight.stackplot(edges, _repeat_last(weights).T, colors=palette, step="post", linewidth=0)
         weight.set_ylim(0, 1)
+        weight.set_yticks((0, 0.5, 1))
         weight.set_ylabel("weight", color=FAINT)
         paid.stairs(reward, edges, color=INK, linewidth=1.2, baseline=None)
         paid.set_ylabel("reward", color=FAINT)
@@ -88,8 +89,11 @@ def usage(training: Sequence[Mapping[str, float]], titles: Titles) -> Any:
         axes.stackplot(_bounds(steps), _repeat_last(shares.T).T, colors=palette, step="post", linewidth=0)
         axes.set_ylabel(label, color=FAINT)
         axes.set_ylim(0, 1)
+        axes.set_yticks((0, 0.5, 1))
     entropy, most = panels[-1], math.log(count)
-    entropy.plot(steps, _column(training, "router/entropy"), color=INK, linewidth=1.8, marker="o", markersize=2.5)
+    entropy.plot(
+        steps, _column(training, "router/entropy"), color=INK, linewidth=1.8, marker="o", ms=2.5, clip_on=False
+    )
     entropy.axhline(most, color=FAINT, linewidth=1, linestyle=(0, (5, 3)))
     entropy.annotate(
         f"log {count} = {most:.2f}: all alike", (0, most), (4, -4), ("axes fraction", "data"), "offset points",
@@ -133,11 +137,12 @@ def states(expertise: Expertise, trajectories: Sequence[Trajectory], titles: Tit
     heading(axes, *titles)
     at = _spread_out(plane)
     panels = parts.subplots(2, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    drawn = None
+    drawn, scalar = None, expertise.actions.shape[-1] == 1
     for expert, panel in enumerate(panels[:count]):
         mine = plane[kept][expertise.chosen[kept] == expert]
         panel.scatter(*plane[kept].T, s=4, color=GRID, linewidth=0)
-        panel.scatter(*mine.T, s=4, color=palette[expert], alpha=0.45, linewidth=0)
+        # Where a mean action is a colour, an expert's own colour would be one too many.
+        panel.scatter(*mine.T, s=10, color=FAINT if scalar else palette[expert], alpha=0.7, linewidth=0)
         drawn = _draw_actions(panel, plane[at], expertise.actions[at, expert])
         _plane_style(panel)
         share = (
@@ -148,8 +153,12 @@ def states(expertise: Expertise, trajectories: Sequence[Trajectory], titles: Tit
         panel.set_title(f"expert {expert}: {share}", loc="left", fontsize=9.5, color=INK)
     for panel in panels[count:]:
         panel.set_visible(False)
-    if expertise.actions.shape[-1] == 1:
-        parts.colorbar(drawn, ax=list(panels), label="mean action", shrink=0.7, ticks=(-1, 0, 1))
+    _legend(whole, _names(count), palette, columns=4)
+    if scalar:
+        bar = parts.colorbar(drawn, ax=list(panels), shrink=0.7, aspect=30, ticks=(-1, 0, 1))
+        bar.set_label("mean action", color=FAINT, size=9)
+        bar.ax.tick_params(length=0, colors=FAINT, labelsize=9)
+        bar.outline.set_visible(False)
     else:
         parts.supxlabel("arrows: mean action, dimension 1 to the right and 2 upwards", color=FAINT, fontsize=9)
     return figure
@@ -182,7 +191,7 @@ def _draw_actions(axes: Any, points: Array, actions: Array) -> Any:
         actions[:, 0],
         actions[:, 1],
         color=INK,
-        scale=_CELLS,
+        scale=0.8 * _CELLS,
         width=0.007,
         headwidth=4,
         zorder=3,
@@ -211,7 +220,7 @@ def _episodes(expertise: Expertise, trajectories: Sequence[Trajectory]) -> list[
     ends = np.cumsum([each.length for each in trajectories])
     return [
         (
-            f"episode {index + 1}: {each.length} steps, return {each.total:,.4g}",
+            f"episode {index + 1}: {each.length} steps, return {each.total:,.{0 if abs(each.total) >= 1000 else 2}f}",
             slice(end - each.length, end),
             each.reward,
         )
@@ -237,12 +246,14 @@ def _shade(panels: Sequence[Any], steps: Array, collapsed: Array) -> Any:
     return drawn
 
 
-def _legend(figure: Any, names: Sequence[str], palette: Sequence[str], further: Sequence[Any] = ()) -> None:
+def _legend(
+    figure: Any, names: Sequence[str], palette: Sequence[str], further: Sequence[Any] = (), columns: int = 8
+) -> None:
     from matplotlib.patches import Patch
 
     handles = [Patch(color=color, label=name) for name, color in zip(names, palette, strict=True)]
     figure.legend(
-        handles=[*handles, *further], loc="outside lower center", ncols=8, frameon=False, fontsize=9, labelcolor=INK,
+        handles=[*handles, *further], loc="outside lower center", ncols=columns, frameon=False, fontsize=9, labelcolor=INK,
         handlelength=1.0, handleheight=1.0, columnspacing=1.2,
     )  # fmt: skip
 

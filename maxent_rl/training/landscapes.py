@@ -39,7 +39,7 @@ def landscape(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.2, 5.6), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(8.2, 5.6), layout="compressed", facecolor="white")
     if reward_map.over == "observation":
         axes = _draw_paths(figure, reward_map, trajectories)
     elif len(reward_map.names) == 1:
@@ -164,14 +164,25 @@ def _contours(figure: Any, axes: Any, reward_map: RewardMap) -> None:
     side = np.linspace(-reward_map.edge, reward_map.edge, _POINTS)
     points = np.stack(np.meshgrid(side, side), axis=-1)
     value = np.asarray(reward_map.value(jnp.asarray(points, jnp.float32)))
-    # Light where it pays: what is drawn on top lies mostly there.
-    filled = axes.contourf(side, side, value, levels=14, cmap="Greys_r", alpha=0.45, zorder=0)
-    figure.colorbar(filled, ax=axes, label=reward_map.label, shrink=0.8, ticks=MaxNLocator(nbins=5))
+    # Darker where it pays, but never so dark that what is drawn on top cannot be seen.
+    darkest = value.min() + 3.0 * np.ptp(value)
+    extent = (-reward_map.edge, reward_map.edge) * 2
+    shown = axes.imshow(
+        value, cmap="Greys", vmin=value.min(), vmax=darkest, extent=extent, origin="lower", interpolation="bilinear"
+    )
+    axes.contour(side, side, value, levels=8, colors="white", linewidths=0.7, linestyles="solid", zorder=1)
+    bar = figure.colorbar(shown, ax=axes, shrink=0.7, aspect=28, pad=0.02, ticks=MaxNLocator(nbins=5))
+    bar.ax.set_ylim(value.min(), value.max() + 0.01 * np.ptp(value))  # a tick at the top must fit
+    bar.set_label(reward_map.label, color=FAINT, size=9)
+    bar.ax.tick_params(length=0, colors=FAINT, labelsize=9)
+    bar.outline.set_visible(False)
     axes.set_aspect("equal")
     style(axes)
     axes.grid(visible=False)
     axes.set_xlim(-reward_map.edge, reward_map.edge)
     axes.set_ylim(-reward_map.edge, reward_map.edge)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     axes.set_xlabel(reward_map.names[0], color=FAINT)
     axes.set_ylabel(reward_map.names[1], color=FAINT)
 

@@ -94,11 +94,11 @@ def usage(training: Sequence[Mapping[str, float]], titles: Titles) -> Any:
     entropy.plot(
         steps, _column(training, "router/entropy"), color=INK, linewidth=1.8, marker="o", ms=2.5, clip_on=False
     )
-    entropy.axhline(most, color=FAINT, linewidth=1, linestyle=(0, (5, 3)))
-    entropy.annotate(
-        f"log {count} = {most:.2f}: all alike", (0, most), (4, -4), ("axes fraction", "data"), "offset points",
-        color=FAINT, fontsize=9, va="top",
-    )  # fmt: skip
+    entropy.axhline(most, color=FAINT, linewidth=1, linestyle=(0, (5, 3)), zorder=1)
+    label = f"log {count} = {most:.2f}: all alike"
+    blank = {"facecolor": "white", "linewidth": 0, "pad": 1}
+    place = {"textcoords": "offset points", "xycoords": ("axes fraction", "data")}
+    entropy.annotate(label, (1, most), (-4, 3), color=FAINT, fontsize=9, ha="right", bbox=blank, **place)
     entropy.set_ylabel("router's entropy (nats)", color=FAINT)
     entropy.set_xlabel("environment steps per seed", color=FAINT)
     entropy.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -107,7 +107,7 @@ def usage(training: Sequence[Mapping[str, float]], titles: Titles) -> Any:
         style(axes)
         axes.grid(visible=axes is entropy, axis="y")
         axes.set_xlim(_bounds(steps)[0], _bounds(steps)[-1])
-    entropy.set_ylim(0, 1.12 * most)
+    entropy.set_ylim(0, 1.22 * most)
     shaded = _shade(panels, steps, _column(training, "router/collapsed") > 0.5)
     heading(panels[0], *titles)
     figure.align_ylabels()

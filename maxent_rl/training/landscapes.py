@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from maxent_rl.training.trajectories import Trajectory
 
 Array = NDArray[Any]
+Drawn = tuple[Any, list[Any]]  # the axes that carry the title, and what a legend is made of
 
 _POINTS = 201  # along each side of the landscape
 _MARKERS = 3000
-_BINS = 60
+_BINS = 50
 
 
 def landscape(
@@ -39,15 +40,22 @@ def landscape(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.2, 5.6), layout="compressed", facecolor="white")
+    whole = Figure(figsize=(8.5, 5.2), layout="constrained", facecolor="white")
+    parts: Any = whole.subfigures(1, 2, width_ratios=(6.0, 2.5))
+    figure, margin = parts
     if reward_map.over == "observation":
-        axes = _draw_paths(figure, reward_map, trajectories)
+        axes, legend = _draw_paths(figure, reward_map, trajectories)
     elif len(reward_map.names) == 1:
-        axes = _draw_line(figure, reward_map, trajectories, expertise)
+        axes, legend = _draw_line(figure, reward_map, trajectories, expertise)
     else:
-        axes = _draw_plane(figure, reward_map, trajectories, expertise)
+        axes, legend = _draw_plane(figure, reward_map, trajectories, expertise)
     heading(axes, *titles)
-    return figure
+    title = "episodes that end at" if reward_map.over == "observation" else "actions within reach of"
+    margin.legend(
+        handles=legend, loc="upper left", title=title, frameon=False, fontsize=9, labelcolor=INK, title_fontsize=9,
+        alignment="left", borderaxespad=0, bbox_to_anchor=(0, 0.86),
+    )  # fmt: skip
+    return whole
 
 
 def shares(reward_map: RewardMap, trajectories: Sequence[Trajectory]) -> Array:
@@ -60,7 +68,7 @@ def shares(reward_map: RewardMap, trajectories: Sequence[Trajectory]) -> Array:
     return np.bincount(reward_map.reached(points) % (count + 1), minlength=count + 1) / len(points)
 
 
-def _draw_paths(figure: Any, reward_map: RewardMap, trajectories: Sequence[Trajectory]) -> Any:
+def _draw_paths(figure: Any, reward_map: RewardMap, trajectories: Sequence[Trajectory]) -> Drawn:
     from matplotlib.lines import Line2D
 
     axes = figure.subplots()
@@ -78,13 +86,12 @@ def _draw_paths(figure: Any, reward_map: RewardMap, trajectories: Sequence[Traje
         Line2D([], [], color=color, marker="o", markersize=4, label=f"{label}: {share:.0%}")
         for color, label, share in zip(palette, labels, found, strict=True)
     ]
-    _legend(figure, handles, "episodes that end at")
-    return axes
+    return axes, handles
 
 
 def _draw_plane(
     figure: Any, reward_map: RewardMap, trajectories: Sequence[Trajectory], expertise: Expertise | None
-) -> Any:
+) -> Drawn:
     from matplotlib.lines import Line2D
 
     axes = figure.subplots()
@@ -105,13 +112,12 @@ def _draw_plane(
     for name, color, points in _groups(trajectories, expertise):
         axes.scatter(*points[:_MARKERS].T, s=8, color=color, alpha=0.55, linewidth=0, zorder=3)
         handles.append(Line2D([], [], linestyle="", marker="o", color=color, label=name))
-    _legend(figure, handles, "actions within reach of")
-    return axes
+    return axes, handles
 
 
 def _draw_line(
     figure: Any, reward_map: RewardMap, trajectories: Sequence[Trajectory], expertise: Expertise | None
-) -> Any:
+) -> Drawn:
     from matplotlib.patches import Patch
     from matplotlib.ticker import PercentFormatter
 
@@ -131,11 +137,13 @@ def _draw_line(
     )
     counts.set_ylabel("share of actions", color=FAINT)
     counts.set_xlabel(reward_map.names[0], color=FAINT)
-    counts.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    counts.yaxis.set_major_formatter(PercentFormatter(1))
     for axes in (value, counts):
         style(axes)
         for (optimum,) in reward_map.optima:
-            axes.axvspan(optimum - reward_map.radius, optimum + reward_map.radius, color=INK, alpha=0.05, linewidth=0)
+            axes.axvspan(
+                optimum - reward_map.radius, optimum + reward_map.radius, color=INK, alpha=0.05, lw=0, zorder=0
+            )
     value.set_ylim(bottom=0)
     counts.set_xlim(-reward_map.edge, reward_map.edge)
     handles = [
@@ -143,8 +151,7 @@ def _draw_line(
         for label, share in zip([*_optimum_names(reward_map), "none"], shares(reward_map, trajectories), strict=True)
     ]
     handles += [Patch(color=color, label=name) for name, color, _ in groups]
-    _legend(figure, handles, "actions within reach of")
-    return value
+    return value, handles
 
 
 def _groups(trajectories: Sequence[Trajectory], expertise: Expertise | None) -> list[tuple[str, str, Array]]:
@@ -152,8 +159,9 @@ def _groups(trajectories: Sequence[Trajectory], expertise: Expertise | None) -> 
     actions = np.concatenate([each.action for each in trajectories])
     if expertise is None:
         return [("all actions", colours(1)[0], actions)]
+    by = "by expert" if expertise.draws else "heaviest expert"
     return [
-        (f"expert {index}: {expertise.usage[index]:.0%}", color, actions[expertise.chosen == index])
+        (f"{by} {index}: {expertise.usage[index]:.0%}", color, actions[expertise.chosen == index])
         for index, color in enumerate(colours(expertise.num_experts))
     ]
 
@@ -201,10 +209,3 @@ def _optimum_names(reward_map: RewardMap) -> list[str]:
         f"{reward_map.noun} {index + 1} ({', '.join(f'{entry:g}' for entry in optimum)})"
         for index, optimum in enumerate(reward_map.optima)
     ]
-
-
-def _legend(figure: Any, handles: Sequence[Any], title: str) -> None:
-    figure.legend(
-        handles=handles, loc="outside right upper", title=title, frameon=False, fontsize=9, labelcolor=INK,
-        title_fontsize=9, alignment="left",
-    )  # fmt: skip

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 
 _EPISODES, _ONE_STEP_EPISODES = 20, 1000
+_ROWS = 1024  # states are examined in multiples of so many, so that not every number of steps compiles anew
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,19 +129,14 @@ def look_at_experts(
     """
     from maxent_rl.training import landscapes
 
-    has_experts = num_experts(policy) > 1
     source: Any = open_environment(policy, env)
     landscape = source.reward_map if isinstance(source, HasRewardMap) else None
-    if not has_experts and landscape is None:
+    if num_experts(policy) == 1 and landscape is None:
         raise InvalidSettingError(_without_experts(policy, run) + ".")
     if episodes is None:
         episodes = _ONE_STEP_EPISODES if policy.spec.horizon == 1 else _EPISODES
-    choose = sampled_action if stochastic else most_likely
-    if has_experts:
-        choose = _sampled_expert if stochastic else _heaviest_expert
-    trajectories = collect_trajectories(policy, episodes, seed=seed, choose=choose, env=env)
+    trajectories, expertise = play_experts(policy, episodes, seed=seed, stochastic=stochastic, env=env)
     pictures: dict[str, Any] = {}
-    expertise = examine(policy, trajectories, seed) if has_experts else None
     if expertise is not None:
         pictures, remarks = _draw_expertise(policy, run, expertise, trajectories)
     else:
@@ -150,6 +146,22 @@ def look_at_experts(
         pictures["landscape"] = landscapes.landscape(landscape, trajectories, expertise, titles)
     paths = [save(figure, output / f"{name}.png") for name, figure in pictures.items()]
     return Findings(policy, trajectories, expertise, paths, remarks)
+
+
+def play_experts(
+    policy: Policy, episodes: int, *, seed: int = 0, stochastic: bool = True, env: Env | None = None
+) -> tuple[list[Trajectory], Expertise | None]:
+    """Plays episodes and notes which expert acts in each step; arguments and errors as of `look_at_experts`.
+
+    Returns:
+      (trajectories, expertise): the experts in their states; None where the policy has one expert, or knows of none.
+    """
+    if num_experts(policy) == 1:
+        choose = sampled_action if stochastic else most_likely
+        return collect_trajectories(policy, episodes, seed=seed, choose=choose, env=env), None
+    choose = _sampled_expert if stochastic else _heaviest_expert
+    trajectories = collect_trajectories(policy, episodes, seed=seed, choose=choose, env=env)
+    return trajectories, examine(policy, trajectories, seed)
 
 
 def num_experts(policy: Policy) -> int:
@@ -169,8 +181,10 @@ def examine(policy: Policy, trajectories: list[Trajectory], seed: int = 0) -> Ex
       seed: of the samples that estimate entropies.
     """
     observation = np.concatenate([each.observation[:-1] for each in trajectories])
-    found = jax.jit(_examined)(policy.agent, policy.state, observation, jax.random.key(seed))
-    weights, router_entropy, expert_entropy, actions = map(np.asarray, found)
+    count = len(observation)
+    padded = np.resize(observation, (-(-count // _ROWS) * _ROWS, observation.shape[1]))
+    found = _examined(policy.agent, policy.state, padded, jax.random.key(seed))
+    weights, router_entropy, expert_entropy, actions = (np.asarray(leaf)[:count] for leaf in found)
     chosen = np.concatenate([each.notes for each in trajectories])
     draws = _draws_expert(policy.agent, policy.state, jnp.asarray(observation[:1]))
     return Expertise(observation, chosen, weights, router_entropy, expert_entropy, actions, draws)
@@ -221,6 +235,7 @@ def _draws_expert(agent: Any, state: PyTree, observation: Array) -> bool:
     return hasattr(jax.eval_shape(policy, state, observation), "sample_with_expert")
 
 
+@jax.jit
 def _examined(agent: Any, state: PyTree, observation: Array, key: Array) -> tuple[Array, Array, Array, Array]:
     mixture = agent.experts(state, observation)
     experts = mixture.experts

@@ -98,7 +98,7 @@ def usage(training: Sequence[Mapping[str, float]], titles: Titles) -> Any:
     label = f"log {count} = {most:.2f}: all alike"
     blank = {"facecolor": "white", "linewidth": 0, "pad": 1}
     place = {"textcoords": "offset points", "xycoords": ("axes fraction", "data")}
-    entropy.annotate(label, (1, most), (-4, 3), color=FAINT, fontsize=9, ha="right", bbox=blank, **place)
+    entropy.annotate(label, (1, most), (-4, 4), color=FAINT, fontsize=9, ha="right", bbox=blank, **place)
     entropy.set_ylabel("router's entropy (nats)", color=FAINT)
     entropy.set_xlabel("environment steps per seed", color=FAINT)
     entropy.xaxis.set_major_formatter(EngFormatter(sep=""))

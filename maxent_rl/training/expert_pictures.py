@@ -111,7 +111,11 @@ def usage(training: Sequence[Mapping[str, float]], titles: Titles) -> Any:
     shaded = _shade(panels, steps, _column(training, "router/collapsed") > 0.5)
     heading(panels[0], *titles)
     figure.align_ylabels()
-    _legend(figure, _names(count), palette, [shaded] if shaded else [])
+    if shaded is not None:  # the curve lies at the bottom there
+        entropy.legend(
+            handles=[shaded], loc="center right", fontsize=9, labelcolor=INK, framealpha=1, edgecolor="white"
+        )
+    _legend(figure, _names(count), palette)
     return figure
 
 
@@ -238,7 +242,7 @@ def _shade(panels: Sequence[Any], steps: Array, collapsed: Array) -> Any:
     for index in np.flatnonzero(collapsed):
         for axes in panels:
             drawn = axes.axvspan(
-                edges[index], edges[index + 1], hatch="//", facecolor="none", edgecolor=INK, linewidth=0
+                edges[index], edges[index + 1], hatch="//", facecolor="white", edgecolor=INK, linewidth=0
             )
             drawn.set_alpha(0.35)
     if drawn is not None:
@@ -246,15 +250,14 @@ def _shade(panels: Sequence[Any], steps: Array, collapsed: Array) -> Any:
     return drawn
 
 
-def _legend(
-    figure: Any, names: Sequence[str], palette: Sequence[str], further: Sequence[Any] = (), columns: int = 8
-) -> None:
+def _legend(figure: Any, names: Sequence[str], palette: Sequence[str], columns: int = 8) -> None:
     from matplotlib.patches import Patch
 
     handles = [Patch(color=color, label=name) for name, color in zip(names, palette, strict=True)]
+    rows = math.ceil(len(names) / columns)
     figure.legend(
-        handles=[*handles, *further], loc="outside lower center", ncols=columns, frameon=False, fontsize=9, labelcolor=INK,
-        handlelength=1.0, handleheight=1.0, columnspacing=1.2,
+        handles=handles, loc="outside lower center", ncols=math.ceil(len(names) / rows), frameon=False, fontsize=9,
+        labelcolor=INK, handlelength=1.0, handleheight=1.0, columnspacing=1.2,
     )  # fmt: skip
 
 

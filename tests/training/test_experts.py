@@ -210,7 +210,7 @@ def test_usage_is_stacked_to_one_and_collapse_is_hatched():
     assert any(line.get_ydata()[0] == math.log(2) for line in entropy.get_lines())
     (hatched,) = [patch for patch in entropy.patches if patch.get_hatch()]
     assert hatched.get_x() == 1000 and hatched.get_width() == 1000
-    assert "collapsed" in [text.get_text() for text in figure.legends[0].get_texts()][-1]
+    assert "collapsed" in entropy.get_legend().get_texts()[0].get_text()
     with_best = [row | {"router/best_0": 0.5, "router/best_1": 0.5} for row in rows[:1]]
     assert len(expert_pictures.usage(with_best, TITLES).axes) == 3
 

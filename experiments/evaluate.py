@@ -51,9 +51,11 @@ def main(arguments: list[str]) -> int:
 def _main(arguments: list[str]) -> int:
     command = tyro.cli(Command, args=arguments, description=__doc__)
     check_settings(command)
-    policies = _load(command.run, command.seed, command.variant)
 
     from maxent_rl.training.evaluation import evaluate_policy
+    from maxent_rl.training.policy import load_policies
+
+    policies = load_policies(command.run, command.seed, command.variant)
 
     found: list[Outcomes] = []
     # On standard error, so that standard output holds the result alone; shows nothing where that is no terminal.
@@ -74,20 +76,6 @@ def _main(arguments: list[str]) -> int:
     else:
         _show(result)
     return 0
-
-
-def _load(folder: Path, seed: int | None, variant: int | None) -> list[Policy]:
-    from maxent_rl.training.policy import load_policy
-
-    first = load_policy(folder, seed=seed, variant=variant)
-    # `load_policy` has just found this file sound.
-    home = folder / "policy" if (folder / "policy").is_dir() else folder
-    description = json.loads((home / "policy.json").read_text())
-    count = max((len(values) for values in description.get("variants", {}).values()), default=1)
-    variants = range(count) if variant is None else [variant]
-    seeds = description["seeds"] if seed is None else [seed]
-    wanted = [(index, other) for index in variants for other in seeds]
-    return [first, *(load_policy(folder, seed=other, variant=index) for index, other in wanted[1:])]
 
 
 def _name(policy: Policy) -> str:

@@ -105,6 +105,18 @@ class ExportsPolicy(Protocol):
         ...
 
 
+@runtime_checkable
+class HasExperts(Protocol):
+    """An agent whose policy has several experts and a router among them.
+
+    Where it draws one of them for each action, `act` takes what the mixture's `sample_with_expert` gives for the same key.
+    """
+
+    def experts(self, state: PyTree, observation: Array) -> Any:
+        """A `GaussianMixture` or `TanhGaussianMixture` of all experts at observations [..., observation]."""
+        ...
+
+
 def check_agent(agent: Any, spec: Spec, env: str) -> None:
     """Refuses impossible hyper-parameters, and environments that the agent cannot handle.
 

@@ -13,6 +13,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 
+from maxent_rl.envs.reward_map import RewardMap
 from maxent_rl.errors import unknown_name
 from maxent_rl.types import Array, Spec
 
@@ -48,7 +49,19 @@ class Optima:
 
     def shares(self, actions: Array) -> Array:
         """[optimum] share of actions [n, action] that lie within two widths of each optimum."""
-        return jnp.mean(self._distances(actions) < 2 * self.width, axis=0)
+        return jnp.mean(self._distances(actions) < self._near, axis=0)
+
+    @property
+    def reward_map(self) -> RewardMap:
+        """What actions pay."""
+        size = len(self.optima[0])
+        names = ("action",) if size == 1 else tuple(f"action {index + 1}" for index in range(size))
+        return RewardMap("action", self.value, "reward of the action", self.optima, "optimum", self._near, 1.0, names)
+
+    @property
+    def _near(self) -> float:
+        """How near an optimum an action counts as one of its own."""
+        return 2 * self.width
 
     def _distances(self, action: Array) -> Array:
         distances: Array = jnp.linalg.norm(action[..., None, :] - jnp.array(self.optima), axis=-1)
@@ -102,6 +115,14 @@ class MultiGoal:
     def landscape(self, position: Array) -> Array:
         """What being at positions [..., 2] pays: [...]."""
         return -self.distance_cost * jnp.min(self._distances(position), axis=-1) ** 2
+
+    @property
+    def reward_map(self) -> RewardMap:
+        """What positions pay, costs of the action and the bonus at a goal aside."""
+        axes = ("x", "y")
+        return RewardMap(
+            "observation", self.landscape, "reward of the position", self.goals, "goal", self.radius, self.edge, axes
+        )
 
     def nearest(self, position: Array) -> Array:
         """[...] int32 index of the goal that positions [..., 2] have reached; -1 for none."""

@@ -7,16 +7,16 @@ neither the training nor what any one evaluation finds.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from maxent_rl.envs.device import DeviceEnv, step_within
-from maxent_rl.envs.host import HostEnvs
+from maxent_rl.envs.host import Bools, Floats, HostEnvs
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, NonFiniteError
 from maxent_rl.training.learner import EVALUATION, Learning, over_seeds
 from maxent_rl.training.sharding import SAME, SEEDS, sharded, spread
@@ -25,6 +25,10 @@ from maxent_rl.types import Array, PyTree, Spec
 if TYPE_CHECKING:
     from maxent_rl.training.loop import Env
     from maxent_rl.training.policy import Policy
+
+Choose: TypeAlias = Callable[[Any, PyTree, Array, Array | None], tuple[Array, PyTree]]
+"""How one seed's agent acts: (agent, state, observation [env, observation], key) to actions [env, action], and notes on
+them, a pytree of [env, ...]. The key is None where nothing is sampled."""
 
 # A stream of random numbers for sampled actions, beside those of `learner`, which count up from 0.
 _SAMPLES = 2**31 - 1
@@ -88,21 +92,48 @@ def evaluate_policy(
       MissingDependencyError: a package that the environment needs is not installed.
       NonFiniteError: the environment gave NaN or infinity.
     """
-    from maxent_rl import envs as environments
-
-    if episodes < 1 or seed < 0:
-        raise InvalidSettingError(f"Expected at least 1 episode and a seed from 0, got {episodes} and {seed}.")
-    source = policy.env if env is None else env
+    check_episodes(episodes, seed)
+    source = open_environment(policy, env)
     states = jax.tree.map(lambda leaf: leaf[None], policy.state)
     keys = jax.random.key(seed)[None]
+    if callable(source):
+        return evaluate_host(policy.agent, states, (seed,), 0, episodes, source, keys if stochastic else None)[0]
+    found = evaluate_device(policy.agent, states, keys, 0, episodes, source, sampled=stochastic)[0]
+    if not np.isfinite(found.returns).all():
+        raise NonFiniteError(f"{policy.env} gave NaN or infinity as a reward in this evaluation.")
+    return found
+
+
+def check_episodes(episodes: int, seed: int) -> None:
+    """Refuses numbers with which nothing can be played.
+
+    Raises:
+      InvalidSettingError: fewer than one episode, or a negative seed.
+    """
+    if episodes < 1 or seed < 0:
+        raise InvalidSettingError(f"Expected at least 1 episode and a seed from 0, got {episodes} and {seed}.")
+
+
+def open_environment(policy: Policy, env: Env | None = None) -> DeviceEnv | Callable[[list[int]], HostEnvs]:
+    """What a policy plays in: a device environment, or what makes host environments from their seeds.
+
+    Args:
+      policy: as from `load_policy`.
+      env: the environment, where it was not trained on one with a name.
+
+    Raises:
+      UnknownNameError: there is no environment of that name.
+      IncompatibleEnvironmentError: its shapes are not those that the policy was trained on (host environments tell when made).
+      MissingDependencyError: a package that the environment needs is not installed.
+    """
+    from maxent_rl import envs as environments
+
+    source = policy.env if env is None else env
     if environments.is_device(source) if isinstance(source, str) else not callable(source):
         device_env = environments.make_device(source, policy.backend) if isinstance(source, str) else source
         assert not callable(device_env)
         check_spec(policy, device_env.spec)
-        found = evaluate_device(policy.agent, states, keys, 0, episodes, device_env, sampled=stochastic)[0]
-        if not np.isfinite(found.returns).all():
-            raise NonFiniteError(f"{policy.env} gave NaN or infinity as a reward in this evaluation.")
-        return found
+        return device_env
     assert isinstance(source, str) or callable(source)
 
     def make_envs(seeds: list[int]) -> HostEnvs:
@@ -110,7 +141,7 @@ def evaluate_policy(
         check_spec(policy, envs.spec)
         return envs
 
-    return evaluate_host(policy.agent, states, (seed,), 0, episodes, make_envs, keys if stochastic else None)[0]
+    return make_envs
 
 
 def check_spec(policy: Policy, spec: Spec) -> None:
@@ -149,46 +180,89 @@ def evaluate_host(
       make_envs: builds environments from one seed for each.
       keys: [seed] root keys to sample actions with; None for the most likely actions.
     """
-    envs = make_envs([environment_seed(seed, EVALUATION, step, index) for seed in seeds for index in range(episodes)])
-    try:
-        observation = envs.reset()
-        total, length = np.zeros(envs.num_envs), np.zeros(envs.num_envs, np.int64)
-        running, elapsed = np.ones(envs.num_envs, bool), np.int32(0)
-        while running.any():
-            seen = observation.reshape(len(seeds), episodes, -1)
-            chosen = _modes(agent, states, seen) if keys is None else _samples(agent, states, seen, keys, elapsed)
-            action = np.asarray(chosen)
-            elapsed += 1
-            result = envs.step(action.reshape(envs.num_envs, *action.shape[2:]))
-            total += np.where(running, result.reward, 0.0)
-            length += running
-            running &= ~(result.terminated | result.truncated)
-            observation = result.observation
-    finally:
-        envs.close()
+    choose = most_likely if keys is None else sampled_action
+    total, length = np.zeros(len(seeds) * episodes), np.zeros(len(seeds) * episodes, np.int64)
+    for played in play_host(agent, states, seeds, step, episodes, make_envs, keys, choose):
+        total += np.where(played.running, played.reward, 0.0)
+        length += played.running
     return [
         Outcomes(total[first : first + episodes].tolist(), length[first : first + episodes].tolist())
-        for first in range(0, envs.num_envs, episodes)
+        for first in range(0, len(total), episodes)
     ]
 
 
-@jax.jit
-def _modes(agent: Any, states: PyTree, observation: Array) -> Array:
-    """[seed, env, observation] to [seed, env, action]."""
-    action: Array = over_seeds(lambda agent, *seen: agent.mode(*seen), agent, states, observation)
-    return action
+class HostPlay(NamedTuple):
+    """One step of all episodes of all seeds, seed-major, N of them.
+
+    Attributes:
+      running: [N] whether the episode had not ended before this step; what follows counts only where it had not.
+      observation: [N, observation] before the action.
+      action: [N, action].
+      notes: of `Choose`, a pytree of [seed, env, ...].
+      reward: [N].
+      next_observation: [N, observation] the true one after the action.
+    """
+
+    running: Bools
+    observation: Floats
+    action: Floats
+    notes: PyTree
+    reward: Floats
+    next_observation: Floats
 
 
-@jax.jit
-def _samples(agent: Any, states: PyTree, observation: Array, keys: Array, elapsed: Array) -> Array:
-    """As `_modes`, with actions drawn from the policies."""
+def play_host(
+    agent: Any,
+    states: PyTree,
+    seeds: tuple[int, ...],
+    step: int,
+    episodes: int,
+    make_envs: Callable[[list[int]], HostEnvs],
+    keys: Array | None,
+    choose: Choose,
+) -> Iterator[HostPlay]:
+    """Plays one episode in each of new host environments, until all have ended; arguments as of `evaluate_host`."""
+    envs = make_envs([environment_seed(seed, EVALUATION, step, index) for seed in seeds for index in range(episodes)])
+    try:
+        observation = envs.reset()
+        running, elapsed = np.ones(envs.num_envs, bool), np.int32(0)
+        while running.any():
+            chosen, notes = _choose(agent, states, observation.reshape(len(seeds), episodes, -1), keys, elapsed, choose)
+            action = np.asarray(chosen)
+            action = action.reshape(envs.num_envs, *action.shape[2:])
+            elapsed += 1
+            result = envs.step(action)
+            yield HostPlay(running, observation, action, notes, result.reward, result.next_observation)
+            running = running & ~(result.terminated | result.truncated)
+            observation = result.observation
+    finally:
+        envs.close()
+
+
+def most_likely(agent: Any, state: PyTree, observation: Array, key: Array | None) -> tuple[Array, PyTree]:
+    """`Choose` for the most likely actions."""
+    return agent.mode(state, observation), ()
+
+
+def sampled_action(agent: Any, state: PyTree, observation: Array, key: Array | None) -> tuple[Array, PyTree]:
+    """`Choose` for actions drawn from the policy."""
+    return agent.act(state, observation, key), ()
+
+
+@partial(jax.jit, static_argnames="choose")
+def _choose(
+    agent: Any, states: PyTree, observation: Array, keys: Array | None, elapsed: Array, choose: Choose
+) -> tuple[Array, PyTree]:
+    """[seed, env, observation] to actions [seed, env, action] and notes on them."""
 
     def draw(key: Array) -> Array:
         return jax.random.fold_in(jax.random.fold_in(key, _SAMPLES), elapsed)
 
-    drawn = jax.vmap(draw)(keys)
-    action: Array = over_seeds(lambda agent, *seen: agent.act(*seen), agent, states, observation, drawn)
-    return action
+    drawn = None if keys is None else jax.vmap(draw)(keys)
+    chosen: tuple[Array, PyTree] = over_seeds(
+        lambda agent, *seen: choose(agent, *seen), agent, states, observation, drawn
+    )
+    return chosen
 
 
 def evaluate_device(
@@ -214,11 +288,56 @@ def evaluate_device(
       learning: the static side, where seeds are shared among devices.
       sampled: draw the actions instead of taking the most likely ones.
     """
-    returns, lengths = _play(agent, states, keys, np.int32(step), episodes, env, learning, sampled)
+    choose = sampled_action if sampled else most_likely
+    returns, lengths = _play(agent, states, keys, np.int32(step), episodes, env, learning, choose)
     return [Outcomes(r.tolist(), n.tolist()) for r, n in zip(np.asarray(returns), np.asarray(lengths), strict=True)]
 
 
-@partial(jax.jit, static_argnames=("episodes", "env", "learning", "sampled"))
+class DevicePlay(NamedTuple):
+    """Episodes of all seeds in play on the device.
+
+    Attributes:
+      inner: the environments' states.
+      observation: [seed, env, observation] from which the next action is chosen.
+      total: [seed, env] undiscounted return so far.
+      length: [seed, env] int32 steps so far.
+      elapsed: [] int32 steps of those that still run.
+      running: [seed, env] which those are.
+    """
+
+    inner: PyTree
+    observation: Array
+    total: Array
+    length: Array
+    elapsed: Array
+    running: Array
+
+
+def start_device(keys: Array, step: Array, episodes: int, env: DeviceEnv) -> DevicePlay:
+    """Starts `episodes` episodes of each seed, from root keys [seed]."""
+
+    def start(key: Array) -> Array:
+        return jax.random.split(jax.random.fold_in(jax.random.fold_in(key, EVALUATION), step), episodes)
+
+    inner, observation = jax.vmap(jax.vmap(env.reset))(jax.vmap(start)(keys))
+    zeros = jnp.zeros(observation.shape[:2])
+    return DevicePlay(
+        inner, observation, zeros, zeros.astype(jnp.int32), jnp.int32(0), jnp.ones(zeros.shape, dtype=bool)
+    )
+
+
+def advance_device(
+    agent: Any, states: PyTree, keys: Array, play: DevicePlay, env: DeviceEnv, choose: Choose
+) -> tuple[DevicePlay, tuple[Array, PyTree, Array]]:
+    """One step of all episodes; with it the actions, the notes on them, and the rewards, each [seed, env, ...]."""
+    action, notes = _choose(agent, states, play.observation, keys, play.elapsed, choose)
+    inner, observation, reward, terminated = jax.vmap(jax.vmap(partial(step_within, env)))(play.inner, action)
+    total, length = play.total + jnp.where(play.running, reward, 0.0), play.length + play.running
+    running = play.running & ~terminated.astype(bool)
+    return DevicePlay(inner, observation, total, length, play.elapsed + 1, running), (action, notes, reward)
+
+
+@partial(jax.jit, static_argnames=("episodes", "env", "learning", "choose"))
 def _play(
     agent: Any,
     states: PyTree,
@@ -227,31 +346,17 @@ def _play(
     episodes: int,
     env: DeviceEnv,
     learning: Learning | None,
-    sampled: bool,
+    choose: Choose,
 ) -> tuple[Array, Array]:
     def play(agent: Any, states: PyTree, keys: Array, step: Array) -> tuple[Array, Array]:
-        def start(key: Array) -> Array:
-            return jax.random.split(jax.random.fold_in(jax.random.fold_in(key, EVALUATION), step), episodes)
+        def going(play: DevicePlay) -> Array:
+            return jnp.logical_and(jnp.any(play.running), play.elapsed < env.spec.horizon)
 
-        inner, observation = jax.vmap(jax.vmap(env.reset))(jax.vmap(start)(keys))
-        shape = observation.shape[:2]
+        def advance(play: DevicePlay) -> DevicePlay:
+            return advance_device(agent, states, keys, play, env, choose)[0]
 
-        def going(carry: tuple[Any, ...]) -> Array:
-            return jnp.logical_and(jnp.any(carry[-1]), carry[-2] < env.spec.horizon)
-
-        def advance(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-            inner, observation, total, length, elapsed, running = carry
-            chosen = (
-                _samples(agent, states, observation, keys, elapsed) if sampled else _modes(agent, states, observation)
-            )
-            inner, observation, reward, terminated = jax.vmap(jax.vmap(partial(step_within, env)))(inner, chosen)
-            total, length = total + jnp.where(running, reward, 0.0), length + running
-            return inner, observation, total, length, elapsed + 1, running & ~terminated.astype(bool)
-
-        zeros = jnp.zeros(shape)
-        carry = (inner, observation, zeros, zeros.astype(jnp.int32), jnp.int32(0), jnp.ones(shape, bool))
-        _, _, total, length, _, _ = jax.lax.while_loop(going, advance, carry)
-        return total, length
+        played = jax.lax.while_loop(going, advance, start_device(keys, step, episodes, env))
+        return played.total, played.length
 
     specs = (spread(agent), SEEDS, SEEDS, SAME), (SEEDS, SEEDS)
     run = play if learning is None else sharded(learning.mesh, play, *specs)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxent_rl.errors import CheckpointError
-from maxent_rl.training.checkpoints import storage_errors
+from maxent_rl.training.drawing import FAINT, INK, heading, save, style
 from maxent_rl.training.recorder import read_csv
 from maxent_rl.training.variants import variant_name
 
 Floats = NDArray[np.float64]
 
-_MEAN, _INK, _FAINT, _GRID = "#1d4ed8", "#111827", "#6b7280", "#e5e7eb"
+_MEAN = "#1d4ed8"
 _VARIANTS = (
     "#1d4ed8",
     "#d97706",
@@ -58,13 +57,7 @@ def learning_curve(folder: Path) -> Path:
     """
     run = _read_run(folder / "config.json")
     curves = _read_curves(folder / "eval.csv", list(run.get("variants") or {}))
-    figure = _draw(curves, run)
-    path = folder / "learning_curve.png"
-    with storage_errors(f"write {path}"):
-        partial = path.with_name(path.name + ".partial")
-        figure.savefig(partial, format="png", dpi=160)
-        os.replace(partial, path)
-    return path
+    return save(_draw(curves, run), folder / "learning_curve.png")
 
 
 class _Curves(NamedTuple):
@@ -131,27 +124,16 @@ def _draw(curves: list[_Curves], run: dict[str, Any]) -> Any:
     else:
         _draw_variants(axes, curves)
     handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[::-1], labels[::-1], loc="best", frameon=False, fontsize=9, labelcolor=_INK)
-    axes.set_xlabel("environment steps per seed", color=_FAINT)
-    axes.set_ylabel("undiscounted return per episode", color=_FAINT)
+    axes.legend(handles[::-1], labels[::-1], loc="best", frameon=False, fontsize=9, labelcolor=INK)
+    axes.set_xlabel("environment steps per seed", color=FAINT)
+    axes.set_ylabel("undiscounted return per episode", color=FAINT)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     axes.set_xlim(0, max(curves[0].steps[-1], 1) * 1.02)
-    _style(axes)
+    style(axes)
     title, subtitle = _titles(curves, run)
-    # Names may hold a dollar sign, which Matplotlib would read as mathematics.
-    axes.set_title(title, loc="left", pad=24, color=_INK, fontsize=13, fontweight="bold", parse_math=False)
-    axes.annotate(
-        subtitle,
-        xy=(0, 1),
-        xytext=(0, 9),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        color=_FAINT,
-        fontsize=9.5,
-        parse_math=False,
-    )
+    heading(axes, title, subtitle)
     return figure
 
 
@@ -198,16 +180,6 @@ def _annotate_last(axes: Any, steps: Floats, mean: Floats, color: str) -> None:
         va="center",
         annotation_clip=False,
     )
-
-
-def _style(axes: Any) -> None:
-    axes.grid(axis="y", color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_GRID)
-    axes.tick_params(length=0, colors=_FAINT, labelsize=9)
-    axes.margins(y=0.08)
 
 
 def _titles(curves: list[_Curves], run: dict[str, Any]) -> tuple[str, str]:

@@ -140,8 +140,7 @@ def load_policy(
       PolicyError: the folder is missing, damaged, or of another format.
       InvalidSettingError: the run has no such seed or variant.
     """
-    folder = Path(path)
-    folder = folder / "policy" if (folder / "policy").is_dir() else folder
+    folder = policy_folder(Path(path))
     try:
         description = json.loads((folder / "policy.json").read_text())
         if description["format"] != _FORMAT:
@@ -177,6 +176,32 @@ def load_policy(
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
         raise PolicyError(f"The policy in {folder} is damaged: {type(error).__name__}: {error}.") from error
     return Policy(built, state, spec, description, chosen, values)
+
+
+def load_policies(path: str | Path, seed: int | None = None, variant: int | None = None) -> list[Policy]:
+    """Reads all trained policies of a run, variant by variant; arguments narrow the choice.
+
+    Args:
+      path: a run's folder, or a policy folder in it.
+      seed: only this seed; None for all.
+      variant: only this variant, counted from 0; None for all.
+
+    Raises:
+      PolicyError, InvalidSettingError: as `load_policy` does.
+    """
+    first = load_policy(path, seed=seed, variant=variant)
+    # `load_policy` has just found this file sound.
+    description = json.loads((policy_folder(Path(path)) / "policy.json").read_text())
+    count = max((len(values) for values in description.get("variants", {}).values()), default=1)
+    variants = range(count) if variant is None else [variant]
+    seeds = description["seeds"] if seed is None else [seed]
+    wanted = [(index, other) for index in variants for other in seeds]
+    return [first, *(load_policy(path, seed=other, variant=index) for index, other in wanted[1:])]
+
+
+def policy_folder(path: Path) -> Path:
+    """The policy folder in a run's folder, or the given one where it has none."""
+    return path / "policy" if (path / "policy").is_dir() else path
 
 
 def _spec_from(values: dict[str, Any]) -> Spec:

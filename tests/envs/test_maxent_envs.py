@@ -7,6 +7,7 @@ import pytest
 
 from maxent_rl import envs
 from maxent_rl.envs import reset_batch, step_batch
+from maxent_rl.envs.reward_map import HasRewardMap
 from maxent_rl.errors import UnknownNameError
 
 
@@ -25,6 +26,23 @@ def test_shares_count_what_lies_at_each_optimum():
     env = envs.make_device("maxent/FourOptima")
     actions = jnp.array([env.optima[0], env.optima[0], env.optima[3], (0.0, 0.0)])
     np.testing.assert_allclose(env.shares(actions), [0.5, 0.0, 0.0, 0.25])
+
+
+@pytest.mark.parametrize("name", ["TwoOptima", "FourOptima", "MultiGoal"])
+def test_the_reward_map_is_that_of_the_environment(name):
+    env = envs.make_device(f"maxent/{name}")
+    shown = env.reward_map
+    assert isinstance(env, HasRewardMap)
+    points = jax.random.uniform(jax.random.key(0), (500, len(shown.names)), minval=-shown.edge, maxval=shown.edge)
+    reached = shown.reached(points)
+    assert set(reached) == set(range(-1, len(shown.optima)))
+    np.testing.assert_array_equal(shown.reached(shown.optima), range(len(shown.optima)))
+    if shown.over == "observation":
+        np.testing.assert_array_equal(reached, env.nearest(points))
+        np.testing.assert_array_equal(shown.value(points), env.landscape(points))
+    else:
+        np.testing.assert_allclose([np.mean(reached == i) for i in range(len(shown.optima))], env.shares(points))
+        np.testing.assert_array_equal(shown.value(points), env.value(points))
 
 
 def test_two_optima_is_the_sheets_bandit():

@@ -11,6 +11,8 @@ import numpy as np
 
 from maxent_rl.types import Spec
 
+DIRECTIONS = np.array([[1, 0], [-1, 0], [0, 1], [0, -1]], np.float32)
+
 
 @dataclasses.dataclass(frozen=True)
 class Point:
@@ -36,14 +38,27 @@ class Point:
 
 
 @dataclasses.dataclass(frozen=True)
+class DiscretePoint(Point):
+    """The same point, moved right, left, up or down."""
+
+    @property
+    def spec(self):
+        return Spec((2,), (), self.horizon, num_actions=len(DIRECTIONS))
+
+    def step(self, state, action):
+        return super().step(state, jnp.asarray(DIRECTIONS)[action])
+
+
+@dataclasses.dataclass(frozen=True)
 class OneStepDevice:
     """Every step pays 1 and ends the episode, by termination or by the horizon."""
 
     terminates: bool
+    num_actions: int | None = None
 
     @property
     def spec(self):
-        return Spec((1,), (1,), 1)
+        return Spec((1,), () if self.num_actions else (1,), 1, num_actions=self.num_actions)
 
     def reset(self, key):
         return jnp.zeros(()), jnp.zeros(1)
@@ -74,14 +89,25 @@ class HostPoint(gymnasium.Env):
         return self.position.copy(), reward, False, self.elapsed >= self.horizon, {}
 
 
+class HostDiscretePoint(HostPoint):
+    """The same discrete point for Gymnasium."""
+
+    action_space = gymnasium.spaces.Discrete(len(DIRECTIONS))
+
+    def step(self, action):
+        return super().step(DIRECTIONS[action])
+
+
 class OneStepHost(gymnasium.Env):
     """Every step pays 1 and ends the episode, by termination or by truncation."""
 
     observation_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
     action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
 
-    def __init__(self, terminates):
+    def __init__(self, terminates, num_actions=None):
         self.terminates = terminates
+        if num_actions:
+            self.action_space = gymnasium.spaces.Discrete(num_actions)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)

@@ -10,16 +10,15 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from environments import HostPoint, Point
+from agents_under_test import AGENTS_UNDER_TEST, every_agent
 
 from maxent_rl import envs
-from maxent_rl.agents import SAC
 from maxent_rl.errors import IncompatibleEnvironmentError
 from maxent_rl.training.config import RunConfig, describe
 from maxent_rl.training.evaluation import evaluate_device, evaluate_host, evaluate_policy
 from maxent_rl.training.policy import export_policy, load_policy, policy_arrays
 
-AGENT = SAC(hidden_sizes=(8,))
+AGENT = AGENTS_UNDER_TEST["sac"].agent
 SEEDS = 2
 
 
@@ -32,10 +31,10 @@ def main():
     return module.main
 
 
-def untrained(folder, env, spec):
-    states = jax.vmap(lambda key: AGENT.init(key, spec))(jax.random.split(jax.random.key(0), SEEDS))
-    description = describe(RunConfig(env=env, num_seeds=SEEDS, seed=3), AGENT)
-    export_policy(folder, description, policy_arrays(AGENT, states), spec, step=7)
+def untrained(folder, env, spec, agent=AGENT, name="sac"):
+    states = jax.vmap(lambda key: agent.init(key, spec))(jax.random.split(jax.random.key(0), SEEDS))
+    description = describe(RunConfig(agent=name, env=env, num_seeds=SEEDS, seed=3), agent)
+    export_policy(folder, description, policy_arrays(agent, states), spec, step=7)
     return states
 
 
@@ -124,17 +123,29 @@ def fails_in_one_line(capsys, message):
     assert err.count("\n") == 1 and "Traceback" not in err
 
 
-def test_policies_of_a_function_and_of_a_device_environment_are_evaluated_in_them(tmp_path):
-    spec = envs.make_host(HostPoint, [0]).spec
-    untrained(tmp_path, "HostPoint", spec)
+@every_agent("sac", "sac-discrete")
+def test_policies_of_a_function_and_of_a_device_environment_are_evaluated_in_them(tmp_path, name):
+    row = AGENTS_UNDER_TEST[name]
+    host, device = row.env("host"), row.env("device")
+    untrained(tmp_path, "point", envs.make_host(host, [0]).spec, row.agent, name)
     policy = load_policy(tmp_path)
-    assert evaluate_policy(policy, 2, env=HostPoint).lengths == [20, 20]
+    assert evaluate_policy(policy, 2, env=host).lengths == [20, 20]
 
     states = jax.tree.map(lambda leaf: leaf[None], policy.state)
-    (expected,) = evaluate_device(AGENT, states, jax.random.key(1)[None], 0, 2, Point())
-    assert evaluate_policy(policy, 2, seed=1, env=Point()) == expected
-    sampled = evaluate_policy(policy, 2, seed=1, env=Point(), stochastic=True)
-    assert sampled == evaluate_policy(policy, 2, seed=1, env=Point(), stochastic=True)
+    (expected,) = evaluate_device(row.agent, states, jax.random.key(1)[None], 0, 2, device)
+    assert evaluate_policy(policy, 2, seed=1, env=device) == expected
+    sampled = evaluate_policy(policy, 2, seed=1, env=device, stochastic=True)
+    assert sampled == evaluate_policy(policy, 2, seed=1, env=device, stochastic=True)
     assert sampled.returns != expected.returns
     with pytest.raises(IncompatibleEnvironmentError, match="trained on"):
-        evaluate_policy(policy, 2, env="Pendulum-v1")
+        evaluate_policy(policy, 2, env="Pendulum-v1" if row.discrete else "CartPole-v1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sac-discrete", "ppo"])
+def test_the_command_evaluates_policies_for_discrete_actions(main, tmp_path, capsys, name):
+    untrained(tmp_path, "CartPole-v1", envs.make_host("CartPole-v1", [0]).spec, AGENTS_UNDER_TEST[name].agent, name)
+    for flags in ([], ["--stochastic"]):
+        assert main([str(tmp_path), "--episodes", "3", "--json", *flags]) == 0
+        result = json.loads(capsys.readouterr().out)
+        assert [row["returns"] == row["lengths"] for row in result["seeds"]] == [True] * SEEDS  # 1 for every step

@@ -6,27 +6,41 @@ import shlex
 import pytest
 from run_processes import assert_same, finish, kill_at, start_run
 
-FLAGS = "--num-seeds 2 --hidden-sizes 32 32 --batch-size 32 --start-steps 200 --log-every 100 --checkpoint-every 250"
+COMMON = "--num-seeds 2 --eval-episodes 1 --log-every 100 --checkpoint-every 250"
+OFF_POLICY = f"{COMMON} --hidden-sizes 32 32 --batch-size 32 --start-steps 200"
 CASES = {
-    "HalfCheetah": (
+    "sac-host": (
+        "sac",
+        "HalfCheetah",
         "HalfCheetah-v5",
-        f"{FLAGS} --total-steps 4000 --eval-every 1500 --eval-episodes 1 --replay-size 3000",
+        f"{OFF_POLICY} --total-steps 4000 --eval-every 1500 --replay-size 3000",
     ),
-    "brax/inverted_pendulum": (
+    "sac-device": (
+        "sac",
+        "brax/inverted_pendulum",
         "brax-inverted_pendulum",
-        f"{FLAGS} --total-steps 3000 --eval-every 0 --eval-episodes 1",
+        f"{OFF_POLICY} --total-steps 3000 --eval-every 0",
+    ),
+    "sac-discrete": ("sac-discrete", "CartPole-v1", "CartPole-v1", f"{OFF_POLICY} --total-steps 2000 --eval-every 700"),
+    "pmoe": ("pmoe", "Pendulum-v1", "Pendulum-v1", f"{OFF_POLICY} --total-steps 2000 --eval-every 700"),
+    # Checkpoints at steps 250, 500, ... of windows of 300 steps: within windows.
+    "ppo": (
+        "ppo",
+        "CartPole-v1",
+        "CartPole-v1",
+        f"{COMMON} --total-steps 3000 --eval-every 700 --rollout-size 300 --minibatches 4 --num-envs 2",
     ),
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("env", CASES)
-def test_a_run_killed_three_times_equals_one_never_killed(env, tmp_path):
-    folder_name, flags = CASES[env]
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_killed_three_times_equals_one_never_killed(case, tmp_path):
+    agent, env, folder_name, flags = CASES[case]
     total = int(flags.split("--total-steps ")[1].split()[0])
-    common = ["--env", env, *shlex.split(flags), "--output-dir", str(tmp_path)]
+    common = ["--agent", agent, "--env", env, *shlex.split(flags), "--output-dir", str(tmp_path)]
     finish(start_run(*common, "--name", "whole"))
-    whole, killed = (tmp_path / folder_name / "sac" / name for name in ("whole", "killed"))
+    whole, killed = (tmp_path / folder_name / agent / name for name in ("whole", "killed"))
 
     draw = random.Random(20261123)
     process = start_run(*common, "--name", "killed")

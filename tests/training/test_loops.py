@@ -1,73 +1,72 @@
-"""Both loops: episode boundaries, seeds, faults, tracing, sharding; on environments whose values are known."""
+"""Both loops and every agent: episode boundaries, seeds, faults, tracing, sharding; where values are known."""
 
-import dataclasses
 import functools
 import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from environments import HostPoint, OneStepDevice, OneStepHost, Point
+from agents_under_test import AGENTS_UNDER_TEST, BACKENDS, NUM_ENVS, every_agent
+from environments import HostPoint, Point
 from flax import struct
+from run_processes import finish, host_devices, start_python
 
-from maxent_rl.agents import SAC
 from maxent_rl.errors import NonFiniteError
 from maxent_rl.training.config import RunConfig
 from maxent_rl.training.device_loop import device_steps
 from maxent_rl.training.host_loop import host_step
 from maxent_rl.training.loop import make_loop
+from maxent_rl.training.variants import can_vary
 
-AGENT = SAC(hidden_sizes=(16,), batch_size=16, replay_size=2_000, start_steps=20, learning_rate=1e-2)
+SAC = AGENTS_UNDER_TEST["sac"].agent
 
 
 def never():
     return False
 
 
-def loop_of(env, agent=AGENT, **settings):
-    run = RunConfig(env="test", **settings)
-    loop = make_loop(run, agent, env, jax.local_devices())
+def loop_of(env, agent=SAC, **settings):
+    """A loop, begun; two environments of one seed unless said otherwise."""
+    loop = make_loop(RunConfig(env="test", **({"num_envs": NUM_ENVS} | settings)), agent, env, jax.local_devices())
     loop.start()
     return loop
 
 
-BACKENDS = {"host": HostPoint, "device": Point()}
+def loop_for(name, backend, **settings):
+    row = AGENTS_UNDER_TEST[name]
+    return loop_of(row.env(backend), row.agent, **settings)
 
 
-@pytest.mark.parametrize("backend", ["host", "device"])
+def agents_of(*loops):
+    return zip(*(jax.tree.leaves(loop.learner.seeds.agent) for loop in loops), strict=True)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("terminates", [True, False], ids=["terminated", "truncated"])
-def test_a_truncated_episode_bootstraps_and_a_terminated_one_does_not(backend, terminates):
+@every_agent("sac", "ppo")
+def test_a_truncated_episode_bootstraps_and_a_terminated_one_does_not(name, backend, terminates):
     """Every step pays 1 and ends the episode; with discount 1/2 the value is 1 by termination, 2 by truncation."""
-    if backend == "host":
-
-        def env():
-            return OneStepHost(terminates)
-    else:
-        env = OneStepDevice(terminates)
-    agent = AGENT.replace(
-        discount=0.5, temperature_mode="fixed", initial_temperature=1e-6, target_update_rate=0.1, hidden_sizes=(16,)
-    )
-    loop = loop_of(env, agent)
+    row = AGENTS_UNDER_TEST[name]
+    agent = row.agent.replace(**row.probe)
+    loop = loop_of(row.one_step(backend, terminates), agent, num_envs=1)
     loop.advance(600, never)
     loop.check()
     state = jax.tree.map(lambda leaf: leaf[0], loop.learner.seeds.agent)
-    actions = jnp.linspace(-1, 1, 9)[:, None]
-    q = agent.values(state.critics, jnp.zeros((9, 1)), actions, jax.random.key(0))
-    np.testing.assert_allclose(q, 1.0 if terminates else 2.0, atol=0.15)
+    np.testing.assert_allclose(row.values(agent, state, jnp.zeros((9, 1))), 1.0 if terminates else 2.0, atol=0.15)
     assert loop.take_metrics()[0]["episode/length"] == 1
     loop.close()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_learns_the_point(backend):
+@pytest.mark.parametrize("name", ["sac", "pmoe"])
+def test_learns_the_point(name, backend):
     """Driving to the origin from a distance of up to 1: about -4 at best, -13 untrained, over 20 steps."""
-    loop = loop_of(BACKENDS[backend], AGENT.replace(hidden_sizes=(32, 32), learning_rate=3e-3), num_seeds=2)
+    row = AGENTS_UNDER_TEST[name]
+    agent = row.agent.replace(hidden_sizes=(32, 32), learning_rate=3e-3, replay_size=2_000)
+    loop = loop_of(row.env(backend), agent, num_seeds=2, num_envs=1)
     before = [outcome.mean for outcome in loop.evaluate(20)]
     loop.advance(1_000, never)
     after = [outcome.mean for outcome in loop.evaluate(20)]
@@ -77,93 +76,108 @@ def test_learns_the_point(backend):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_seed_alone_and_among_others(backend):
-    """Bit-equal start states, actions and replay rows while actions are uniform; nearly equal parameters after."""
-    many = loop_of(BACKENDS[backend], num_seeds=8)
-    alone = loop_of(BACKENDS[backend], seed=3, num_seeds=1)
+@every_agent()
+def test_a_seed_alone_and_among_others(name, backend):
+    """Bit-equal start states, actions and rows while actions are uniform; nearly equal parameters after.
+
+    An agent that acts by its policy from the start has bit-equal start states, and rows up to rounding.
+    """
+    many, alone = loop_for(name, backend, num_seeds=8), loop_for(name, backend, seed=3)
+    for loop in (many, alone):
+        loop.advance(10, never)
+    rows, other = np.asarray(many.learner.seeds.rows), np.asarray(alone.learner.seeds.rows)
+    uniform = int(many._schedule.start) > 0
+    near = np.testing.assert_array_equal if uniform else functools.partial(np.testing.assert_allclose, atol=1e-5)
+    near(rows[3, :20], other[0, :20])
+    np.testing.assert_array_equal(rows[3, :NUM_ENVS, :2], other[0, :NUM_ENVS, :2])  # observations of the first step
+    assert len({rows[seed, :NUM_ENVS, :2].tobytes() for seed in range(8)}) == 8
     for loop in (many, alone):
         loop.advance(20, never)
-    np.testing.assert_array_equal(many.learner.seeds.rows[3, :20], alone.learner.seeds.rows[0, :20])
-    assert not np.array_equal(many.learner.seeds.rows[3, :20], many.learner.seeds.rows[4, :20])
-    for loop in (many, alone):
-        loop.advance(40, never)
-    for a, b in zip(*(jax.tree.leaves(loop.learner.seeds.agent) for loop in (many, alone)), strict=True):
+    for a, b in agents_of(many, alone):
         np.testing.assert_allclose(a[3], b[0], rtol=1e-3, atol=1e-4)
     many.close(), alone.close()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_where_the_steps_are_cut_changes_nothing(backend):
-    """Logging, evaluating and saving happen between chunks: 60 steps at once equal 60 steps in pieces."""
-    whole, pieces = loop_of(BACKENDS[backend]), loop_of(BACKENDS[backend])
-    whole.advance(60, never)
-    for until in (1, 13, 30, 31, 60):
-        pieces.advance(until, never)
-        pieces.evaluate(2)
-    for a, b in zip(*(jax.tree.leaves(loop.learner.seeds.agent) for loop in (whole, pieces)), strict=True):
-        np.testing.assert_array_equal(a, b)
-    whole.close(), pieces.close()
+@every_agent("sac", "sac-discrete", "ppo")
+def test_where_the_steps_are_cut_changes_nothing_and_neither_does_evaluating(name, backend):
+    """Logging, evaluating and saving happen between chunks: 35 steps at once equal 35 steps in pieces.
 
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_evaluation_depends_on_the_step_alone(backend):
-    loop = loop_of(BACKENDS[backend])
-    first, again = loop.evaluate(3)[0], loop.evaluate(3)[0]
+    An evaluation depends on the step alone.
+    """
+    whole, pieces = loop_for(name, backend), loop_for(name, backend)
+    whole.advance(35, never)
+    first, again = pieces.evaluate(3)[0], pieces.evaluate(3)[0]
     assert first == again and len(set(first.returns)) == 3 and first.lengths == [20, 20, 20]
-    loop.advance(1, never)
-    assert loop.evaluate(3)[0].returns != first.returns
-    loop.close()
+    metrics = []
+    for until in (1, 10, 11, 29, 35):
+        pieces.advance(until, never)
+        metrics.append(pieces.take_metrics()[0])
+        outcome = pieces.evaluate(3)[0]
+        assert until > 1 or outcome.returns != first.returns
+    for a, b in agents_of(whole, pieces):
+        np.testing.assert_array_equal(a, b)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(whole.learner.seeds.agent))
+    assert {"critic/loss", "actor/loss", "actor/entropy", "episode/return"} <= set(metrics[-2])
+    assert all(np.isfinite(value) for value in metrics[-2].values())
+    whole.check(), pieces.check()
+    whole.close(), pieces.close()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("num_envs", [1, 4])
 def test_parallel_environments_keep_the_ratio(backend, num_envs):
-    loop = loop_of(BACKENDS[backend], AGENT.replace(updates_per_step=0.5), num_envs=num_envs)
+    row = AGENTS_UNDER_TEST["sac"]
+    loop = loop_of(row.env(backend), row.agent.replace(updates_per_step=0.5), num_envs=num_envs)
     loop.advance(60, never)
     learning_steps = 60 * num_envs - 20
     assert int(loop.learner.counters.update) == learning_steps // 2
     loop.close()
 
 
-@struct.dataclass
-class CountingSAC(SAC):
-    """SAC that counts how often its update is traced."""
+def counting(agent):
+    """The agent, and a list that grows whenever its update is traced."""
+    traces = []
 
-    traces: ClassVar[int] = 0
+    @struct.dataclass
+    class Counting(type(agent)):
+        def update(self, state, batch, key):
+            traces.append(batch)
+            return super().update(state, batch, key)
 
-    def update(self, state, batch, key):
-        type(self).traces += 1
-        return super().update(state, batch, key)
+    return Counting(**vars(agent)), traces
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_the_step_is_traced_once(backend):
+@every_agent("sac")
+def test_the_step_is_traced_once(name, backend):
     """Neither step counts nor chunks nor numeric hyper-parameters compile anything anew."""
-    CountingSAC.traces = 0
+    row = AGENTS_UNDER_TEST[name]
     step = host_step if backend == "host" else device_steps
-    step.clear_cache()
-    agent = CountingSAC(**{field.name: getattr(AGENT, field.name) for field in dataclasses.fields(AGENT)})
-    first = loop_of(BACKENDS[backend], agent)
-    first.advance(25, never)
+    agent, traces = counting(row.agent)
+    compiled = step._cache_size()
+    first = loop_of(row.env(backend), agent)
+    first.advance(15, never)
     first.take_metrics()
-    traced = CountingSAC.traces
-    first.advance(40, never)
+    traced = len(traces)
+    first.advance(20, never)
     first.take_metrics()
-    first.advance(70, never)
-    assert CountingSAC.traces == traced and step._cache_size() == 1
-    changed = agent.replace(
-        learning_rate=1e-3, discount=0.9, target_update_rate=0.1, initial_temperature=0.5, start_steps=10,
-        updates_per_step=2.0, log_std_min=-5.0,
-    )  # fmt: skip
+    first.advance(35, never)
+    assert len(traces) == traced and step._cache_size() == compiled + 1
+    values = {field: getattr(agent, field) for field in can_vary(agent)}
+    changed = {field: 0.9 * value + 0.01 for field, value in values.items() if value is not None}
+    assert {"learning_rate", "discount"} <= set(changed)
+    if hasattr(agent, "start_steps"):
+        changed |= {"start_steps": 10, "updates_per_step": 2.0}
     shapes_only = 1  # `make_learning` asks for the metrics' names without compiling
-    second = loop_of(BACKENDS[backend], changed, total_steps=77, log_every=7)
-    second.advance(33, never)
-    assert CountingSAC.traces == traced + shapes_only and step._cache_size() == 1
+    second = loop_of(row.env(backend), agent.replace(**changed), total_steps=77, log_every=7)
+    second.advance(17, never)
+    assert len(traces) == traced + shapes_only and step._cache_size() == compiled + 1
     first.close(), second.close()
 
 
 def test_nan_reward_stops_the_host_loop_with_step_and_culprit():
-    loop = loop_of(functools.partial(HostPoint, fault_at=7), num_seeds=2)
+    loop = loop_of(functools.partial(HostPoint, fault_at=7), num_seeds=2, num_envs=1)
     with pytest.raises(NonFiniteError, match=r"(?s)step 7.*reward"):
         loop.advance(30, never)
     loop.close()
@@ -176,55 +190,67 @@ def test_nan_reward_stops_the_device_loop_with_seed_step_and_culprit():
         loop.check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_nan_loss_stops_with_step_and_culprit(backend):
-    """A learning rate of 1e30 makes the first update's parameters infinite and the second update's loss NaN."""
-    loop = loop_of(BACKENDS[backend], AGENT.replace(learning_rate=1e30))
+@every_agent()
+def test_nan_reward_stops_every_agent_with_step_and_culprit(name, backend):
+    row = AGENTS_UNDER_TEST[name]
+    loop = loop_of(row.env(backend, fault_at=7), row.agent, num_seeds=2)
+    with pytest.raises(NonFiniteError, match=r"(?si)environment step 14.*reward"):
+        loop.advance(30, never)
+        loop.check()
+    loop.close()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@every_agent("sac", "ppo")
+def test_nan_loss_stops_with_step_and_culprit(name, backend):
+    """A learning rate of 1e30 makes the first step's parameters infinite or huge, and the next losses NaN or infinite."""
+    row = AGENTS_UNDER_TEST[name]
+    loop = loop_of(row.env(backend), row.agent.replace(learning_rate=1e30))
     with pytest.raises(
-        NonFiniteError, match=r"Seed 0, environment step 2[12].*: (critic|actor|temperature)/\w+ is NaN"
+        NonFiniteError, match=r"Seed 0, environment step 2[024].*: (critic|actor|temperature|router)/\w+ is NaN"
     ):
-        loop.advance(40, never)
+        loop.advance(20, never)
         loop.check()
     loop.close()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_interrupt_ends_advancing(backend):
-    loop = loop_of(BACKENDS[backend])
-    loop.advance(50, lambda: True)
+    loop = loop_for("sac", backend)
+    loop.advance(25, lambda: True)
     assert loop.step == 0
     loop.close()
 
 
 SHARDED = """
 import sys, jax, numpy as np
-sys.path.insert(0, {tests!r})
-from test_loops import AGENT, BACKENDS, loop_of, never
-assert len(jax.local_devices()) == {devices}
-for name, env in BACKENDS.items():
-    loop = loop_of(env, num_seeds=4)
-    loop.advance(40, never), loop.take_metrics(), loop.advance(50, never)
+from test_loops import BACKENDS, loop_for, never
+name, devices, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+assert len(jax.local_devices()) == devices
+found = {}
+for backend in BACKENDS:
+    loop = loop_for(name, backend, num_seeds=4)
+    loop.advance(14, never), loop.take_metrics(), loop.advance(20, never), loop.check()
     mesh = loop.learning.mesh
-    assert (mesh.devices.size if mesh else 1) == {devices}
+    assert (mesh.devices.size if mesh else 1) == devices
     outcomes = loop.evaluate(2)
     assert len(outcomes) == 4
     leaves = jax.tree.leaves((loop.learner.seeds.agent, loop.learner.seeds.rows))
-    np.savez({out!r} + "/" + name + ".npz", *[np.asarray(leaf) for leaf in leaves])
+    found |= {f"{backend}{index}": np.asarray(leaf) for index, leaf in enumerate(leaves)}
+np.savez(out, **found)
 """
 
 
 @pytest.mark.slow
-def test_seeds_sharded_over_two_devices_equal_seeds_on_one(tmp_path):
-    here = str(Path(__file__).parent)
+@every_agent()
+def test_seeds_sharded_over_two_devices_equal_seeds_on_one(tmp_path, name):
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
     for devices in (1, 2):
-        out = tmp_path / str(devices)
-        out.mkdir()
-        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
-        path = os.pathsep.join([here, str(Path(here).parent), os.environ.get("PYTHONPATH", "")])
-        code = SHARDED.format(tests=here, devices=devices, out=str(out))
-        environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": path}
-        subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=300)
-    for name in BACKENDS:
-        one, two = np.load(tmp_path / "1" / f"{name}.npz"), np.load(tmp_path / "2" / f"{name}.npz")
-        for key in one.files:
-            np.testing.assert_allclose(one[key], two[key], rtol=1e-3, atol=1e-4)
+        out = str(tmp_path / f"{devices}.npz")
+        finish(start_python("-c", SHARDED, name, str(devices), out, **host_devices(devices), PYTHONPATH=path))
+    one, two = (np.load(tmp_path / f"{devices}.npz") for devices in (1, 2))
+    for key in one.files:
+        np.testing.assert_allclose(one[key], two[key], rtol=1e-3, atol=1e-4, err_msg=key)

@@ -1,4 +1,4 @@
-"""On-policy agents in both loops: when they learn, from what, and that neither chunks, seeds nor resuming change it."""
+"""On-policy agents in both loops: when they learn, and from what."""
 
 import dataclasses
 import os
@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from environments import HostPoint, Point, host_point
+from agents_under_test import AGENTS_UNDER_TEST
+from environments import HostPoint, Point
 from flax import struct
 from run_processes import finish, host_devices, start_python
 
@@ -16,16 +17,13 @@ from maxent_rl.agents import PPO
 from maxent_rl.envs.device import step_within
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.training.config import RunConfig
-from maxent_rl.training.device_loop import device_steps
-from maxent_rl.training.host_loop import host_step
 from maxent_rl.training.learner import Schedule, make_layout
 from maxent_rl.training.loop import make_loop
-from maxent_rl.training.recorder import read_csv
-from maxent_rl.training.runner import resume, train
+from maxent_rl.training.runner import train
 from maxent_rl.training.sharding import make_mesh
 from maxent_rl.types import Spec
 
-AGENT = PPO(hidden_sizes=(8,), rollout_size=20, epochs=2, minibatches=2, learning_rate=1e-3)
+AGENT = AGENTS_UNDER_TEST["ppo"].agent
 BACKENDS = {"host": HostPoint, "device": Point()}
 
 
@@ -37,10 +35,6 @@ def loop_of(env, agent=AGENT, **settings):
     loop = make_loop(RunConfig(env="test", **settings), agent, env, jax.local_devices())
     loop.start()
     return loop
-
-
-def agents_of(*loops):
-    return zip(*(jax.tree.leaves(loop.learner.seeds.agent) for loop in loops), strict=True)
 
 
 @pytest.mark.parametrize(("size", "num_envs", "time"), [(20, 1, 20), (20, 2, 10), (20, 3, 6), (2, 8, 1)])
@@ -84,62 +78,6 @@ def test_every_action_of_a_window_is_the_newest_policys(backend):
         metrics = loop.take_metrics()[0]
         assert (metrics["policy"], metrics["spread"]) == (window, 0), "one gradient step for each window before"
     loop.close()
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_where_the_steps_are_cut_changes_nothing(backend):
-    whole, pieces = (loop_of(BACKENDS[backend], num_envs=2) for _ in range(2))
-    whole.advance(35, never)
-    for until in (1, 10, 11, 29, 35):
-        pieces.advance(until, never)
-        pieces.evaluate(2), pieces.take_metrics()
-    for a, b in agents_of(whole, pieces):
-        np.testing.assert_array_equal(a, b)
-    whole.close(), pieces.close()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_seed_alone_and_among_others(backend):
-    many, alone = loop_of(BACKENDS[backend], num_seeds=4, num_envs=2), loop_of(BACKENDS[backend], seed=2, num_envs=2)
-    for loop in (many, alone):
-        loop.advance(10, never)
-    np.testing.assert_allclose(many.learner.seeds.rows[2], alone.learner.seeds.rows[0], rtol=1e-4, atol=1e-5)
-    assert not np.allclose(many.learner.seeds.rows[2], many.learner.seeds.rows[3])
-    for loop in (many, alone):
-        loop.advance(30, never)
-    for a, b in agents_of(many, alone):
-        np.testing.assert_allclose(a[2], b[0], rtol=1e-2, atol=1e-3)
-    many.close(), alone.close()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_the_step_is_traced_once(backend):
-    step = host_step if backend == "host" else device_steps
-    step.clear_cache()
-    first = loop_of(BACKENDS[backend])
-    first.advance(25, never), first.take_metrics(), first.advance(45, never)
-    changed = AGENT.replace(learning_rate=1e-4, discount=0.9, trace_decay=0.8, clip_low=0.1, entropy_bonus=0.1)
-    second = loop_of(BACKENDS[backend], changed)
-    second.advance(25, never)
-    assert step._cache_size() == 1
-    first.close(), second.close()
-
-
-@pytest.mark.parametrize("env", [host_point, Point()], ids=BACKENDS)
-def test_resuming_within_a_window_equals_not_stopping(tmp_path, env):
-    """50 steps are two and a half windows; the rest of the third is stored in the checkpoint."""
-    settings = {"num_envs": 2, "num_seeds": 2, "eval_every": 0, "eval_episodes": 1, "log_every": 10, "progress": False}
-    whole = train(AGENT, env, total_steps=80, output_dir=str(tmp_path / "whole"), name="run", **settings)
-    first = train(AGENT, env, total_steps=50, output_dir=str(tmp_path / "parts"), name="run", **settings)
-    parts = resume(first.folder, env=env, total_steps=80, progress=False)
-    for a, b in zip(jax.tree.leaves(whole.states), jax.tree.leaves(parts.states), strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert whole.evaluations[-1] == parts.evaluations[-1]
-    rows = read_csv(parts.folder / "metrics.csv")
-    seen = [not np.isnan(row["actor/loss"]) for row in rows if row["seed"] == 0]
-    assert seen == [False, True] * 4, "a column that came late, with a number wherever there was an update"
 
 
 def test_an_exported_policy_acts_within_the_box_whatever_the_number_of_environments(tmp_path):

@@ -14,13 +14,14 @@ from maxent_rl.training.sharding import divide_batch, make_mesh
 TRAIN = """
 import sys
 import jax, numpy as np
-from test_loops import AGENT, BACKENDS, loop_of, never
+from test_loops import AGENTS_UNDER_TEST, BACKENDS, loop_for, never
 from maxent_rl.training.device_loop import device_steps
 from maxent_rl.training.host_loop import host_step
 devices, out = int(sys.argv[1]), sys.argv[2]
 found = {}
-for name, env in BACKENDS.items():
-    loop = loop_of(env, num_seeds=2, batch_devices=min(devices, 2))
+agent = AGENTS_UNDER_TEST["sac"].agent
+for name in BACKENDS:
+    loop = loop_for("sac", name, num_seeds=2, num_envs=1, batch_devices=min(devices, 2))
     loop.advance(40, never), loop.take_metrics(), loop.advance(60, never), loop.check()
     if devices > 1:
         assert dict(loop.learning.mesh.shape) == {"seed": devices // 2, "batch": 2}
@@ -31,7 +32,8 @@ for name, env in BACKENDS.items():
     if devices > 1 and name == "host":
         rows = np.zeros((2, 1, loop.learning.layout.width), np.float32)
         program = host_step.lower(loop._agent, loop.learner, rows, loop._schedule, loop.learning).compile().as_text()
-        assert "all-reduce" in program and f",{AGENT.batch_size // 2},16]" in program, "the batch is not divided"
+        half = f",{agent.batch_size // 2},{agent.hidden_sizes[0]}]"
+        assert "all-reduce" in program and half in program, "the batch is not divided"
 np.savez(out, **found)
 """
 

@@ -1,13 +1,12 @@
 """Variants of hyper-parameters side by side in one program: each is the run that it would be alone."""
 
-import dataclasses
 import json
-from typing import ClassVar
 
 import jax
 import numpy as np
 import pytest
-from environments import HostPoint, Point, host_point
+from agents_under_test import AGENTS_UNDER_TEST, BACKENDS, NUM_ENVS, every_agent
+from environments import HostPoint, Point
 from flax import struct
 
 from maxent_rl import RunConfig, load_policy, resume, train
@@ -20,10 +19,9 @@ from maxent_rl.training.recorder import read_csv
 
 AGENT = SAC(hidden_sizes=(16,), batch_size=16, replay_size=500, start_steps=20, target_entropy=-1.0)
 VARIANTS = {"learning_rate": (1e-3, 3e-4, 3e-4), "discount": (0.99, 0.99, 0.9)}
-BACKENDS = {"host": host_point, "device": Point()}
 SETTINGS = {
     "total_steps": 120, "eval_every": 40, "eval_episodes": 2, "checkpoint_every": 30, "log_every": 20, "num_seeds": 2,
-    "progress": False, "name": "run",
+    "num_envs": NUM_ENVS, "progress": False, "name": "run",
 }  # fmt: skip
 
 
@@ -70,53 +68,73 @@ def test_a_variant_alone_and_among_others(env):
     assert len({policy.tobytes() for policy in policies}) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_variants_of_a_seed_draw_the_same_numbers_and_what_does_not_differ_is_equal(backend):
+@every_agent()
+def test_every_agents_variants_are_what_they_would_be_alone(name, backend):
+    """On transitions of the start, or of the first policy, then a few updates more."""
+    row, seed, variant = AGENTS_UNDER_TEST[name], 4, 1
+    env, settings = row.env(backend), {"num_envs": NUM_ENVS}
+    values = {hyper: column[variant] for hyper, column in VARIANTS.items()}
+    among, metrics, _ = trained(env, row.agent, 12, seed=3, num_seeds=2, variants=VARIANTS, **settings)
+    alone, lone, _ = trained(env, row.agent.replace(**values), 12, seed=seed, **settings)
+    member = variant * 2 + 1
+    np.testing.assert_array_equal(jax.random.key_data(among.key)[member], jax.random.key_data(alone.key)[0])
+    assert_near(*(jax.tree.map(lambda leaf, i=i: leaf[i], s.agent) for s, i in ((among, member), (alone, 0))), 1e-3)
+    assert metrics[member]["critic/loss"] == pytest.approx(lone[0]["critic/loss"], rel=1e-3)
+    for other in (member - 1, member - 2, member + 2):
+        assert metrics[member]["critic/loss"] != metrics[other]["critic/loss"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@every_agent("sac")
+def test_variants_of_a_seed_draw_the_same_numbers_and_what_does_not_differ_is_equal(name, backend):
     """Two variants with the same values are the same to the bit; others learn something else from the same start."""
-    variants = {"learning_rate": (1e-3, 1e-3, 1e-2)}
-    seeds, metrics, outcomes = trained(BACKENDS[backend], AGENT, 60, num_seeds=2, variants=variants)
-    rows = np.asarray(seeds.rows)
+    row, variants = AGENTS_UNDER_TEST[name], {"learning_rate": (1e-3, 1e-3, 1e-2)}
+    loop = loop_of(row.env(backend), row.agent, num_seeds=2, num_envs=NUM_ENVS, variants=variants)
+    loop.advance(10, never)
+    rows = np.asarray(loop.learner.seeds.rows)[:, :20]
+    loop.advance(30, never)
+    loop.check()
+    metrics, outcomes = loop.take_metrics(), loop.evaluate(2)
     for seed in (0, 1):
-        np.testing.assert_array_equal(rows[seed, :20], rows[4 + seed, :20])
+        np.testing.assert_array_equal(rows[seed], rows[4 + seed])
         assert metrics[seed] == metrics[2 + seed] and outcomes[seed] == outcomes[2 + seed]
         assert metrics[seed]["critic/loss"] != metrics[4 + seed]["critic/loss"]
-    for leaf in jax.tree.leaves(seeds.agent):
+    for leaf in jax.tree.leaves(loop.learner.seeds.agent):
         np.testing.assert_array_equal(np.asarray(leaf)[:2], np.asarray(leaf)[2:4])
-    assert not np.array_equal(rows[0, :20], rows[1, :20])
-
-
-@struct.dataclass
-class CountingSAC(SAC):
-    """SAC that counts how often its update is traced."""
-
-    traces: ClassVar[int] = 0
-
-    def update(self, state, batch, key):
-        type(self).traces += 1
-        return super().update(state, batch, key)
+    assert not np.array_equal(rows[0], rows[1])
+    loop.close()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_all_variants_are_traced_and_compiled_once(backend):
-    CountingSAC.traces = 0
-    step = host_step if backend == "host" else device_steps
-    step.clear_cache()
-    agent = CountingSAC(**{field.name: getattr(AGENT, field.name) for field in dataclasses.fields(AGENT)})
-    trained(BACKENDS[backend], agent, 40)
-    plain = CountingSAC.traces
-    CountingSAC.traces = 0
-    step.clear_cache()
-    trained(BACKENDS[backend], agent, 40, variants=VARIANTS)
-    assert CountingSAC.traces == plain and step._cache_size() == 1
+@every_agent()
+def test_all_variants_are_traced_and_compiled_once(name, backend):
+    row, step, traces = AGENTS_UNDER_TEST[name], host_step if backend == "host" else device_steps, []
+    env = row.env(backend)
+
+    @struct.dataclass
+    class Counting(type(row.agent)):
+        def update(self, state, batch, key):
+            traces.append(batch)
+            return super().update(state, batch, key)
+
+    agent = Counting(**vars(row.agent))
+    trained(env, agent, 20, num_envs=NUM_ENVS)
+    plain, compiled = len(traces), step._cache_size()
+    traces.clear()
+    trained(env, agent, 20, num_envs=NUM_ENVS, variants=VARIANTS)
+    assert len(traces) == plain and step._cache_size() == compiled + 1
     other = {"discount": (0.5, 0.9, 0.8), "learning_rate": (1e-4, 1e-4, 1e-2)}
-    trained(BACKENDS[backend], agent, 50, variants=other)
-    assert CountingSAC.traces == plain + 1 and step._cache_size() == 1  # one more asks for the metrics' names alone
+    trained(env, agent, 25, num_envs=NUM_ENVS, variants=other)
+    shapes_only = 1  # `make_learning` asks for the metrics' names alone
+    assert len(traces) == plain + shapes_only and step._cache_size() == compiled + 1
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def whole(request, tmp_path_factory):
-    env = BACKENDS[request.param]
+    env = AGENTS_UNDER_TEST["sac"].env(request.param)
     folder = str(tmp_path_factory.mktemp(request.param))
     return env, train(AGENT, env, output_dir=folder, variants=VARIANTS, **SETTINGS)
 
@@ -208,7 +226,28 @@ def test_impossible_variants_are_refused(tmp_path, variants, error, words):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_fault_names_the_variant(tmp_path, backend):
-    variants = {"learning_rate": (1e-3, 1e30)}
+@every_agent("sac")
+def test_a_fault_names_the_variant(tmp_path, name, backend):
+    row, variants = AGENTS_UNDER_TEST[name], {"learning_rate": (1e-3, 1e30)}
     with pytest.raises(NonFiniteError, match=r"Seed [01] of learning_rate=1e\+30, environment step 2"):
-        train(AGENT, BACKENDS[backend], output_dir=str(tmp_path), variants=variants, **SETTINGS)
+        train(row.agent, row.env(backend), output_dir=str(tmp_path), variants=variants, **SETTINGS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+@every_agent()
+def test_every_agents_variants_stop_go_on_and_are_exported(tmp_path, name, backend):
+    row = AGENTS_UNDER_TEST[name]
+    env, settings = row.env(backend), SETTINGS | {"variants": VARIANTS}
+    result = train(row.agent, env, output_dir=str(tmp_path / "whole"), **settings)
+    part = train(row.agent, env, output_dir=str(tmp_path / "part"), **(settings | {"total_steps": 70}))
+    rest = resume(part.folder, agent=type(row.agent), env=env, progress=False, total_steps=120)
+    for a, b in zip(jax.tree.leaves(result.states), jax.tree.leaves(rest.states), strict=True):
+        np.testing.assert_array_equal(a, b)
+    observation = np.array([[0.5, -0.5], [0.1, 0.9]], np.float32)
+    for variant in range(3):
+        policy = load_policy(result.folder, seed=1, variant=variant)
+        state = jax.tree.map(lambda leaf, i=variant * 2 + 1: leaf[i], result.states)
+        expected = row.agent.mode(state, observation)
+        np.testing.assert_allclose(policy(observation), expected, rtol=1e-5, atol=1e-6)
+        assert policy.agent.discount == VARIANTS["discount"][variant]

@@ -1,0 +1,102 @@
+"""The table of agents for tests that every agent must pass: a new agent is one more row."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+from environments import DiscretePoint, HostDiscretePoint, HostPoint, OneStepDevice, OneStepHost, Point
+
+from maxent_rl.agents import PPO, SAC
+from maxent_rl.agents.pmoe import PMOE
+from maxent_rl.agents.sac_discrete import SACDiscrete
+
+BACKENDS = ("host", "device")
+NUM_ENVS = 2  # the same in all tests, which so share compiled programs
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """An agent and what tests must know of it.
+
+    Attributes:
+      agent: with small networks; it begins to learn at environment step 20, or right after it.
+      probe: settings for a discount of 1/2 and no entropy, with which values are learned within 600 steps.
+      values: `(agent, state, observations [n, 1]) -> [...]` values of one-step environments.
+      updates: calls of `update` within 120 environment steps.
+      refused: settings of its own that cannot work, and what the error says.
+      learning: what only learning needs: must not be among the arrays of an exported policy.
+      discrete: whether its tests have discrete actions.
+      both: whether it takes actions of the other kind too.
+    """
+
+    agent: Any
+    probe: dict[str, Any]
+    values: Callable[[Any, Any, jax.Array], jax.Array]
+    updates: int
+    refused: tuple[dict[str, Any], str]
+    learning: tuple[str, ...]
+    discrete: bool = False
+    both: bool = False
+
+    def env(self, backend: str, **settings: Any) -> Any:
+        """The point, as `train` takes it."""
+        if backend == "host":
+            return partial(HostDiscretePoint if self.discrete else HostPoint, **settings)
+        return (DiscretePoint if self.discrete else Point)(**settings)
+
+    def one_step(self, backend: str, terminates: bool) -> Any:
+        """Every step pays 1 and ends the episode."""
+        number = 2 if self.discrete else None
+        return partial(OneStepHost, terminates, number) if backend == "host" else OneStepDevice(terminates, number)
+
+
+def _critics(agent: Any, state: Any, observation: jax.Array) -> jax.Array:
+    choices = jnp.arange(len(observation)) % 2
+    actions = choices if isinstance(agent, SACDiscrete) else jnp.linspace(-1, 1, len(observation))[:, None]
+    return agent.values(state.critics, observation, actions, jax.random.key(0))
+
+
+def _value(agent: Any, state: Any, observation: jax.Array) -> jax.Array:
+    return agent.value(state.parameters, state.normalizer.normalize(observation))
+
+
+_OFF = {"hidden_sizes": (8,), "batch_size": 16, "replay_size": 200, "start_steps": 20, "learning_rate": 1e-2}
+_OFF_PROBE = {"discount": 0.5, "temperature_mode": "fixed", "initial_temperature": 1e-6, "target_update_rate": 0.1}
+_off_policy = partial(
+    Row,
+    probe=_OFF_PROBE,
+    values=_critics,
+    updates=100,
+    refused=({"target_critics": 3}, "--target-critics (3) must be at most --num-critics (2)"),
+    learning=("critic", "optimizer", "log_alpha"),
+)
+
+_ON = {"hidden_sizes": (8,), "rollout_size": 20, "epochs": 2, "minibatches": 2, "learning_rate": 1e-3}
+_on_policy = partial(
+    Row,
+    probe={"discount": 0.5, "normalize_rewards": False, "learning_rate": 1e-2, "epochs": 8},
+    values=_value,
+    updates=6,
+    refused=({"minibatches": 3}, "--minibatches 3 cannot share the 20 steps of an update"),
+    learning=("value", "optimizer", "log_alpha", "reward_scale"),
+)
+
+AGENTS_UNDER_TEST = {
+    "sac": _off_policy(SAC(**_OFF)),
+    "sac-discrete": _off_policy(SACDiscrete(**_OFF), discrete=True),
+    "pmoe": _off_policy(PMOE(**_OFF, num_experts=2)),
+    "ppo": _on_policy(PPO(**_ON), both=True),
+}
+
+
+def every_agent(*quick: str) -> pytest.MarkDecorator:
+    """Runs a test for every agent, as `name`; as a slow test for all but those named."""
+    slow = [[] if name in quick else [pytest.mark.slow] for name in AGENTS_UNDER_TEST]
+    rows = [pytest.param(name, marks=marks) for name, marks in zip(AGENTS_UNDER_TEST, slow, strict=True)]
+    return pytest.mark.parametrize("name", rows)

@@ -16,6 +16,7 @@ from flax import struct
 
 from maxent_rl import RunConfig, load_policy, resume, train
 from maxent_rl.agents import SAC, agent_name
+from maxent_rl.agents.sac_discrete import SACDiscrete
 from maxent_rl.errors import (
     CheckpointError,
     IncompatibleEnvironmentError,
@@ -364,3 +365,16 @@ def test_pendulum_reaches_200_within_10k_steps(tmp_path):
     agent = SAC(learning_rate=1e-3, hidden_sizes=(64, 64))
     result = train(agent, "Pendulum", total_steps=10_000, output_dir=str(tmp_path), progress=False)
     assert result.evaluations[-1][1][0].mean >= -200
+
+
+@pytest.mark.slow
+def test_discrete_sac_balances_the_pole_within_10k_steps(tmp_path):
+    """500 is the most there is; these untrained policies get less than 20. After 9,000 steps seeds 0 to 2 got about 400."""
+    agent = SACDiscrete(
+        hidden_sizes=(64, 64), batch_size=64, learning_rate=1e-3, start_steps=1_000, replay_size=10_000,
+        target_entropy_share=0.89,
+    )  # fmt: skip
+    settings = {"num_seeds": 2, "eval_every": 1_000, "progress": False}
+    result = train(agent, "CartPole-v1", total_steps=10_000, output_dir=str(tmp_path), **settings)
+    untrained, trained = ([outcome.mean for outcome in outcomes] for _, outcomes in result.evaluations[::9])
+    assert max(untrained) < 50 and min(trained) > 300

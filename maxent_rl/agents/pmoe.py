@@ -21,7 +21,7 @@ from maxent_rl.agents.soft_actor_critic import PolicyLoss
 from maxent_rl.distributions import TanhGaussian, TanhGaussianMixture
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.networks import TanhGaussianMixturePolicy, TanhGaussianPolicy
-from maxent_rl.settings import Count, Positive, Weight, static
+from maxent_rl.settings import Count, Finite, Positive, Weight, static
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
 
 COLLAPSED = 0.99  # share of the router's weight from which one expert counts as the only one
@@ -41,6 +41,8 @@ class PMOE(SAC):
     """Temperature of the Gumbel-softmax (routers gumbel and straight_through)."""
     expert_spread: Weight = 0.0
     """How far from the middle the experts' means begin, before squashing; they lie in opposite and orthogonal directions."""
+    expert_log_std: Finite = 0.0
+    """Natural logarithm of the standard deviation, before squashing, with which the experts begin."""
 
     num_experts: Count = static(4)
     """Experts (K); 1 is SAC, to the bit."""
@@ -192,7 +194,8 @@ class PMOE(SAC):
         # Experts that begin alike tend to end alike: what helps one helps all, and the best of equals is chance.
         means = self.expert_spread * _directions(jax.random.fold_in(policy_key, 1), self.num_experts, spec.action_size)
         bias = policy["params"]["head"]["bias"]
-        policy["params"]["head"]["bias"] = bias + jnp.concatenate([means.ravel(), jnp.zeros(bias.size - means.size)])
+        log_stds = jnp.full(means.size, self.expert_log_std)
+        policy["params"]["head"]["bias"] = bias + jnp.concatenate([means.ravel(), log_stds])
         return policy, critics
 
     @property

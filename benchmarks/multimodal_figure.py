@@ -41,6 +41,7 @@ def draw(
     rows = -(-len(envs) // _COLUMNS)
     heights = [_TOY_HEIGHT] * len(toys) + [_CURVE_HEIGHT * rows + 0.5] * bool(envs)
     figure = Figure(figsize=(_WIDTH, sum(heights)), layout="constrained", facecolor="white")
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
     parts = np.atleast_1d(figure.subfigures(len(heights), 1, height_ratios=heights))
     for part, (runs, env) in zip(parts, toys, strict=False):
         _toy(part, runs, env, show, order)
@@ -66,7 +67,8 @@ def _toy(figure: Any, runs: Sequence[Run], env: str, show: Sequence[str], order:
         reward_map: Any = make_device(env).reward_map  # type: ignore[attr-defined]
         axes, _ = panel(column, reward_map, trajectories, expertise, scale=False)
         count, total = int(run["values"]["covered"]), len(run["shares"])
-        axes.set_title(f"{label(name)}, seed {run['repeat']}: {count} of {total}", loc="left", color=INK, fontsize=10)
+        found = f"{count} of {total}" if run["values"]["somewhere"] >= _NOISE else f"({count} of {total})"
+        axes.set_title(f"{label(name)}, seed {run['repeat']}: {found}", loc="left", color=INK, fontsize=10)
 
 
 def _heatmap(axes: Any, by_contender: Mapping[str, Sequence[Run]], env: str) -> None:

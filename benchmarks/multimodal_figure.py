@@ -68,7 +68,7 @@ def _toy(figure: Any, runs: Sequence[Run], env: str, show: Sequence[str], order:
         axes, _ = panel(column, reward_map, trajectories, expertise, scale=False)
         count, total = int(run["values"]["covered"]), len(run["shares"])
         found = f"{count} of {total}" if run["values"]["somewhere"] >= _NOISE else f"({count} of {total})"
-        axes.set_title(f"{label(name)}, seed {run['repeat']}: {found}", loc="left", color=INK, fontsize=10)
+        axes.set_title(f"{label(name)}\nseed {run['repeat']}: {found}", loc="left", color=INK, fontsize=10)
 
 
 def _heatmap(axes: Any, by_contender: Mapping[str, Sequence[Run]], env: str) -> None:

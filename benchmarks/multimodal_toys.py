@@ -32,7 +32,7 @@ from maxent_rl.training.policy import Policy
 from maxent_rl.training.trajectories import Trajectory
 
 _PACKAGES = ("maxent_rl", "jax", "jaxlib", "flax", "optax", "numpy")
-_KEPT_ACTIONS, _KEPT_EPISODES = 500, 40  # of the first seed, for the figure
+_KEPT_ACTIONS, _KEPT_EPISODES = 200, 40  # of the first seed, for the figure
 _ROWS = 1024  # states are looked at in multiples of so many, so that not every number of steps compiles anew
 _UNTRAINED = {"backend": None, "step": 0}
 _LAST = 0.9  # training metrics are means over what is left after this share of the steps

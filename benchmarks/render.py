@@ -107,14 +107,14 @@ def versions(results: Mapping[str, Result]) -> str:
     return f"Versions: {'; '.join(parts)}." if parts else ""
 
 
-def insert(readme: Path, table: str) -> bool:
+def insert(readme: Path, table: str, markers: tuple[str, str] = (BEGIN, END)) -> bool:
     """Puts the table between the markers of a file; False where they are missing."""
     text = readme.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = text.partition(markers[0])
+    _, end, after = rest.partition(markers[1])
     if not begin or not end:
         return False
-    readme.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+    readme.write_text(f"{before}{begin}\n{table}\n{end}{after}", encoding="utf-8")
     return True
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from maxent_rl.agents import SAC
+from maxent_rl.agents.registry import agent_class
 from maxent_rl.errors import InvalidSettingError
+from maxent_rl.settings import check_settings
 from maxent_rl.training.config import RunConfig, describe
 from maxent_rl.training.presets import PRESETS, apply_preset
 
@@ -24,25 +26,31 @@ def command():
     return module
 
 
-def test_a_preset_stands_in_for_the_defaults_and_flags_change_it(command):
-    parsed = command.parse(["--preset", "fast", "--learning-rate", "5e-4"])
+@pytest.mark.parametrize("agent", ["sac", "pmoe"])
+def test_a_preset_stands_in_for_the_defaults_and_flags_change_it(command, agent):
+    parsed = command.parse(["--agent", agent, "--preset", "fast", "--learning-rate", "5e-4"])
     preset = PRESETS["fast"]
+    assert preset.agents["pmoe"] == preset.agents["sac"]
     for name, value in preset.run.items():
         assert getattr(parsed.run, name) == value != getattr(RunConfig(), name)
-    for name, value in preset.agents["sac"].items():
+    for name, value in preset.agents[agent].items():
         assert getattr(parsed.hyper, name) == (5e-4 if name == "learning_rate" else value)
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_pass_the_checks_of_run_and_agent(name):
     for agent in PRESETS[name].agents:
-        run, hyper = apply_preset(name, RunConfig(agent=agent), SAC())
+        default = agent_class(agent)()
+        run, hyper = apply_preset(name, RunConfig(agent=agent), default)
         run.check()
-        assert describe(run, hyper)["agent"] != describe(run, SAC())["agent"]
+        check_settings(hyper)
+        assert describe(run, hyper)["agent"] != describe(run, default)["agent"]
 
 
 def test_an_agent_that_a_preset_does_not_know_is_refused():
-    with pytest.raises(InvalidSettingError, match=r"--preset fast has no settings for the agent 'mine', only for: sac"):
+    with pytest.raises(
+        InvalidSettingError, match=r"--preset fast has no settings for the agent 'mine', only for: pmoe, sac"
+    ):
         apply_preset("fast", RunConfig(agent="mine"), SAC())
 
 

@@ -16,15 +16,14 @@ import jax.numpy as jnp
 from flax import struct
 
 from maxent_rl import losses
+from maxent_rl.agents.experts import best_metrics, directions, router_metrics
 from maxent_rl.agents.sac import SAC, SACState
 from maxent_rl.agents.soft_actor_critic import PolicyLoss
 from maxent_rl.distributions import TanhGaussian, TanhGaussianMixture
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.networks import TanhGaussianMixturePolicy, TanhGaussianPolicy
-from maxent_rl.settings import Count, Positive, Weight, static
+from maxent_rl.settings import Count, Finite, Positive, Weight, static
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
-
-COLLAPSED = 0.99  # share of the router's weight from which one expert counts as the only one
 
 
 @struct.dataclass
@@ -41,6 +40,8 @@ class PMOE(SAC):
     """Temperature of the Gumbel-softmax (routers gumbel and straight_through)."""
     expert_spread: Weight = 0.0
     """How far from the middle the experts' means begin, before squashing; they lie in opposite and orthogonal directions."""
+    expert_log_std: Finite = 0.0
+    """Natural logarithm of the standard deviation, before squashing, with which the experts begin."""
 
     num_experts: Count = static(4)
     """Experts (K); 1 is SAC, to the bit."""
@@ -110,7 +111,7 @@ class PMOE(SAC):
         if not self._draws_expert:
             state, log_prob, metrics = super().update_policy(state, batch, noise, key)
             if self.num_experts > 1:
-                metrics |= _router_metrics(self.mixture(state.policy, batch.observation))
+                metrics |= router_metrics(self.mixture(state.policy, batch.observation))
             return state, log_prob, metrics
         relaxed = self.router in ("gumbel", "straight_through")
         form = self._relaxed_loss if relaxed else self._chosen_loss
@@ -147,9 +148,7 @@ class PMOE(SAC):
                 action = _pick(actions, choice)
                 value = self._climbed(self.values(state.critics, batch.observation, action, dropout_key))
                 expert = losses.soft_policy_loss(value, log_prob, temperature)
-            best = jnp.mean(jax.nn.one_hot(jnp.argmax(q, axis=-1), self.num_experts), axis=0)
-            metrics = {f"router/best_{index}": share for index, share in enumerate(best)}
-            metrics |= {"router/loss": jnp.mean(router), **_router_metrics(mixture)}
+            metrics = {"router/loss": jnp.mean(router), **best_metrics(q), **router_metrics(mixture)}
             return jnp.mean(expert) + self.router_weight * jnp.mean(router), (log_prob, metrics)
 
         return loss
@@ -168,7 +167,7 @@ class PMOE(SAC):
             action, log_prob = jnp.sum(weights[..., None] * actions, axis=1), jnp.sum(weights * log_probs, axis=1)
             q = self._climbed(self.values(state.critics, batch.observation, action, dropout_key))
             loss = losses.soft_policy_loss(q, log_prob, self._temperature(state))
-            return jnp.mean(loss), (log_prob, _router_metrics(mixture))
+            return jnp.mean(loss), (log_prob, router_metrics(mixture))
 
         return loss
 
@@ -190,9 +189,10 @@ class PMOE(SAC):
         if self.num_experts == 1:
             return policy, critics
         # Experts that begin alike tend to end alike: what helps one helps all, and the best of equals is chance.
-        means = self.expert_spread * _directions(jax.random.fold_in(policy_key, 1), self.num_experts, spec.action_size)
+        means = self.expert_spread * directions(jax.random.fold_in(policy_key, 1), self.num_experts, spec.action_size)
         bias = policy["params"]["head"]["bias"]
-        policy["params"]["head"]["bias"] = bias + jnp.concatenate([means.ravel(), jnp.zeros(bias.size - means.size)])
+        log_stds = jnp.full(means.size, self.expert_log_std)
+        policy["params"]["head"]["bias"] = bias + jnp.concatenate([means.ravel(), log_stds])
         return policy, critics
 
     @property
@@ -213,31 +213,7 @@ class PMOE(SAC):
         return TanhGaussianMixturePolicy(self.network, self.hidden_sizes, action_size, self.num_experts)
 
 
-def _directions(key: Array, count: int, size: int) -> Array:
-    """[count, size] unit vectors far apart: the axes of a random rotation and their opposites, of as many as are needed."""
-    axes = [
-        jnp.linalg.qr(jax.random.normal(key, (size, size)))[0] for key in jax.random.split(key, -(-count // (2 * size)))
-    ]
-    return jnp.concatenate([side for turned in axes for side in (turned, -turned)])[:count]
-
-
 def _pick(values: Array, choice: Array) -> Array:
     """[batch, expert, ...] to [batch, ...], by the number [batch] of an expert."""
     index = choice.reshape(*choice.shape, *[1] * (values.ndim - choice.ndim))
     return jnp.take_along_axis(values, index, axis=1)[:, 0]
-
-
-def _router_metrics(mixture: TanhGaussianMixture) -> Metrics:
-    """What the router does over a batch [batch]: its weights, their entropy in nats, and how far apart the experts are.
-
-    `router/collapsed` is 1 where one expert holds over 99 % of the weight.
-    """
-    usage = jnp.mean(jax.nn.softmax(mixture.logits), axis=0)
-    gaps = mixture.mean[:, :, None] - mixture.mean[:, None]
-    pairs = usage.shape[-1] * (usage.shape[-1] - 1)
-    metrics = {f"router/usage_{index}": share for index, share in enumerate(usage)}
-    return metrics | {
-        "router/entropy": jnp.mean(mixture.router.entropy()),
-        "router/collapsed": (jnp.max(usage) > COLLAPSED).astype(jnp.float32),
-        "router/mean_distance": jnp.mean(jnp.sum(jnp.linalg.norm(gaps, axis=-1), axis=(1, 2))) / pairs,
-    }

@@ -12,6 +12,7 @@ AGENTS: dict[str, str] = {
     "sac": "maxent_rl.agents.sac:SAC",
     "sac-discrete": "maxent_rl.agents.sac_discrete:SACDiscrete",
     "pmoe": "maxent_rl.agents.pmoe:PMOE",
+    "pmoe-ppo": "maxent_rl.agents.pmoe_ppo:PMOEPPO",
 }
 
 

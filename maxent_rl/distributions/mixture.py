@@ -64,8 +64,13 @@ class GaussianMixture:
         return jax.nn.softmax(self._joint(action), axis=-1)
 
     def entropy(self, key: Array) -> Array:
-        """Estimate of the entropy from one sample, [...] in nats; there is no closed form."""
-        return -self.sample_and_log_prob(key)[1]
+        """Estimate of the entropy, [...] in nats, from one sample of each expert; there is no closed form.
+
+        Its gradient is an unbiased estimate of the entropy's: the choice of an expert, through which no gradient could
+        flow, is not drawn but averaged over by the weights.
+        """
+        log_prob = jax.vmap(self.log_prob, in_axes=-2, out_axes=-1)(self.experts.sample(key))
+        return -jnp.sum(jnp.exp(self.router.log_probs) * log_prob, axis=-1)
 
     def entropy_bounds(self, key: Array | None = None) -> tuple[Array, Array]:
         """Bounds of the entropy, [...] each, in nats, by the chain rule: that of the chosen expert, and the router's added.
@@ -162,8 +167,10 @@ class TanhGaussianMixture:
         return self.pre_tanh.responsibilities(arctanh_clipped(action))
 
     def entropy(self, key: Array) -> Array:
-        """Estimate of the entropy from one sample, [...] in nats. At most `action * log 2`."""
-        return -self.sample_and_log_prob(key)[1]
+        """As `GaussianMixture.entropy`. The entropy itself is at most `action * log 2`."""
+        drawn = self.pre_tanh.experts.sample(key)
+        log_prob = jax.vmap(self.log_prob_pre_tanh, in_axes=-2, out_axes=-1)(drawn)
+        return -jnp.sum(jnp.exp(self.router.log_probs) * log_prob, axis=-1)
 
     def entropy_bounds(self, key: Array) -> tuple[Array, Array]:
         """As `GaussianMixture.entropy_bounds`, with each expert's entropy estimated from one sample."""

@@ -1,7 +1,12 @@
 """Flax modules: trunks (plain and residual), policies' heads, and ensembles of critics."""
 
 from maxent_rl.networks.critic import Critic, CriticEnsemble
-from maxent_rl.networks.on_policy import GaussianPolicy, OrthogonalCategoricalPolicy, ValueFunction
+from maxent_rl.networks.on_policy import (
+    GaussianMixturePolicy,
+    GaussianPolicy,
+    OrthogonalCategoricalPolicy,
+    ValueFunction,
+)
 from maxent_rl.networks.policy import CategoricalPolicy, TanhGaussianMixturePolicy, TanhGaussianPolicy
 from maxent_rl.networks.running_statistics import RewardScale, RunningStatistics
 from maxent_rl.networks.trunk import MLP, TRUNKS, Activation, SimbaTrunk, make_trunk
@@ -13,6 +18,7 @@ __all__ = [
     "CategoricalPolicy",
     "Critic",
     "CriticEnsemble",
+    "GaussianMixturePolicy",
     "GaussianPolicy",
     "OrthogonalCategoricalPolicy",
     "RewardScale",

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from maxent_rl.distributions import Categorical, Gaussian, TanhGaussian
+from maxent_rl.distributions import Categorical, Gaussian, GaussianMixture, TanhGaussian
 from maxent_rl.networks.trunk import MLP, Activation
 
 _LOG_STD_MIN, _LOG_STD_MAX = -5.0, 2.0
@@ -53,6 +53,28 @@ class GaussianPolicy(nn.Module):
             log_std = self.param("log_std", nn.initializers.zeros, (self.action_size,))
             log_std = jnp.broadcast_to(log_std, mean.shape)
         return TanhGaussian(mean, log_std) if self.squashed else Gaussian(mean, log_std)
+
+
+class GaussianMixturePolicy(nn.Module):
+    """A mixture of Gaussians: heads for all experts' means and for the router's logits on one trunk.
+
+    Each expert has log standard deviations of its own, which are parameters, 0 at the start.
+    """
+
+    hidden_sizes: Sequence[int]
+    activation: Activation
+    action_size: int
+    num_experts: int
+
+    @nn.compact
+    def __call__(self, observation: Array) -> GaussianMixture:
+        """Maps [..., observation] to a mixture of [..., expert] over [..., action]."""
+        features = orthogonal_trunk(self.hidden_sizes, self.activation)(observation)
+        head = orthogonal_head(self.num_experts * self.action_size, 0.01, "head")(features)
+        mean = head.reshape(*head.shape[:-1], self.num_experts, self.action_size)
+        log_std = self.param("log_std", nn.initializers.zeros, mean.shape[-2:])
+        logits = orthogonal_head(self.num_experts, 0.01, "router")(features)
+        return GaussianMixture(logits, mean, jnp.broadcast_to(log_std, mean.shape))
 
 
 class OrthogonalCategoricalPolicy(nn.Module):

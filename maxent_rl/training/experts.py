@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from maxent_rl.agents.base import HasExperts
-from maxent_rl.agents.pmoe import COLLAPSED
+from maxent_rl.agents.experts import COLLAPSED
 from maxent_rl.agents.registry import agent_name
 from maxent_rl.envs.reward_map import HasRewardMap
 from maxent_rl.errors import CheckpointError, InvalidSettingError

@@ -43,12 +43,7 @@ def landscape(
     whole = Figure(figsize=(8.5, 5.2), layout="constrained", facecolor="white")
     parts: Any = whole.subfigures(1, 2, width_ratios=(6.0, 2.5))
     figure, margin = parts
-    if reward_map.over == "observation":
-        axes, legend = _draw_paths(figure, reward_map, trajectories)
-    elif len(reward_map.names) == 1:
-        axes, legend = _draw_line(figure, reward_map, trajectories, expertise)
-    else:
-        axes, legend = _draw_plane(figure, reward_map, trajectories, expertise)
+    axes, legend = panel(figure, reward_map, trajectories, expertise)
     heading(axes, *titles)
     title = "episodes that end at" if reward_map.over == "observation" else "actions within reach of"
     margin.legend(
@@ -56,6 +51,33 @@ def landscape(
         alignment="left", borderaxespad=0, bbox_to_anchor=(0, 0.86),
     )  # fmt: skip
     return whole
+
+
+def panel(
+    figure: Any,
+    reward_map: RewardMap,
+    trajectories: Sequence[Trajectory],
+    expertise: Expertise | None,
+    *,
+    scale: bool = True,
+) -> Drawn:
+    """Draws episodes over what the environment pays into a figure, or into a part of one that holds several.
+
+    Args:
+      figure: a figure or a subfigure of its own.
+      reward_map: the landscape.
+      trajectories: the episodes.
+      expertise: as for `landscape`.
+      scale: whether a plane has a scale of its colours beside it.
+
+    Returns:
+      (axes, legend): the axes that take a title, and what a legend is made of.
+    """
+    if reward_map.over == "observation":
+        return _draw_paths(figure, reward_map, trajectories, scale)
+    if len(reward_map.names) == 1:
+        return _draw_line(figure, reward_map, trajectories, expertise)
+    return _draw_plane(figure, reward_map, trajectories, expertise, scale)
 
 
 def shares(reward_map: RewardMap, trajectories: Sequence[Trajectory]) -> Array:
@@ -68,11 +90,11 @@ def shares(reward_map: RewardMap, trajectories: Sequence[Trajectory]) -> Array:
     return np.bincount(reward_map.reached(points) % (count + 1), minlength=count + 1) / len(points)
 
 
-def _draw_paths(figure: Any, reward_map: RewardMap, trajectories: Sequence[Trajectory]) -> Drawn:
+def _draw_paths(figure: Any, reward_map: RewardMap, trajectories: Sequence[Trajectory], scale: bool) -> Drawn:
     from matplotlib.lines import Line2D
 
     axes = figure.subplots()
-    _contours(figure, axes, reward_map)
+    _contours(figure, axes, reward_map, scale)
     palette = [*colours(len(reward_map.optima)), INK]
     thin = min(0.8, 0.25 + 15 / len(trajectories))
     for each in trajectories:
@@ -90,12 +112,12 @@ def _draw_paths(figure: Any, reward_map: RewardMap, trajectories: Sequence[Traje
 
 
 def _draw_plane(
-    figure: Any, reward_map: RewardMap, trajectories: Sequence[Trajectory], expertise: Expertise | None
+    figure: Any, reward_map: RewardMap, trajectories: Sequence[Trajectory], expertise: Expertise | None, scale: bool
 ) -> Drawn:
     from matplotlib.lines import Line2D
 
     axes = figure.subplots()
-    _contours(figure, axes, reward_map)
+    _contours(figure, axes, reward_map, scale)
     count = len(reward_map.optima)
     _circles(axes, reward_map, [INK] * count)
     handles = [
@@ -166,7 +188,7 @@ def _groups(trajectories: Sequence[Trajectory], expertise: Expertise | None) -> 
     ]
 
 
-def _contours(figure: Any, axes: Any, reward_map: RewardMap) -> None:
+def _contours(figure: Any, axes: Any, reward_map: RewardMap, scale: bool) -> None:
     from matplotlib.ticker import MaxNLocator
 
     side = np.linspace(-reward_map.edge, reward_map.edge, _POINTS)
@@ -179,11 +201,12 @@ def _contours(figure: Any, axes: Any, reward_map: RewardMap) -> None:
         value, cmap="Greys", vmin=value.min(), vmax=darkest, extent=extent, origin="lower", interpolation="bilinear"
     )
     axes.contour(side, side, value, levels=8, colors="white", linewidths=0.7, linestyles="solid", zorder=1)
-    bar = figure.colorbar(shown, ax=axes, shrink=0.7, aspect=28, pad=0.02, ticks=MaxNLocator(nbins=5))
-    bar.ax.set_ylim(value.min(), value.max() + 0.01 * np.ptp(value))  # a tick at the top must fit
-    bar.set_label(reward_map.label, color=FAINT, size=9)
-    bar.ax.tick_params(length=0, colors=FAINT, labelsize=9)
-    bar.outline.set_visible(False)
+    if scale:
+        bar = figure.colorbar(shown, ax=axes, shrink=0.7, aspect=28, pad=0.02, ticks=MaxNLocator(nbins=5))
+        bar.ax.set_ylim(value.min(), value.max() + 0.01 * np.ptp(value))  # a tick at the top must fit
+        bar.set_label(reward_map.label, color=FAINT, size=9)
+        bar.ax.tick_params(length=0, colors=FAINT, labelsize=9)
+        bar.outline.set_visible(False)
     axes.set_aspect("equal")
     style(axes)
     axes.grid(visible=False)

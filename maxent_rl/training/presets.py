@@ -24,19 +24,19 @@ class Preset:
     agents: dict[str, dict[str, Any]]
 
 
+_FAST_SAC = {
+    "updates_per_step": 0.125,
+    "learning_rate": 1e-3,
+    "start_steps": 2_000,
+    "initial_temperature": 0.2,
+    "target_update_rate": 0.01,
+}
+
 PRESETS = {
     "fast": Preset(
         about="least wall-clock instead of fewest samples: more environment steps for each gradient step",
         run={"num_envs": 8},
-        agents={
-            "sac": {
-                "updates_per_step": 0.125,
-                "learning_rate": 1e-3,
-                "start_steps": 2_000,
-                "initial_temperature": 0.2,
-                "target_update_rate": 0.01,
-            }
-        },
+        agents={"sac": _FAST_SAC, "pmoe": _FAST_SAC},  # alike, so that the two can be compared
     ),
 }
 

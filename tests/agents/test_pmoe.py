@@ -400,7 +400,7 @@ def test_attention_acts_by_one_gaussian_of_the_weighted_means_and_deviations(sta
 )
 def test_numeric_hyper_parameters_are_leaves_and_vmap(state, agent, name, values):
     """The weight of the router's loss and the relaxation change nothing that is compiled, and can differ within a vmap."""
-    assert len(jax.tree.leaves(SMALL)) == len(jax.tree.leaves(SAC())) + 3
+    assert len(jax.tree.leaves(SMALL)) == len(jax.tree.leaves(SAC())) + 4
     at = lambda value: gradients(agent.replace(**{name: value}), state)[0][0]  # noqa: E731
     many = jax.vmap(at)(jnp.array(values))
     assert many[0] != many[1]

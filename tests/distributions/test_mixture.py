@@ -136,7 +136,26 @@ def test_sample_and_log_prob_agree_with_their_parts(kind):
     action, log_prob = policy.sample_and_log_prob(key)
     np.testing.assert_array_equal(action, policy.sample(key))
     np.testing.assert_allclose(log_prob, policy.log_prob(action), rtol=1e-4, atol=1e-4)
-    np.testing.assert_array_equal(policy.entropy(key), -log_prob)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_estimated_entropy_and_its_gradient_are_those_of_quadrature(kind):
+    """A bonus on the entropy that moved the experts and left the router alone: a drawn expert passes it no gradient."""
+    u = jnp.linspace(-7.0, 9.0, 4001)[:, None]
+
+    def exact(policy):
+        log_density = policy.pre_tanh.log_prob(u) if kind is TanhGaussianMixture else policy.log_prob(u)
+        of_action = policy.log_prob_pre_tanh(u) if kind is TanhGaussianMixture else log_density
+        return -jnp.sum(jnp.exp(log_density) * of_action) * (u[1, 0] - u[0, 0])
+
+    policy, keys = mixture(kind, means=[-0.5, 1.0]), jax.random.split(jax.random.key(0), 20_000)
+    value, slope = jax.jit(jax.value_and_grad(exact))(policy)
+    estimate = jax.value_and_grad(lambda policy, key: policy.entropy(key))
+    values, slopes = jax.jit(jax.vmap(estimate, in_axes=(None, 0)))(policy, keys)
+    for found, wanted in zip(jax.tree.leaves((values, slopes)), jax.tree.leaves((value, slope)), strict=True):
+        error = np.std(found, axis=0) / np.sqrt(len(keys))
+        assert np.all(np.abs(np.mean(found, axis=0) - wanted) < 4 * error + 1e-3)
+    assert np.abs(slope.logits).min() > 0.02  # the router is moved
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -14,6 +14,7 @@ from environments import DiscretePoint, HostDiscretePoint, HostPoint, OneStepDev
 
 from maxent_rl.agents import PPO, SAC
 from maxent_rl.agents.pmoe import PMOE
+from maxent_rl.agents.pmoe_ppo import PMOEPPO
 from maxent_rl.agents.sac_discrete import SACDiscrete
 
 BACKENDS = ("host", "device")
@@ -84,7 +85,7 @@ _on_policy = partial(
     values=_value,
     updates=6,
     refused=({"minibatches": 3}, "--minibatches 3 cannot share the 20 steps of an update"),
-    learning=("value", "optimizer", "log_alpha", "reward_scale"),
+    learning=("value", "['q']", "optimizer", "log_alpha", "reward_scale"),
 )
 
 AGENTS_UNDER_TEST = {
@@ -92,6 +93,7 @@ AGENTS_UNDER_TEST = {
     "sac-discrete": _off_policy(SACDiscrete(**_OFF), discrete=True),
     "pmoe": _off_policy(PMOE(**_OFF, num_experts=2)),
     "ppo": _on_policy(PPO(**_ON), both=True),
+    "pmoe-ppo": _on_policy(PMOEPPO(**_ON, num_experts=2)),
 }
 
 

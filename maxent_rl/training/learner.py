@@ -73,6 +73,11 @@ class Schedule:
         due = (phase + 1) * self.numerator // self.denominator - phase * self.numerator // self.denominator
         return due * (step > self.start)
 
+    @property
+    def first_update(self) -> int:
+        """The first vector step after which an update is due."""
+        return int(self.start) + math.ceil(int(self.denominator) / int(self.numerator))
+
 
 @struct.dataclass
 class Counters:

@@ -10,7 +10,7 @@ import gymnasium
 import jax
 
 from maxent_rl import envs as environments
-from maxent_rl.agents.base import check_agent
+from maxent_rl.agents.base import check_agent, learns_on_policy
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.training.config import RunConfig
@@ -165,6 +165,18 @@ def _plan(
             f"lower {layout.size_setting} or --num-seeds."
         )
     return learning, Schedule.create(agent, spec, run.num_envs)
+
+
+def learns_nothing(run: RunConfig, agent: Any, learning: Learning) -> str | None:
+    """A sentence for runs that end before the first update, as their scores are those of an untrained policy."""
+    first = Schedule.create(agent, learning.spec, run.num_envs).first_update * run.num_envs
+    if run.total_steps > first - run.num_envs:
+        return None
+    flag = "--rollout-size" if learns_on_policy(agent) else "--start-steps"
+    return (
+        f"This run learns nothing in its {run.total_steps:,} steps, as the first update is due at step {first:,}: "
+        f"raise --total-steps or lower {flag}."
+    )
 
 
 def _available_memory(devices: list[jax.Device]) -> int | None:

@@ -23,7 +23,7 @@ from maxent_rl.training.config import RunConfig, agent_from, config_from, descri
 from maxent_rl.training.display import Display
 from maxent_rl.training.evaluation import Outcomes
 from maxent_rl.training.interrupts import catch_interrupts
-from maxent_rl.training.loop import Env, Loop, make_loop
+from maxent_rl.training.loop import Env, Loop, learns_nothing, make_loop
 from maxent_rl.training.plots import learning_curve
 from maxent_rl.training.policy import Policy, export_policy, load_policy, policy_arrays
 from maxent_rl.training.processes import Processes, divide, join
@@ -185,8 +185,8 @@ class Training:
                 with together():
                     self._recorder = stack.enter_context(self._make_recorder()) if self._processes.first else None
                 self._display = stack.enter_context(self._make_display())
-                if warning:
-                    self._display.message(warning)
+                for sentence in filter(None, (warning, learns_nothing(self._run, self._agent, self._loop.learning))):
+                    self._display.message(sentence)
                 with catch_interrupts(self._display.message) as interrupted:
                     self._train(interrupted)
         except NonFiniteError as error:

@@ -1,7 +1,9 @@
 """Both loops and every agent: episode boundaries, seeds, faults, tracing, sharding; where values are known."""
 
+import dataclasses
 import functools
 import os
+import re
 from pathlib import Path
 
 import jax
@@ -17,7 +19,8 @@ from maxent_rl.errors import NonFiniteError
 from maxent_rl.training.config import RunConfig
 from maxent_rl.training.device_loop import device_steps
 from maxent_rl.training.host_loop import host_step
-from maxent_rl.training.loop import make_loop
+from maxent_rl.training.learner import make_learning
+from maxent_rl.training.loop import learns_nothing, make_loop
 from maxent_rl.training.variants import can_vary
 
 SAC = AGENTS_UNDER_TEST["sac"].agent
@@ -222,6 +225,28 @@ def test_an_interrupt_ends_advancing(backend):
     loop.advance(25, lambda: True)
     assert loop.step == 0
     loop.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "total_steps", "settings", "words"),
+    [
+        ("sac", 20, {}, r"20 steps, as the first update is due at step 22: .* lower --start-steps"),
+        ("sac", 21, {}, None),
+        ("sac", 199, {"start_steps": None}, r"first update is due at step 202:"),
+        ("sac", 50, {"updates_per_step": 0.01}, r"first update is due at step 120:"),
+        ("ppo", 18, {}, r"18 steps, as the first update is due at step 20: .* lower --rollout-size"),
+        ("ppo", 20, {}, None),
+    ],
+)
+def test_a_run_that_ends_before_it_learns_says_so(name, total_steps, settings, words):
+    """3,000 steps on CartPole, with the default start of ten episodes, gave the score of an untrained policy as a result."""
+    agent, spec = (
+        AGENTS_UNDER_TEST[name].agent.replace(**settings),
+        dataclasses.replace(Point().spec, num_envs=NUM_ENVS),
+    )
+    learning = make_learning(agent, spec, NUM_ENVS)
+    sentence = learns_nothing(RunConfig(total_steps=total_steps, num_envs=NUM_ENVS), agent, learning)
+    assert (sentence is None) if words is None else re.search(words, sentence)
 
 
 SHARDED = """

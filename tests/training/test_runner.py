@@ -67,7 +67,7 @@ class Whole:
         return AGENTS_UNDER_TEST[self.name]
 
 
-QUICK = {"sac-host", "sac-device", "sac-discrete-host", "pmoe-device", "ppo-host", "ppo-device"}
+QUICK = {"sac-host", "sac-device", "sac-discrete-host", "pmoe-device", "ppo-host", "pmoe-ppo-device"}
 RUNS = {f"{name}-{backend}": (name, backend) for name in AGENTS_UNDER_TEST for backend in BACKENDS}
 
 
@@ -266,6 +266,11 @@ def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
 
     with pytest.raises(NonFiniteError, match=r"Seed 0, environment step 75: reward .* last good checkpoint .* 60 "):
         run(tmp_path, Late(horizon=1000), num_seeds=1, num_envs=1, eval_every=0)
+
+
+def test_the_sentence_of_a_run_that_learns_nothing_is_shown(tmp_path, capfd):
+    run(tmp_path, Point(), total_steps=20, progress=True)
+    assert "This run learns nothing in its 20 steps" in "".join(capfd.readouterr())
 
 
 def test_the_same_name_twice_is_refused(tmp_path):

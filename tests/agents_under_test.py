@@ -69,6 +69,8 @@ def _value(agent: Any, state: Any, observation: jax.Array) -> jax.Array:
 
 _OFF = {"hidden_sizes": (8,), "batch_size": 16, "replay_size": 200, "start_steps": 20, "learning_rate": 1e-2}
 _OFF_PROBE = {"discount": 0.5, "temperature_mode": "fixed", "initial_temperature": 1e-6, "target_update_rate": 0.1}
+# A greedy policy never takes one of two equal choices: its value is learned from the uniform start, if the buffer keeps it.
+_BOTH_CHOICES = {"start_steps": 200, "replay_size": 1_000}
 _off_policy = partial(
     Row,
     probe=_OFF_PROBE,
@@ -90,7 +92,7 @@ _on_policy = partial(
 
 AGENTS_UNDER_TEST = {
     "sac": _off_policy(SAC(**_OFF)),
-    "sac-discrete": _off_policy(SACDiscrete(**_OFF), discrete=True),
+    "sac-discrete": _off_policy(SACDiscrete(**_OFF), probe=_OFF_PROBE | _BOTH_CHOICES, discrete=True),
     "pmoe": _off_policy(PMOE(**_OFF, num_experts=2)),
     "ppo": _on_policy(PPO(**_ON), both=True),
     "pmoe-ppo": _on_policy(PMOEPPO(**_ON, num_experts=2)),

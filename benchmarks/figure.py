@@ -89,6 +89,22 @@ def _device(axis: Axes, result: Result) -> None:
     _bars(axis, result, bars, "steps_per_second", "SAC on brax/halfcheetah, spring", "environment steps per second")
 
 
+def _ppo(axis: Axes, result: Result) -> None:
+    bars = [("maxent_rl", "maxent_rl", _OURS), ("brax", "Brax's PPO", _OTHERS)]
+    _bars(axis, result, bars, "steps_per_second", "PPO on brax/halfcheetah, spring", "environment steps per second")
+
+
+def _ppo_host(axis: Axes, result: Result) -> None:
+    bars = [("maxent_rl", "maxent_rl", _OURS), ("sb3", "Stable-\nBaselines3", _OTHERS)]
+    _bars(axis, result, bars, "steps_per_second", "PPO on HalfCheetah-v5", "environment steps per second")
+
+
+def _experts(axis: Axes, result: Result) -> None:
+    bars = [("sac", "SAC", _LIMIT)]
+    bars += [(name, name.replace("pmoe", "experts:"), _OURS) for name in result["summary"] if name != "sac"]
+    _bars(axis, result, bars, "steps_per_second", "Experts on HalfCheetah-v5", "environment steps per second")
+
+
 def _limits(axis: Axes, result: Result) -> None:
     bars = [
         ("train", "training", _OURS),
@@ -144,6 +160,9 @@ def _return(axis: Axes, result: Result) -> None:
 _PANELS: dict[str, Callable[[Axes, Result], None]] = {
     "throughput-host": _host,
     "throughput-device": _device,
+    "throughput-ppo": _ppo,
+    "throughput-ppo-host": _ppo_host,
+    "throughput-experts": _experts,
     "limits": _limits,
     "time_to_return": _return,
     "seeds": _seeds,

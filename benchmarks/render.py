@@ -28,6 +28,7 @@ NAMES = {
     "sb3": "Stable-Baselines3",
     "brax": "Brax's SAC",
     "rejax": "rejax",
+    "sac": "SAC",
 }
 
 
@@ -134,7 +135,15 @@ def _ratio(result: Result, contender: str, other: str, metric: str) -> str:
     return "" if value is None else show_spread(value)
 
 
-def _against(result: Result, what: str, ours: str, peers: tuple[str, ...], metric: str, unit: str) -> list[list[str]]:
+def _against(
+    result: Result,
+    what: str,
+    ours: str,
+    peers: tuple[str, ...],
+    metric: str,
+    unit: str,
+    names: Mapping[str, str] = NAMES,
+) -> list[list[str]]:
     """A row for each peer that was measured beside ours."""
     own = _cell(result, ours, metric, unit)
     rows = []
@@ -142,7 +151,7 @@ def _against(result: Result, what: str, ours: str, peers: tuple[str, ...], metri
         other = _cell(result, peer, metric, unit)
         if own is not None and other is not None:
             name, _, how = peer.partition(" ")
-            label = f"{NAMES.get(name, name)}{f', {how}' if how else ''}"
+            label = f"{names.get(name, name)}{f', {how}' if how else ''}"
             rows.append([what, own, f"{label}: {other}", _ratio(result, ours, peer, metric)])
     return rows
 
@@ -155,6 +164,27 @@ def _device(result: Result) -> list[list[str]]:
     settings = result["settings"]
     what = f"SAC on brax/halfcheetah, spring, {settings['num_envs']} environments"
     return _against(result, what, "maxent_rl", ("brax", "rejax"), "steps_per_second", " steps/s")
+
+
+def _ppo(result: Result) -> list[list[str]]:
+    settings, names = result["settings"], NAMES | {"brax": "Brax's PPO"}
+    what = f"PPO on brax/halfcheetah, spring, {settings['num_envs']} environments"
+    return _against(result, what, "maxent_rl", ("brax",), "steps_per_second", " steps/s", names)
+
+
+def _ppo_host(result: Result) -> list[list[str]]:
+    what = f"PPO on HalfCheetah-v5, {result['settings']['num_envs']} environments"
+    return _against(result, what, "maxent_rl", ("sb3",), "steps_per_second", " steps/s")
+
+
+def _experts(result: Result) -> list[list[str]]:
+    rows = []
+    for name in result["settings"]["contenders"]:
+        count = name.removeprefix("pmoe ")
+        if count != name:
+            what = f"PMOE on HalfCheetah-v5, {count} expert{'' if count == '1' else 's'}"
+            rows += _against(result, what, name, ("sac",), "steps_per_second", " steps/s")
+    return rows
 
 
 def _limits(result: Result) -> list[list[str]]:
@@ -240,6 +270,9 @@ def _memory(result: Result) -> list[list[str]]:
 SECTIONS: dict[str, Callable[[Result], list[list[str]]]] = {
     "throughput-host": _host,
     "throughput-device": _device,
+    "throughput-ppo": _ppo,
+    "throughput-ppo-host": _ppo_host,
+    "throughput-experts": _experts,
     "limits": _limits,
     "seeds": _seeds,
     "time_to_return": _return,

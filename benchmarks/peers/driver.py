@@ -23,16 +23,33 @@ def since_command() -> float:
 
 
 def work_parser(description: str) -> argparse.ArgumentParser:
-    """A parser of the flags that say what work is measured; all drivers take them."""
+    """A parser of the flags that say what work is measured; all drivers of SAC take them."""
+    parser = _task_parser(description, warmup_steps=500, window_steps=3000, hidden_sizes=[256, 256])
+    parser.add_argument("--start-steps", type=int, default=100, help="steps before learning")
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--replay-size", type=int, default=1_000_000)
+    return parser
+
+
+def on_policy_parser(description: str, num_envs: int) -> argparse.ArgumentParser:
+    """A parser of the flags that all drivers of PPO take, with the default number of environments."""
+    parser = _task_parser(description, warmup_steps=4096, window_steps=16384, hidden_sizes=[64, 64])
+    parser.add_argument("--num-envs", type=int, default=num_envs, help="environments side by side")
+    parser.add_argument("--rollout-size", type=int, default=2048, help="steps of an update, all environments together")
+    parser.add_argument("--epochs", type=int, default=10, help="passes over the steps of an update")
+    parser.add_argument("--minibatches", type=int, default=32, help="gradient steps of a pass")
+    return parser
+
+
+def _task_parser(
+    description: str, warmup_steps: int, window_steps: int, hidden_sizes: list[int]
+) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--env", help="name of the environment")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start-steps", type=int, default=100, help="steps before learning")
-    parser.add_argument("--warmup-steps", type=int, default=500, help="steps with learning before the window")
-    parser.add_argument("--window-steps", type=int, default=3000, help="steps of the measured window")
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--hidden-sizes", type=int, nargs="+", default=[256, 256])
-    parser.add_argument("--replay-size", type=int, default=1_000_000)
+    parser.add_argument("--warmup-steps", type=int, default=warmup_steps, help="steps with learning before the window")
+    parser.add_argument("--window-steps", type=int, default=window_steps, help="steps of the measured window")
+    parser.add_argument("--hidden-sizes", type=int, nargs="+", default=hidden_sizes)
     return parser
 
 

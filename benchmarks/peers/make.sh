@@ -2,8 +2,8 @@
 # Makes the virtual environments of the peers that the benchmarks compare with: .peers/sb and .peers/brax.
 #
 #   benchmarks/peers/make.sh            both
-#   benchmarks/peers/make.sh sb         Stable-Baselines3 and SBX
-#   benchmarks/peers/make.sh brax       Brax's own SAC and rejax
+#   benchmarks/peers/make.sh sb         Stable-Baselines3 (SAC, PPO) and SBX
+#   benchmarks/peers/make.sh brax       Brax's own SAC and PPO, and rejax
 #
 # One that is there already is made anew only when its requirements have changed. PYTHON names the interpreter (3.11 or
 # newer; python3.11 by default, with which the pins were resolved), PEERS the folder. pip reads its own settings, so

@@ -56,6 +56,38 @@ def test_the_table_has_medians_ranges_ratios_machine_and_versions(results):
     ]
 
 
+def test_the_table_shows_ppo_and_experts():
+    speed = "steps_per_second"
+    ppo = {"maxent_rl": {speed: [3000.0]}, "brax": {speed: [2000.0]}}
+    host = {"maxent_rl": {speed: [3000.0]}, "sb3": {speed: [1000.0]}}
+    experts = {"sac": {speed: [200.0]}, "pmoe 1": {speed: [200.0]}, "pmoe 4": {speed: [150.0]}}
+    results = {
+        "throughput-ppo": result(ppo, [Ratio(speed, "maxent_rl", ("brax",))], settings={"num_envs": 64}),
+        "throughput-ppo-host": result(host, [Ratio(speed, "maxent_rl", ("sb3",))], settings={"num_envs": 8}),
+        "throughput-experts": result(
+            experts,
+            [Ratio(speed, name, ("sac",)) for name in ("pmoe 1", "pmoe 4")],
+            settings={"contenders": list(experts)},
+        ),
+    }
+    assert render.render_table(results).splitlines()[2:6] == [
+        "| PPO on brax/halfcheetah, spring, 64 environments | 3,000 steps/s | Brax's PPO: 2,000 steps/s | 1.5 |",
+        "| PPO on HalfCheetah-v5, 8 environments | 3,000 steps/s | Stable-Baselines3: 1,000 steps/s | 3 |",
+        "| PMOE on HalfCheetah-v5, 1 expert | 200 steps/s | SAC: 200 steps/s | 1 |",
+        "| PMOE on HalfCheetah-v5, 4 experts | 150 steps/s | SAC: 200 steps/s | 0.75 |",
+    ]
+
+
+def test_the_figure_shows_ppo_and_experts(tmp_path):
+    speed = {"steps_per_second": [200.0]}
+    measured = {
+        "throughput-ppo": result({"maxent_rl": speed, "brax": speed}),
+        "throughput-ppo-host": result({"maxent_rl": speed, "sb3": speed}),
+        "throughput-experts": result({"sac": speed, "pmoe 4": speed}),
+    }
+    assert draw(measured, tmp_path / "three.png")
+
+
 def test_a_return_that_not_every_seed_passed_says_so(results):
     timed = results["time_to_return"]
     timed["runs"].append(timed["runs"][1] | {"repeat": 1, "values": {}, "curve": [{"step": 5000, "seconds": 700.0}]})

@@ -24,8 +24,12 @@ from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
 class SACDiscrete(SoftActorCritic):
     """SAC with a categorical policy and critics that value every choice; expectations over actions are exact."""
 
-    target_entropy_share: Fraction = 0.5
-    """Default target entropy as a share of that of uniform actions, log n; the paper's 0.98 leaves hardly any preference."""
+    target_entropy_share: Fraction = 0.89
+    """Default target entropy as a share of that of uniform actions, log n; the paper has 0.98."""
+
+    # On CartPole-v1 (three seeds, 64 x 64, 15,000 steps) shares of 0.98, 0.89, 0.5 and 0.3 came to evaluation returns of
+    # 416, 442, 243 and 233 by the most likely action. Sampled actions returned 41, 174, 247 and 247: the closer to uniform
+    # the policy is held, the more its mode is worth and the less its samples.
 
     def check(self, spec: Spec, env: str) -> None:
         """Refuses environments and settings that cannot work; see `agents.check_agent`."""

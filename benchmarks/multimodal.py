@@ -46,16 +46,18 @@ class Settings(NamedTuple):
 
 
 _SMALL = "--batch-size 128 --replay-size 20000 --hidden-sizes 64 64"
-_BANDIT = f"{_SMALL} --total-steps 10000 --start-steps 500 --learning-rate 3e-3"
+_FIXED = "--temperature-mode fixed --initial-temperature 0.1"
+_BANDIT = f"{_SMALL} --total-steps 8000 --start-steps 1000 --learning-rate 1e-3 {_FIXED}"
 _MULTIGOAL = (
-    f"{_SMALL} --total-steps 60000 --start-steps 1000 --learning-rate 1e-3 --num-envs 8 --updates-per-step 0.25"
+    f"{_SMALL} --total-steps 40000 --start-steps 1000 --learning-rate 1e-3 --num-envs 8 --updates-per-step 0.25"
 )
+_APART = "--num-experts 4 --expert-spread 0.8 --expert-log-std -1.2"
 _MUJOCO = "--eval-every 5000 --eval-episodes 10 --checkpoint-every 20000 --keep-checkpoints 1"
 
 SETTINGS = {
-    "maxent/TwoOptima": Settings(_BANDIT, "--num-experts 4"),
-    "maxent/FourOptima": Settings(_BANDIT, "--num-experts 4"),
-    "maxent/MultiGoal": Settings(_MULTIGOAL, "--num-experts 4"),
+    "maxent/TwoOptima": Settings(_BANDIT, _APART),
+    "maxent/FourOptima": Settings(_BANDIT, _APART),
+    "maxent/MultiGoal": Settings(_MULTIGOAL, _APART),
     **{env: Settings(_MUJOCO, "--num-experts 4") for env in ("HalfCheetah", "Hopper", "Walker2d", "Ant")},
 }
 """By environment. What is not said here has its default."""

@@ -38,6 +38,14 @@ PRESETS = {
         run={"num_envs": 8},
         agents={"sac": _FAST_SAC, "pmoe": _FAST_SAC},  # alike, so that the two can be compared
     ),
+    "multimodal": Preset(
+        about="several equally good actions kept apart: experts that begin apart, and the whole mixture's entropy",
+        run={},
+        agents={
+            "pmoe": {"router": "exact", "density": "mixture", "expert_spread": 0.8, "expert_log_std": -1.2},
+            "pmoe-ppo": {"router": "exact", "expert_spread": 0.8},
+        },
+    ),
 }
 
 

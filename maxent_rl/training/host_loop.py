@@ -88,10 +88,8 @@ class HostLoop:
         )
         self._observation = step.observation
         self.step += 1
-        waits = self.learning.layout.acts_after_learning
-        action = (
-            None if waits else self._choose()
-        )  # before the learning is dispatched, which takes the policy's buffers
+        # Before the learning is dispatched, which takes the policy's buffers; after it where acting must wait for it.
+        action = None if self.learning.layout.acts_after_learning else self._choose()
         self.learner = host_step(self._agent, self.learner, self._by_seed(rows), self._schedule, self.learning)
         action = self._choose() if action is None else action
         # While the device computes:

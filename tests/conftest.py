@@ -10,6 +10,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1]
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 import hypothesis
+import jax
 import pytest
 
 # No deadline: the first example compiles. Derandomised: a test that fails one time in a hundred should not exist.
@@ -20,3 +21,9 @@ hypothesis.settings.load_profile("maxent_rl")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow tests first: begun last, one of them would keep one worker busy while the others have nothing left."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Frees a module's compiled programs: on CPUs each takes a dozen memory mappings, of which Linux allows 65,530."""
+    if nextitem is None or nextitem.path != item.path:
+        jax.clear_caches()

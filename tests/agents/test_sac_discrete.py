@@ -172,13 +172,13 @@ def test_temperature_moves_towards_its_entropy(share, sign):
     np.testing.assert_allclose(after.log_alpha, sign * 3e-4, rtol=1e-4)
 
 
-def test_default_target_entropy_is_half_that_of_uniform_actions_and_can_be_given():
+def test_default_target_entropy_is_89_percent_of_that_of_uniform_actions_and_can_be_given():
     state = with_values(init(SMALL, jax.random.key(0)), boltzmann=True)
-    given = SMALL.replace(target_entropy=0.5 * float(np.log(4)), target_entropy_share=0.9)
+    given = SMALL.replace(target_entropy=0.89 * float(np.log(4)), target_entropy_share=0.5)
     state = dataclasses.replace(state, log_alpha=jnp.float32(-1.0))
     for agent in (SMALL, given):
         _, metrics = update(agent, state, discrete_batch(), jax.random.key(1))
-        np.testing.assert_allclose(metrics["temperature/loss"], 0.5 * np.log(4) - metrics["actor/entropy"], rtol=1e-4)
+        np.testing.assert_allclose(metrics["temperature/loss"], 0.89 * np.log(4) - metrics["actor/entropy"], rtol=1e-4)
 
 
 def test_actions_are_whole_numbers_of_the_policys_distribution():

@@ -20,7 +20,8 @@ from pathlib import Path
 
 import tyro
 from common import Contender, Measurement, Options, Ratio, command_line, exit_status, measure
-from contenders import Process, Work, measure_product, scratch
+from contenders import Process, measure_product, scratch
+from work import Work
 
 PROBES = Path(__file__).parent / "probes.py"
 _UPDATES = "updates_per_second"

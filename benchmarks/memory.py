@@ -14,7 +14,8 @@ from pathlib import Path
 
 import tyro
 from common import Contender, Measurement, Options, Ratio, command_line, exit_status, measure
-from contenders import Work, measure_peer, measure_product, peer_python
+from contenders import measure_peer, measure_product, peer_python
+from work import Work
 
 _METRIC = "peak_memory_mb"
 

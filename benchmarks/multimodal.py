@@ -11,6 +11,7 @@ done yet, or whose settings have changed. The settings are the two tables below;
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import shlex
 from functools import partial
@@ -64,7 +65,7 @@ SETTINGS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Study:
+class Study(abc.ABC):
     """What all parts have in common."""
 
     contenders: tuple[str, ...] = tuple(CONTENDERS)
@@ -114,9 +115,9 @@ class Study:
             for contender in self.contenders
         ]
 
+    @abc.abstractmethod
     def run(self) -> Result:
         """Measures what is not done yet."""
-        raise NotImplementedError
 
     def _all_flags(self, env: str, contender: str) -> tuple[str, ...]:
         settings, own = SETTINGS[env], CONTENDERS[contender]

@@ -36,7 +36,8 @@ from common import (
     exit_status,
     measure,
 )
-from contenders import Process, Product, Work, read_product, run_all, scratch, start_product
+from contenders import Process, Product, read_product, run_all, scratch, start_product
+from work import Work
 
 PROBES = Path(__file__).parent / "probes.py"
 _METRIC = "updates_per_second"

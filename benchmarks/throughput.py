@@ -21,7 +21,8 @@ from typing import Any, ClassVar
 
 import tyro
 from common import BenchmarkError, Contender, Measurement, Options, Ratio, command_line, exit_status, measure
-from contenders import OnPolicyWork, Task, Work, measure_peer, measure_product, peer_python
+from contenders import measure_peer, measure_product, peer_python
+from work import OnPolicyWork, Task, Work
 
 OURS = "maxent_rl"
 _SHOW = ("steps_per_second", "updates_per_second", "startup_seconds", "peak_memory_mb")

@@ -38,3 +38,22 @@ def assert_alike(before, after):
     """Structure, shapes and types are the same, and all numbers are finite."""
     jax.tree.map(lambda a, b: np.testing.assert_equal((a.shape, a.dtype), (b.shape, b.dtype)), before, after)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after))
+
+
+def assert_seeds_equal_single_ones(agent, init, update, batch, count, atol):
+    """Seeds under vmap learn what each learns alone.
+
+    Args:
+      agent: the agent.
+      init: of a key, a seed's state.
+      update: jitted, of (agent, state, batch, key).
+      batch: the same for all seeds.
+      count: how many seeds.
+      atol: within which numbers agree, besides a thousandth of their size.
+    """
+    keys = jax.random.split(jax.random.key(0), count)
+    many, _ = jax.jit(jax.vmap(agent.update, in_axes=(0, None, 0)))(jax.vmap(init)(keys), batch, keys)
+    for index in range(count):
+        alone, _ = update(agent, init(keys[index]), batch, keys[index])
+        for a, b in zip(jax.tree.leaves(many), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_allclose(a[index], b, rtol=1e-3, atol=atol)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
-from batches import assert_alike, batch_of, same
+from batches import assert_alike, assert_seeds_equal_single_ones, batch_of, same
 
 from maxent_rl.agents import SAC, acting_state, check_agent
 from maxent_rl.agents.pmoe import PMOE
@@ -409,13 +409,7 @@ def test_numeric_hyper_parameters_are_leaves_and_vmap(state, agent, name, values
 
 @pytest.mark.slow
 def test_vmapped_seeds_equal_single_seeds():
-    keys = jax.random.split(jax.random.key(0), 3)
-    states = jax.vmap(lambda key: init(SMALL, key))(keys)
-    many, _ = jax.jit(jax.vmap(SMALL.update, in_axes=(0, None, 0)))(states, batch_of(), keys)
-    for index in range(3):
-        alone, _ = update(SMALL, init(SMALL, keys[index]), batch_of(), keys[index])
-        for a, b in zip(jax.tree.leaves(many), jax.tree.leaves(alone), strict=True):
-            np.testing.assert_allclose(a[index], b, rtol=1e-3, atol=1e-6)
+    assert_seeds_equal_single_ones(SMALL, lambda key: init(SMALL, key), update, batch_of(), count=3, atol=1e-6)
 
 
 @pytest.mark.parametrize(

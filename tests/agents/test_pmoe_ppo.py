@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
-from batches import assert_alike, same
+from batches import assert_alike, assert_seeds_equal_single_ones, same
 
 from maxent_rl.agents import PPO, acting_state, check_agent
 from maxent_rl.agents.experts import router_metrics
@@ -300,13 +300,7 @@ def test_far_experts_and_extreme_routers_keep_updates_finite(router):
 
 @pytest.mark.slow
 def test_vmapped_seeds_equal_single_seeds():
-    keys = jax.random.split(jax.random.key(0), 2)
-    states = jax.vmap(lambda key: init(SMALL, key))(keys)
-    many, _ = jax.jit(jax.vmap(SMALL.update, in_axes=(0, None, 0)))(states, window_of(), keys)
-    for index in range(2):
-        alone, _ = update(SMALL, init(SMALL, keys[index]), window_of(), keys[index])
-        for a, b in zip(jax.tree.leaves(many), jax.tree.leaves(alone), strict=True):
-            np.testing.assert_allclose(a[index], b, rtol=1e-3, atol=1e-5)
+    assert_seeds_equal_single_ones(SMALL, lambda key: init(SMALL, key), update, window_of(), count=2, atol=1e-5)
 
 
 def test_numeric_hyper_parameters_are_leaves():

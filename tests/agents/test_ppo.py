@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from batches import assert_seeds_equal_single_ones
 
 from maxent_rl.agents import PPO, acting_state, check_agent
 from maxent_rl.distributions import Categorical, Gaussian, TanhGaussian
@@ -221,13 +222,7 @@ def test_numeric_hyper_parameters_are_leaves_and_vmap():
 
 
 def test_vmapped_seeds_equal_single_seeds():
-    keys = jax.random.split(jax.random.key(0), 3)
-    states = jax.vmap(lambda key: init(SMALL, key, SPEC))(keys)
-    many, _ = jax.jit(jax.vmap(SMALL.update, in_axes=(0, None, 0)))(states, window_of(), keys)
-    for index in range(3):
-        alone, _ = update(SMALL, init(SMALL, keys[index], SPEC), window_of(), keys[index])
-        for a, b in zip(jax.tree.leaves(many), jax.tree.leaves(alone), strict=True):
-            np.testing.assert_allclose(a[index], b, rtol=1e-3, atol=1e-5)
+    assert_seeds_equal_single_ones(SMALL, lambda key: init(SMALL, key, SPEC), update, window_of(), count=3, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from batches import assert_alike, batch_of, one_state_batch, same
+from batches import assert_alike, assert_seeds_equal_single_ones, batch_of, one_state_batch, same
 
 from maxent_rl.agents import SAC, acting_state, check_agent
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, UnknownNameError
@@ -129,13 +129,7 @@ def test_numeric_hyper_parameters_are_leaves_and_vmap():
 
 
 def test_vmapped_seeds_equal_single_seeds():
-    keys = jax.random.split(jax.random.key(0), 3)
-    states = jax.vmap(lambda key: init(SMALL, key))(keys)
-    many, _ = jax.jit(jax.vmap(SMALL.update, in_axes=(0, None, 0)))(states, batch_of(), keys)
-    for index in range(3):
-        alone, _ = update(SMALL, init(SMALL, keys[index]), batch_of(), keys[index])
-        for a, b in zip(jax.tree.leaves(many), jax.tree.leaves(alone), strict=True):
-            np.testing.assert_allclose(a[index], b, rtol=1e-3, atol=1e-6)
+    assert_seeds_equal_single_ones(SMALL, lambda key: init(SMALL, key), update, batch_of(), count=3, atol=1e-6)
 
 
 def test_normalizer_finds_mean_and_variance():

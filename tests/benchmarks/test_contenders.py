@@ -11,7 +11,8 @@ import pytest
 import throughput
 import time_to_return
 from common import BenchmarkError
-from contenders import Finished, OnPolicyWork, Process, Product, Work, run_all
+from contenders import Finished, Process, Product, run_all
+from work import OnPolicyWork, Work
 
 
 def python(code, folder, **more):

@@ -27,6 +27,14 @@ class IncompatibleEnvironmentError(MaxentRLError, ValueError):
     """An environment whose spaces or dynamics the agent or the library cannot handle."""
 
 
+class ShapeError(MaxentRLError, ValueError):
+    """Arrays whose shapes do not fit together."""
+
+
+class MissingInputError(MaxentRLError, ValueError):
+    """An array that a loss or an objective needs and that was not passed."""
+
+
 class MissingDependencyError(MaxentRLError, ImportError):
     """An optional package (or system library) that the request needs and that is not installed."""
 

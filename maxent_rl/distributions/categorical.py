@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
+from maxent_rl.losses.entropy import softmax_entropy
+
 
 @struct.dataclass
 class Categorical:
@@ -39,10 +41,7 @@ class Categorical:
 
     def entropy(self, key: Array | None = None) -> Array:
         """Exact entropy, [...] in nats, with `0 log 0 = 0`; the key is not used."""
-        log_probs = self.log_probs
-        ruled_out = jnp.isneginf(log_probs)  # twice: the gradient must not see -inf either
-        finite = jnp.where(ruled_out, 0.0, log_probs)
-        return -jnp.sum(jnp.where(ruled_out, 0.0, jnp.exp(finite) * finite), axis=-1)
+        return softmax_entropy(self.logits)
 
     def mode(self) -> Array:
         """The likeliest choice (the first of equals), [...] int32."""

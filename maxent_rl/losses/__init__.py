@@ -4,24 +4,51 @@ They know no networks, optimisers or environments, so a loss can be taken into a
 """
 
 from maxent_rl.losses.advantages import clipped_value_loss, generalized_advantages
-from maxent_rl.losses.policy_gradient import clipped_surrogate, importance_ratio, soft_policy_loss
+from maxent_rl.losses.aggregation import aggregate, masked_mean, masked_quantile
+from maxent_rl.losses.divergence import kl_estimate
+from maxent_rl.losses.entropy import (
+    covariance_contribution,
+    entropy_change,
+    entropy_discriminant,
+    entropy_gradient,
+    expected_discriminant,
+    policy_gradient_step,
+    softmax_entropy,
+)
+from maxent_rl.losses.groups import group_advantages, whiten
+from maxent_rl.losses.policy_gradient import clipped_away, clipped_surrogate, importance_ratio, soft_policy_loss
 from maxent_rl.losses.router import gumbel_softmax, router_exact_loss, router_frequency_loss, router_score_loss
 from maxent_rl.losses.soft_bellman import critic_loss, soft_bellman_target, soft_value
-from maxent_rl.losses.temperature import temperature_loss, temperature_loss_dual
+from maxent_rl.losses.temperature import damped_temperature, temperature_loss, temperature_loss_dual
 
 __all__ = [
+    "aggregate",
+    "clipped_away",
     "clipped_surrogate",
     "clipped_value_loss",
+    "covariance_contribution",
     "critic_loss",
+    "damped_temperature",
+    "entropy_change",
+    "entropy_discriminant",
+    "entropy_gradient",
+    "expected_discriminant",
     "generalized_advantages",
+    "group_advantages",
     "gumbel_softmax",
     "importance_ratio",
+    "kl_estimate",
+    "masked_mean",
+    "masked_quantile",
+    "policy_gradient_step",
     "router_exact_loss",
     "router_frequency_loss",
     "router_score_loss",
     "soft_bellman_target",
     "soft_policy_loss",
     "soft_value",
+    "softmax_entropy",
     "temperature_loss",
     "temperature_loss_dual",
+    "whiten",
 ]

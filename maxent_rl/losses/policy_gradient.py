@@ -72,3 +72,23 @@ def clipped_surrogate(
     if dual_clip is None:
         return loss
     return jnp.where(advantage < 0, jnp.minimum(loss, -advantage * jnp.asarray(dual_clip)), loss)
+
+
+def clipped_away(
+    ratio: ArrayLike, advantage: ArrayLike, clip_low: ArrayLike = 0.2, clip_high: ArrayLike = 0.2
+) -> Array:
+    """Where `clipped_surrogate` has cut the gradient: -1 at the lower bound, 1 at the upper one, 0 elsewhere.
+
+    Args:
+      ratio: [...] as from `importance_ratio`.
+      advantage: [...].
+      clip_low: [] or [...]: as for `clipped_surrogate`.
+      clip_high: [] or [...].
+
+    Returns:
+      [...] int32; the share that is not 0 is the clip fraction.
+    """
+    ratio, advantage = jnp.asarray(ratio), jnp.asarray(advantage)
+    low = (ratio < 1.0 - jnp.asarray(clip_low)) & (advantage < 0)
+    high = (ratio > 1.0 + jnp.asarray(clip_high)) & (advantage > 0)
+    return high.astype(jnp.int32) - low.astype(jnp.int32)

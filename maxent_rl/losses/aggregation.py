@@ -1,0 +1,93 @@
+"""From one value per token to one number: the four ways in which trainers of language models average.
+
+Source: verl's aggregation modes (https://github.com/volcengine/verl); TRL's loss types are noted where they differ.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+Aggregation: TypeAlias = Literal["token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"]
+
+
+def masked_mean(values: ArrayLike, mask: ArrayLike) -> Array:
+    """The mean of the valid values, 0 where there are none; what is masked may be NaN.
+
+    Args:
+      values: [...].
+      mask: [...] where a value counts.
+
+    Returns:
+      [].
+    """
+    valid = jnp.asarray(mask, bool)
+    return jnp.sum(jnp.where(valid, jnp.asarray(values), 0.0)) / jnp.maximum(jnp.sum(valid), 1)
+
+
+def masked_quantile(values: ArrayLike, mask: ArrayLike, quantile: ArrayLike) -> Array:
+    """The quantile of the valid values, linearly interpolated; 0 where there are none.
+
+    Args:
+      values: [...].
+      mask: [...] where a value counts.
+      quantile: [] between 0 and 1.
+
+    Returns:
+      [].
+    """
+    valid = jnp.asarray(mask, bool).ravel()
+    ordered = jnp.sort(jnp.where(valid, jnp.ravel(jnp.asarray(values)), jnp.inf))
+    last = jnp.maximum(jnp.sum(valid) - 1, 0)
+    position = jnp.asarray(quantile) * last
+    low = jnp.floor(position).astype(jnp.int32)
+    high = jnp.minimum(low + 1, last)
+    found = ordered[low] + (position - low) * (ordered[high] - ordered[low])
+    return jnp.where(jnp.any(valid), found, 0.0)
+
+
+def aggregate(
+    values: ArrayLike,
+    mask: ArrayLike,
+    mode: Aggregation = "token-mean",
+    *,
+    count: ArrayLike | None = None,
+    length: ArrayLike | None = None,
+    rows: Literal["valid", "all"] = "valid",
+    divide_rows: bool = False,
+) -> Array:
+    """Reduces per-token values to a loss.
+
+    Args:
+      values: [row, token]; masked ones may hold anything.
+      mask: [row, token] where a token counts.
+      mode: "token-mean": the sum over the number of tokens. "seq-mean-token-mean": each row's mean, then the mean of the
+        rows. "seq-mean-token-sum": each row's sum, then the mean of the rows. "seq-mean-token-sum-norm": the sum over
+        a constant length.
+      count: [] tokens to divide by under "token-mean" (of a whole batch that is learned from in slices); None for the mask's.
+      length: [] the constant of "seq-mean-token-sum-norm"; None for the number of columns.
+      rows: whether rows without a valid token count as rows ("all", as in TRL) or not ("valid", as in verl).
+      divide_rows: divide "seq-mean-token-sum-norm" by the number of rows too (as TRL's `dr_grpo`; verl does not).
+
+    Returns:
+      [] 0 for an empty mask.
+
+    Raises:
+      ValueError: there is no such mode.
+    """
+    if mode not in get_args(Aggregation):
+        raise ValueError(f"Unknown aggregation {mode!r}; there are {', '.join(get_args(Aggregation))}.")
+    valid = jnp.asarray(mask, bool)
+    kept = jnp.where(valid, jnp.asarray(values), 0.0)
+    lengths = jnp.sum(valid, axis=-1)
+    num_rows = jnp.maximum(jnp.sum(lengths > 0), 1) if rows == "valid" else valid.shape[0]
+    if mode == "token-mean":
+        return jnp.sum(kept) / jnp.maximum(jnp.sum(valid) if count is None else jnp.asarray(count), 1)
+    if mode == "seq-mean-token-sum-norm":
+        total = jnp.sum(kept) / (valid.shape[-1] if length is None else jnp.asarray(length))
+        return total / num_rows if divide_rows else total
+    sums = jnp.sum(kept, axis=-1)
+    return jnp.sum(sums / jnp.maximum(lengths, 1) if mode == "seq-mean-token-mean" else sums) / num_rows

@@ -1,0 +1,80 @@
+"""Advantages from rewards alone: each sample compared with the others of its group, or with the whole batch.
+
+Source: the advantage formulas of DeepSeekMath (GRPO, arXiv 2402.03300), Dr. GRPO (2503.20783), RLOO (2402.14740) and
+REINFORCE++ (2501.03262), in the forms of the TRL and verl trainers.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+
+def group_advantages(
+    rewards: ArrayLike,
+    scale: str = "group",
+    epsilon: ArrayLike = 1e-6,
+    leave_one_out: bool = False,
+) -> Array:
+    """How much better each sample was than its group.
+
+    All standard deviations have Bessel's correction. A group of equal rewards has advantages of exactly 0.
+
+    Args:
+      rewards: [group, sample] with the samples of a group along the last axis.
+      scale: "group" divides by the group's standard deviation plus epsilon, "batch" by that of all rewards, "none" by
+        nothing (Dr. GRPO).
+      epsilon: added to the standard deviation: 1e-6 in verl, 1e-4 in TRL.
+      leave_one_out: compare with the mean of the other samples (RLOO).
+
+    Returns:
+      [group, sample], without gradient. A group of one sample keeps its reward (divided by 1 + epsilon where scaled).
+
+    Raises:
+      ValueError: there is no such scale.
+    """
+    if scale not in ("group", "batch", "none"):
+        raise ValueError(f"Unknown scale {scale!r}; there are group, batch, none.")
+    rewards = jax.lax.stop_gradient(jnp.asarray(rewards, jnp.float32))
+    size = rewards.shape[-1]
+    if size == 1:
+        centred = rewards
+    else:
+        centred = rewards - jnp.mean(rewards, axis=-1, keepdims=True)
+        # The rounding of a mean is not small beside epsilon: equal rewards must give 0, not noise of size 1.
+        equal = jnp.all(rewards == rewards[..., :1], axis=-1, keepdims=True)
+        centred = jnp.where(equal, 0.0, centred)
+        if leave_one_out:
+            centred = centred * (size / (size - 1))
+    if scale == "none":
+        return centred
+    if scale == "batch":
+        deviation = jnp.std(rewards, ddof=1) if rewards.size > 1 else jnp.ones(())
+    else:
+        deviation = jnp.std(rewards, axis=-1, keepdims=True, ddof=1) if size > 1 else jnp.ones(())
+    return centred / (deviation + jnp.asarray(epsilon))
+
+
+def whiten(values: ArrayLike, mask: ArrayLike | None = None, epsilon: ArrayLike = 1e-8, ddof: int = 1) -> Array:
+    """Shifts and scales valid values to mean 0 and variance 1: `(x - mean) / sqrt(variance + epsilon)`.
+
+    Args:
+      values: [...].
+      mask: [...] where a value counts; None for everywhere.
+      epsilon: added to the variance.
+      ddof: 1 for Bessel's correction, 0 for the population's variance.
+
+    Returns:
+      [...]; 0 where masked, and everywhere if at most `ddof` values count.
+
+    Source: verl's masked whitening.
+    """
+    values = jnp.asarray(values)
+    valid = jnp.ones(values.shape, bool) if mask is None else jnp.asarray(mask, bool)
+    count = jnp.sum(valid)
+    kept = jnp.where(valid, values, 0.0)
+    deviation = jnp.where(valid, kept - jnp.sum(kept) / jnp.maximum(count, 1), 0.0)
+    variance = jnp.sum(deviation**2) / jnp.maximum(count - ddof, 1)
+    return deviation * jax.lax.rsqrt(variance + jnp.asarray(epsilon)) * (count > ddof)

@@ -1,0 +1,159 @@
+"""What an objective is given: a batch of sampled responses, and what the policy that learns says of their tokens.
+
+Shapes: N responses in rows, T tokens, V vocabulary. The responses to one prompt, `group_size` of them, stand in rows next
+to each other. Masked positions may hold anything, NaN included: they never change a loss or a gradient.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+
+from maxent_rl.errors import ShapeError
+from maxent_rl.types import Metrics, PyTree
+
+
+@struct.dataclass
+class TokenBatch:
+    """Sampled responses, with what the policy that drew them said of them; all of it is constant to every loss.
+
+    Attributes:
+      logp_old: [N, T] log-probability of each token under the policy that drew it, in nats.
+      mask: [N, T] True (or 1) on the tokens of the response, its end token included.
+      rewards: [N] outcome of each response.
+      group_size: responses to each prompt.
+      tokens: [N, T] int32 the tokens; needed where statistics are computed from logits.
+      logp_ref: [N, T] log-probability under a reference policy, in nats.
+      token_rewards: [N, T] rewards of single tokens, beside the outcome.
+      advantages: [N] or [N, T]; None until `Objective.prepare` has set them (or given by the caller).
+      entropy_old: [N, T] entropy of the policy that drew the token, at its position, in nats.
+      logits_old: [N, T, V] its logits; only a source for what else is missing, never needed where that is given.
+      statistics: what objectives ask of its whole vocabulary (`Objective.statistics`), each [N, T].
+      truncated: [N] True where a response was cut at the length limit.
+      side: responses drawn besides the batch (`Objective.side`), or None.
+    """
+
+    logp_old: Array
+    mask: Array
+    rewards: Array
+    group_size: int = struct.field(pytree_node=False, default=1)  # type: ignore[no-untyped-call]
+    tokens: Array | None = None
+    logp_ref: Array | None = None
+    token_rewards: Array | None = None
+    advantages: Array | None = None
+    entropy_old: Array | None = None
+    logits_old: Array | None = None
+    statistics: dict[str, Array] = dataclasses.field(default_factory=dict)
+    truncated: Array | None = None
+    side: TokenBatch | None = None
+
+    def rows(self, index: Any) -> TokenBatch:
+        """The responses at `index`, as a minibatch; whole groups unless `advantages` are set."""
+        return jax.tree.map(lambda leaf: leaf[index], self)  # type: ignore[no-any-return]
+
+    @property
+    def outcomes(self) -> Array:
+        """[N] the whole reward of each response: its outcome and its tokens' rewards."""
+        rewards = jnp.asarray(self.rewards, jnp.float32)
+        if self.token_rewards is None:
+            return rewards
+        return rewards + jnp.sum(jnp.where(self.mask, self.token_rewards, 0.0), axis=-1)
+
+
+@struct.dataclass
+class TokenOutputs:
+    """What the policy that learns says of the tokens of a batch; the gradient flows through it.
+
+    Attributes:
+      logp: [N, T] log-probability of each token, in nats.
+      entropy: [N, T] entropy at its position, in nats; None where neither the objective nor its metrics need it.
+      logits: [N, T, V] for those who hold them; where `entropy` is None it is computed from these.
+    """
+
+    logp: Array
+    entropy: Array | None = None
+    logits: Array | None = None
+
+
+@struct.dataclass
+class Aux:
+    """What an objective gives beside its loss.
+
+    Attributes:
+      state: of the objective, for the next call.
+      metrics: scalars.
+      advantages: [N, T] that the loss used.
+      mask: [N, T] tokens that the loss used.
+    """
+
+    state: PyTree
+    metrics: Metrics
+    advantages: Array
+    mask: Array
+
+
+_COLUMNS = ("mask", "tokens", "logp_ref", "token_rewards", "entropy_old", "logits_old")
+
+
+def check_batch(batch: TokenBatch) -> None:
+    """Compares all shapes with that of `logp_old`.
+
+    Raises:
+      ShapeError: naming the array, what was expected and what came.
+    """
+    shape = jnp.shape(batch.logp_old)
+    if len(shape) != 2:
+        raise ShapeError(f"logp_old must have shape [N, T], one row for each response; got {shape}.")
+    for name in _COLUMNS:
+        if getattr(batch, name) is not None:
+            _check(name, getattr(batch, name), shape, "logp_old")
+    for name, value in batch.statistics.items():
+        _check(f"statistics[{name!r}]", value, shape, "logp_old")
+    for name in ("rewards", "truncated"):
+        value = getattr(batch, name)
+        if value is not None and jnp.shape(value) != shape[:1]:
+            raise ShapeError(f"{name} must have shape {shape[:1]}, one entry for each row; got {jnp.shape(value)}.")
+    if batch.advantages is not None and jnp.shape(batch.advantages) not in (shape, shape[:1]):
+        wanted = f"{shape} or {shape[:1]}"
+        raise ShapeError(f"advantages must have shape {wanted}; got {jnp.shape(batch.advantages)}.")
+    if batch.group_size < 1 or (batch.advantages is None and shape[0] % batch.group_size):
+        raise ShapeError(
+            f"{shape[0]} rows are not whole groups of {batch.group_size}: "
+            "group_size must divide the number of rows, unless advantages are given."
+        )
+    if batch.side is not None:
+        check_batch(batch.side)
+
+
+def check_outputs(outputs: TokenOutputs, batch: TokenBatch) -> None:
+    """Compares the shapes of what the policy says with those of the batch.
+
+    Raises:
+      ShapeError: naming the array, what was expected and what came.
+    """
+    for name in ("logp", "entropy", "logits"):
+        if getattr(outputs, name) is not None:
+            _check(name, getattr(outputs, name), jnp.shape(batch.logp_old), "logp_old")
+
+
+def _check(name: str, value: Any, shape: tuple[int, ...], other: str) -> None:
+    found = jnp.shape(value)
+    vocabulary = name.startswith("logits")
+    if (found[:-1] if vocabulary else found) != shape:
+        wanted = f"{shape} and a last axis for the vocabulary" if vocabulary else f"{shape}"
+        raise ShapeError(f"{name} must have shape {wanted}, as {other} says; got {found}.")
+
+
+def without_masked(tree: PyTree, mask: Array) -> PyTree:
+    """The arrays with 0 wherever a position [N, T] is masked; their gradient there is 0 too."""
+
+    def clean(leaf: Array) -> Array:
+        kept = mask.reshape(mask.shape + (1,) * (leaf.ndim - 2))
+        return jnp.where(kept, leaf, jnp.zeros((), leaf.dtype))
+
+    return jax.tree.map(clean, tree)

@@ -1,0 +1,132 @@
+"""Objectives of reinforcement fine-tuning, from a name or from stages.
+
+    objective = objectives.make("clip_cov", clip_share=1e-3)
+    state = objective.init()
+    loss, aux = objective(state, TokenOutputs(logp, entropy), TokenBatch(logp_old, mask, rewards, group_size=8))
+
+They know no model, tokenizer or trainer: arrays go in, a loss comes out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from maxent_rl.errors import unknown_name
+from maxent_rl.tokens.objectives.advantages import (
+    Baseline,
+    DynamicSampling,
+    GroupAdvantage,
+    KLReward,
+    NonzeroScale,
+    OverlongFilter,
+    OverlongPenalty,
+    WhitenedReturns,
+    informative_groups,
+)
+from maxent_rl.tokens.objectives.aggregates import Aggregate
+from maxent_rl.tokens.objectives.pipeline import Objective, Side, Stage, Statistic, Work, chain
+from maxent_rl.tokens.objectives.presets import OPTIONAL, PRESETS, Preset
+from maxent_rl.tokens.objectives.regularisers import EntropyBonus, KLPenalty, UncertainTokens
+from maxent_rl.tokens.objectives.surrogates import (
+    Clipped,
+    ClippedWeight,
+    GeometricMean,
+    LogProbability,
+    SoftGate,
+    Unclipped,
+)
+
+__all__ = [
+    "OPTIONAL",
+    "PRESETS",
+    "Aggregate",
+    "Baseline",
+    "Clipped",
+    "ClippedWeight",
+    "DynamicSampling",
+    "EntropyBonus",
+    "GeometricMean",
+    "GroupAdvantage",
+    "KLPenalty",
+    "KLReward",
+    "LogProbability",
+    "NonzeroScale",
+    "Objective",
+    "OverlongFilter",
+    "OverlongPenalty",
+    "Preset",
+    "Side",
+    "SoftGate",
+    "Stage",
+    "Statistic",
+    "UncertainTokens",
+    "Unclipped",
+    "WhitenedReturns",
+    "Work",
+    "chain",
+    "informative_groups",
+    "make",
+    "names",
+    "settings",
+]
+
+
+def names() -> tuple[str, ...]:
+    """The names that `make` takes."""
+    return tuple(PRESETS)
+
+
+def settings(name: str) -> dict[str, Any]:
+    """The hyper-parameters of a named objective, with their defaults.
+
+    Raises:
+      UnknownNameError: there is no such objective.
+    """
+    return {
+        field.name: getattr(stage, field.name)
+        for stage in _preset(name).stages
+        for field in dataclasses.fields(stage)  # type: ignore[arg-type]
+    }
+
+
+def make(name: str, **overrides: Any) -> Objective:
+    """Makes a named objective.
+
+    Args:
+      name: one of `names()`.
+      **overrides: hyper-parameters of its stages. One of an optional stage (`kl_weight`, `entropy_bonus`,
+        `overlong_margin`, ...) adds that stage.
+
+    Returns:
+      The objective.
+
+    Raises:
+      UnknownNameError: no such objective or hyper-parameter, with the nearest right ones.
+      InvalidSettingError: a value out of its bounds.
+    """
+    stages = list(_preset(name).stages)
+    for setting in overrides:
+        if not any(setting in _fields(stage) for stage in stages):
+            added = next((kind for kind in OPTIONAL if setting in _fields(kind)), None)
+            if added is None:
+                known = {field for stage in (*stages, *OPTIONAL) for field in _fields(stage)}
+                raise unknown_name(f"hyper-parameter of {name}", setting, known)
+            stages.append(added())
+    changed = [
+        dataclasses.replace(  # type: ignore[type-var]
+            stage, **{setting: value for setting, value in overrides.items() if setting in _fields(stage)}
+        )
+        for stage in stages
+    ]
+    return chain(*changed, name=name)
+
+
+def _preset(name: str) -> Preset:
+    if name not in PRESETS:
+        raise unknown_name("objective", name, PRESETS)
+    return PRESETS[name]
+
+
+def _fields(stage: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(stage)}

@@ -1,0 +1,319 @@
+"""The pipeline that every objective is: advantage -> shape -> surrogate -> regulariser -> aggregate.
+
+A stage is a frozen dataclass of hyper-parameters. Once for each batch of responses `prepare` turns rewards into advantages
+and does what else must see the whole batch; at each optimiser step the stages are called in order on one `Work`. What a
+stage carries from step to step is in the state that goes in and comes out, as in optax. A stage names the slot it stands
+in, so that any paper's stage can be combined with any other's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+
+from maxent_rl import losses
+from maxent_rl.errors import InvalidSettingError, MissingInputError
+from maxent_rl.settings import check_settings
+from maxent_rl.tokens.batch import Aux, TokenBatch, TokenOutputs, check_batch, check_outputs, without_masked
+from maxent_rl.tokens.objectives.metrics import step_metrics
+from maxent_rl.types import Metrics, PyTree
+
+Slot: TypeAlias = Literal["advantage", "shape", "surrogate", "regulariser", "aggregate"]
+Statistic: TypeAlias = Callable[[Array, Array], Array]
+"""What a stage asks of a whole vocabulary: (log_probs [..., V], tokens [...]) to [...]."""
+
+
+@struct.dataclass
+class Work:
+    """What the stages of one optimiser step hand to each other.
+
+    Attributes:
+      outputs: of the policy that learns; masked positions are 0.
+      batch: the responses; masked positions are 0.
+      mask: [N, T] bool.
+      advantages: [N, T].
+      ratio: [N, T] importance ratio.
+      clip_low: [N, T] or None: bounds that a shape stage sets in place of the surrogate's own.
+      clip_high: likewise.
+      weight: [N, T] or None: factor of the surrogate's loss.
+      loss: [N, T] of the surrogate; a regulariser may replace it at some tokens.
+      clipped: [N, T] int32 -1 or 1 where the surrogate has cut the gradient at its lower or upper bound.
+      penalty: [N, T] what regularisers add.
+      total: [] the loss, once aggregated.
+      metrics: scalars.
+    """
+
+    outputs: TokenOutputs
+    batch: TokenBatch
+    mask: Array
+    advantages: Array
+    ratio: Array
+    clip_low: Array | None
+    clip_high: Array | None
+    weight: Array | None
+    loss: Array
+    clipped: Array
+    penalty: Array
+    total: Array
+    metrics: Metrics
+
+    def replace(self, **changes: Any) -> Work:
+        """A copy with other values."""
+        return dataclasses.replace(self, **changes)
+
+    def measure(self, **metrics: Array) -> Work:
+        """A copy with further metrics."""
+        return dataclasses.replace(self, metrics=self.metrics | metrics)
+
+
+class Stage:
+    """One step of an objective; subclasses are `flax.struct` dataclasses and override what they need.
+
+    Attributes:
+      slot: where it stands.
+      needs: fields of the batch ("logp_ref", "entropy_old", "tokens", "truncated") or of the outputs ("entropy") that it
+        reads and that may be missing.
+    """
+
+    slot: ClassVar[Slot]
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def init(self, key: Array) -> PyTree:
+        """The state that it carries from call to call; stages that do not override this have none."""
+        return ()
+
+    def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
+        """What it does once to each whole batch of responses, without gradient."""
+        return state, batch
+
+    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
+        """What it does at each optimiser step."""
+        return state, work
+
+    def statistics(self, state: PyTree) -> dict[str, Statistic]:
+        """What it needs of the whole vocabulary of the policy that draws the responses, by name."""
+        return {}
+
+    def side(self, state: PyTree) -> Side | None:
+        """Responses that it wants besides the batch; None for none."""
+        return None
+
+    @property
+    def title(self) -> str:
+        """Its name in messages."""
+        return type(self).__name__
+
+
+@struct.dataclass
+class Side:
+    """Responses drawn besides the batch, to the first prompts of it, with as many to each.
+
+    Attributes:
+      share: the fraction of the prompts, at least one.
+      temperature: [] at which they are drawn; their log-probabilities are taken at that of the batch.
+    """
+
+    share: float = struct.field(pytree_node=False)  # type: ignore[no-untyped-call]
+    temperature: Array
+
+
+@struct.dataclass
+class Objective:
+    """A chain of stages: a loss of responses, with its state.
+
+    It is a pytree: the numbers in its stages can change, and vary over a vmapped axis, without compiling anew.
+
+    Attributes:
+      stages: in order.
+      name: for messages.
+    """
+
+    stages: tuple[Stage, ...]
+    name: str = struct.field(pytree_node=False, default="chain")  # type: ignore[no-untyped-call]
+
+    def init(self, key: Array | None = None) -> PyTree:
+        """The state before the first batch.
+
+        Args:
+          key: [] random key, for objectives that draw; None for that of seed 0.
+
+        Returns:
+          The states of those stages that have one; () for a stateless objective.
+        """
+        key = jax.random.key(0) if key is None else key
+        keys = jax.random.split(key, len(self.stages))
+        return tuple(stage.init(one) for stage, one in zip(self.stages, keys, strict=True) if _has_state(stage))
+
+    def statistics(self, state: PyTree) -> dict[str, Statistic]:
+        """What must be computed of the whole vocabulary of the policy that draws the responses, at the sampling temperature.
+
+        Its values are functions `(log_probs [..., V], tokens [...]) -> [...]`, as `token_statistics(..., extra=)` takes
+        them; what comes out belongs into `TokenBatch.statistics`.
+        """
+        return {
+            name: statistic for stage, own in self._pairs(state) for name, statistic in stage.statistics(own).items()
+        }
+
+    def side(self, state: PyTree) -> Side | None:
+        """Which responses the objective wants besides the next batch, in `TokenBatch.side`; None for none."""
+        return next((found for stage, own in self._pairs(state) if (found := stage.side(own)) is not None), None)
+
+    def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
+        """Does once what must see the whole batch: advantages, and what follows from them.
+
+        A trainer that learns from a batch in several minibatches calls this first and slices the result
+        (`TokenBatch.rows`). Without it each call of the objective prepares what it is given.
+
+        Args:
+          state: of the objective.
+          batch: all responses, in whole groups.
+
+        Returns:
+          (state, batch with `advantages` set).
+
+        Raises:
+          ShapeError: arrays that do not fit together.
+          MissingInputError: a stage needs what the batch does not have.
+        """
+        check_batch(batch)
+        mask = jnp.asarray(batch.mask, bool)
+        batch = dataclasses.replace(_clean(batch, mask), mask=mask)
+        batch = jax.lax.stop_gradient(self._with_statistics(state, batch))
+        states = []
+        for stage, own in self._pairs(state):
+            _check_needs(stage, batch, None)
+            own, batch = stage.prepare(own, batch)
+            states += [own] if _has_state(stage) else []
+        advantages = batch.outcomes if batch.advantages is None else jnp.asarray(batch.advantages, jnp.float32)
+        advantages = jnp.broadcast_to(advantages[:, None] if advantages.ndim == 1 else advantages, batch.mask.shape)
+        advantages = jnp.where(batch.mask, advantages, 0.0)
+        prepared = dataclasses.replace(batch, advantages=advantages, logits_old=None, side=None)
+        return tuple(states), jax.lax.stop_gradient(prepared)
+
+    def __call__(self, state: PyTree, outputs: TokenOutputs, batch: TokenBatch) -> tuple[Array, Aux]:
+        """The loss of one optimiser step.
+
+        Args:
+          state: of the objective.
+          outputs: what the policy that learns says of the tokens.
+          batch: prepared responses (or slices of them), or ones as they were drawn.
+
+        Returns:
+          (loss [], aux).
+
+        Raises:
+          ShapeError: arrays that do not fit together.
+          MissingInputError: a stage needs what is not there.
+        """
+        if batch.advantages is None:
+            state, batch = self.prepare(state, batch)
+        check_batch(batch)
+        check_outputs(outputs, batch)
+        states, work = [], self._begin(outputs, batch)
+        for stage, own in self._pairs(state):
+            _check_needs(stage, work.batch, work.outputs)
+            own, work = stage(own, work)
+            states += [own] if _has_state(stage) else []
+        metrics = jax.lax.stop_gradient(step_metrics(work) | work.metrics)
+        state = jax.lax.stop_gradient(tuple(states))
+        return work.total, Aux(state, metrics, work.advantages, work.mask)
+
+    def _begin(self, outputs: TokenOutputs, batch: TokenBatch) -> Work:
+        mask = jnp.asarray(batch.mask, bool)
+        batch = dataclasses.replace(jax.lax.stop_gradient(_clean(batch, mask)), mask=mask)
+        outputs = without_masked(outputs, mask)
+        if outputs.entropy is None and outputs.logits is not None:
+            outputs = dataclasses.replace(outputs, entropy=losses.softmax_entropy(outputs.logits))
+        advantages = jnp.asarray(batch.advantages, jnp.float32)
+        advantages = jnp.where(mask, advantages[:, None] if advantages.ndim == 1 else advantages, 0.0)
+        zeros = jnp.zeros(mask.shape)
+        ratio = losses.importance_ratio(outputs.logp, batch.logp_old)
+        return Work(
+            outputs, batch, mask, advantages, ratio, None, None, None, zeros, zeros.astype(jnp.int32), zeros,
+            jnp.zeros(()), {},
+        )  # fmt: skip
+
+    def _with_statistics(self, state: PyTree, batch: TokenBatch) -> TokenBatch:
+        """Computes from the logits, where those are given, what the stages ask of them and is missing."""
+        wanted = self.statistics(state)
+        missing = [name for name in wanted if name not in batch.statistics]
+        log_probs = None if batch.logits_old is None else jax.nn.log_softmax(jnp.asarray(batch.logits_old))
+        if missing and (log_probs is None or batch.tokens is None):
+            names = " and ".join(repr(name) for name in missing)
+            raise MissingInputError(
+                f"The objective {self.name!r} needs {names} of the policy that drew the responses, over its whole "
+                "vocabulary: pass TokenBatch(statistics=token_statistics(hidden, unembedding, tokens, "
+                "extra=objective.statistics(state)).extra), or TokenBatch(logits_old=[N, T, V], tokens=[N, T])."
+            )
+        if log_probs is None or batch.tokens is None:
+            return batch
+        statistics = batch.statistics | {name: wanted[name](log_probs, batch.tokens) for name in missing}
+        entropy = losses.softmax_entropy(log_probs) if batch.entropy_old is None else batch.entropy_old
+        return dataclasses.replace(batch, statistics=statistics, entropy_old=entropy)
+
+    def _pairs(self, state: PyTree) -> list[tuple[Stage, PyTree]]:
+        states = iter(state)
+        return [(stage, next(states) if _has_state(stage) else ()) for stage in self.stages]
+
+
+def chain(*stages: Stage, name: str = "chain") -> Objective:
+    """Combines stages into an objective.
+
+    Args:
+      *stages: in any order between slots (they are sorted by slot), in the order that matters within one.
+      name: for messages.
+
+    Raises:
+      InvalidSettingError: not exactly one surrogate and one aggregate, or a hyper-parameter out of its bounds.
+    """
+    slots = get_args(Slot)
+    for stage in stages:
+        if not isinstance(stage, Stage):
+            raise InvalidSettingError(f"An objective is made of stages, got {stage!r}.")
+        check_settings(stage)
+    for slot in ("surrogate", "aggregate"):
+        found = [stage.title for stage in stages if stage.slot == slot]
+        if len(found) != 1:
+            listed = ", ".join(found) or "none"
+            raise InvalidSettingError(f"The objective {name!r} needs exactly one {slot} stage; it has {listed}.")
+    return Objective(tuple(sorted(stages, key=lambda stage: slots.index(stage.slot))), name)
+
+
+def _has_state(stage: Stage) -> bool:
+    return type(stage).init is not Stage.init
+
+
+_SOURCES = {
+    "entropy": "pass TokenOutputs(entropy=[N, T]), as token_statistics gives it, or TokenOutputs(logits=[N, T, V])",
+    "entropy_old": "pass TokenBatch(entropy_old=[N, T]), the entropy when the responses were drawn, or logits_old [N, T, V]",
+    "logp_ref": "pass TokenBatch(logp_ref=[N, T]), log-probabilities under the reference policy",
+    "tokens": "pass TokenBatch(tokens=[N, T])",
+    "truncated": "pass TokenBatch(truncated=[N]), True where a response was cut at the length limit",
+}
+_OF_OUTPUTS = ("entropy",)
+
+
+def _check_needs(stage: Stage, batch: TokenBatch, outputs: TokenOutputs | None) -> None:
+    for name in stage.needs:
+        if name in _OF_OUTPUTS and outputs is None:
+            continue  # asked when the outputs are there
+        if getattr(outputs if name in _OF_OUTPUTS else batch, name) is None:
+            raise MissingInputError(f"{stage.title} needs {name}: {_SOURCES[name]}.")
+
+
+def _clean(batch: TokenBatch, mask: Array) -> TokenBatch:
+    """The batch with 0 at masked positions, its side batch included."""
+    names = ("logp_old", "tokens", "logp_ref", "token_rewards", "entropy_old", "logits_old", "statistics")
+    fields = {name: getattr(batch, name) for name in names if getattr(batch, name) is not None}
+    cleaned = without_masked(jax.tree.map(jnp.asarray, fields), mask)
+    side = batch.side
+    if side is not None:
+        side_mask = jnp.asarray(side.mask, bool)
+        side = dataclasses.replace(_clean(side, side_mask), mask=side_mask)
+    return dataclasses.replace(batch, **cleaned, side=side)

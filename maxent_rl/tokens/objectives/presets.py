@@ -1,0 +1,126 @@
+"""The named objectives, as data: which stages each is made of. A new one is one entry here.
+
+Source: the sheet of each method; where TRL and verl differ, the comment says whose form this is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from maxent_rl.tokens.objectives.advantages import (
+    Baseline,
+    DynamicSampling,
+    GroupAdvantage,
+    KLReward,
+    NonzeroScale,
+    OverlongFilter,
+    OverlongPenalty,
+    WhitenedReturns,
+)
+from maxent_rl.tokens.objectives.aggregates import Aggregate
+from maxent_rl.tokens.objectives.pipeline import Stage
+from maxent_rl.tokens.objectives.regularisers import EntropyBonus, KLPenalty, UncertainTokens
+from maxent_rl.tokens.objectives.surrogates import Clipped, ClippedWeight, GeometricMean, LogProbability, SoftGate
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A named objective.
+
+    Attributes:
+      about: what it is, in a sentence.
+      source: the paper.
+      stages: what it is made of.
+    """
+
+    about: str
+    source: str
+    stages: tuple[Stage, ...]
+
+
+_SEQUENCE_MEAN = Aggregate("seq-mean-token-mean")
+
+PRESETS: dict[str, Preset] = {
+    "reinforce": Preset(
+        "plain policy gradient against the mean reward of the batch",
+        "Simple statistical gradient-following algorithms, R. J. Williams, 1992",
+        (Baseline(), LogProbability(), Aggregate()),
+    ),
+    "ppo": Preset(
+        "clipped surrogate on advantages that the caller gives (from a critic), or on whitened returns",
+        "arXiv 1707.06347",
+        (WhitenedReturns(), Clipped(), Aggregate()),
+    ),
+    "grpo": Preset(
+        "rewards normalised within the group, clipped surrogate, token mean (verl's form)",
+        "DeepSeekMath, arXiv 2402.03300",
+        (GroupAdvantage(), Clipped(), Aggregate()),
+    ),
+    "grpo_trl": Preset(
+        "grpo with 1e-4 beside the standard deviation and every response weighing the same (TRL's loss type grpo)",
+        "DeepSeekMath, arXiv 2402.03300",
+        (GroupAdvantage(group_epsilon=1e-4), Clipped(), Aggregate("seq-mean-token-mean", count_rows="all")),
+    ),
+    "dr_grpo": Preset(
+        "no standard deviation, and a constant in place of the length",
+        "Dr. GRPO, arXiv 2503.20783",
+        (GroupAdvantage("none"), Clipped(), Aggregate("seq-mean-token-sum-norm", divide_rows=True)),
+    ),
+    "rloo": Preset(
+        "each reward against the mean of the group's others",
+        "Back to Basics, arXiv 2402.14740",
+        (GroupAdvantage("none", leave_one_out=True), Clipped(), Aggregate()),
+    ),
+    "reinforce_pp": Preset(
+        "returns whitened over all tokens of the batch, without groups",
+        "REINFORCE++, arXiv 2501.03262",
+        (WhitenedReturns(), Clipped(), Aggregate()),
+    ),
+    "dapo": Preset(
+        "grpo with a wider upper clip, no uniform groups, and a penalty near the length limit",
+        "DAPO, arXiv 2503.14476",
+        (
+            DynamicSampling(),
+            OverlongPenalty(),
+            GroupAdvantage(),
+            Clipped(clip_low=0.2, clip_high=0.28),
+            Aggregate(),
+        ),
+    ),
+    "gspo": Preset(
+        "the ratio of the whole response is clipped",
+        "GSPO, arXiv 2507.18071",
+        (GroupAdvantage(), Clipped(clip_low=3e-4, clip_high=4e-4, sequence_ratio=True), _SEQUENCE_MEAN),
+    ),
+    "cispo": Preset(
+        "the clipped ratio is a weight, so that no token loses its gradient (TRL's bounds)",
+        "MiniMax-M1, arXiv 2506.13585",
+        (GroupAdvantage("batch", 1e-4), ClippedWeight(), Aggregate()),
+    ),
+    "gmpo": Preset(
+        "the geometric mean of the tokens' clipped ratios",
+        "GMPO, arXiv 2507.20673",
+        (GroupAdvantage(), GeometricMean(), _SEQUENCE_MEAN),
+    ),
+    "sapo": Preset(
+        "a sigmoid in place of the clip",
+        "SAPO, arXiv 2511.20347",
+        (GroupAdvantage(group_epsilon=1e-4), SoftGate(), Aggregate("seq-mean-token-mean", count_rows="all")),
+    ),
+    "gpg": Preset(
+        "plain policy gradient, scaled up where few responses have a reward",
+        "GPG, arXiv 2504.02546",
+        (NonzeroScale(), LogProbability(), Aggregate()),
+    ),
+}
+
+# Stages that `make` adds to any objective as soon as one of their settings is named: make("grpo", kl_weight=0.04).
+OPTIONAL: tuple[type[Stage], ...] = (
+    DynamicSampling,
+    OverlongFilter,
+    OverlongPenalty,
+    KLReward,
+    KLPenalty,
+    EntropyBonus,
+    UncertainTokens,
+)

@@ -134,7 +134,9 @@ def covariance_contribution(log_prob: ArrayLike, advantage: ArrayLike, mask: Arr
     count = jnp.maximum(jnp.sum(valid), 1)
 
     def deviation(values: ArrayLike) -> Array:
-        kept = jnp.where(valid, jax.lax.stop_gradient(jnp.asarray(values)), 0.0)
+        held = jax.lax.stop_gradient(jnp.asarray(values))
+        # From the largest on: equal values give 0 and not the rounding of their mean, by which tokens would be ranked.
+        kept = jnp.where(valid, held - jnp.max(held, initial=-jnp.inf, where=valid), 0.0)
         return jnp.where(valid, kept - jnp.sum(kept) / count, 0.0)
 
     return deviation(log_prob) * deviation(advantage)

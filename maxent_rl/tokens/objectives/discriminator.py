@@ -46,7 +46,7 @@ class ClipB(Shape):
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
         """Takes tokens out of the mask [N, T]."""
         discriminant = _discriminant(batch)
-        distance = discriminant - losses.masked_mean(discriminant, batch.mask)
+        distance = losses.masked_deviation(discriminant, batch.mask)
         spread = _deviation(discriminant, batch.mask)
         outside, _ = _outside(distance, spread, batch, self.clip_b_rule, self.clip_b_width, self.clip_b_width_above)
         return state, dataclasses.replace(batch, mask=batch.mask & ~outside)
@@ -94,8 +94,7 @@ def _discriminant(batch: TokenBatch) -> Array:
 
 def _deviation(values: Array, mask: Array) -> Array:
     """The standard deviation of the valid values, without Bessel's correction."""
-    centred = values - losses.masked_mean(values, mask)
-    return jnp.sqrt(losses.masked_mean(centred**2, mask))
+    return jnp.sqrt(losses.masked_mean(losses.masked_deviation(values, mask) ** 2, mask))
 
 
 def _outside(

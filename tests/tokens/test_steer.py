@@ -140,9 +140,8 @@ def test_scaled_advantages_have_the_same_weights(scale, sign, name):
     outputs, batch = SIX
     moved = dataclasses.replace(batch, advantages=sign * scale * batch.advantages)
     change = jnp.abs(change_of(Steer(), outputs, moved))
-    np.testing.assert_allclose(
-        weights(Steer(name), change)[0], dict(exponential=EXPONENTIAL, linear=LINEAR)[name], atol=1e-5
-    )
+    wanted = EXPONENTIAL if name == "exponential" else LINEAR
+    np.testing.assert_allclose(weights(Steer(name), change)[0], wanted, atol=1e-5)
 
 
 def test_no_advantage_and_certain_tokens_are_not_damped():

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import Array
 
@@ -86,7 +87,7 @@ class Cache:
     All rows are at the same place; rows of different lengths differ in what of it is valid.
 
     Attributes:
-      layers: per layer the keys and the values, each [N, length, num_key_value_heads, head_size].
+      layers: per layer the keys and the values, each [N, num_key_value_heads, length, head_size].
       valid: [N, length] which places hold a token.
       size: [] number of places filled so far, int32.
     """
@@ -98,7 +99,7 @@ class Cache:
 
 def init_cache(config: TransformerConfig, batch: int, length: int) -> Cache:
     """An empty cache with room for `length` tokens in each of `batch` rows; writing beyond it overwrites its end."""
-    shape = (batch, length, config.num_key_value_heads, config.head_size)
+    shape = (batch, config.num_key_value_heads, length, config.head_size)
     empty = jnp.zeros(shape, config.dtype)
     layers = ((empty, empty),) * config.num_layers
     return Cache(layers=layers, valid=jnp.zeros((batch, length), bool), size=jnp.zeros((), jnp.int32))
@@ -155,7 +156,8 @@ class Transformer(nn.Module):
             embedding_init=nn.initializers.normal(_INITIAL_STD),
             name="embed_tokens",
         )
-        hidden = embed(jnp.where(valid, tokens, 0))
+        # One row per token: over two axes, the sums of the weights' gradients take a CPU twice as long.
+        hidden = embed(jnp.where(valid, tokens, 0).reshape(-1))
         mask, positions = _mask_and_positions(valid, cache)
         rotation = _rotation(positions, config)
         layers = []
@@ -168,10 +170,11 @@ class Transformer(nn.Module):
                 layers.append(layer_cache)
         hidden = _RMSNorm(config, name="norm")(hidden)
         if self.is_initializing() and not config.tie_embeddings:
-            _dense(config, config.vocabulary_size, "lm_head")(hidden[:, :1])  # makes the parameters, no more
+            _dense(config, config.vocabulary_size, "lm_head")(hidden[:1])  # makes the parameters, no more
+        hidden = hidden.reshape(*tokens.shape, config.hidden_size)
         if cache is None:
             return hidden
-        return hidden, Cache(tuple(layers), _append(cache.valid, valid, cache.size), cache.size + tokens.shape[1])
+        return hidden, Cache(tuple(layers), _append(cache.valid, valid, cache.size, 1), cache.size + tokens.shape[1])
 
 
 class _Layer(nn.Module):
@@ -205,23 +208,25 @@ class _Attention(nn.Module):
         self, inputs: Array, mask: Array, rotation: Rotation, cache: LayerCache | None, cache_size: Array | int
     ) -> tuple[Array, LayerCache | None]:
         config = self.config
+        batch, length = mask.shape[0], mask.shape[2]
 
         def project(num_heads: int, name: str) -> Array:
             heads = _dense(config, num_heads * config.head_size, name, config.attention_bias)(inputs)
-            return heads.reshape(*heads.shape[:-1], num_heads, config.head_size)
+            return heads.reshape(batch, length, num_heads, config.head_size)
 
         queries = project(config.num_heads, "q_proj")
         keys = project(config.num_key_value_heads, "k_proj")
-        values = project(config.num_key_value_heads, "v_proj")
+        values = jnp.swapaxes(project(config.num_key_value_heads, "v_proj"), 1, 2)
         if config.qk_norm:
             queries = _RMSNorm(config, name="q_norm")(queries)
             keys = _RMSNorm(config, name="k_norm")(keys)
-        queries, keys = _rotate(queries, rotation), _rotate(keys, rotation)
+        queries = jnp.swapaxes(_rotate(queries, rotation), 1, 2)
+        keys = jnp.swapaxes(_rotate(keys, rotation), 1, 2)
         if cache is not None:
-            keys, values = _append(cache[0], keys, cache_size), _append(cache[1], values, cache_size)
+            keys, values = _append(cache[0], keys, cache_size, 2), _append(cache[1], values, cache_size, 2)
             cache = keys, values
-        attended = jax.nn.dot_product_attention(queries, keys, values, mask=mask)  # its softmax is in float32
-        attended = attended.reshape(*inputs.shape[:-1], config.num_heads * config.head_size)
+        attended = jnp.swapaxes(_attend(queries, keys, values, mask), 1, 2)
+        attended = attended.reshape(batch * length, config.num_heads * config.head_size)
         return _dense(config, config.hidden_size, "o_proj")(attended), cache
 
 
@@ -248,8 +253,8 @@ class _RMSNorm(nn.Module):
         weight = self.param("weight", nn.initializers.ones, (inputs.shape[-1],))
         exact = inputs.astype(jnp.float32)
         mean_square = jnp.mean(jnp.square(exact), axis=-1, keepdims=True)
-        normed: Array = weight * exact * jax.lax.rsqrt(mean_square + self.config.rms_norm_epsilon)
-        return normed.astype(inputs.dtype)
+        normed = exact * jax.lax.rsqrt(mean_square + self.config.rms_norm_epsilon)
+        return (normed * weight).astype(inputs.dtype)
 
 
 def _dense(config: TransformerConfig, size: int, name: str, use_bias: bool = False) -> nn.Dense:
@@ -265,18 +270,37 @@ def _mask_and_positions(valid: Array, cache: Cache | None) -> tuple[Array, Array
     if cache is None:
         known = valid
     else:
-        known = _append(cache.valid, valid, cache.size)
+        known = _append(cache.valid, valid, cache.size, 1)
         places = places + cache.size
         positions = positions + jnp.sum(cache.valid, axis=1, keepdims=True, dtype=jnp.int32)
     causal = jnp.arange(known.shape[1])[None, :] <= places[:, None]
     return (known[:, None, :] & causal)[:, None], positions
 
 
+def _attend(queries: Array, keys: Array, values: Array, mask: Array) -> Array:
+    """Softmax attention [N, heads, L, head_size] of queries of that shape to keys and values [N, kv heads, keys, head_size].
+
+    The queries that share a key head stand below each other in one matrix. With heads outside and one product per key
+    head, a gradient takes 0.4 of the time that `jax.nn.dot_product_attention` takes on a CPU (512 rows of 32 tokens).
+    """
+    batch, num_heads, length, size = queries.shape
+    num_key_value_heads, num_keys = keys.shape[1:3]
+    queries = queries.reshape(batch, num_key_value_heads, -1, size)
+    scores = jnp.einsum("nhqd,nhkd->nhqk", queries, keys, preferred_element_type=jnp.float32) * size**-0.5
+    scores = scores.reshape(batch, num_heads, length, num_keys)
+    # Finite, not -inf: a place that sees nothing (padding) would otherwise be NaN.
+    weights = jax.nn.softmax(jnp.where(mask, scores, -1e30)).astype(values.dtype)
+    weights = weights.reshape(batch, num_key_value_heads, -1, num_keys)
+    return jnp.einsum("nhqk,nhkd->nhqd", weights, values).reshape(batch, num_heads, length, size)
+
+
 def _rotation(positions: Array, config: TransformerConfig) -> Rotation:
     """Cosines and sines [N, L, 1, head_size / 2] of the angles by which heads are turned."""
-    exponents = jnp.arange(0, config.head_size, 2, dtype=jnp.float32) / config.head_size
-    angles = positions[..., None, None].astype(jnp.float32) * config.rope_theta**-exponents
-    return jnp.cos(angles), jnp.sin(angles)
+    frequencies = config.rope_theta ** (-np.arange(0, config.head_size, 2, dtype=np.float64) / config.head_size)
+    angles = positions[..., None, None].astype(jnp.float32) * jnp.asarray(frequencies, jnp.float32)
+    # Behind a barrier, as XLA would otherwise work them out again for every head of every layer.
+    cosines, sines = jax.lax.optimization_barrier((jnp.cos(angles), jnp.sin(angles)))
+    return cosines, sines
 
 
 def _rotate(heads: Array, rotation: Rotation) -> Array:
@@ -287,6 +311,6 @@ def _rotate(heads: Array, rotation: Rotation) -> Array:
     return turned.astype(heads.dtype)
 
 
-def _append(known: Array, new: Array, size: Array | int) -> Array:
-    """Writes `new` [N, L, ...] into `known` [N, length, ...] from place `size` on."""
-    return jax.lax.dynamic_update_slice_in_dim(known, new, size, axis=1)
+def _append(known: Array, new: Array, size: Array | int, axis: int) -> Array:
+    """Writes `new` into `known`, from place `size` of the axis on."""
+    return jax.lax.dynamic_update_slice_in_dim(known, new, size, axis=axis)

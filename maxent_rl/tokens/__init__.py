@@ -1,0 +1,1 @@
+"""Maximum-entropy policy optimisation of sequences of tokens."""

@@ -99,7 +99,9 @@ class Countdown(TokenTask[Numbers]):
         operators = jax.random.randint(operators_key, (self.operands - 1,), 0, len(_OPERATORS))
         target = _value(operands, operators, jnp.int32(self.operands))
         possible = (target >= 0) & (target < _TARGETS) & ~jnp.any(operands == target)
-        return Numbers(jax.random.permutation(order_key, operands), target), possible
+        orders = np.array(list(itertools.permutations(range(self.operands))))
+        order = jnp.asarray(orders)[jax.random.randint(order_key, (), 0, len(orders))]
+        return Numbers(operands[order], target), possible
 
     def write(self, problem: Numbers) -> Array:
         """`3 5 7>22`."""

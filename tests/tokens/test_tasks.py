@@ -32,7 +32,7 @@ every_task = pytest.mark.parametrize("task", ALL, ids=str)
 
 
 # One size of batch for all tests, so that each task is compiled once.
-COUNT = 2000
+COUNT = 1000
 
 
 @functools.lru_cache
@@ -242,7 +242,7 @@ def test_demonstrations_take_every_right_answer_as_often():
     prompts = np.repeat(task.encode_prompts([prompt]), COUNT, axis=0)
     drawn = collections.Counter(texts(task, task.demonstrations(jax.random.key(0), prompts)[0]))
     assert set(drawn) == {"2*3+2", "2+2*3", "2+3*2", "3*2+2"}
-    assert all(abs(count - 500) < 80 for count in drawn.values())
+    assert all(abs(count - COUNT / 4) < 60 for count in drawn.values())
 
 
 def test_a_prompt_without_a_right_answer_has_an_empty_demonstration():
@@ -305,7 +305,7 @@ def test_most_countdown_problems_have_several_right_answers(task, median, tenth,
     prompts = posed(task)
     counts = np.asarray(task.answers(prompts)[1]).sum(axis=1)
     assert counts.min() >= 1
-    np.testing.assert_array_equal(np.percentile(counts, [10, 50, 90]), [tenth, median, ninetieth])
+    np.testing.assert_allclose(np.percentile(counts, [10, 50, 90]), [tenth, median, ninetieth], atol=1)
     given = [re.findall(r"\d+", text) for text in texts(task, prompts)]
     targets = np.array([int(numbers[-1]) for numbers in given])
     assert targets.min() == 0 and targets.max() < 100 and len(set(targets.tolist())) > 75
@@ -315,7 +315,7 @@ def test_most_countdown_problems_have_several_right_answers(task, median, tenth,
 def test_copied_strings_have_every_length():
     words = [text[:-1] for text in texts(CopyReverse(), posed(CopyReverse()))]
     lengths = np.bincount([len(word) for word in words])
-    assert lengths[0] == 0 and (np.abs(lengths[1:] - COUNT / 8) < 75).all()
+    assert lengths[0] == 0 and (np.abs(lengths[1:] - COUNT / 8) < 45).all()
     assert set("".join(words)) == set("abcdefgh")
 
 
@@ -325,6 +325,8 @@ def test_text_becomes_tokens_and_text_again(task):
     tokens = task.encode(task.characters)
     np.testing.assert_array_equal(tokens, np.arange(2, task.vocabulary_size))
     assert task.decode(tokens) == task.characters
+    assert task.encode_prompts([]).shape == (0, task.prompt_length)
+    assert task.encode_responses([""]).tolist() == [[END_TOKEN] + [PAD_TOKEN] * (task.response_length - 1)]
     assert task.decode([0, 0, *tokens[:3], 1, *tokens[:2]]) == task.characters[:3]
     with pytest.raises(InvalidSettingError, match=f"{task.name} has no character '%'; its characters are"):
         task.encode("%")
@@ -348,7 +350,7 @@ def test_distinct_right_answers_are_counted_within_groups():
     assert counted.tolist() == [2, 2] and counted.dtype == jnp.int32
     assert count_distinct(responses, response_mask(responses), jnp.ones(8), 8).tolist() == [5]
     assert count_distinct(responses, response_mask(responses), jnp.zeros(8), 1).tolist() == [0] * 8
-    with pytest.raises(ValueError, match="8 responses cannot be divided into groups of 3"):
+    with pytest.raises(InvalidSettingError, match="8 responses cannot be divided into groups of 3"):
         count_distinct(responses, response_mask(responses), rewarded, 3)
 
 

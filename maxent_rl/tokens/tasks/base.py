@@ -155,7 +155,8 @@ class TokenTask(abc.ABC, Generic[Problem]):
         Raises:
           InvalidSettingError: a character that the task does not have, or a text longer than `prompt_length`.
         """
-        return np.stack([np.pad(self.encode(text), (self._room(text, "prompt"), 0)) for text in texts])
+        rows = [np.pad(self.encode(text), (self._room(text, "prompt"), 0)) for text in texts]
+        return np.array(rows, np.int32).reshape(-1, self.prompt_length)
 
     def encode_responses(self, texts: Sequence[str]) -> np.ndarray:
         """[N, T] int32 tokens of responses, each with its end token and padding after that.
@@ -163,10 +164,10 @@ class TokenTask(abc.ABC, Generic[Problem]):
         Raises:
           InvalidSettingError: a character that the task does not have, or a text without room for the end token.
         """
-        end = np.int32(END_TOKEN)
-        return np.stack(
-            [np.pad(np.append(self.encode(text), end), (0, self._room(text, "response") - 1)) for text in texts]
-        )
+        rows = [
+            np.pad(np.append(self.encode(text), END_TOKEN), (0, self._room(text, "response") - 1)) for text in texts
+        ]
+        return np.array(rows, np.int32).reshape(-1, self.response_length)
 
     def decode(self, tokens: Any) -> str:
         """The text of tokens [length], up to the end token if there is one; padding is left out.

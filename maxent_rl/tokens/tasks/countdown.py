@@ -58,7 +58,13 @@ class Countdown(TokenTask[Numbers]):
     commutations included.
 
     Operands are uniform, targets the values of random expressions of all operands, from 0 to 99 and none of the operands,
-    so that no answer is a mere number. `3 5 7>22` is held out where `7 3 5>22` is.
+    so that no answer is a mere number. `3 5 7>22` is held out where `7 3 5>22` is. The median problem has 4 right answers
+    (2 to 8 from the first decile to the last) with three operands and 14 (6 to 32) with four.
+
+    Why three is the default: a transformer of two layers and width 128 that imitated 575 batches of 256 demonstrations
+    had, of its samples on held-out prompts, 40 % right (53 % on training prompts) and one of 16 right on 97 % of prompts, where
+    2.7 of the right answers were found. So within minutes on a CPU it is warm enough to be rewarded, with much left to
+    gain in both. With four operands, 156 batches came to 8 %. (One seed, temperature 1.)
 
     Attributes:
       operands: how many numbers are given, 3 or 4.

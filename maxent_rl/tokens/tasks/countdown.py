@@ -62,9 +62,9 @@ class Countdown(TokenTask[Numbers]):
     (2 to 8 from the first decile to the last) with three operands and 14 (6 to 32) with four.
 
     Why three is the default: a transformer of two layers and width 128 that imitated 575 batches of 256 demonstrations
-    had, of its samples on held-out prompts, 40 % right (53 % on training prompts) and one of 16 right on 97 % of prompts, where
-    2.7 of the right answers were found. So within minutes on a CPU it is warm enough to be rewarded, with much left to
-    gain in both. With four operands, 156 batches came to 8 %. (One seed, temperature 1.)
+    had 40 % of its samples right on held-out prompts (53 % on training prompts), and among 16 samples of a held-out prompt
+    at least one right answer for 97 % of the prompts, and 2.7 different ones on average. So within minutes on a CPU it is
+    warm enough to be rewarded, with much left to gain. With four operands, 156 batches came to 8 %. (One seed.)
 
     Attributes:
       operands: how many numbers are given, 3 or 4.

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 
-from maxent_rl.errors import InvalidSettingError
+from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.settings import check_settings
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
 
@@ -143,6 +143,9 @@ def check_agent(agent: Any, spec: Spec, env: str) -> None:
             f"{type(agent).__name__} lacks {', '.join(missing)}, which the training loop reads of every {kind}."
         )
     check_settings(agent)
+    if spec.num_actions is not None and spec.action_shape:
+        # Agents here choose one action at a time; what writes sequences is trained by a loop of its own.
+        raise IncompatibleEnvironmentError(f"{env} wants sequences of {spec.action_size} tokens; use --agent grpo.")
     if isinstance(agent, ChecksSpec):
         agent.check(spec, env)
 

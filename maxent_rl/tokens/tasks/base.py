@@ -155,7 +155,8 @@ class TokenTask(abc.ABC, Generic[Problem]):
         Raises:
           InvalidSettingError: a character that the task does not have, or a text longer than `prompt_length`.
         """
-        return np.stack([self._padded(self.encode(text), self.prompt_length, "prompt", text)[::-1] for text in texts])
+        rows = [np.pad(self.encode(text), (self._room(text, "prompt"), 0)) for text in texts]
+        return np.array(rows, np.int32).reshape(-1, self.prompt_length)
 
     def encode_responses(self, texts: Sequence[str]) -> np.ndarray:
         """[N, T] int32 tokens of responses, each with its end token and padding after that.
@@ -163,13 +164,10 @@ class TokenTask(abc.ABC, Generic[Problem]):
         Raises:
           InvalidSettingError: a character that the task does not have, or a text without room for the end token.
         """
-        ended = [np.append(self.encode(text), np.int32(END_TOKEN)) for text in texts]
-        return np.stack(
-            [
-                self._padded(tokens[::-1], self.response_length, "response", text)
-                for tokens, text in zip(ended, texts, strict=True)
-            ]
-        )
+        rows = [
+            np.pad(np.append(self.encode(text), END_TOKEN), (0, self._room(text, "response") - 1)) for text in texts
+        ]
+        return np.array(rows, np.int32).reshape(-1, self.response_length)
 
     def decode(self, tokens: Any) -> str:
         """The text of tokens [length], up to the end token if there is one; padding is left out.
@@ -186,10 +184,12 @@ class TokenTask(abc.ABC, Generic[Problem]):
             text += self.characters[token - 2] if token != PAD_TOKEN else ""
         return text
 
-    def _padded(self, reversed_tokens: np.ndarray, length: int, kind: str, text: str) -> np.ndarray:
-        if len(reversed_tokens) > length:
+    def _room(self, text: str, kind: str) -> int:
+        """Tokens that a text leaves free, of a prompt, or of a response, which needs one for its end."""
+        length, needed = (self.prompt_length, 0) if kind == "prompt" else (self.response_length, 1)
+        if len(text) + needed > length:
             raise InvalidSettingError(f"{text!r} is too long for a {kind} of {self.name}, which has {length} tokens.")
-        return np.pad(reversed_tokens, (0, length - len(reversed_tokens)))[::-1]
+        return length - len(text)
 
     # What a task says of one problem; everything above is these, for many.
 
@@ -227,15 +227,15 @@ class TokenTask(abc.ABC, Generic[Problem]):
 
 @partial(jax.jit, static_argnames=("task", "count", "held_out"))
 def _prompts(task: TokenTask[Any], key: Array, count: int, held_out: bool) -> tuple[Array, Array]:
-    def attempt(key: Array) -> tuple[Array, Any, Array]:
-        key, draw_key = jax.random.split(key)
+    def attempt(attempted: tuple[Array, Any, Array]) -> tuple[Array, Any, Array]:
+        key, draw_key = jax.random.split(attempted[0])
         problem, possible = task.draw(draw_key)
         return key, problem, possible & (_held_out(task, problem) == held_out)
 
     def prompt(key: Array) -> Array:
-        _, problem, _ = jax.lax.while_loop(
-            lambda attempted: ~attempted[2], lambda attempted: attempt(attempted[0]), attempt(key)
-        )
+        # Begun with a problem of zeros rather than with a first attempt, which would be compiled a second time.
+        none = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(task.draw, key)[0])
+        _, problem, _ = jax.lax.while_loop(lambda attempted: ~attempted[2], attempt, (key, none, jnp.zeros((), bool)))
         return task.write(problem)
 
     tokens = jax.vmap(prompt)(jax.random.split(key, count))

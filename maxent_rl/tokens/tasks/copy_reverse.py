@@ -34,7 +34,7 @@ class CopyReverse(TokenTask[Word]):
     """A random string is to be written as it stands or backwards, as its marker says; there is one right answer.
 
     Lengths and letters are uniform. A string is held out with both markers. The default sizes have some 19 million
-    strings, so that nothing is gained by remembering them: what is learned is where to look.
+    strings, so that little is gained by remembering them: what is learned is where to look.
 
     Attributes:
       letters: how many letters there are, from `a`.

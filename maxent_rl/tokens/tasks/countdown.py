@@ -58,7 +58,13 @@ class Countdown(TokenTask[Numbers]):
     commutations included.
 
     Operands are uniform, targets the values of random expressions of all operands, from 0 to 99 and none of the operands,
-    so that no answer is a mere number. `3 5 7>22` is held out where `7 3 5>22` is.
+    so that no answer is a mere number. `3 5 7>22` is held out where `7 3 5>22` is. The median problem has 4 right answers
+    (2 to 8 from the first decile to the last) with three operands and 14 (6 to 32) with four.
+
+    Why three is the default: a transformer of two layers and width 128 that imitated 575 batches of 256 demonstrations
+    had 40 % of its samples right on held-out prompts (53 % on training prompts), and among 16 samples of a held-out prompt
+    at least one right answer for 97 % of the prompts, and 2.7 different ones on average. So within minutes on a CPU it is
+    warm enough to be rewarded, with much left to gain. With four operands, 156 batches came to 8 %. (One seed.)
 
     Attributes:
       operands: how many numbers are given, 3 or 4.
@@ -99,7 +105,9 @@ class Countdown(TokenTask[Numbers]):
         operators = jax.random.randint(operators_key, (self.operands - 1,), 0, len(_OPERATORS))
         target = _value(operands, operators, jnp.int32(self.operands))
         possible = (target >= 0) & (target < _TARGETS) & ~jnp.any(operands == target)
-        return Numbers(jax.random.permutation(order_key, operands), target), possible
+        orders = np.array(list(itertools.permutations(range(self.operands))))
+        order = jnp.asarray(orders)[jax.random.randint(order_key, (), 0, len(orders))]
+        return Numbers(operands[order], target), possible
 
     def write(self, problem: Numbers) -> Array:
         """`3 5 7>22`."""

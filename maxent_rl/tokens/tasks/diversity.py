@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
+from maxent_rl.errors import InvalidSettingError
 from maxent_rl.tokens.tasks.writing import PAD_TOKEN
 from maxent_rl.types import Array
 
@@ -21,10 +22,10 @@ def count_distinct(responses: Array, mask: Array, reward: Array, group_size: int
       [N / G] int32, from 0 to G.
 
     Raises:
-      ValueError: `group_size` does not divide N.
+      InvalidSettingError: `group_size` does not divide N.
     """
     if group_size < 1 or responses.shape[0] % group_size:
-        raise ValueError(f"{responses.shape[0]} responses cannot be divided into groups of {group_size}.")
+        raise InvalidSettingError(f"{responses.shape[0]} responses cannot be divided into groups of {group_size}.")
     seen = jnp.where(mask.astype(bool), responses, PAD_TOKEN).reshape(-1, group_size, responses.shape[-1])
     right = (reward > 0).reshape(-1, group_size)
     same = jnp.all(seen[:, :, None] == seen[:, None, :], axis=-1)

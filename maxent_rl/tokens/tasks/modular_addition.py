@@ -29,7 +29,8 @@ class ModularAddition(TokenTask[Addition]):
 
     Attributes:
       modulus: the sum is taken modulo this; both numbers lie below it. 97 is small enough that a policy sees each of the
-        some 8,200 training problems many times, and a prime, so that no part of the sum shows in its last digit.
+        some 8,200 training problems many times. It has no factor in common with 10: last digits do not follow from last
+        digits, as they would with 100.
     """
 
     modulus: Annotated[int, Interval(10, 1_000_000)] = 97

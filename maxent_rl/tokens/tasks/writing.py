@@ -53,8 +53,12 @@ def join(pieces: list[tuple[Array, Array]], pad_left: bool = False) -> Array:
     """
     tokens = jnp.concatenate([piece for piece, _ in pieces], axis=-1).astype(jnp.int32)
     shown = jnp.concatenate([piece for _, piece in pieces], axis=-1)
-    order = jnp.argsort(shown if pad_left else ~shown, axis=-1, stable=True)
-    return jnp.take_along_axis(jnp.where(shown, tokens, PAD_TOKEN), order, axis=-1)
+    length = tokens.shape[-1]
+    before = jnp.cumsum(shown, axis=-1)
+    place = before - 1 + (length - before[..., -1:] if pad_left else 0)
+    # A product with a matrix of places: for a dozen tokens it compiles and runs faster than a sort.
+    moves = shown[..., None] & (place[..., None] == jnp.arange(length))
+    return jnp.sum(jnp.where(moves, tokens[..., None], PAD_TOKEN), axis=-2)
 
 
 def read_numbers(tokens: Array, count: int) -> Array:
@@ -88,4 +92,5 @@ def fingerprint(values: Array) -> Array:
     mixed = jnp.sum((values.astype(jnp.uint32) + jnp.uint32(1)) * jnp.array(powers, jnp.uint32), dtype=jnp.uint32)
     mixed = (mixed ^ (mixed >> 16)) * jnp.uint32(0x85EBCA6B)
     mixed = (mixed ^ (mixed >> 13)) * jnp.uint32(0xC2B2AE35)
-    return mixed ^ (mixed >> 16)
+    finished: Array = mixed ^ (mixed >> 16)
+    return finished

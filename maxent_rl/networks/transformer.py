@@ -19,7 +19,7 @@ import numpy as np
 from flax import struct
 from jax import Array
 
-from maxent_rl.errors import InvalidSettingError
+from maxent_rl.errors import InvalidSettingError, ShapeError
 from maxent_rl.settings import Count, Positive, check_settings
 
 Rotation: TypeAlias = tuple[Array, Array]
@@ -149,7 +149,11 @@ class Transformer(nn.Module):
         Returns:
           hidden [N, L, D] after the final norm, in the dtype of the computation; with a cache also the cache that
           holds these tokens too.
+
+        Raises:
+          ShapeError: if the arguments' shapes do not fit together, or the tokens cannot fit into the cache.
         """
+        _check_shapes(tokens, valid, cache)
         config = self.config
         embed = nn.Embed(
             config.vocabulary_size,
@@ -254,6 +258,20 @@ class _RMSNorm(nn.Module):
 def _dense(config: TransformerConfig, size: int, name: str, use_bias: bool = False) -> nn.Dense:
     kernel_init = nn.initializers.normal(_INITIAL_STD)
     return nn.Dense(size, use_bias=use_bias, dtype=jnp.dtype(config.dtype), kernel_init=kernel_init, name=name)
+
+
+def _check_shapes(tokens: Array, valid: Array, cache: TransformerCache | None) -> None:
+    if jnp.ndim(tokens) != 2:
+        raise ShapeError(f"Tokens must have shape (N, L), got {jnp.shape(tokens)}.")
+    if valid.shape != tokens.shape:
+        raise ShapeError(f"`valid` must have the tokens' shape {tokens.shape}, got {valid.shape}.")
+    if cache is None:
+        return
+    (rows, length), (cache_rows, cache_length) = tokens.shape, cache.valid.shape
+    if rows != cache_rows or length > cache_length:
+        raise ShapeError(
+            f"{rows} rows of {length} tokens do not fit into a cache for {cache_rows} rows of {cache_length}."
+        )
 
 
 def _mask_and_positions(valid: Array, cache: TransformerCache | None) -> tuple[Array, Array]:

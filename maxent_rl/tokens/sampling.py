@@ -6,6 +6,7 @@ from which the same numbers come at training time: whatever the ratio of the two
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -54,8 +55,7 @@ def sample(
     """Lets a model answer prompts, one token after the other.
 
     Pure: jit it with `model`, `response_length` and `greedy` static, vmap it over seeds of `params` and `key`. Row n draws the
-    same numbers whatever the number of rows. All `response_length` steps are taken, also when all rows have ended: a loop
-    that stops early would copy its cache in every step under vmap.
+    same numbers whatever the number of rows. When all rows (of all seeds) have ended, the remaining steps do nothing.
 
     Args:
       model: with the configuration of `params`.
@@ -80,12 +80,7 @@ def sample(
     Source: nucleus sampling: The Curious Case of Neural Text Degeneration (arXiv 1904.09751), section 3.1.
     """
     _check_prompts(prompts, prompt_mask)
-    if jnp.shape(temperature) not in ((), (len(prompts),)):
-        raise ShapeError(
-            f"The temperature must have shape () or ({len(prompts)},), one for each prompt, got {jnp.shape(temperature)}."
-        )
-    if response_length < 1:
-        raise ShapeError(f"A response needs room for at least one token, got response_length={response_length}.")
+    _check_drawing(len(prompts), temperature, response_length)
     matrix = unembedding(params, model.config)
     row_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(prompts)))
 
@@ -105,25 +100,9 @@ def sample(
         )
         return going & (drawn != end_token), response
 
-    def step(
-        carry: tuple[TransformerCache, Array, Array, Array], place: Array
-    ) -> tuple[tuple[TransformerCache, Array, Array, Array], Responses]:
-        cache, token, valid, going = carry
-        hidden, cache = read(token[:, None], valid[:, None], cache)
-        still_going, response = answer(hidden, going, place)
-        return (cache, response.tokens, going, still_going), response
-
-    # The last token is never read, so the loop is one shorter than the response.
-    hidden, cache = read(
-        prompts, prompt_mask, init_cache(model.config, len(prompts), prompts.shape[1] + response_length - 1)
-    )
-    going, first = answer(hidden, jnp.ones(len(prompts), bool), 0)
-    carry = (cache, first.tokens, first.mask, going)
-    _, others = jax.lax.scan(step, carry, jnp.arange(1, response_length))
-    responses: Responses = jax.tree.map(
-        lambda one, more: jnp.concatenate([one[:, None], jnp.moveaxis(more, 0, 1)], axis=1), first, others
-    )
-    return responses
+    cache = init_cache(model.config, len(prompts), prompts.shape[1] + response_length - 1)
+    hidden, cache = read(prompts, prompt_mask, cache)
+    return _answer_in_turn(read, answer, hidden, cache, response_length, pad_token)
 
 
 def score(model: Transformer, params: Any, prompts: Array, prompt_mask: Array, responses: Array, mask: Array) -> Array:
@@ -180,12 +159,67 @@ def nucleus(log_probs: Array, top_p: ArrayLike) -> Array:
     return jnp.where(inside, log_probs, -jnp.inf)
 
 
+def _answer_in_turn(
+    read: Callable[[Array, Array, TransformerCache], tuple[Array, TransformerCache]],
+    answer: Callable[[Array, Array, ArrayLike], tuple[Array, Responses]],
+    hidden: Array,
+    cache: TransformerCache,
+    response_length: int,
+    pad_token: int,
+) -> Responses:
+    """Answers from the prompts' last hidden states [N, D], then reads each token and answers again until all have ended."""
+    going, first = answer(hidden, jnp.ones(len(hidden), bool), 0)
+    nothing = jax.tree.map(jnp.zeros_like, first).replace(tokens=jnp.full_like(first.tokens, pad_token))
+
+    def step(carry: tuple[TransformerCache, Responses, Array], place: Array) -> tuple[Any, Responses]:
+        def proceed(cache: TransformerCache, last: Responses, going: Array) -> tuple[Any, ...]:
+            hidden, cache = read(last.tokens[:, None], last.mask[:, None], cache)
+            going, response = answer(hidden, going, place)
+            return cache, response, going
+
+        def idle(cache: TransformerCache, last: Responses, going: Array) -> tuple[Any, ...]:
+            return cache, nothing, going
+
+        carry = jax.lax.cond(_any_going(carry[2]), proceed, idle, *carry)
+        return carry, carry[1]
+
+    # The last token is never read, so the loop is one shorter than the response.
+    _, others = jax.lax.scan(step, (cache, first, going), jnp.arange(1, response_length))
+    responses: Responses = jax.tree.map(
+        lambda one, more: jnp.concatenate([one[:, None], jnp.moveaxis(more, 0, 1)], axis=1), first, others
+    )
+    return responses
+
+
+@jax.custom_batching.custom_vmap
+def _any_going(going: Array) -> Array:
+    """Whether anyone is still answering, under vmap anyone in any seed.
+
+    A condition of each seed's own would make both branches run and copy the cache in every step (a third more time).
+    """
+    return jnp.any(going)
+
+
+@_any_going.def_vmap
+def _any_going_in_any_seed(axis_size: int, in_batched: list[bool], going: Array) -> tuple[Array, bool]:
+    return _any_going(going), False
+
+
 def _draw(log_probs: Array, row_keys: Array, place: ArrayLike, top_p: ArrayLike) -> Array:
     """Draws a token [N] from each row [N, V], with the random numbers of that row and place."""
     allowed = jax.lax.cond(jnp.asarray(top_p) < 1.0, lambda all_: nucleus(all_, top_p), lambda all_: all_, log_probs)
     keys = jax.vmap(jax.random.fold_in, (0, None))(row_keys, place)
     noise = jax.vmap(lambda key: jax.random.gumbel(key, log_probs.shape[-1:]))(keys)
     return jnp.argmax(allowed + noise, axis=-1).astype(jnp.int32)
+
+
+def _check_drawing(num_prompts: int, temperature: ArrayLike, response_length: int) -> None:
+    if jnp.shape(temperature) not in ((), (num_prompts,)):
+        raise ShapeError(
+            f"The temperature must have shape () or ({num_prompts},), one for each prompt, got {jnp.shape(temperature)}."
+        )
+    if response_length < 1:
+        raise ShapeError(f"A response needs room for at least one token, got response_length={response_length}.")
 
 
 def _check_prompts(prompts: Array, prompt_mask: Array) -> None:

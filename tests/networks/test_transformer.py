@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maxent_rl.errors import InvalidSettingError, UnknownNameError
+from maxent_rl.errors import InvalidSettingError, ShapeError, UnknownNameError
 from maxent_rl.networks import Transformer, TransformerConfig, init_cache, unembedding
 
 TINY = TransformerConfig(
@@ -153,7 +153,7 @@ def test_gradients_pass_padding_and_are_finite():
 
 def test_a_policy_begins_nearly_uniform():
     model = Transformer(TINY)
-    params = model.init(jax.random.key(0), TOKENS, VALID)["params"]
+    params = jax.jit(model.init)(jax.random.key(0), TOKENS, VALID)["params"]
     logits = hidden_states(model, params, TOKENS, VALID) @ unembedding(params, TINY)
     assert np.max(np.abs(logits)) < 0.5
 
@@ -234,6 +234,22 @@ def test_bfloat16_computes_nearly_the_same():
 def test_sizes_that_do_not_fit_are_refused(changes, error, message):
     with pytest.raises(error, match=message):
         dataclasses.replace(TINY, **changes)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        (((4, 7), (4, 6), None), r"`valid` must have the tokens' shape \(4, 7\), got \(4, 6\)"),
+        (((7,), (7,), None), r"Tokens must have shape \(N, L\), got \(7,\)"),
+        (((4, 7), (4, 7), (3, 9)), r"4 rows of 7 tokens do not fit into a cache for 3 rows of 9"),
+        (((4, 7), (4, 7), (4, 6)), r"4 rows of 7 tokens do not fit into a cache for 4 rows of 6"),
+    ],
+)
+def test_tokens_that_do_not_fit_are_refused(shapes, message):
+    tokens, valid, cache = shapes
+    cache = cache and init_cache(TINY, *cache)
+    with pytest.raises(ShapeError, match=message):
+        Transformer(TINY).apply({"params": {}}, jnp.zeros(tokens, int), jnp.ones(valid, bool), cache=cache)
 
 
 def test_a_configuration_is_hashable():

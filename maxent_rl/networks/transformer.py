@@ -19,7 +19,7 @@ import numpy as np
 from flax import struct
 from jax import Array
 
-from maxent_rl.errors import InvalidSettingError
+from maxent_rl.errors import InvalidSettingError, ShapeError
 from maxent_rl.settings import Count, Positive, check_settings
 
 Rotation: TypeAlias = tuple[Array, Array]
@@ -81,7 +81,7 @@ class TransformerConfig:
 
 
 @struct.dataclass
-class Cache:
+class TransformerCache:
     """Keys and values of the tokens that a model has read, so that the next one costs one step.
 
     All rows are at the same place; rows of different lengths differ in what of it is valid.
@@ -97,12 +97,12 @@ class Cache:
     size: Array
 
 
-def init_cache(config: TransformerConfig, batch: int, length: int) -> Cache:
+def init_cache(config: TransformerConfig, batch: int, length: int) -> TransformerCache:
     """An empty cache with room for `length` tokens in each of `batch` rows; writing beyond it overwrites its end."""
     shape = (batch, config.num_key_value_heads, length, config.head_size)
     empty = jnp.zeros(shape, config.dtype)
     layers = ((empty, empty),) * config.num_layers
-    return Cache(layers=layers, valid=jnp.zeros((batch, length), bool), size=jnp.zeros((), jnp.int32))
+    return TransformerCache(layers=layers, valid=jnp.zeros((batch, length), bool), size=jnp.zeros((), jnp.int32))
 
 
 def unembedding(params: Any, config: TransformerConfig) -> Array:
@@ -132,7 +132,9 @@ class Transformer(nn.Module):
     config: TransformerConfig
 
     @nn.compact
-    def __call__(self, tokens: Array, valid: Array, cache: Cache | None = None) -> Array | tuple[Array, Cache]:
+    def __call__(
+        self, tokens: Array, valid: Array, cache: TransformerCache | None = None
+    ) -> Array | tuple[Array, TransformerCache]:
         """Reads tokens, after those in the cache if there is one.
 
         A token sees the valid ones at and before its place. Its position is the number of valid ones before it, so
@@ -147,7 +149,11 @@ class Transformer(nn.Module):
         Returns:
           hidden [N, L, D] after the final norm, in the dtype of the computation; with a cache also the cache that
           holds these tokens too.
+
+        Raises:
+          ShapeError: if the arguments' shapes do not fit together, or the tokens cannot fit into the cache.
         """
+        _check_shapes(tokens, valid, cache)
         config = self.config
         embed = nn.Embed(
             config.vocabulary_size,
@@ -162,19 +168,17 @@ class Transformer(nn.Module):
         rotation = _rotation(positions, config)
         layers = []
         for index in range(config.num_layers):
-            layer = _Layer(config, name=f"layers_{index}")
-            if cache is None:
-                hidden, _ = layer(hidden, mask, rotation)
-            else:
-                hidden, layer_cache = layer(hidden, mask, rotation, cache.layers[index], cache.size)
-                layers.append(layer_cache)
+            known, size = (None, 0) if cache is None else (cache.layers[index], cache.size)
+            hidden, keys_and_values = _Layer(config, name=f"layers_{index}")(hidden, mask, rotation, known, size)
+            layers.append(keys_and_values)
         hidden = _RMSNorm(config, name="norm")(hidden)
         if self.is_initializing() and not config.tie_embeddings:
             _dense(config, config.vocabulary_size, "lm_head")(hidden[:1])  # makes the parameters, no more
         hidden = hidden.reshape(*tokens.shape, config.hidden_size)
         if cache is None:
             return hidden
-        return hidden, Cache(tuple(layers), _append(cache.valid, valid, cache.size, 1), cache.size + tokens.shape[1])
+        known_valid = _append(cache.valid, valid, cache.size, 1)
+        return hidden, TransformerCache(tuple(layers), known_valid, cache.size + tokens.shape[1])
 
 
 class _Layer(nn.Module):
@@ -184,18 +188,13 @@ class _Layer(nn.Module):
 
     @nn.compact
     def __call__(
-        self,
-        stream: Array,
-        mask: Array,
-        rotation: Rotation,
-        cache: LayerCache | None = None,
-        cache_size: Array | int = 0,
-    ) -> tuple[Array, LayerCache | None]:
+        self, stream: Array, mask: Array, rotation: Rotation, cache: LayerCache | None, cache_size: Array | int
+    ) -> tuple[Array, LayerCache]:
         normed = _RMSNorm(self.config, name="input_layernorm")(stream)
-        attended, cache = _Attention(self.config, name="self_attn")(normed, mask, rotation, cache, cache_size)
+        attended, known = _Attention(self.config, name="self_attn")(normed, mask, rotation, cache, cache_size)
         stream = stream + attended
         normed = _RMSNorm(self.config, name="post_attention_layernorm")(stream)
-        return stream + _MLP(self.config, name="mlp")(normed), cache
+        return stream + _MLP(self.config, name="mlp")(normed), known
 
 
 class _Attention(nn.Module):
@@ -206,7 +205,7 @@ class _Attention(nn.Module):
     @nn.compact
     def __call__(
         self, inputs: Array, mask: Array, rotation: Rotation, cache: LayerCache | None, cache_size: Array | int
-    ) -> tuple[Array, LayerCache | None]:
+    ) -> tuple[Array, LayerCache]:
         config = self.config
         batch, length = mask.shape[0], mask.shape[2]
 
@@ -224,10 +223,9 @@ class _Attention(nn.Module):
         keys = jnp.swapaxes(_rotate(keys, rotation), 1, 2)
         if cache is not None:
             keys, values = _append(cache[0], keys, cache_size, 2), _append(cache[1], values, cache_size, 2)
-            cache = keys, values
         attended = jnp.swapaxes(_attend(queries, keys, values, mask), 1, 2)
         attended = attended.reshape(batch * length, config.num_heads * config.head_size)
-        return _dense(config, config.hidden_size, "o_proj")(attended), cache
+        return _dense(config, config.hidden_size, "o_proj")(attended), (keys, values)
 
 
 class _MLP(nn.Module):
@@ -262,7 +260,21 @@ def _dense(config: TransformerConfig, size: int, name: str, use_bias: bool = Fal
     return nn.Dense(size, use_bias=use_bias, dtype=jnp.dtype(config.dtype), kernel_init=kernel_init, name=name)
 
 
-def _mask_and_positions(valid: Array, cache: Cache | None) -> tuple[Array, Array]:
+def _check_shapes(tokens: Array, valid: Array, cache: TransformerCache | None) -> None:
+    if jnp.ndim(tokens) != 2:
+        raise ShapeError(f"Tokens must have shape (N, L), got {jnp.shape(tokens)}.")
+    if valid.shape != tokens.shape:
+        raise ShapeError(f"`valid` must have the tokens' shape {tokens.shape}, got {valid.shape}.")
+    if cache is None:
+        return
+    (rows, length), (cache_rows, cache_length) = tokens.shape, cache.valid.shape
+    if rows != cache_rows or length > cache_length:
+        raise ShapeError(
+            f"{rows} rows of {length} tokens do not fit into a cache for {cache_rows} rows of {cache_length}."
+        )
+
+
+def _mask_and_positions(valid: Array, cache: TransformerCache | None) -> tuple[Array, Array]:
     """Which keys [N, 1, L, keys] the new tokens see, and the new tokens' positions [N, L]."""
     length = valid.shape[1]
     positions = jnp.cumsum(valid, axis=1, dtype=jnp.int32) - 1
@@ -299,8 +311,8 @@ def _rotation(positions: Array, config: TransformerConfig) -> Rotation:
     frequencies = config.rope_theta ** (-np.arange(0, config.head_size, 2, dtype=np.float64) / config.head_size)
     angles = positions[..., None, None].astype(jnp.float32) * jnp.asarray(frequencies, jnp.float32)
     # Behind a barrier, as XLA would otherwise work them out again for every head of every layer.
-    cosines, sines = jax.lax.optimization_barrier((jnp.cos(angles), jnp.sin(angles)))
-    return cosines, sines
+    rotation: Rotation = jax.lax.optimization_barrier((jnp.cos(angles), jnp.sin(angles)))  # type: ignore[no-untyped-call]
+    return rotation
 
 
 def _rotate(heads: Array, rotation: Rotation) -> Array:

@@ -35,6 +35,7 @@ class TokenBatch:
       logits_old: [N, T, V] its logits; only a source for what else is missing, never needed where that is given.
       statistics: what objectives ask of its whole vocabulary (`Objective.statistics`), each [N, T].
       truncated: [N] True where a response was cut at the length limit.
+      context: what else belongs to each row and no objective reads, such as its prompt: a pytree of [N, ...].
       side: responses drawn besides the batch (`Objective.side`), or None.
     """
 
@@ -50,6 +51,7 @@ class TokenBatch:
     logits_old: Array | None = None
     statistics: dict[str, Array] = dataclasses.field(default_factory=dict)
     truncated: Array | None = None
+    context: PyTree | None = None
     side: TokenBatch | None = None
 
     def rows(self, index: Any) -> TokenBatch:

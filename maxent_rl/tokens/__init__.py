@@ -1,0 +1,1 @@
+"""Post-training at the scale of language models: policies over tokens, their statistics and their losses."""

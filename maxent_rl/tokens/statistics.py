@@ -92,14 +92,16 @@ def token_statistics(
         there = jnp.asarray(mask) != 0
         hidden, tokens = jnp.where(there[..., None], hidden, 0), jnp.where(there, tokens, 0)
     dtype = jnp.promote_types(hidden.dtype, unembedding.dtype)
-    chunks, rows = _division(*tokens.shape, chunk or max(1, _LOGITS_HELD // unembedding.shape[1]))
+    chunks, rows = _division(tokens.shape[0], tokens.shape[1], chunk or max(1, _LOGITS_HELD // unembedding.shape[1]))
+    functions, constants = _converted(extra or {}, (rows, unembedding.shape[1]), tokens.dtype, dtype)
     logp, entropy, *others = _statistics(
-        tuple((extra or {}).values()),
+        functions,
         (chunks, rows),
+        constants,
         hidden.astype(dtype).reshape(-1, hidden.shape[-1]),
         unembedding.astype(dtype),
         tokens.reshape(-1),
-        temperature,
+        temperature.astype(jnp.promote_types(dtype, jnp.float32)),
     )
     found = [jax.lax.stop_gradient(other).reshape(tokens.shape) for other in others]
     return TokenStatistics(
@@ -126,10 +128,12 @@ def logits_statistics(
     """
     logits, tokens, extra = jnp.asarray(logits), jnp.asarray(tokens), extra or {}
     if logits.ndim == 0 or tokens.shape != logits.shape[:-1]:
-        raise ShapeError(f"tokens has the shape {tokens.shape}; with logits {logits.shape}, {logits.shape[:-1]} is needed.")
+        raise ShapeError(
+            f"tokens has the shape {tokens.shape}; with logits {logits.shape}, {logits.shape[:-1]} is needed."
+        )
     _check_integers(tokens)
-    logp, entropy, log_sum = _of_logits(logits, tokens)
-    log_probs = jax.lax.stop_gradient(_as_float(logits) - log_sum[..., None])
+    logp, entropy, *normaliser = _of_logits(logits, tokens)
+    log_probs = jax.lax.stop_gradient(_log_probs(_as_float(logits), *normaliser))
     found = {name: jax.lax.stop_gradient(function(log_probs, tokens)) for name, function in extra.items()}
     return TokenStatistics(logp, entropy, found)
 
@@ -161,6 +165,27 @@ def _checked_temperature(temperature: ArrayLike) -> Array:
     if isinstance(temperature, int | float) and not temperature > 0:
         raise InvalidSettingError(f"temperature is {temperature}; it must be larger than 0.")
     return jax.lax.stop_gradient(jnp.asarray(temperature))
+
+
+def _converted(
+    extra: Mapping[str, VocabularyFunction], shape: tuple[int, int], integers: Any, floats: Any
+) -> tuple[tuple[Callable[..., Array], ...], tuple[list[Array], ...]]:
+    """The functions with what they close over as arguments, held constant: a custom gradient allows nothing else."""
+    arguments = tuple(
+        jax.ShapeDtypeStruct(*each)  # type: ignore[no-untyped-call]
+        for each in ((shape, jnp.promote_types(floats, jnp.float32)), (shape[:1], integers))
+    )
+    functions, constants = [], []
+    for name, function in extra.items():
+        converted, closed_over = jax.closure_convert(function, *arguments)
+        found = jax.eval_shape(converted, *arguments, *closed_over)
+        if jnp.shape(found) != shape[:1]:
+            raise ShapeError(
+                f"The function {name!r} makes {jnp.shape(found)} of log_probs {shape}; {shape[:1]} is needed."
+            )
+        functions.append(converted)
+        constants.append(jax.lax.stop_gradient(closed_over))
+    return tuple(functions), tuple(constants)
 
 
 def _division(sequences: int, length: int, most: int) -> tuple[int, int]:
@@ -204,66 +229,74 @@ def _product(left: Array, right: Array, contracted: tuple[int, int]) -> Array:
     return jax.lax.dot_general(left, right, ((contracted[:1], contracted[1:]), ((), ())), preferred_element_type=dtype)
 
 
-def _summary(logits: Array, tokens: Array) -> tuple[Array, Array, Array]:
-    """Log-probability, entropy and logsumexp [...] of logits [..., V]."""
+def _summary(logits: Array, tokens: Array) -> tuple[Array, Array, Array, Array]:
+    """Log-probability and entropy [...] of logits [..., V]; then what `_log_probs` needs.
+
+    The logarithm of the sum of exponentials stays in two parts: in float32 their sum would lose, at logits of a few hundred,
+    what the gradients must know to 1e-5.
+    """
     highest = jnp.max(logits, axis=-1)
     below = logits - highest[..., None]
     weight = jnp.exp(below)
     total = jnp.sum(weight, axis=-1)
     # At a logit of -inf the weight is 0 and 0 * -inf would be NaN.
-    energy = jnp.sum(jnp.where(weight > 0, weight * below, 0), axis=-1)
+    energy = jnp.sum(jnp.where(weight == 0, 0, weight * below), axis=-1)
     chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1, mode="clip")[..., 0]
     log_total = jnp.log(total)
-    return (chosen - highest) - log_total, log_total - energy / total, highest + log_total
+    return (chosen - highest) - log_total, log_total - energy / total, highest, log_total
 
 
-def _slope(
-    logits: Array, tokens: Array, log_sum: Array, entropy: Array, logp_slope: Array, entropy_slope: Array
-) -> Array:
+def _log_probs(logits: Array, highest: Array, log_total: Array) -> Array:
+    return (logits - highest[..., None]) - log_total[..., None]
+
+
+def _slope(log_probs: Array, tokens: Array, entropy: Array, logp_slope: Array, entropy_slope: Array) -> Array:
     """The gradient in logits [..., V], of cotangents [...] of log-probability and entropy."""
     idle = (logp_slope == 0) & (entropy_slope == 0)  # such a row gives zeros, though it be of NaN
-    log_probs = logits - log_sum[..., None]
     probs = jnp.exp(log_probs)
     pull = logp_slope[..., None] + entropy_slope[..., None] * (log_probs + entropy[..., None])
-    places = jax.lax.broadcasted_iota(tokens.dtype, logits.shape, logits.ndim - 1)
+    places = jax.lax.broadcasted_iota(tokens.dtype, log_probs.shape, log_probs.ndim - 1)
     chosen = jnp.where(places == tokens[..., None], logp_slope[..., None], 0)
     return chosen - jnp.where((probs == 0) | idle[..., None], 0, probs * pull)
 
 
 @jax.custom_vjp
-def _of_logits(logits: Array, tokens: Array) -> tuple[Array, Array, Array]:
+def _of_logits(logits: Array, tokens: Array) -> tuple[Array, Array, Array, Array]:
     return _summary(_as_float(logits), tokens)
 
 
-def _of_logits_forward(logits: Array, tokens: Array) -> tuple[tuple[Array, Array, Array], Any]:
-    logp, entropy, log_sum = _of_logits(logits, tokens)
-    return (logp, entropy, log_sum), (logits, tokens, log_sum, entropy)
+def _of_logits_forward(logits: Array, tokens: Array) -> tuple[tuple[Array, Array, Array, Array], Any]:
+    found = _of_logits(logits, tokens)
+    return found, (logits, tokens, found)
 
 
-def _of_logits_backward(kept: Any, slopes: tuple[Array, Array, Array]) -> tuple[Array, None]:
-    logits, tokens, log_sum, entropy = kept
-    return _slope(_as_float(logits), tokens, log_sum, entropy, *slopes[:2]).astype(logits.dtype), None
+def _of_logits_backward(kept: Any, slopes: tuple[Array, ...]) -> tuple[Array, None]:
+    logits, tokens, (_, entropy, *normaliser) = kept
+    log_probs = _log_probs(_as_float(logits), *normaliser)
+    return _slope(log_probs, tokens, entropy, slopes[0], slopes[1]).astype(logits.dtype), None
 
 
 _of_logits.defvjp(_of_logits_forward, _of_logits_backward)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _statistics(
-    functions: tuple[VocabularyFunction, ...],
+def _with_slopes(
+    functions: tuple[Callable[..., Array], ...],
     division: tuple[int, int],
+    constants: tuple[list[Array], ...],
     hidden: Array,
     unembedding: Array,
     tokens: Array,
     temperature: Array,
 ) -> tuple[Array, ...]:
     """(logp [n], entropy [n], and one [n] for each function) of hidden [n, D] and tokens [n]."""
-    return _statistics_forward(functions, division, hidden, unembedding, tokens, temperature)[0]
+    return _statistics_forward(functions, division, constants, hidden, unembedding, tokens, temperature)[0]
 
 
 def _statistics_forward(
-    functions: tuple[VocabularyFunction, ...],
+    functions: tuple[Callable[..., Array], ...],
     division: tuple[int, int],
+    constants: tuple[list[Array], ...],
     hidden: Array,
     unembedding: Array,
     tokens: Array,
@@ -272,32 +305,37 @@ def _statistics_forward(
     def one(_: None, dealt: tuple[Array, Array]) -> tuple[None, tuple[Array, ...]]:
         some_hidden, some_tokens = dealt
         logits = _product(some_hidden, unembedding, (1, 0)) / temperature
-        logp, entropy, log_sum = _summary(logits, some_tokens)
-        log_probs = logits - log_sum[:, None]
-        return None, (logp, entropy, log_sum, *(function(log_probs, some_tokens) for function in functions))
+        logp, entropy, *normaliser = _summary(logits, some_tokens)
+        log_probs = _log_probs(logits, *normaliser)
+        others = (each(log_probs, some_tokens, *values) for each, values in zip(functions, constants, strict=True))
+        return None, (logp, entropy, *normaliser, *others)
 
     _, found = jax.lax.scan(one, None, (_deal(hidden, division), _deal(tokens, division)))
-    logp, entropy, log_sum, *others = (_gather(each, tokens.shape[0]) for each in found)
-    return (logp, entropy, *others), (hidden, unembedding, tokens, temperature, log_sum, entropy)
+    logp, entropy, highest, log_total, *others = (_gather(each, tokens.shape[0]) for each in found)
+    return (logp, entropy, *others), (hidden, unembedding, tokens, temperature, (highest, log_total, entropy))
 
 
 def _statistics_backward(
-    functions: tuple[VocabularyFunction, ...], division: tuple[int, int], kept: Any, slopes: tuple[Array, ...]
-) -> tuple[Array, Array, None, None]:
-    hidden, unembedding, tokens, temperature, log_sum, entropy = kept
+    functions: tuple[Callable[..., Array], ...], division: tuple[int, int], kept: Any, slopes: tuple[Array, ...]
+) -> tuple[None, Array, Array, None, None]:
+    hidden, unembedding, tokens, temperature, summary = kept
     used = (slopes[0] != 0) | (slopes[1] != 0)
     clean = jnp.where(used[:, None], hidden, 0)  # a slope of zero times a hidden state of NaN would be NaN
 
     def one(total: Array, dealt: tuple[Array, ...]) -> tuple[Array, Array]:
-        some_hidden, *others = dealt
+        some_hidden, some_tokens, highest, log_total, *others = dealt
         logits = _product(some_hidden, unembedding, (1, 0)) / temperature
-        slope = (_slope(logits, *others) / temperature).astype(hidden.dtype)
+        slope = (_slope(_log_probs(logits, highest, log_total), some_tokens, *others) / temperature).astype(
+            hidden.dtype
+        )
         return total + _product(some_hidden, slope, (0, 0)), _product(slope, unembedding, (1, 1)).astype(hidden.dtype)
 
-    nothing = jnp.zeros(unembedding.shape, log_sum.dtype)
-    dealt = [_deal(each, division) for each in (clean, tokens, log_sum, entropy, *slopes[:2])]
+    nothing = jnp.zeros(unembedding.shape, slopes[0].dtype)
+    dealt = tuple(_deal(each, division) for each in (clean, tokens, *summary, *slopes[:2]))
     in_unembedding, in_hidden = jax.lax.scan(one, nothing, dealt)
-    return _gather(in_hidden, tokens.shape[0]), in_unembedding.astype(unembedding.dtype), None, None
+    return None, _gather(in_hidden, tokens.shape[0]), in_unembedding.astype(unembedding.dtype), None, None
 
 
-_statistics.defvjp(_statistics_forward, _statistics_backward)
+_with_slopes.defvjp(_statistics_forward, _statistics_backward)
+
+_statistics = jax.jit(_with_slopes, static_argnums=(0, 1))  # outside of a jit, a loop would be compiled at every call

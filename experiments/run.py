@@ -75,7 +75,7 @@ def parse(arguments: list[str]) -> Any:
     first = _first_pass(arguments)
     source = first["resume"] or first["config"]
     if source is None:
-        run = RunConfig(agent=first["agent"] or RunConfig.agent)
+        run = RunConfig.of(first["agent"] or RunConfig.agent)
         hyper = agent_class(run.agent)()
         if first["preset"] is not None:
             run, hyper = apply_preset(first["preset"], run, hyper)

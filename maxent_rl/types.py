@@ -22,7 +22,8 @@ class Spec:
 
     Attributes:
       observation_shape: shape of one observation; always one axis (environments flatten).
-      action_shape: shape of one action; `(action_size,)` for continuous actions in [-1, 1], `()` for discrete ones.
+      action_shape: shape of one action; `(action_size,)` for continuous actions in [-1, 1], `()` for discrete ones;
+        `(length,)` with `num_actions` for sequences of discrete ones, such as tokens.
       horizon: the most environment steps that an episode can have before it is truncated.
       num_actions: number of discrete actions, or None when actions are continuous.
       action_low: the environment's own lower bounds, to which -1 is rescaled; None where actions are not rescaled.

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 
-from maxent_rl.errors import InvalidSettingError
+from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.settings import check_settings
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
 
@@ -106,6 +106,22 @@ class ExportsPolicy(Protocol):
 
 
 @runtime_checkable
+class WritesResponses(Protocol):
+    """An agent that answers prompts with sequences of tokens; it learns from a task (`tokens.tasks.TokenTask`) itself.
+
+    The environment of a task, one step of one response, serves its evaluation alone.
+    """
+
+    def imitate(self, state: PyTree, task: Any, key: Array, count: int, step: Any) -> tuple[PyTree, Metrics]:
+        """Learns from `count` right answers: one optimiser step, number `step`, while the state is `warm`."""
+        ...
+
+    def reinforce(self, state: PyTree, task: Any, key: Array, count: int) -> tuple[PyTree, Metrics]:
+        """Draws `count` responses and learns from them."""
+        ...
+
+
+@runtime_checkable
 class HasExperts(Protocol):
     """An agent whose policy has several experts and a router among them.
 
@@ -143,6 +159,9 @@ def check_agent(agent: Any, spec: Spec, env: str) -> None:
             f"{type(agent).__name__} lacks {', '.join(missing)}, which the training loop reads of every {kind}."
         )
     check_settings(agent)
+    if spec.num_actions is not None and spec.action_shape and not isinstance(agent, WritesResponses):
+        # Agents here choose one action at a time; what writes sequences is trained by a loop of its own.
+        raise IncompatibleEnvironmentError(f"{env} wants sequences of {spec.action_size} tokens; use --agent grpo.")
     if isinstance(agent, ChecksSpec):
         agent.check(spec, env)
 

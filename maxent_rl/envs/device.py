@@ -40,7 +40,8 @@ class DeviceEnv(Protocol):
 
         Args:
           state: what `reset` or `step` returned.
-          action: [action] in [-1, 1], or [] int32 from 0 for a discrete one; `step_within` sees to that.
+          action: [action] in [-1, 1], or int32 from 0 for a discrete one [] or a sequence of them [length]; `step_within`
+            sees to that.
 
         Returns:
           (state, observation [observation], reward [], terminated [] bool).
@@ -104,7 +105,7 @@ def step_batch(env: DeviceEnv, state: EnvState, action: Array) -> tuple[EnvState
     Args:
       env: the environment.
       state: of [seed, env] environments.
-      action: [seed, env, action]; clipped to [-1, 1].
+      action: [seed, env, action]; clipped to [-1, 1], or made whole numbers where the environment's are discrete.
 
     Returns:
       (state, step), each with leading [seed, env].

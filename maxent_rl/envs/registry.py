@@ -51,6 +51,7 @@ BACKENDS = {
     "playground": Backend("maxent_rl.envs.playground_envs:make_playground"),
     "envpool": Backend("maxent_rl.envs.envpool_envs:EnvpoolEnvs", on_device=False),
     "maxent": Backend("maxent_rl.envs.maxent_envs:make_maxent"),
+    "tokens": Backend("maxent_rl.envs.token_envs:make_tokens"),
 }
 
 _VERSION = re.compile(r"(?P<base>.+)-v(?P<version>\d+)")

@@ -1,4 +1,4 @@
-"""Flax modules: trunks (plain and residual), policies' heads, and ensembles of critics."""
+"""Flax modules: trunks (plain and residual), policies' heads, ensembles of critics, and a transformer over tokens."""
 
 from maxent_rl.networks.critic import Critic, CriticEnsemble
 from maxent_rl.networks.on_policy import (
@@ -9,6 +9,7 @@ from maxent_rl.networks.on_policy import (
 )
 from maxent_rl.networks.policy import CategoricalPolicy, TanhGaussianMixturePolicy, TanhGaussianPolicy
 from maxent_rl.networks.running_statistics import RewardScale, RunningStatistics
+from maxent_rl.networks.transformer import Transformer, TransformerCache, TransformerConfig, init_cache, unembedding
 from maxent_rl.networks.trunk import MLP, TRUNKS, Activation, SimbaTrunk, make_trunk
 
 __all__ = [
@@ -26,6 +27,11 @@ __all__ = [
     "SimbaTrunk",
     "TanhGaussianMixturePolicy",
     "TanhGaussianPolicy",
+    "Transformer",
+    "TransformerCache",
+    "TransformerConfig",
     "ValueFunction",
+    "init_cache",
     "make_trunk",
+    "unembedding",
 ]

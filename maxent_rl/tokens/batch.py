@@ -35,6 +35,7 @@ class TokenBatch:
       logits_old: [N, T, V] its logits; only a source for what else is missing, never needed where that is given.
       statistics: what objectives ask of its whole vocabulary (`Objective.statistics`), each [N, T].
       truncated: [N] True where a response was cut at the length limit.
+      context: what else belongs to each row and no objective reads, such as its prompt: a pytree of [N, ...].
       side: responses drawn besides the batch (`Objective.side`), or None.
       source: [N] int32 which response each row holds, once `Objective.prepare` has moved any: below 0 it is of `side`, so
         that `concatenate([mine, mine_of_side])[source]` brings whatever else a trainer holds of them into the same order.
@@ -53,6 +54,7 @@ class TokenBatch:
     logits_old: Array | None = None
     statistics: dict[str, Array] = dataclasses.field(default_factory=dict)
     truncated: Array | None = None
+    context: PyTree | None = None
     side: TokenBatch | None = None
     source: Array | None = None
 

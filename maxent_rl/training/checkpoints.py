@@ -247,6 +247,8 @@ def _first_line(error: BaseException) -> str:
 
 def _read_rows(rows: Array, first: int, last: int) -> NDArray[np.float32]:
     """[seed, last - first, width]: rows number `first` to `last` of the run, from buffers that wrap around."""
+    if first == last:
+        return np.zeros((rows.shape[0], 0, rows.shape[2]), np.float32)
     capacity = rows.shape[1]
     start, count = first % capacity, last - first
     head = min(count, capacity - start)

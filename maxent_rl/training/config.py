@@ -68,6 +68,11 @@ class RunConfig:
         variants = {name.replace("-", "_"): tuple(values) for name, values in self.variants.items()}
         object.__setattr__(self, "variants", variants)  # config.json gives lists, the command line names with dashes
 
+    @classmethod
+    def of(cls, agent: str, **settings: Any) -> RunConfig:
+        """Settings for an agent, which may have defaults of its own (`run_defaults`), with some of them given."""
+        return cls(agent=agent, **(getattr(agent_class(agent), "run_defaults", {}) | settings))
+
     @property
     def seeds(self) -> tuple[int, ...]:
         """All seeds of the run."""

@@ -29,10 +29,10 @@ from maxent_rl.training.learner import (
     act,
     check_faults,
     init_learner,
+    metric_means,
     note_fault,
     numeric,
     store_and_learn,
-    take_metrics,
     with_rows,
     without_rows,
 )
@@ -92,7 +92,7 @@ class DeviceLoop:
 
     def take_metrics(self) -> list[dict[str, float]]:
         """Means since the last call, one dict per seed."""
-        learner, metrics = take_metrics(self._state.learner, self.learning)
+        learner, metrics = metric_means(self._state.learner, self.learning)
         episodes, finished = self._state.episodes.take()
         self._state = dataclasses.replace(self._state, learner=learner, episodes=episodes)
         return [episode | metric for episode, metric in zip(finished, metrics, strict=True)]

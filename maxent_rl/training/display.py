@@ -302,12 +302,15 @@ def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def _summary(values: Sequence[float], form: str, seeds: int) -> str:
     """One seed's number, or the mean over seeds with its extremes."""
-    text = format(statistics.fmean(values), form)
-    return text if seeds == 1 else f"{text} [{min(values):{form}} to {max(values):{form}}]"
+    text = _number(statistics.fmean(values), form)
+    return text if seeds == 1 else f"{text} [{_number(min(values), form)} to {_number(max(values), form)}]"
 
 
 def _number(value: float | None, form: str) -> str:
-    return "\u2013" if value is None else format(value, form)
+    if value is None:
+        return "\u2013"
+    # Returns are thousands in one task and the share of right answers in another.
+    return format(value, ".3f" if form == ",.1f" and 0 < abs(value) < 10 else form)
 
 
 def _duration(seconds: float) -> str:

@@ -41,10 +41,12 @@ class Outcomes:
     Attributes:
       returns: undiscounted return of every episode.
       lengths: steps of every episode.
+      extra: what else was measured, by the name of its column.
     """
 
     returns: list[float]
     lengths: list[int]
+    extra: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def mean(self) -> float:
@@ -60,6 +62,7 @@ class Outcomes:
             "return_min": min(self.returns),
             "return_max": max(self.returns),
             "length_mean": float(np.mean(self.lengths)),
+            **self.extra,
             "returns": " ".join(map(repr, self.returns)),
             "lengths": " ".join(map(str, self.lengths)),
         }

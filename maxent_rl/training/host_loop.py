@@ -31,9 +31,9 @@ from maxent_rl.training.learner import (
     act,
     check_faults,
     init_learner,
+    metric_means,
     numeric,
     store_and_learn,
-    take_metrics,
     with_rows,
     without_rows,
 )
@@ -114,7 +114,7 @@ class HostLoop:
 
     def take_metrics(self) -> list[dict[str, float]]:
         """Means since the last call, one dict per seed."""
-        self.learner, metrics = take_metrics(self.learner, self.learning)
+        self.learner, metrics = metric_means(self.learner, self.learning)
         self._episodes, episodes = self._episodes.take()
         return [episode | metric for episode, metric in zip(episodes, metrics, strict=True)]
 

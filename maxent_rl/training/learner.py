@@ -191,15 +191,16 @@ def with_rows(learner: Learner, rows: Array) -> Learner:
     return dataclasses.replace(learner, seeds=dataclasses.replace(learner.seeds, rows=rows))
 
 
-def numeric(agent: Any, schedule: Schedule) -> Any:
+def numeric(agent: Any, schedule: Schedule | None = None) -> Any:
     """The agent as jitted functions take it: numbers as arrays, so that no Python float is sent each step.
 
     What only the schedule reads is set to a constant: otherwise a `start_steps` of None and one of 1000 would be two
-    programs. Numbers that vary between seeds keep their leading axis [seed].
+    programs. Numbers that vary between seeds keep their leading axis [seed]. Without a schedule all is kept.
     """
-    constants = {"start_steps": int(schedule.start), "updates_per_step": 1.0}
-    present = {field.name for field in dataclasses.fields(agent)}
-    agent = dataclasses.replace(agent, **{name: constants[name] for name in SCHEDULED if name in present})
+    if schedule is not None:
+        constants = {"start_steps": int(schedule.start), "updates_per_step": 1.0}
+        present = {field.name for field in dataclasses.fields(agent)}
+        agent = dataclasses.replace(agent, **{name: constants[name] for name in SCHEDULED if name in present})
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), agent)
 
 
@@ -311,7 +312,7 @@ def store_and_learn(agent: Any, learning: Learning, learner: Learner, rows: Arra
             batch = learning.layout.sample(replay, sample_key, agent.discount)
             batch = divide_batch(learning.mesh, batch, learning.layout.batch_axis)
             state, metrics = agent.update(state, batch, update_key)
-            fault = _note_metrics(learning, fault, counters.step, metrics)
+            fault = note_metrics(learning, fault, counters.step, metrics)
             return state, {name: sums[name] + metrics[name] for name in sums}, fault
 
         carry = (seed.agent, seed.metric_sums, seed.fault)
@@ -342,13 +343,14 @@ def note_fault(fault: Fault, step: Array, code: Array) -> Fault:
     return Fault(code=jnp.where(first, code, fault.code), step=jnp.where(first, step, fault.step))
 
 
-def _note_metrics(learning: Learning, fault: Fault, step: Array, metrics: Metrics) -> Fault:
+def note_metrics(learning: Learning, fault: Fault, step: Array, metrics: Metrics) -> Fault:
+    """Keeps the first fault: the first of the metrics, by name, that is not finite."""
     bad = ~jnp.isfinite(jnp.stack([metrics[name] for name in learning.metric_names]))
     offset = len(learning.fault_names) - len(learning.metric_names) + 1
     return note_fault(fault, step, jnp.where(jnp.any(bad), jnp.argmax(bad) + offset, 0).astype(jnp.int32))
 
 
-def take_metrics(learner: Learner, learning: Learning) -> tuple[Learner, list[dict[str, float]]]:
+def metric_means(learner: Learner, learning: Learning) -> tuple[Learner, list[dict[str, float]]]:
     """Reads the mean of each metric since the last call, for each seed, and starts anew.
 
     Returns:

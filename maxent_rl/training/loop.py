@@ -10,7 +10,7 @@ import gymnasium
 import jax
 
 from maxent_rl import envs as environments
-from maxent_rl.agents.base import check_agent, learns_on_policy
+from maxent_rl.agents.base import WritesResponses, check_agent, learns_on_policy
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.training.config import RunConfig
@@ -98,6 +98,7 @@ def make_loop(
     """
     from maxent_rl.training.device_loop import DeviceLoop
     from maxent_rl.training.host_loop import HostLoop
+    from maxent_rl.training.token_loop import make_token_loop
 
     if isinstance(env, gymnasium.Env):
         raise IncompatibleEnvironmentError(
@@ -111,6 +112,8 @@ def make_loop(
     if on_device:
         device_env = environments.make_device(env, run.backend) if isinstance(env, str) else env
         assert not callable(device_env)
+        if isinstance(variants[0], WritesResponses):
+            return make_token_loop(run, members, variants, device_env, devices)
         if not isinstance(env, str):
             _check_device_env(env, run)
         learning, schedule = _plan(run, len(members), variants, device_env.spec, devices)

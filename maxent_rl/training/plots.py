@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from maxent_rl.errors import CheckpointError
 from maxent_rl.training.drawing import FAINT, INK, heading, save, style
 from maxent_rl.training.recorder import read_csv
+from maxent_rl.training.token_plots import has_token_curves, token_curves
 from maxent_rl.training.variants import variant_name
 
 Floats = NDArray[np.float64]
@@ -37,6 +38,18 @@ _VARIANTS = (
     "#a16207",
 )
 _FEW_POINTS = 12  # up to here every evaluation gets a mark: a line through one point is invisible
+
+
+def draw_curves(folder: Path) -> None:
+    """Draws all pictures of a run's curves: `learning_curve.png`, and `token_curves.png` where the task is one of tokens.
+
+    Raises:
+      CheckpointError: the run has no evaluation yet.
+      StorageError: a picture cannot be written.
+    """
+    learning_curve(folder)
+    if has_token_curves(folder):
+        token_curves(folder, _read_run(folder / "config.json"))
 
 
 def learning_curve(folder: Path) -> Path:

@@ -24,7 +24,7 @@ from maxent_rl.training.display import Display
 from maxent_rl.training.evaluation import Outcomes
 from maxent_rl.training.interrupts import catch_interrupts
 from maxent_rl.training.loop import Env, Loop, learns_nothing, make_loop
-from maxent_rl.training.plots import learning_curve
+from maxent_rl.training.plots import draw_curves
 from maxent_rl.training.policy import Policy, export_policy, load_policy, policy_arrays
 from maxent_rl.training.processes import Processes, divide, join
 from maxent_rl.training.recorder import Recorder
@@ -88,7 +88,8 @@ def train(
             hint = "Hyper-parameters belong to the agent: train(SAC(learning_rate=1e-3), ...)."
             raise unknown_name("setting", name, known, hint)
     built = agent_class(agent)() if isinstance(agent, str) else agent
-    run = RunConfig(agent=agent_name(built), env=_env_name(env), **settings)
+    defaults = getattr(built, "run_defaults", {})
+    run = RunConfig(agent=agent_name(built), **(defaults | {"env": _env_name(env)} | settings))
     return run_training(run, built, env, progress=progress)
 
 
@@ -302,7 +303,7 @@ class Training:
                 folder, spec = self._folder / "policy", self._loop.learning.spec
                 export_policy(folder, self._description, states, spec, self._env_step)
                 if self._loop.step == self._total or time.monotonic() - self._last_plot > _SECONDS_BETWEEN_PLOTS:
-                    learning_curve(self._folder)
+                    draw_curves(self._folder)
                     self._last_plot = time.monotonic()
             self._display.evaluation(self._env_step, [outcome.mean for outcome in outcomes])
         mean = sum(outcome.mean for outcome in outcomes) / len(outcomes)

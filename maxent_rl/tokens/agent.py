@@ -1,0 +1,313 @@
+"""A language model as an agent: it answers prompts, is rewarded by an exact checker, and learns by any objective.
+
+`reinforce` is one iteration: draw groups of responses, check them, prepare the batch, and take some optimiser steps on
+it. `imitate` is one step of supervised learning from right answers, for a warm start. Both are pure functions of the state,
+so seeds are a `vmap` and many iterations a loop on the device.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from maxent_rl import losses
+from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
+from maxent_rl.networks.transformer import Transformer, TransformerConfig, unembedding
+from maxent_rl.settings import Count, Fraction, NonNegative, Positive, Weight, static
+from maxent_rl.tokens import objectives
+from maxent_rl.tokens.batch import TokenBatch, TokenOutputs
+from maxent_rl.tokens.rollout import Prompted, collect
+from maxent_rl.tokens.sampling import sample, score
+from maxent_rl.tokens.statistics import TokenStatistics, token_statistics
+from maxent_rl.tokens.tasks.base import TokenTask
+from maxent_rl.types import Array, Metrics, PyTree, Spec
+
+
+@struct.dataclass
+class TokenState:
+    """All that learning changes, of one seed.
+
+    Attributes:
+      params: of the transformer.
+      optimizer: of Adam.
+      reference: the parameters after the warm start, or None where the objective has no use for them.
+      objective: state of the objective.
+      warm: [] bool: whether the warm start still lasts.
+      response_length: T, the most tokens of a response.
+    """
+
+    params: PyTree
+    optimizer: PyTree
+    reference: PyTree | None
+    objective: PyTree
+    warm: Array | None
+    response_length: int = struct.field(pytree_node=False)  # type: ignore[no-untyped-call]
+
+
+@struct.dataclass
+class TokenAgent:
+    """A small language model of the Llama layout, trained by any of `objectives.names()`."""
+
+    objective: str = static("grpo")
+    """Name of the objective: grpo, dapo, clip_cov, ... (maxent_rl.tokens.objectives)."""
+    objective_settings: tuple[str, ...] | None = static(None)
+    """Hyper-parameters of the objective in place of its defaults, as NAME=VALUE."""
+    group_size: Count = static(8)
+    """Responses to each prompt; --num-envs is the number of all responses of an iteration."""
+    num_minibatches: Count = static(2)
+    """Parts into which the responses of an iteration are divided, each for one optimiser step."""
+    num_epochs: Count = static(1)
+    """Times that an iteration goes over its responses."""
+    sampling_rounds: Count = static(1)
+    """Most rounds of responses in an iteration that replace groups of equal rewards (dynamic sampling); 1 replaces none."""
+    learning_rate: Positive = 3e-4
+    """Step size of Adam."""
+    weight_decay: Weight = 0.0
+    """Decay of the parameters, times the learning rate."""
+    max_gradient_norm: Positive = 1.0
+    """Longer gradients are shortened to this."""
+    temperature: Positive = 1.0
+    """What logits are divided by, in sampling and in learning alike."""
+    top_p: Fraction = 1.0
+    """Sample only from the likeliest tokens that together have this probability."""
+    warm_start_steps: NonNegative = 400_000
+    """Most right answers that are imitated before reinforcement begins; they count as environment steps."""
+    warm_start_loss: Weight = 0.6
+    """The warm start ends when the loss of right answers has come down to this, in nats per token."""
+    warm_start_learning_rate: Positive = 1e-3
+    """Step size of Adam in the warm start."""
+    num_layers: Count = static(2)
+    """Blocks of the transformer."""
+    hidden_size: Count = static(64)
+    """Width of the transformer."""
+    num_heads: Count = static(4)
+    """Heads of attention."""
+    num_key_value_heads: Count = static(2)
+    """Heads of keys and values, each shared by as many heads of attention."""
+    intermediate_size: Count = static(128)
+    """Width of each block's feed-forward layer."""
+    eval_samples: Count = static(8)
+    """Responses to each prompt in an evaluation: k of pass@k."""
+
+    # A response is a whole episode: a window is one step of each environment, and nothing is discounted.
+    rollout_size: ClassVar[int] = 1
+    discount: ClassVar[float] = 1.0
+    run_defaults: ClassVar[dict[str, Any]] = {
+        "env": "tokens/modular-addition",
+        "num_envs": 256,
+        "total_steps": 500_000,
+        "eval_every": 12_800,
+        "eval_episodes": 128,
+        "checkpoint_every": 51_200,
+        "log_every": 2_560,
+    }
+
+    def check(self, spec: Spec, env: str) -> None:
+        """Refuses environments that are no token tasks, and settings that do not fit together.
+
+        Raises:
+          IncompatibleEnvironmentError: not a task of tokens.
+          InvalidSettingError: sizes that do not divide, or an objective's setting that cannot be read.
+          UnknownNameError: no such objective, or no such setting of it.
+        """
+        if spec.num_actions is None or len(spec.action_shape) != 1:
+            raise IncompatibleEnvironmentError(f"{env} is no task of tokens: use one such as tokens/modular-addition.")
+        self.build_objective()
+        self.build_config(spec.num_actions)
+        if spec.num_envs % self.group_size or (spec.num_envs // self.num_minibatches) * self.num_minibatches != (
+            spec.num_envs
+        ):
+            raise InvalidSettingError(
+                f"--num-envs {spec.num_envs}, the responses of an iteration, must be a multiple of --group-size "
+                f"{self.group_size} and of --num-minibatches {self.num_minibatches}."
+            )
+
+    def init(self, key: Array, spec: Spec) -> TokenState:
+        """Builds the state of one seed."""
+        assert spec.num_actions is not None
+        config = self.build_config(spec.num_actions)
+        tokens = jnp.zeros((1, spec.observation_size), jnp.int32)
+        params_key, objective_key = jax.random.split(key)
+        params = Transformer(config).init(params_key, tokens, tokens == 0)["params"]
+        objective = self.build_objective()
+        return TokenState(
+            params=params,
+            optimizer=self._adam().init(params),
+            reference=params if _needs_reference(objective) else None,
+            objective=objective.init(objective_key),
+            warm=jnp.asarray(self.warm_start_steps, jnp.int32) > 0,
+            response_length=spec.action_shape[0],
+        )
+
+    def act(self, state: TokenState, observation: Array, key: Array) -> Array:
+        """Draws responses: prompts [..., P] to tokens [..., T], 0 after the end."""
+        return self._answer(state, observation, key)
+
+    def mode(self, state: TokenState, observation: Array) -> Array:
+        """Takes the likeliest token at each place: prompts [..., P] to tokens [..., T]."""
+        return self._answer(state, observation, None)
+
+    def imitate(
+        self, state: TokenState, task: TokenTask[Any], key: Array, count: int, step: Array | int = 0
+    ) -> tuple[TokenState, Metrics]:
+        """Takes one step of supervised learning from `count` right answers, number `step` of such steps.
+
+        When the warm start ends with it, this policy becomes the reference, and Adam starts anew.
+        """
+        prompt_key, answer_key = jax.random.split(key)
+        prompts, prompt_mask = task.prompts(prompt_key, count)
+        tokens, mask = task.demonstrations(answer_key, prompts)
+
+        def loss(params: PyTree) -> Array:
+            found = self.statistics(params, Prompted(prompts, prompt_mask, mask), tokens)
+            return losses.masked_mean(-found.logp, mask)
+
+        value, slope = jax.value_and_grad(loss)(state.params)
+        state = self._step(state, slope, self.warm_start_learning_rate)
+        goes_on = (value > self.warm_start_loss) & ((step + 1) * count < self.warm_start_steps)
+        state = dataclasses.replace(state, warm=goes_on)
+        return jax.lax.cond(goes_on, lambda same: same, self._begin, state), {"supervised/loss": value}
+
+    def reinforce(self, state: TokenState, task: TokenTask[Any], key: Array, count: int) -> tuple[TokenState, Metrics]:
+        """Draws `count` responses and learns from them: one iteration."""
+        collect_key, learn_key = jax.random.split(key)
+        objective = self.build_objective()
+        batch, metrics = collect(self, objective, state, task, collect_key, count)
+        own, batch = objective.prepare(state.objective, batch)
+        state = dataclasses.replace(state, objective=own)
+        orders = jax.vmap(lambda one: jax.random.permutation(one, count))(jax.random.split(learn_key, self.num_epochs))
+        orders = orders.reshape(self.num_epochs * self.num_minibatches, -1)
+
+        def learn(carry: TokenState, rows: Array) -> tuple[TokenState, Metrics]:
+            return self._learn(carry, objective, batch.rows(rows))
+
+        state, found = jax.lax.scan(learn, state, orders)
+        return state, metrics | jax.tree.map(jnp.mean, found)
+
+    def statistics(
+        self, params: PyTree, prompted: Prompted, tokens: Array, extra: dict[str, Any] | None = None
+    ) -> TokenStatistics:
+        """What a policy says of responses [N, T], at the sampling temperature."""
+        model = Transformer(self.build_config(params["embed_tokens"]["embedding"].shape[0]))
+        hidden = score(model, params, prompted.prompts, prompted.prompt_mask, tokens, prompted.response_mask)
+        return token_statistics(hidden, unembedding(params, model.config), tokens, self.temperature, extra=extra)
+
+    def build_objective(self) -> objectives.Objective:
+        """The objective with its settings.
+
+        Raises:
+          InvalidSettingError: a setting that is not NAME=VALUE, or a value out of its bounds.
+          UnknownNameError: no such objective, or no such setting of it.
+        """
+        settings: dict[str, Any] = {}
+        for text in self.objective_settings or ():
+            name, equals, value = text.partition("=")
+            if not equals or not name or not value:
+                raise InvalidSettingError(f"--objective-settings takes NAME=VALUE, got {text!r}.")
+            settings[name.strip().replace("-", "_")] = _value(value.strip())
+        return objectives.make(self.objective, **settings)
+
+    def build_config(self, vocabulary_size: int) -> TransformerConfig:
+        """The transformer's configuration.
+
+        Raises:
+          InvalidSettingError: sizes that do not fit together.
+        """
+        if self.hidden_size % self.num_heads:
+            raise InvalidSettingError(
+                f"--hidden-size must be a multiple of --num-heads, got {self.hidden_size} and {self.num_heads}."
+            )
+        return TransformerConfig(
+            vocabulary_size=vocabulary_size,
+            hidden_size=self.hidden_size,
+            num_layers=self.num_layers,
+            num_heads=self.num_heads,
+            num_key_value_heads=self.num_key_value_heads,
+            head_size=self.hidden_size // self.num_heads,
+            intermediate_size=self.intermediate_size,
+            qk_norm=True,
+        )
+
+    def acting(self, state: TokenState) -> TokenState:
+        """The state less what only learning needs."""
+        return TokenState(state.params, None, None, None, None, state.response_length)
+
+    def _begin(self, state: TokenState) -> TokenState:
+        reference = None if state.reference is None else state.params
+        return dataclasses.replace(state, reference=reference, optimizer=self._adam().init(state.params))
+
+    def _learn(
+        self, state: TokenState, objective: objectives.Objective, part: TokenBatch
+    ) -> tuple[TokenState, Metrics]:
+        """One optimiser step on prepared responses."""
+        assert part.tokens is not None
+
+        def loss(params: PyTree) -> tuple[Array, Any]:
+            found = self.statistics(params, cast(Prompted, part.context), cast(Array, part.tokens))
+            return objective(state.objective, TokenOutputs(found.logp, found.entropy), part)
+
+        (_, aux), slope = jax.value_and_grad(loss, has_aux=True)(state.params)
+        metrics = aux.metrics | {"policy/gradient_norm": optax.global_norm(slope)}
+        state = dataclasses.replace(state, objective=aux.state)
+        return self._step(state, slope, self.learning_rate), metrics
+
+    def _step(self, state: TokenState, slope: PyTree, learning_rate: Any) -> TokenState:
+        updates, optimizer = self._adam().update(slope, state.optimizer, state.params)
+        params = jax.tree.map(lambda p, u: p - learning_rate * (u + self.weight_decay * p), state.params, updates)
+        return dataclasses.replace(state, params=params, optimizer=optimizer)
+
+    def _adam(self) -> optax.GradientTransformation:
+        return optax.chain(optax.clip_by_global_norm(self.max_gradient_norm), optax.scale_by_adam())
+
+    def _answer(self, state: TokenState, observation: Array, key: Array | None) -> Array:
+        prompts = jnp.asarray(observation).astype(jnp.int32)
+        flat = prompts.reshape(-1, prompts.shape[-1])
+        found = self.respond(state.params, flat, flat != TokenTask.pad_token, key, state.response_length)
+        return found.tokens.reshape(*prompts.shape[:-1], state.response_length)
+
+    def respond(
+        self,
+        params: PyTree,
+        prompts: Array,
+        prompt_mask: Array,
+        key: Array | None,
+        response_length: int,
+        temperature: Any = None,
+    ) -> Any:
+        """Answers prompts [N, P]: `sampling.Responses`, by the likeliest tokens where the key is None."""
+        model = Transformer(self.build_config(params["embed_tokens"]["embedding"].shape[0]))
+        return sample(
+            model,
+            params,
+            prompts,
+            prompt_mask,
+            jax.random.key(0) if key is None else key,
+            response_length=response_length,
+            end_token=TokenTask.end_token,
+            temperature=self.temperature if temperature is None else temperature,
+            top_p=self.top_p,
+            greedy=key is None,
+            pad_token=TokenTask.pad_token,
+        )
+
+
+def _needs_reference(objective: objectives.Objective) -> bool:
+    return any("logp_ref" in stage.needs for stage in objective.stages)
+
+
+def _value(text: str) -> Any:
+    """A setting's value: a whole number, a number, true, false, none, or a word."""
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,229 @@
+"""Responses from a language model, with what an objective needs to know of how they were drawn.
+
+Log-probabilities and entropies are those of the full distribution at the temperature. `score` gives the hidden states
+from which the same numbers come at training time: whatever the ratio of the two is, it is the policy that has moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+from jax.typing import ArrayLike
+
+from maxent_rl.distributions import Categorical
+from maxent_rl.errors import ShapeError
+from maxent_rl.networks.transformer import Transformer, TransformerCache, init_cache, unembedding
+
+
+@struct.dataclass
+class Responses:
+    """What a model answered.
+
+    Attributes:
+      tokens: [N, T] int32; `pad_token` after the end.
+      mask: [N, T] bool; True up to and including the end token.
+      logp: [N, T] float32 log-probability of each token in nats, of the full distribution at the temperature, whatever
+        top-p left out; 0 after the end.
+      entropy: [N, T] float32 entropy of that distribution in nats; 0 after the end.
+    """
+
+    tokens: Array
+    mask: Array
+    logp: Array
+    entropy: Array
+
+
+def sample(
+    model: Transformer,
+    params: Any,
+    prompts: Array,
+    prompt_mask: Array,
+    key: Array,
+    *,
+    response_length: int,
+    end_token: int,
+    temperature: ArrayLike = 1.0,
+    top_p: ArrayLike = 1.0,
+    greedy: bool = False,
+    pad_token: int = 0,
+) -> Responses:
+    """Lets a model answer prompts, one token after the other.
+
+    Pure: jit it with `model`, `response_length` and `greedy` static, vmap it over seeds of `params` and `key`. Row n draws the
+    same numbers whatever the number of rows. When all rows (of all seeds) have ended, the remaining steps do nothing.
+
+    Args:
+      model: with the configuration of `params`.
+      params: its parameters.
+      prompts: [N, P] int32, padded on the left, so that each ends at P - 1.
+      prompt_mask: [N, P] bool; False for padding.
+      key: random key.
+      response_length: T, the most tokens of a response; static.
+      end_token: ends a response, of which it is a part.
+      temperature: [] or [N], greater than 0; divides the logits.
+      top_p: [] draw only from the smallest set of likeliest tokens whose mass reaches it; 1 for all. One token is always
+        left.
+      greedy: take the likeliest token (the first of equals) instead of drawing; static.
+      pad_token: what stands after the end.
+
+    Returns:
+      Responses [N, T].
+
+    Raises:
+      ShapeError: if the arguments' shapes do not fit together.
+
+    Source: nucleus sampling: The Curious Case of Neural Text Degeneration (arXiv 1904.09751), section 3.1.
+    """
+    _check_prompts(prompts, prompt_mask)
+    _check_drawing(len(prompts), temperature, response_length)
+    matrix = unembedding(params, model.config)
+    row_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(prompts)))
+
+    def read(tokens: Array, valid: Array, cache: TransformerCache) -> tuple[Array, TransformerCache]:
+        output: Any = model.apply({"params": params}, tokens, valid, cache=cache)
+        return output[0][:, -1], output[1]
+
+    def answer(hidden: Array, going: Array, place: ArrayLike) -> tuple[Array, Responses]:
+        logits = jnp.dot(hidden, matrix, preferred_element_type=jnp.float32)
+        policy = Categorical(logits / jnp.asarray(temperature, jnp.float32)[..., None])
+        drawn = policy.mode() if greedy else _draw(policy.log_probs, row_keys, place, top_p)
+        response = Responses(
+            tokens=jnp.where(going, drawn, pad_token),
+            mask=going,
+            logp=jnp.where(going, policy.log_prob(drawn), 0.0),
+            entropy=jnp.where(going, policy.entropy(), 0.0),
+        )
+        return going & (drawn != end_token), response
+
+    cache = init_cache(model.config, len(prompts), prompts.shape[1] + response_length - 1)
+    hidden, cache = read(prompts, prompt_mask, cache)
+    return _answer_in_turn(read, answer, hidden, cache, response_length, pad_token)
+
+
+def score(model: Transformer, params: Any, prompts: Array, prompt_mask: Array, responses: Array, mask: Array) -> Array:
+    """The hidden states that predict each token of given responses, all in one pass.
+
+    With `unembedding(params, model.config)` and the temperature of sampling they give what `sample` recorded.
+
+    Args:
+      model: with the configuration of `params`.
+      params: its parameters; gradients flow into them.
+      prompts: [N, P] int32, padded on the left.
+      prompt_mask: [N, P] bool; False for padding.
+      responses: [N, T] int32.
+      mask: [N, T] bool; False after the end.
+
+    Returns:
+      [N, T, D] hidden states, in the dtype of the computation; they mean nothing where `mask` is False.
+
+    Raises:
+      ShapeError: if the arguments' shapes do not fit together.
+    """
+    _check_prompts(prompts, prompt_mask)
+    if jnp.ndim(responses) != 2 or len(responses) != len(prompts):
+        raise ShapeError(f"Responses must have shape ({len(prompts)}, T), one for each prompt, got {responses.shape}.")
+    if mask.shape != responses.shape:
+        raise ShapeError(f"The mask must have the responses' shape {responses.shape}, got {mask.shape}.")
+    tokens = jnp.concatenate([prompts, responses[:, :-1]], axis=1)  # the last token predicts nothing
+    valid = jnp.concatenate([prompt_mask, mask[:, :-1]], axis=1)
+    output: Any = model.apply({"params": params}, tokens, valid)
+    hidden: Array = output[:, prompts.shape[1] - 1 :]
+    return hidden
+
+
+def nucleus(log_probs: Array, top_p: ArrayLike) -> Array:
+    """Rules out all but the smallest set of likeliest choices whose mass reaches `top_p`.
+
+    Args:
+      log_probs: [..., V] normalised log-probabilities, in nats.
+      top_p: [] mass to be reached; at least one choice is left, and of equally likely ones the first.
+
+    Returns:
+      [..., V] the same with -inf for what is ruled out; not normalised.
+
+    Source: The Curious Case of Neural Text Degeneration (arXiv 1904.09751), section 3.1.
+    """
+    ordered = jnp.sort(log_probs, axis=-1, descending=True)
+    mass_before = jnp.cumsum(jnp.exp(ordered), axis=-1)[..., :-1]
+    size = 1 + jnp.sum(mass_before < top_p, axis=-1, keepdims=True)
+    # From the smallest value that is in, and not by sorting indices along: half the work, and no scatter.
+    least = jnp.take_along_axis(ordered, size - 1, axis=-1)
+    above, equal = log_probs > least, log_probs == least
+    room = size - jnp.sum(above, axis=-1, keepdims=True)
+    inside = above | (equal & (jnp.cumsum(equal, axis=-1) <= room))
+    return jnp.where(inside, log_probs, -jnp.inf)
+
+
+def _answer_in_turn(
+    read: Callable[[Array, Array, TransformerCache], tuple[Array, TransformerCache]],
+    answer: Callable[[Array, Array, ArrayLike], tuple[Array, Responses]],
+    hidden: Array,
+    cache: TransformerCache,
+    response_length: int,
+    pad_token: int,
+) -> Responses:
+    """Answers from the prompts' last hidden states [N, D], then reads each token and answers again until all have ended."""
+    going, first = answer(hidden, jnp.ones(len(hidden), bool), 0)
+    nothing = jax.tree.map(jnp.zeros_like, first).replace(tokens=jnp.full_like(first.tokens, pad_token))
+
+    def step(carry: tuple[TransformerCache, Responses, Array], place: Array) -> tuple[Any, Responses]:
+        def proceed(cache: TransformerCache, last: Responses, going: Array) -> tuple[Any, ...]:
+            hidden, cache = read(last.tokens[:, None], last.mask[:, None], cache)
+            going, response = answer(hidden, going, place)
+            return cache, response, going
+
+        def idle(cache: TransformerCache, last: Responses, going: Array) -> tuple[Any, ...]:
+            return cache, nothing, going
+
+        carry = jax.lax.cond(_any_going(carry[2]), proceed, idle, *carry)
+        return carry, carry[1]
+
+    # The last token is never read, so the loop is one shorter than the response.
+    _, others = jax.lax.scan(step, (cache, first, going), jnp.arange(1, response_length))
+    responses: Responses = jax.tree.map(
+        lambda one, more: jnp.concatenate([one[:, None], jnp.moveaxis(more, 0, 1)], axis=1), first, others
+    )
+    return responses
+
+
+@jax.custom_batching.custom_vmap
+def _any_going(going: Array) -> Array:
+    """Whether anyone is still answering, under vmap anyone in any seed.
+
+    A condition of each seed's own would make both branches run and copy the cache in every step (a third more time).
+    """
+    return jnp.any(going)
+
+
+@_any_going.def_vmap
+def _any_going_in_any_seed(axis_size: int, in_batched: list[bool], going: Array) -> tuple[Array, bool]:
+    return _any_going(going), False
+
+
+def _draw(log_probs: Array, row_keys: Array, place: ArrayLike, top_p: ArrayLike) -> Array:
+    """Draws a token [N] from each row [N, V], with the random numbers of that row and place."""
+    allowed = jax.lax.cond(jnp.asarray(top_p) < 1.0, lambda all_: nucleus(all_, top_p), lambda all_: all_, log_probs)
+    keys = jax.vmap(jax.random.fold_in, (0, None))(row_keys, place)
+    noise = jax.vmap(lambda key: jax.random.gumbel(key, log_probs.shape[-1:]))(keys)
+    return jnp.argmax(allowed + noise, axis=-1).astype(jnp.int32)
+
+
+def _check_drawing(num_prompts: int, temperature: ArrayLike, response_length: int) -> None:
+    if jnp.shape(temperature) not in ((), (num_prompts,)):
+        raise ShapeError(
+            f"The temperature must have shape () or ({num_prompts},), one for each prompt, got {jnp.shape(temperature)}."
+        )
+    if response_length < 1:
+        raise ShapeError(f"A response needs room for at least one token, got response_length={response_length}.")
+
+
+def _check_prompts(prompts: Array, prompt_mask: Array) -> None:
+    if jnp.ndim(prompts) != 2 or prompts.shape[1] < 1:
+        raise ShapeError(f"Prompts must have shape (N, P) with at least one token each, got {prompts.shape}.")
+    if prompt_mask.shape != prompts.shape:
+        raise ShapeError(f"The prompt mask must have the prompts' shape {prompts.shape}, got {prompt_mask.shape}.")

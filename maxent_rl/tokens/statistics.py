@@ -1,0 +1,341 @@
+"""What losses need of a policy over a large vocabulary, without ever holding the logits of all tokens.
+
+Log-probability and entropy come from hidden states and the unembedding in chunks of tokens; the backward pass computes each
+chunk's logits again and uses the closed forms of both gradients, so that memory does not grow with the number of tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from maxent_rl.errors import InvalidSettingError, ShapeError
+
+VocabularyFunction = Callable[[Array, Array], Array]
+"""Takes log-probabilities [..., V] in nats and tokens [...], and gives one number for each token, [...]."""
+
+# Logits held at once, in elements: 512 tokens of a vocabulary of 151,936. The gradient of the unembedding is read and
+# written once for each chunk, which costs less the larger chunks are; benchmarks/NOTES.md has the measurements.
+_LOGITS_HELD = 80_000_000
+
+
+@flax.struct.dataclass
+class TokenStatistics:
+    """What is known of each token under the policy.
+
+    Attributes:
+      logp: [N, T] log-probability of the token, in nats.
+      entropy: [N, T] entropy of the distribution that it was drawn from, in nats.
+      extra: [N, T] each, what further functions made of the whole distribution; no gradient flows through them.
+    """
+
+    logp: Array
+    entropy: Array
+    extra: dict[str, Array]
+
+
+def token_statistics(
+    hidden: ArrayLike,
+    unembedding: ArrayLike,
+    tokens: ArrayLike,
+    temperature: ArrayLike = 1.0,
+    *,
+    chunk: int | None = None,
+    extra: Mapping[str, VocabularyFunction] | None = None,
+    mask: ArrayLike | None = None,
+) -> TokenStatistics:
+    """Log-probabilities and entropies of `softmax(hidden @ unembedding / temperature)`, chunk by chunk.
+
+    No array [N, T, V] is held, forward or backward: beside inputs and outputs there are two arrays [chunk, V] and, backward,
+    one like the unembedding. Reverse-mode gradients only, of the first order. Numbers are float32, also those that add
+    up the gradient of a bfloat16 unembedding; float64 if the inputs are.
+
+    Sharded inputs stay where they are. Of an unembedding sharded over V each device keeps its part, and only numbers per
+    token are exchanged (backward also the gradient of `hidden`). Of hidden states sharded over N each device works on
+    its own sequences in every chunk, if the number of chunks divides T; with T a power of two it does for a `chunk` of
+    N tokens or more. Under `vmap` every member of the batch holds a chunk of its own.
+
+    Args:
+      hidden: [N, T, D] the last hidden states, those from which `tokens` were drawn.
+      unembedding: [D, V] maps a hidden state to logits.
+      tokens: [N, T] integers in [0, V).
+      temperature: [] divides the logits, larger than 0; held constant.
+      chunk: the most tokens whose logits are held at once; None chooses from V.
+      extra: by name, functions of the log-probabilities [..., V] (at `temperature`) and of the tokens [...], e.g.
+        `{"collision": lambda log_probs, tokens: jnp.sum(jnp.exp(2 * log_probs), -1)}`; held constant.
+      mask: [N, T] 0 where nothing is to be read: there `hidden` and `tokens` may hold anything, NaN included, and the
+        statistics are those of the zero vector. Without it, positions with a cotangent of zero give no gradient either.
+
+    Returns:
+      The statistics, [N, T] each; `logp` and `entropy` have gradients in `hidden` and `unembedding`.
+
+    Raises:
+      ShapeError: shapes do not fit.
+      InvalidSettingError: `chunk` or `temperature` is not positive, or `tokens` are no integers.
+
+    Source: the gradients in the logits z, with p = softmax(z) and the entropy H, are onehot - p and -p (log p + H).
+    """
+    hidden, unembedding, tokens = jnp.asarray(hidden), jnp.asarray(unembedding), jnp.asarray(tokens)
+    _check_shapes(hidden, unembedding, tokens, mask)
+    temperature = _checked_temperature(temperature)
+    if chunk is not None and chunk < 1:
+        raise InvalidSettingError(f"chunk is {chunk}: at least one token is needed.")
+    if mask is not None:
+        there = jnp.asarray(mask) != 0
+        hidden, tokens = jnp.where(there[..., None], hidden, 0), jnp.where(there, tokens, 0)
+    dtype = jnp.promote_types(hidden.dtype, unembedding.dtype)
+    chunks, rows = _division(tokens.shape[0], tokens.shape[1], chunk or max(1, _LOGITS_HELD // unembedding.shape[1]))
+    functions, constants = _converted(extra or {}, (rows, unembedding.shape[1]), tokens.dtype, dtype)
+    logp, entropy, *others = _statistics(
+        functions,
+        (chunks, rows),
+        constants,
+        hidden.astype(dtype).reshape(-1, hidden.shape[-1]),
+        unembedding.astype(dtype),
+        tokens.reshape(-1),
+        temperature.astype(jnp.promote_types(dtype, jnp.float32)),
+    )
+    found = [jax.lax.stop_gradient(other).reshape(tokens.shape) for other in others]
+    return TokenStatistics(
+        logp.reshape(tokens.shape), entropy.reshape(tokens.shape), dict(zip(extra or {}, found, strict=True))
+    )
+
+
+def logits_statistics(
+    logits: ArrayLike, tokens: ArrayLike, extra: Mapping[str, VocabularyFunction] | None = None
+) -> TokenStatistics:
+    """The same statistics for those who hold the logits.
+
+    Args:
+      logits: [..., V], divided by the temperature if there is one; -inf for what cannot be drawn.
+      tokens: [...] integers in [0, V).
+      extra: as in `token_statistics`.
+
+    Returns:
+      The statistics, [...] each, float32 (float64 of float64 logits); `logp` and `entropy` have gradients in `logits`.
+
+    Raises:
+      ShapeError: shapes do not fit.
+      InvalidSettingError: `tokens` are no integers.
+    """
+    logits, tokens, extra = jnp.asarray(logits), jnp.asarray(tokens), extra or {}
+    if logits.ndim == 0 or tokens.shape != logits.shape[:-1]:
+        raise ShapeError(
+            f"tokens has the shape {tokens.shape}; with logits {logits.shape}, {logits.shape[:-1]} is needed."
+        )
+    _check_integers(tokens)
+    logp, entropy, *normaliser = _of_logits(logits, tokens)
+    log_probs = jax.lax.stop_gradient(_log_probs(_as_float(logits), *normaliser))
+    found = {name: jax.lax.stop_gradient(function(log_probs, tokens)) for name, function in extra.items()}
+    return TokenStatistics(logp, entropy, found)
+
+
+def _check_shapes(hidden: Array, unembedding: Array, tokens: Array, mask: ArrayLike | None) -> None:
+    if hidden.ndim != 3:
+        raise ShapeError(f"hidden has the shape {hidden.shape}; [N, T, D] is needed.")
+    if unembedding.ndim != 2 or unembedding.shape[0] != hidden.shape[-1]:
+        raise ShapeError(
+            f"unembedding has the shape {unembedding.shape}; with hidden {hidden.shape}, [D, V] with D = {hidden.shape[-1]} "
+            "is needed."
+        )
+    for name, array in (("tokens", tokens), ("mask", mask)):
+        if array is not None and jnp.shape(array) != hidden.shape[:-1]:
+            raise ShapeError(
+                f"{name} has the shape {jnp.shape(array)}; with hidden {hidden.shape}, [N, T] = {hidden.shape[:-1]} is needed."
+            )
+    _check_integers(tokens)
+
+
+def _check_integers(tokens: Array) -> None:
+    if not jnp.issubdtype(tokens.dtype, jnp.integer):
+        raise InvalidSettingError(f"tokens are of the type {tokens.dtype}; integers are needed.")
+
+
+def _checked_temperature(temperature: ArrayLike) -> Array:
+    if jnp.ndim(temperature) != 0:
+        raise ShapeError(f"temperature has the shape {jnp.shape(temperature)}; a single number is needed.")
+    if isinstance(temperature, int | float) and not temperature > 0:
+        raise InvalidSettingError(f"temperature is {temperature}; it must be larger than 0.")
+    return jax.lax.stop_gradient(jnp.asarray(temperature))
+
+
+def _converted(
+    extra: Mapping[str, VocabularyFunction], shape: tuple[int, int], integers: Any, floats: Any
+) -> tuple[tuple[Callable[..., Array], ...], tuple[list[Array], ...]]:
+    """The functions with what they close over as arguments, held constant: a custom gradient allows nothing else."""
+    arguments = tuple(
+        jax.ShapeDtypeStruct(*each)  # type: ignore[no-untyped-call]
+        for each in ((shape, jnp.promote_types(floats, jnp.float32)), (shape[:1], integers))
+    )
+    functions, constants = [], []
+    for name, function in extra.items():
+        converted, closed_over = jax.closure_convert(function, *arguments)
+        found = jax.eval_shape(converted, *arguments, *closed_over)
+        if jnp.shape(found) != shape[:1]:
+            raise ShapeError(
+                f"The function {name!r} makes {jnp.shape(found)} of log_probs {shape}; {shape[:1]} is needed."
+            )
+        functions.append(converted)
+        constants.append(jax.lax.stop_gradient(closed_over))
+    return tuple(functions), tuple(constants)
+
+
+def _division(sequences: int, length: int, most: int) -> tuple[int, int]:
+    """(number of chunks, tokens of each), at most `most` tokens.
+
+    A number of chunks that divides `length` gives every chunk the same share of every sequence; then one that leaves nothing
+    over; else the last places of the chunks are filled with zeros.
+    """
+    count = sequences * length
+    fewest = max(1, math.ceil(count / most))
+    numbers = range(fewest, 2 * fewest)
+    for whole in (length, count):
+        for chunks in numbers:
+            if whole % chunks == 0:
+                return chunks, count // chunks
+    return fewest, math.ceil(count / fewest)
+
+
+def _deal(values: Array, division: tuple[int, int]) -> Array:
+    """[n, ...] to [chunks, rows, ...]: neighbours go to different chunks, so that a sharded n is shared by all chunks."""
+    chunks, rows = division
+    left_over = chunks * rows - values.shape[0]
+    if left_over:
+        values = jnp.pad(values, [(0, left_over)] + [(0, 0)] * (values.ndim - 1))
+    return jnp.moveaxis(values.reshape(rows, chunks, *values.shape[1:]), 1, 0)
+
+
+def _gather(dealt: Array, count: int) -> Array:
+    """Undoes `_deal`."""
+    together = jnp.moveaxis(dealt, 0, 1)
+    return together.reshape(-1, *together.shape[2:])[:count]
+
+
+def _as_float(values: Array) -> Array:
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+
+
+def _product(left: Array, right: Array, contracted: tuple[int, int]) -> Array:
+    """A matrix product that adds up in float32 at least."""
+    dtype = jnp.promote_types(left.dtype, jnp.float32)
+    return jax.lax.dot_general(left, right, ((contracted[:1], contracted[1:]), ((), ())), preferred_element_type=dtype)
+
+
+def _summary(logits: Array, tokens: Array) -> tuple[Array, Array, Array, Array]:
+    """Log-probability and entropy [...] of logits [..., V]; then what `_log_probs` needs.
+
+    The logarithm of the sum of exponentials stays in two parts: in float32 their sum would lose, at logits of a few hundred,
+    what the gradients must know to 1e-5.
+    """
+    highest = jnp.max(logits, axis=-1)
+    below = logits - highest[..., None]
+    weight = jnp.exp(below)
+    total = jnp.sum(weight, axis=-1)
+    # At a logit of -inf the weight is 0 and 0 * -inf would be NaN.
+    energy = jnp.sum(jnp.where(weight == 0, 0, weight * below), axis=-1)
+    chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1, mode="clip")[..., 0]
+    log_total = jnp.log(total)
+    return (chosen - highest) - log_total, log_total - energy / total, highest, log_total
+
+
+def _log_probs(logits: Array, highest: Array, log_total: Array) -> Array:
+    return (logits - highest[..., None]) - log_total[..., None]
+
+
+def _slope(log_probs: Array, tokens: Array, entropy: Array, logp_slope: Array, entropy_slope: Array) -> Array:
+    """The gradient in logits [..., V], of cotangents [...] of log-probability and entropy."""
+    idle = (logp_slope == 0) & (entropy_slope == 0)  # such a row gives zeros, though it be of NaN
+    probs = jnp.exp(log_probs)
+    pull = logp_slope[..., None] + entropy_slope[..., None] * (log_probs + entropy[..., None])
+    places = jax.lax.broadcasted_iota(tokens.dtype, log_probs.shape, log_probs.ndim - 1)
+    chosen = jnp.where(places == tokens[..., None], logp_slope[..., None], 0)
+    return chosen - jnp.where((probs == 0) | idle[..., None], 0, probs * pull)
+
+
+@jax.custom_vjp
+def _of_logits(logits: Array, tokens: Array) -> tuple[Array, Array, Array, Array]:
+    return _summary(_as_float(logits), tokens)
+
+
+def _of_logits_forward(logits: Array, tokens: Array) -> tuple[tuple[Array, Array, Array, Array], Any]:
+    found = _of_logits(logits, tokens)
+    return found, (logits, tokens, found)
+
+
+def _of_logits_backward(kept: Any, slopes: tuple[Array, ...]) -> tuple[Array, None]:
+    logits, tokens, (_, entropy, *normaliser) = kept
+    log_probs = _log_probs(_as_float(logits), *normaliser)
+    return _slope(log_probs, tokens, entropy, slopes[0], slopes[1]).astype(logits.dtype), None
+
+
+_of_logits.defvjp(_of_logits_forward, _of_logits_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _with_slopes(
+    functions: tuple[Callable[..., Array], ...],
+    division: tuple[int, int],
+    constants: tuple[list[Array], ...],
+    hidden: Array,
+    unembedding: Array,
+    tokens: Array,
+    temperature: Array,
+) -> tuple[Array, ...]:
+    """(logp [n], entropy [n], and one [n] for each function) of hidden [n, D] and tokens [n]."""
+    return _statistics_forward(functions, division, constants, hidden, unembedding, tokens, temperature)[0]
+
+
+def _statistics_forward(
+    functions: tuple[Callable[..., Array], ...],
+    division: tuple[int, int],
+    constants: tuple[list[Array], ...],
+    hidden: Array,
+    unembedding: Array,
+    tokens: Array,
+    temperature: Array,
+) -> tuple[tuple[Array, ...], Any]:
+    def one(_: None, dealt: tuple[Array, Array]) -> tuple[None, tuple[Array, ...]]:
+        some_hidden, some_tokens = dealt
+        logits = _product(some_hidden, unembedding, (1, 0)) / temperature
+        logp, entropy, *normaliser = _summary(logits, some_tokens)
+        log_probs = _log_probs(logits, *normaliser)
+        others = (each(log_probs, some_tokens, *values) for each, values in zip(functions, constants, strict=True))
+        return None, (logp, entropy, *normaliser, *others)
+
+    _, found = jax.lax.scan(one, None, (_deal(hidden, division), _deal(tokens, division)))
+    logp, entropy, highest, log_total, *others = (_gather(each, tokens.shape[0]) for each in found)
+    return (logp, entropy, *others), (hidden, unembedding, tokens, temperature, (highest, log_total, entropy))
+
+
+def _statistics_backward(
+    functions: tuple[Callable[..., Array], ...], division: tuple[int, int], kept: Any, slopes: tuple[Array, ...]
+) -> tuple[None, Array, Array, None, None]:
+    hidden, unembedding, tokens, temperature, summary = kept
+    used = (slopes[0] != 0) | (slopes[1] != 0)
+    clean = jnp.where(used[:, None], hidden, 0)  # a slope of zero times a hidden state of NaN would be NaN
+
+    def one(total: Array, dealt: tuple[Array, ...]) -> tuple[Array, Array]:
+        some_hidden, some_tokens, highest, log_total, *others = dealt
+        logits = _product(some_hidden, unembedding, (1, 0)) / temperature
+        slope = (_slope(_log_probs(logits, highest, log_total), some_tokens, *others) / temperature).astype(
+            hidden.dtype
+        )
+        return total + _product(some_hidden, slope, (0, 0)), _product(slope, unembedding, (1, 1)).astype(hidden.dtype)
+
+    nothing = jnp.zeros(unembedding.shape, slopes[0].dtype)
+    dealt = tuple(_deal(each, division) for each in (clean, tokens, *summary, *slopes[:2]))
+    in_unembedding, in_hidden = jax.lax.scan(one, nothing, dealt)
+    return None, _gather(in_hidden, tokens.shape[0]), in_unembedding.astype(unembedding.dtype), None, None
+
+
+_with_slopes.defvjp(_statistics_forward, _statistics_backward)
+
+_statistics = jax.jit(_with_slopes, static_argnums=(0, 1))  # outside of a jit, a loop would be compiled at every call

@@ -1,0 +1,244 @@
+"""Training of language models on verifiable tasks: prompts, responses, checks and optimiser steps in one loop on the device.
+
+A vector step is one iteration: while the warm start lasts, one step of supervised learning from right answers; then one
+batch of responses and what is learned from it. Each response (or right answer) counts as an environment step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from maxent_rl.agents.base import check_agent
+from maxent_rl.data import RolloutLayout
+from maxent_rl.envs.token_envs import TokenEnv
+from maxent_rl.tokens.agent import TokenAgent, TokenState
+from maxent_rl.tokens.rollout import examine
+from maxent_rl.training.compilation import compiler_options
+from maxent_rl.training.evaluation import Outcomes
+from maxent_rl.training.learner import (
+    EVALUATION,
+    LEARN,
+    LEARNER,
+    Learner,
+    Learning,
+    SeedState,
+    check_faults,
+    init_learner,
+    metric_means,
+    note_metrics,
+    numeric,
+    over_seeds,
+    with_rows,
+    without_rows,
+)
+from maxent_rl.training.sharding import make_mesh, sharded, spread
+from maxent_rl.training.variants import member_agent, member_name
+from maxent_rl.types import Array, Metrics
+
+if TYPE_CHECKING:
+    from maxent_rl.training.config import RunConfig
+
+_SUPERVISED_STEPS, _SUPERVISED = "supervised/steps", "supervised/loss"
+
+
+class TokenLoop:
+    """Trains all seeds of a token agent; see `training.loop.Loop` for what the methods promise."""
+
+    def __init__(
+        self, agent: TokenAgent, learning: Learning, seeds: tuple[int, ...], names: tuple[str, ...], env: TokenEnv
+    ) -> None:
+        self.learning, self.seeds, self._names, self.step = learning, seeds, names, 0
+        self._agent, self._env = numeric(agent), env
+        self._learner = init_learner(self._agent, learning, seeds)
+
+    @property
+    def learner(self) -> Learner:
+        """The training state of all seeds."""
+        return self._learner
+
+    def start(self) -> None:
+        """Nothing more to do: prompts are drawn in each iteration."""
+
+    def advance(self, until: int, interrupted: Callable[[], bool]) -> None:
+        """Trains until iteration `until`; looks for an interrupt between iterations."""
+        while self.step < until and not interrupted():
+            self._learner = iterate(self._agent, self._learner, self._env, self.learning)
+            self.step = int(self._learner.counters.step)
+
+    def check(self) -> None:
+        """Raises `NonFiniteError` if a metric was not finite."""
+        check_faults(self._learner, self.learning, self._names)
+
+    def take_metrics(self) -> list[dict[str, float]]:
+        """Means since the last call, one dict per seed: over the iterations of the warm start, and over all others."""
+        self._learner, rows = metric_means(self._learner, self.learning)
+        return [_split(row) for row in rows]
+
+    def evaluate(self, episodes: int) -> list[Outcomes]:
+        """Answers held-out prompts by the likeliest tokens; the further columns are of sampled responses."""
+        seeds = self._learner.seeds
+        found = _examine(self._agent, seeds.agent, seeds.key, self._learner.counters.step, episodes, self._env)
+        host = {name: np.asarray(value) for name, value in found.items()}
+        return [_outcomes({name: value[index] for name, value in host.items()}) for index in range(len(self.seeds))]
+
+    def get_state(self) -> dict[str, Any]:
+        """The arrays that decide what follows."""
+        return {"learner": without_rows(self._learner)}
+
+    def get_env_state(self) -> dict[str, Any] | None:
+        """Nothing: a task has no state."""
+        return None
+
+    def set_state(self, state: dict[str, Any], env_state: dict[str, Any] | None, rows: Array, step: int) -> bool:
+        """Takes back what `get_state` gave."""
+        self._learner, self.step = with_rows(state["learner"], rows), step
+        return True
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def make_token_loop(
+    run: RunConfig,
+    members: Sequence[dict[str, float]],
+    variants: Sequence[Any],
+    env: TokenEnv,
+    devices: list[jax.Device],
+) -> TokenLoop:
+    """Builds the training state, after checking that agent, task and machine fit.
+
+    Args:
+      run: settings of the run.
+      members: seeds and what varies, of this process.
+      variants: one agent for each variant.
+      env: the task.
+      devices: the local devices to share the seeds among.
+
+    Raises:
+      IncompatibleEnvironmentError: an agent that does not write responses.
+      InvalidSettingError: settings that cannot work.
+    """
+    spec = dataclasses.replace(env.spec, num_envs=run.num_envs)
+    for variant in variants:
+        check_agent(variant, spec, run.env)
+    agent = variants[0]
+    mesh = make_mesh(len(members), devices, run.batch_devices, run.num_envs, "--num-envs")
+    learning = Learning(
+        spec=spec,
+        layout=RolloutLayout.create(spec, 0, run.num_envs),  # responses are not kept from one iteration to the next
+        num_envs=run.num_envs,
+        metric_names=_metric_names(agent, env, run.num_envs),
+        mesh=mesh,
+    )
+    seeds = tuple(int(member["seed"]) for member in members)
+    names = tuple(map(member_name, members))
+    return TokenLoop(member_agent(agent, members), learning, seeds, names, env)
+
+
+def _metric_names(agent: TokenAgent, env: TokenEnv, num_envs: int) -> tuple[str, ...]:
+    def metrics(key: Array) -> Metrics:
+        return agent.reinforce(agent.init(key, env.spec), env.task, key, num_envs)[1]
+
+    return tuple(sorted({*jax.eval_shape(metrics, jax.random.key(0)), _SUPERVISED, _SUPERVISED_STEPS}))
+
+
+@partial(jax.jit, static_argnames=("env", "learning"), donate_argnames="learner", compiler_options=compiler_options())
+def iterate(agent: Any, learner: Learner, env: TokenEnv, learning: Learning) -> Learner:
+    """Takes one iteration of all seeds.
+
+    Args:
+      agent: with numbers as arrays.
+      learner: of all seeds; donated.
+      env: holds the task.
+      learning: the static side.
+    """
+
+    def run(agent: Any, learner: Learner) -> Learner:
+        before = learner.counters
+        # Which members are in their warm start decides which of three programs runs: under vmap a branch that differs
+        # between members would compute both sides for all of them, also long after the last warm start.
+        warm = learner.seeds.agent.warm
+        kinds = (_imitate, _reinforce, _either)
+        which = jnp.where(jnp.all(warm), 0, jnp.where(jnp.any(warm), 2, 1))
+        branches = [
+            lambda agent, seeds, kind=kind: over_seeds(partial(kind, env, learning, before.step), agent, seeds)
+            for kind in kinds
+        ]
+        seeds = jax.lax.switch(which, branches, agent, learner.seeds)
+        counters = dataclasses.replace(
+            before,
+            step=before.step + 1,
+            update=before.update + jnp.where(which == 0, 1, agent.num_epochs * agent.num_minibatches),
+            metric_count=before.metric_count + 1,
+        )
+        return Learner(seeds, counters)
+
+    after: Learner = sharded(learning.mesh, run, (spread(agent), LEARNER), LEARNER)(agent, learner)
+    return after
+
+
+def _imitate(env: TokenEnv, learning: Learning, step: Array, agent: TokenAgent, seed: SeedState) -> SeedState:
+    key = jax.random.fold_in(jax.random.fold_in(seed.key, LEARN), step)
+    state, metrics = agent.imitate(seed.agent, env.task, key, learning.num_envs, step)
+    return _record(learning, step, seed, state, metrics | {_SUPERVISED_STEPS: jnp.ones(())})
+
+
+def _reinforce(env: TokenEnv, learning: Learning, step: Array, agent: TokenAgent, seed: SeedState) -> SeedState:
+    key = jax.random.fold_in(jax.random.fold_in(seed.key, LEARN), step)
+    state, metrics = agent.reinforce(seed.agent, env.task, key, learning.num_envs)
+    return _record(learning, step, seed, state, metrics)
+
+
+def _either(env: TokenEnv, learning: Learning, step: Array, agent: TokenAgent, seed: SeedState) -> SeedState:
+    branches = [partial(kind, env, learning, step, agent) for kind in (_imitate, _reinforce)]
+    found: SeedState = jax.lax.cond(seed.agent.warm, *branches, seed)
+    return found
+
+
+def _record(learning: Learning, step: Array, seed: SeedState, state: TokenState, metrics: Metrics) -> SeedState:
+    metrics = {name: jnp.asarray(metrics.get(name, 0.0), jnp.float32) for name in learning.metric_names}
+    return dataclasses.replace(
+        seed,
+        agent=state,
+        metric_sums={name: seed.metric_sums[name] + metrics[name] for name in seed.metric_sums},
+        fault=note_metrics(learning, seed.fault, step + 1, metrics),
+    )
+
+
+def _split(row: dict[str, float]) -> dict[str, float]:
+    """From means over all iterations to means over those of the warm start, and over the others; what had none is left out."""
+    warm = row.pop(_SUPERVISED_STEPS, 0.0)
+    supervised = row.pop(_SUPERVISED, 0.0)
+    metrics = {name: value / (1.0 - warm) for name, value in row.items()} if warm < 1.0 else {}
+    return metrics | ({_SUPERVISED: supervised / warm} if warm else {})
+
+
+@partial(jax.jit, static_argnames=("prompts", "env"))
+def _examine(agent: Any, states: TokenState, keys: Array, step: Array, prompts: int, env: TokenEnv) -> dict[str, Array]:
+    def one(agent: TokenAgent, state: TokenState, key: Array) -> dict[str, Array]:
+        key = jax.random.fold_in(jax.random.fold_in(key, EVALUATION), step)
+        return examine(agent, state.params, env.task, key, prompts, state.response_length)
+
+    found: dict[str, Array] = over_seeds(one, agent, states, keys)
+    return found
+
+
+def _outcomes(found: dict[str, Any]) -> Outcomes:
+    """One seed's evaluation: returns of the likeliest responses, and what sampled ones gave."""
+    sampled = found["sampled_reward"]
+    samples = sampled.shape[-1]
+    extra = {
+        "pass@1": float(np.mean(sampled)),
+        f"pass@{samples}": float(np.mean(np.any(sampled > 0, axis=-1))),
+        "entropy": float(found["entropy"]),
+        "sampled_length": float(found["sampled_length"]),
+        "distinct_answers": float(found["distinct_answers"]),
+    }
+    return Outcomes([float(r) for r in found["reward"]], [int(n) for n in found["length"]], extra)

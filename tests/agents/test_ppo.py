@@ -187,22 +187,22 @@ def test_reward_scale_clips_at_ten():
 
 @pytest.mark.parametrize(("spec", "target"), [(SPEC, 1.0), (DISCRETE, 0.7)], ids=["gaussian", "categorical"])
 def test_target_entropy_is_held(spec, target):
-    """Rewards for one action alone would end all entropy."""
+    """Rewards for one action alone would end all entropy. At any one update it is off by some 0.17 nats."""
     agent = SMALL.replace(target_entropy=target, learning_rate=1e-2, normalize_observations=False)
     state = init(agent, jax.random.key(0), spec)
     seen = jnp.zeros((TIME, ENVS, 3))
 
-    def one(number, state):
+    def one(state, number):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(1), number))
         action = agent.act(state, seen, keys[0]).astype(jnp.float32)
         reward = -(jnp.abs(action - 0.5).sum(-1) if spec.num_actions is None else jnp.abs(action - 1.0))
         ends = jnp.ones((TIME, ENVS))
         batch = window_of(spec, observation=seen, action=action, reward=reward, terminated=ends, truncated=0 * ends)
-        return agent.update(state, batch, keys[1])[0]
+        after = agent.update(state, batch, keys[1])[0]
+        return after, agent.distribution(after, seen[0, 0]).entropy(jax.random.key(0))
 
-    after = jax.jit(lambda state: jax.lax.fori_loop(0, 400, one, state))(state)
-    entropy = agent.distribution(after, seen[0, 0]).entropy(jax.random.key(0))
-    np.testing.assert_allclose(entropy, target, atol=0.2)
+    _, entropy = jax.jit(lambda state: jax.lax.scan(one, state, jnp.arange(400)))(state)
+    np.testing.assert_allclose(jnp.mean(entropy[200:]), target, atol=0.05)
 
 
 def test_numeric_hyper_parameters_are_leaves_and_vmap():

@@ -1,0 +1,54 @@
+"""Synthetic tasks for policies that write text, each with a checker that is exact."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from maxent_rl.errors import unknown_name
+from maxent_rl.tokens.tasks.base import HELD_OUT_ONE_IN, TokenTask
+from maxent_rl.tokens.tasks.copy_reverse import CopyReverse
+from maxent_rl.tokens.tasks.countdown import Countdown
+from maxent_rl.tokens.tasks.diversity import count_distinct
+from maxent_rl.tokens.tasks.modular_addition import ModularAddition
+from maxent_rl.tokens.tasks.writing import END_TOKEN, PAD_TOKEN, response_mask
+
+TASKS: dict[str, type[TokenTask[Any]]] = {
+    "copy-reverse": CopyReverse,
+    "countdown": Countdown,
+    "modular-addition": ModularAddition,
+}
+
+__all__ = [
+    "END_TOKEN",
+    "HELD_OUT_ONE_IN",
+    "PAD_TOKEN",
+    "TASKS",
+    "CopyReverse",
+    "Countdown",
+    "ModularAddition",
+    "TokenTask",
+    "count_distinct",
+    "make_task",
+    "response_mask",
+]
+
+
+def make_task(name: str, **sizes: int) -> TokenTask[Any]:
+    """Makes a task.
+
+    Args:
+      name: as in `TASKS`: `countdown`.
+      sizes: fields of the task that are not to have their defaults: `operands=4`.
+
+    Raises:
+      UnknownNameError: no such task or size, naming the nearest right ones.
+      InvalidSettingError: a size out of its bounds.
+    """
+    if name not in TASKS:
+        raise unknown_name("task", name, TASKS)
+    known = [field.name for field in dataclasses.fields(TASKS[name])]  # type: ignore[arg-type]
+    for size in sizes:
+        if size not in known:
+            raise unknown_name(f"size of {name}", size, known)
+    return TASKS[name](**sizes)

@@ -54,7 +54,8 @@ def with_side(objective, state, batch):
 
 def littered(outputs, batch, waste=jnp.nan):
     """The same with waste in every masked place."""
-    mask = batch.mask
+    mask = jnp.asarray(batch.mask, bool)
+    batch = dataclasses.replace(batch, mask=mask)
 
     def litter(leaf):
         if leaf is None or leaf.ndim < 2 or leaf.dtype == bool:

@@ -255,7 +255,8 @@ class Objective:
         missing = [name for name in wanted if name not in batch.statistics]
         log_probs = None if batch.logits_old is None else jax.nn.log_softmax(jnp.asarray(batch.logits_old))
         if log_probs is not None and batch.entropy_old is None:
-            batch = dataclasses.replace(batch, entropy_old=losses.softmax_entropy(log_probs))
+            entropy = without_masked(losses.softmax_entropy(log_probs), batch.mask)
+            batch = dataclasses.replace(batch, entropy_old=entropy)
         if missing and (log_probs is None or batch.tokens is None):
             names = " and ".join(repr(name) for name in missing)
             raise MissingInputError(
@@ -265,8 +266,8 @@ class Objective:
             )
         if log_probs is None or batch.tokens is None:
             return batch
-        statistics = batch.statistics | {name: wanted[name](log_probs, batch.tokens) for name in missing}
-        return dataclasses.replace(batch, statistics=statistics)
+        found = {name: wanted[name](log_probs, batch.tokens) for name in missing}
+        return dataclasses.replace(batch, statistics=batch.statistics | without_masked(found, batch.mask))
 
     def _pairs(self, state: PyTree) -> list[tuple[Stage, PyTree]]:
         expected = sum(map(_has_state, self.stages))

@@ -60,8 +60,8 @@ def masked_quantile(values: ArrayLike, mask: ArrayLike, quantile: ArrayLike) -> 
     position = jnp.asarray(quantile) * last
     low = jnp.floor(position).astype(jnp.int32)
     high = jnp.minimum(low + 1, last)
-    found = ordered[low] + (position - low) * (ordered[high] - ordered[low])
-    return jnp.where(jnp.any(valid), found, 0.0)
+    below, above = (jnp.where(jnp.any(valid), ordered[index], 0.0) for index in (low, high))
+    return below + (position - low) * (above - below)
 
 
 def aggregate(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from token_cases import evaluate, one_row, prepare, random_case, slopes, token_losses, with_garbage
+from token_cases import evaluate, one_row, random_case, slopes, token_losses, with_garbage
 
 from maxent_rl.errors import MissingInputError
 from maxent_rl.losses import kl_estimate
@@ -219,11 +219,10 @@ def test_masked_positions_change_nothing(garbage):
     assert evaluate(objective, (), outputs, empty)[0] == 0
 
 
-def test_statistic_is_needed_also_of_a_prepared_batch():
+def test_statistic_is_needed_also_where_advantages_are_given():
     case = random_case(3)
     objective = objectives.make("lp_reg")
-    _, prepared = prepare(objective, (), case.batch)
-    bare = dataclasses.replace(prepared, statistics={})
+    bare = dataclasses.replace(case.batch, advantages=jnp.ones(8), logits_old=None)
     with pytest.raises(MissingInputError, match="'proxy_log_prob' of the policy that drew the responses"):
         objective((), TokenOutputs(case.outputs().logp), bare)
 

@@ -46,8 +46,8 @@ class AEPOState:
 class AEPO(Regulariser):
     """Puts right responses from another temperature among the batch's, or adds a term of theirs to the loss.
 
-    `prepare` moves rows: a trainer must call it before the policy scores the batch, and brings what it holds beside the
-    batch (the prompts) into the same order by `TokenBatch.source`.
+    `prepare` moves rows: a trainer must call it before the policy scores the batch. What it keeps in `TokenBatch.context`
+    moves along; what it holds elsewhere it brings into the same order by `TokenBatch.source`.
     """
 
     target_entropy: Weight = 0.5
@@ -185,6 +185,12 @@ def _reordered(batch: TokenBatch, side: TokenBatch, order: Array, valid: Array) 
     if batch.token_rewards is not None:
         others = jnp.zeros(side.mask.shape) if side.token_rewards is None else side.token_rewards
         fields["token_rewards"] = together(batch.token_rewards, others)
+    if batch.context is not None:
+        if side.context is None:
+            raise MissingInputError(
+                "side must have all that the batch has: pass TokenBatch(side=TokenBatch(context=...))."
+            )
+        fields["context"] = jax.tree.map(together, batch.context, side.context)
     statistics = {
         name: together(value, side.statistics[name])
         for name, value in batch.statistics.items()

@@ -21,7 +21,7 @@ class Aggregate(Stage):
     aggregation: Aggregation = static("token-mean")
     """token-mean, seq-mean-token-mean, seq-mean-token-sum or seq-mean-token-sum-norm."""
     aggregation_length: Positive | None = None
-    """The constant that seq-mean-token-sum-norm divides by; None for the columns of the batch."""
+    """The constant that seq-mean-token-sum-norm divides by, such as the length limit; None for the columns of the batch."""
     count_rows: Literal["valid", "all"] = static("valid")
     """Whether rows without a valid token count as rows (all: as in TRL)."""
     divide_rows: bool = static(False)

@@ -61,7 +61,8 @@ PRESETS: dict[str, Preset] = {
         (Baseline(), LogProbability(), Aggregate()),
     ),
     "ppo": Preset(
-        "clipped surrogate on advantages that the caller gives (from a critic), or on whitened returns",
+        "clipped surrogate on advantages that the caller gives (a critic's: TokenBatch(advantages=[N, T]), which "
+        "losses.generalized_advantages and losses.whiten make), or without them on whitened returns",
         "arXiv 1707.06347",
         (WhitenedReturns(), Clipped(), Aggregate()),
     ),
@@ -78,7 +79,11 @@ PRESETS: dict[str, Preset] = {
     "dr_grpo": Preset(
         "no standard deviation, and a constant in place of the length",
         "Dr. GRPO, arXiv 2503.20783",
-        (GroupAdvantage("none"), Clipped(), Aggregate("seq-mean-token-sum-norm", divide_rows=True)),
+        (
+            GroupAdvantage("none"),
+            Clipped(),
+            Aggregate("seq-mean-token-sum-norm", count_rows="all", divide_rows=True),  # as TRL; verl does not divide
+        ),
     ),
     "rloo": Preset(
         "each reward against the mean of the group's others",
@@ -173,14 +178,44 @@ PRESETS: dict[str, Preset] = {
     ),
 }
 
-# Stages that `make` adds to any objective as soon as one of their settings is named: make("grpo", kl_weight=0.04).
+# Stages that `make` adds to any objective as soon as one of their settings is named: make("grpo", kl_weight=0.04). In
+# this order: which groups are uniform is asked of rewards as they came, and a response left out keeps all its penalties.
 OPTIONAL: tuple[type[Stage], ...] = (
     DynamicSampling,
-    OverlongFilter,
     OverlongPenalty,
     KLReward,
+    OverlongFilter,
     KLPenalty,
     EntropyBonus,
     EntropyTarget,
     UncertainTokens,
 )
+
+# What TRL and verl call the same thing, for those who write their names out of habit.
+ELSEWHERE: dict[str, str] = {
+    "beta": "kl_weight",
+    "kl_loss_coef": "kl_weight",
+    "kl_coef": "kl_reward_weight",
+    "kl_loss_type": "kl_estimator",
+    "use_bias_correction_kl": "kl_unbiased",
+    "epsilon": "clip_low and clip_high",
+    "clip_ratio": "clip_low and clip_high",
+    "clip_ratio_low": "clip_low",
+    "epsilon_high": "clip_high (ratio_high in cispo)",
+    "clip_ratio_high": "clip_high",
+    "clip_ratio_c": "dual_clip",
+    "delta": "dual_clip",
+    "importance_sampling_level": "sequence_ratio",
+    "scale_rewards": "scale",
+    "norm_adv_by_std_in_grpo": "scale",
+    "gamma": "return_discount",
+    "loss_type": "the name of the objective, or its aggregation",
+    "loss_agg_mode": "aggregation",
+    "max_completion_length": "aggregation_length, and overlong_limit",
+    "entropy_coeff": "entropy_bonus",
+    "top_entropy_quantile": "top_entropy_share",
+    "mask_truncated_completions": "mask_truncated",
+    "sapo_temperature_pos": "gate_positive",
+    "sapo_temperature_neg": "gate_negative",
+    "num_generations": "group_size of the batch",
+}

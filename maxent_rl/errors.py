@@ -23,10 +23,6 @@ class InvalidSettingError(MaxentRLError, ValueError):
     """A number or a combination of settings that cannot work."""
 
 
-class ShapeError(MaxentRLError, ValueError):
-    """Arrays whose shapes do not fit together."""
-
-
 class IncompatibleEnvironmentError(MaxentRLError, ValueError):
     """An environment whose spaces or dynamics the agent or the library cannot handle."""
 

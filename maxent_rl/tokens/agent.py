@@ -22,7 +22,7 @@ from maxent_rl.settings import Count, Fraction, NonNegative, Positive, Weight, s
 from maxent_rl.tokens import objectives
 from maxent_rl.tokens.batch import TokenBatch, TokenOutputs
 from maxent_rl.tokens.rollout import Prompted, collect
-from maxent_rl.tokens.sampling import sample, score
+from maxent_rl.tokens.sampling import Responses, sample, score
 from maxent_rl.tokens.statistics import TokenStatistics, token_statistics
 from maxent_rl.tokens.tasks.base import TokenTask
 from maxent_rl.types import Array, Metrics, PyTree, Spec
@@ -195,7 +195,8 @@ class TokenAgent:
         """What a policy says of responses [N, T], at the sampling temperature."""
         model = Transformer(self.build_config(params["embed_tokens"]["embedding"].shape[0]))
         hidden = score(model, params, prompted.prompts, prompted.prompt_mask, tokens, prompted.response_mask)
-        return token_statistics(hidden, unembedding(params, model.config), tokens, self.temperature, extra=extra)
+        matrix = unembedding(params, model.config)
+        return token_statistics(hidden, matrix, tokens, self.temperature, extra=extra, mask=prompted.response_mask)
 
     def build_objective(self) -> objectives.Objective:
         """The objective with its settings.
@@ -267,7 +268,7 @@ class TokenAgent:
     def _answer(self, state: TokenState, observation: Array, key: Array | None) -> Array:
         prompts = jnp.asarray(observation).astype(jnp.int32)
         flat = prompts.reshape(-1, prompts.shape[-1])
-        found = self.respond(state.params, flat, flat != TokenTask.pad_token, key, state.response_length)
+        found: Responses = self.respond(state.params, flat, flat != TokenTask.pad_token, key, state.response_length)
         return found.tokens.reshape(*prompts.shape[:-1], state.response_length)
 
     def respond(
@@ -278,7 +279,7 @@ class TokenAgent:
         key: Array | None,
         response_length: int,
         temperature: Any = None,
-    ) -> Any:
+    ) -> Responses:
         """Answers prompts [N, P]: `sampling.Responses`, by the likeliest tokens where the key is None."""
         model = Transformer(self.build_config(params["embed_tokens"]["embedding"].shape[0]))
         return sample(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -152,13 +152,13 @@ def _fill(held: TokenBatch, fresh: TokenBatch, size: int) -> TokenBatch:
 
 def _complete(agent: TokenAgent, objective: Objective, state: TokenState, batch: TokenBatch) -> TokenBatch:
     """Adds the reference's log-probabilities and the statistics that the objective asks for."""
-    assert batch.tokens is not None
+    context, tokens = cast(Prompted, batch.context), cast(Array, batch.tokens)
     wanted = objective.statistics(state.objective)
     if wanted:
-        found = agent.statistics(state.params, batch.context, batch.tokens, wanted)
+        found = agent.statistics(state.params, context, tokens, wanted)
         batch = dataclasses.replace(batch, statistics=found.extra)
     if state.reference is not None:
-        logp_ref = agent.statistics(state.reference, batch.context, batch.tokens).logp  # type: ignore[arg-type]
+        logp_ref = agent.statistics(state.reference, context, tokens).logp
         batch = dataclasses.replace(batch, logp_ref=logp_ref)
     return batch
 
@@ -183,9 +183,9 @@ def examine(
     prompt_key, sample_key = jax.random.split(key)
     posed, prompt_mask = task.prompts(prompt_key, prompts, held_out=True)
     best = agent.respond(params, posed, prompt_mask, None, response_length)
-    many = [jnp.repeat(rows, agent.eval_samples, axis=0) for rows in (posed, prompt_mask)]
-    drawn = agent.respond(params, *many, sample_key, response_length)
-    reward = task.reward(many[0], drawn.tokens, drawn.mask)
+    often, often_mask = (jnp.repeat(rows, agent.eval_samples, axis=0) for rows in (posed, prompt_mask))
+    drawn = agent.respond(params, often, often_mask, sample_key, response_length)
+    reward = task.reward(often, drawn.tokens, drawn.mask)
     return {
         "reward": task.reward(posed, best.tokens, best.mask),
         "length": jnp.sum(best.mask, axis=-1),

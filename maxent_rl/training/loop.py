@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 import gymnasium
 import jax
@@ -96,6 +96,7 @@ def make_loop(
       IncompatibleEnvironmentError: spaces that the agent or the library does not handle.
       InvalidSettingError: hyper-parameters that cannot work, or a buffer larger than the memory.
     """
+    from maxent_rl.envs.token_envs import TokenEnv
     from maxent_rl.training.device_loop import DeviceLoop
     from maxent_rl.training.host_loop import HostLoop
     from maxent_rl.training.token_loop import make_token_loop
@@ -113,7 +114,7 @@ def make_loop(
         device_env = environments.make_device(env, run.backend) if isinstance(env, str) else env
         assert not callable(device_env)
         if isinstance(variants[0], WritesResponses):
-            return make_token_loop(run, members, variants, device_env, devices)
+            return make_token_loop(run, members, variants, cast(TokenEnv, device_env), devices)
         if not isinstance(env, str):
             _check_device_env(env, run)
         learning, schedule = _plan(run, len(members), variants, device_env.spec, devices)

@@ -46,10 +46,23 @@ def arrays(batch):
 
 
 def with_side(objective, state, batch):
-    """The batch, with further responses if the objective asks for them."""
-    if objective.side(state) is None:
+    """The batch, with further responses if the objective asks for them; none of their tokens count if none of its do."""
+    wanted = objective.side(state)
+    if wanted is None:
         return batch
-    return dataclasses.replace(batch, side=responses(seed=7)[1])
+    rows = slice(0, GROUP * wanted.prompts(ROWS // GROUP))
+    side = responses(seed=7)[1].rows(rows)
+    return dataclasses.replace(batch, side=dataclasses.replace(side, mask=side.mask & jnp.any(batch.mask)))
+
+
+def scored(objective, state, outputs, batch):
+    """(state, outputs, batch) to call an objective with: prepared, and in its order, where it moves rows."""
+    if batch.side is None:
+        return state, outputs, batch
+    with jax.ensure_compile_time_eval():  # also where the rest is traced
+        of_side = jax.tree.map(lambda leaf: leaf[: batch.side.mask.shape[0]], responses(seed=7)[0])
+    state, batch = objective.prepare(state, batch)
+    return state, jax.tree.map(lambda *both: jnp.concatenate(both)[batch.source], outputs, of_side), batch
 
 
 def littered(outputs, batch, waste=jnp.nan):

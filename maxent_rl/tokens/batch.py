@@ -37,6 +37,9 @@ class TokenBatch:
       statistics: what objectives ask of its whole vocabulary (`Objective.statistics`), each [N, T].
       truncated: [N] True where a response was cut at the length limit.
       side: responses drawn besides the batch (`Objective.side`), or None.
+      source: [N] int32 which response each row holds, once `Objective.prepare` has moved any: below 0 it is of `side`, so
+        that `concatenate([mine, mine_of_side])[source]` brings whatever else a trainer holds of them into the same order.
+        None where each row is where it was.
       prepared: set by `Objective.prepare`: what is done once to a whole batch has been done.
     """
 
@@ -53,6 +56,7 @@ class TokenBatch:
     statistics: dict[str, Array] = dataclasses.field(default_factory=dict)
     truncated: Array | None = None
     side: TokenBatch | None = None
+    source: Array | None = None
     prepared: bool = struct.field(pytree_node=False, default=False)  # type: ignore[no-untyped-call]
 
     def rows(self, index: Any) -> TokenBatch:
@@ -122,7 +126,7 @@ def check_batch(batch: TokenBatch) -> None:
             _check(name, getattr(batch, name), shape, "logp_old")
     for name, value in batch.statistics.items():
         _check(f"statistics[{name!r}]", value, shape, "logp_old")
-    for name in ("rewards", "truncated"):
+    for name in ("rewards", "truncated", "source"):
         value = getattr(batch, name)
         if value is not None and jnp.shape(value) != shape[:1]:
             raise ShapeError(f"{name} must have shape {shape[:1]}, one entry for each row; got {jnp.shape(value)}.")

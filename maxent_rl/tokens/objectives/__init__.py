@@ -31,10 +31,18 @@ from maxent_rl.tokens.objectives.advantages import (
     WhitenedReturns,
     informative_groups,
 )
+from maxent_rl.tokens.objectives.aepo import AEPO
 from maxent_rl.tokens.objectives.aggregates import Aggregate
+from maxent_rl.tokens.objectives.covariance import ClipCov, KLCov
+from maxent_rl.tokens.objectives.dcpo import DCPO
+from maxent_rl.tokens.objectives.discriminator import ClipB, ClipV
+from maxent_rl.tokens.objectives.entropy_target import EntropyTarget
+from maxent_rl.tokens.objectives.estimate import EntropyEstimate
+from maxent_rl.tokens.objectives.lp_reg import LpReg
 from maxent_rl.tokens.objectives.pipeline import Objective, Side, Stage, Statistic, Work, chain
 from maxent_rl.tokens.objectives.presets import ELSEWHERE, OPTIONAL, PRESETS, Preset
 from maxent_rl.tokens.objectives.regularisers import EntropyBonus, KLPenalty, UncertainTokens
+from maxent_rl.tokens.objectives.steer import Steer
 from maxent_rl.tokens.objectives.surrogates import (
     Clipped,
     ClippedWeight,
@@ -45,19 +53,28 @@ from maxent_rl.tokens.objectives.surrogates import (
 )
 
 __all__ = [
+    "AEPO",
+    "DCPO",
     "OPTIONAL",
     "PRESETS",
     "Aggregate",
     "Baseline",
+    "ClipB",
+    "ClipCov",
+    "ClipV",
     "Clipped",
     "ClippedWeight",
     "DynamicSampling",
     "EntropyBonus",
+    "EntropyEstimate",
+    "EntropyTarget",
     "GeometricMean",
     "GroupAdvantage",
+    "KLCov",
     "KLPenalty",
     "KLReward",
     "LogProbability",
+    "LpReg",
     "NonzeroScale",
     "Objective",
     "OverlongFilter",
@@ -67,6 +84,7 @@ __all__ = [
     "SoftGate",
     "Stage",
     "Statistic",
+    "Steer",
     "UncertainTokens",
     "Unclipped",
     "WhitenedReturns",

@@ -15,7 +15,7 @@ from maxent_rl.types import PyTree
 
 @struct.dataclass
 class Aggregate(Stage):
-    """Averages the weighted losses and penalties of the valid tokens."""
+    """Averages the weighted losses and penalties of the valid tokens, and adds what stands beside that average."""
 
     slot: ClassVar[Slot] = "aggregate"
     aggregation: Aggregation = static("token-mean")
@@ -38,4 +38,4 @@ class Aggregate(Stage):
             rows=self.count_rows,
             divide_rows=self.divide_rows,
         )
-        return state, work.replace(total=total)
+        return state, work.replace(total=total + work.extra)

@@ -45,6 +45,7 @@ class Work:
       loss: [N, T] of the surrogate; a regulariser may replace it at some tokens.
       clipped: [N, T] int32 -1 or 1 where the surrogate has cut the gradient at its lower or upper bound.
       penalty: [N, T] what regularisers add.
+      extra: [] what they add beside the average over tokens.
       total: [] the loss, once aggregated.
       metrics: scalars.
     """
@@ -60,6 +61,7 @@ class Work:
     loss: Array
     clipped: Array
     penalty: Array
+    extra: Array
     total: Array
     metrics: Metrics
 
@@ -127,6 +129,10 @@ class Side:
     share: float = struct.field(pytree_node=False)  # type: ignore[no-untyped-call]
     temperature: Array
 
+    def prompts(self, of: int) -> int:
+        """How many of `of` prompts are answered once more."""
+        return max(int(of * self.share), 1)
+
 
 @struct.dataclass
 class Objective:
@@ -173,7 +179,8 @@ class Objective:
         """Does once what must see the whole batch: advantages, and what follows from them.
 
         A trainer that learns from a batch in several minibatches calls this first and slices the result
-        (`TokenBatch.rows`). Without it each call of the objective prepares what it is given.
+        (`TokenBatch.rows`). Without it each call of the objective prepares what it is given, but for objectives that move rows
+        (AEPO): then `source` is set, and the policy must score the batch that comes out.
 
         Args:
           state: of the objective.
@@ -221,8 +228,15 @@ class Objective:
           ShapeError: arrays that do not fit together.
           MissingInputError: a stage needs what is not there.
         """
+        unprepared = not batch.prepared
         state, batch = self.prepare(state, batch)
+        if unprepared and batch.source is not None:
+            raise MissingInputError(
+                f"The objective {self.name!r} moves rows: call prepare(state, batch) first, and let the policy score the "
+                "batch that it returns, whose `source` says which response each row holds."
+            )
         check_outputs(outputs, batch)
+        self._check_statistics(state, batch)
         states, work = [], self._begin(outputs, batch)
         for stage, own in self._pairs(state):
             _check_needs(stage, work.batch, work.outputs)
@@ -246,28 +260,34 @@ class Objective:
         ratio = losses.importance_ratio(outputs.logp, batch.logp_old)
         return Work(
             outputs, batch, mask, advantages, ratio, None, None, None, zeros, zeros.astype(jnp.int32), zeros,
-            jnp.zeros(()), {},
+            jnp.zeros(()), jnp.zeros(()), {},
         )  # fmt: skip
 
     def _with_statistics(self, state: PyTree, batch: TokenBatch) -> TokenBatch:
         """Computes from the logits, where those are given, what the stages ask of them and is missing."""
+        side = None if batch.side is None else self._with_statistics(state, batch.side)
         wanted = self.statistics(state)
-        missing = [name for name in wanted if name not in batch.statistics]
-        log_probs = None if batch.logits_old is None else jax.nn.log_softmax(jnp.asarray(batch.logits_old))
-        if log_probs is not None and batch.entropy_old is None:
-            entropy = without_masked(losses.softmax_entropy(log_probs), batch.mask)
-            batch = dataclasses.replace(batch, entropy_old=entropy)
-        if missing and (log_probs is None or batch.tokens is None):
+        statistics, entropy = dict(batch.statistics), batch.entropy_old
+        if batch.logits_old is not None:
+            log_probs = jax.nn.log_softmax(jnp.asarray(batch.logits_old))
+            entropy = without_masked(losses.softmax_entropy(log_probs), batch.mask) if entropy is None else entropy
+            if batch.tokens is not None:
+                missing = [name for name in wanted if name not in statistics]
+                found = {name: wanted[name](log_probs, batch.tokens) for name in missing}
+                statistics |= without_masked(found, batch.mask)
+        batch = dataclasses.replace(batch, statistics=statistics, entropy_old=entropy, side=side)
+        self._check_statistics(state, batch)
+        return batch
+
+    def _check_statistics(self, state: PyTree, batch: TokenBatch) -> None:
+        missing = [name for name in self.statistics(state) if name not in batch.statistics]
+        if missing:
             names = " and ".join(repr(name) for name in missing)
             raise MissingInputError(
                 f"The objective {self.name!r} needs {names} of the policy that drew the responses, over its whole "
                 "vocabulary: pass TokenBatch(statistics=token_statistics(hidden, unembedding, tokens, "
                 "extra=objective.statistics(state)).extra), or TokenBatch(logits_old=[N, T, V], tokens=[N, T])."
             )
-        if log_probs is None or batch.tokens is None:
-            return batch
-        found = {name: wanted[name](log_probs, batch.tokens) for name in missing}
-        return dataclasses.replace(batch, statistics=batch.statistics | without_masked(found, batch.mask))
 
     def _pairs(self, state: PyTree) -> list[tuple[Stage, PyTree]]:
         expected = sum(map(_has_state, self.stages))
@@ -331,7 +351,12 @@ def _check_needs(stage: Stage, batch: TokenBatch, outputs: TokenOutputs | None) 
         if name in _OF_OUTPUTS and outputs is None:
             continue  # asked when the outputs are there
         if getattr(outputs if name in _OF_OUTPUTS else batch, name) is None:
-            raise MissingInputError(f"{stage.title} needs {name}: {_SOURCES[name]}.")
+            raise missing_input(stage.title, name)
+
+
+def missing_input(title: str, name: str) -> MissingInputError:
+    """The error for a field of the batch or of the outputs that the stage `title` needs, to be raised by the caller."""
+    return MissingInputError(f"{title} needs {name}: {_SOURCES[name]}.")
 
 
 def _clean(batch: TokenBatch, mask: Array) -> TokenBatch:

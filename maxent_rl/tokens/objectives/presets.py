@@ -17,10 +17,24 @@ from maxent_rl.tokens.objectives.advantages import (
     OverlongPenalty,
     WhitenedReturns,
 )
+from maxent_rl.tokens.objectives.aepo import AEPO
 from maxent_rl.tokens.objectives.aggregates import Aggregate
+from maxent_rl.tokens.objectives.covariance import ClipCov, KLCov
+from maxent_rl.tokens.objectives.dcpo import DCPO
+from maxent_rl.tokens.objectives.discriminator import ClipB, ClipV
+from maxent_rl.tokens.objectives.entropy_target import EntropyTarget
+from maxent_rl.tokens.objectives.lp_reg import LpReg
 from maxent_rl.tokens.objectives.pipeline import Stage
 from maxent_rl.tokens.objectives.regularisers import EntropyBonus, KLPenalty, UncertainTokens
-from maxent_rl.tokens.objectives.surrogates import Clipped, ClippedWeight, GeometricMean, LogProbability, SoftGate
+from maxent_rl.tokens.objectives.steer import Steer
+from maxent_rl.tokens.objectives.surrogates import (
+    Clipped,
+    ClippedWeight,
+    GeometricMean,
+    LogProbability,
+    SoftGate,
+    Unclipped,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +131,51 @@ PRESETS: dict[str, Preset] = {
         "GPG, arXiv 2504.02546",
         (NonzeroScale(), LogProbability(), Aggregate()),
     ),
+    "clip_cov": Preset(
+        "no gradient for a few tokens, drawn among those that lower the entropy most",
+        "The Entropy Mechanism of Reinforcement Learning for Reasoning Language Models, arXiv 2505.22617",
+        (GroupAdvantage(), Clipped(clip_low=1.0, clip_high=1.0), ClipCov(), Aggregate()),
+    ),
+    "kl_cov": Preset(
+        "no clip, and the tokens that lower the entropy most held near where they were",
+        "The Entropy Mechanism of Reinforcement Learning for Reasoning Language Models, arXiv 2505.22617",
+        (GroupAdvantage(), Unclipped(), KLCov(), Aggregate()),
+    ),
+    "clip_b": Preset(
+        "without unlikely tokens whose punishment would lower the entropy, by the spread over the batch",
+        "On the Entropy Dynamics in Reinforcement Fine-Tuning of Large Language Models, arXiv 2602.03392",
+        (GroupAdvantage(), ClipB(), Clipped(), Aggregate()),
+    ),
+    "clip_v": Preset(
+        "the same, by the distance from the mean over the vocabulary",
+        "On the Entropy Dynamics in Reinforcement Fine-Tuning of Large Language Models, arXiv 2602.03392",
+        (GroupAdvantage(), ClipV(), Clipped(), Aggregate()),
+    ),
+    "steer": Preset(
+        "each token weighs the less, the more its update changes the entropy",
+        "Rethinking Entropy Interventions in RLVR: An Entropy Change Perspective, arXiv 2510.10150",
+        (GroupAdvantage(), Steer(), Clipped(clip_low=0.2, clip_high=0.28, dual_clip=10.0), Aggregate()),
+    ),
+    "lp_reg": Preset(
+        "the rarest punished tokens are pulled to a policy without noise tokens",
+        "Low-probability Tokens Sustain Exploration in RL with Verifiable Reward, arXiv 2510.03222",
+        (GroupAdvantage(), Clipped(clip_low=1.0, clip_high=9.0), LpReg(), Aggregate()),
+    ),
+    "dcpo": Preset(
+        "entropy held at a target by rewarding right answers under a virtual policy of another temperature",
+        "Distribution-Centric Policy Optimization, arXiv 2601.12730",
+        (GroupAdvantage(), DCPO(), Clipped(dual_clip=3.0), Aggregate()),
+    ),
+    "aepo_arbitrary": Preset(
+        "entropy held at a target by right answers drawn at another temperature",
+        "Arbitrary Entropy Policy Optimization, arXiv 2510.08141",
+        (GroupAdvantage(), Clipped(dual_clip=3.0), AEPO(), Aggregate()),
+    ),
+    "entropy_target": Preset(
+        "grpo with SAC's temperature, which holds the entropy at a target",
+        "Soft Actor-Critic Algorithms and Applications, arXiv 1812.05905",
+        (GroupAdvantage(), Clipped(), EntropyTarget(), Aggregate()),
+    ),
 }
 
 # Stages that `make` adds to any objective as soon as one of their settings is named: make("grpo", kl_weight=0.04). In
@@ -128,6 +187,7 @@ OPTIONAL: tuple[type[Stage], ...] = (
     OverlongFilter,
     KLPenalty,
     EntropyBonus,
+    EntropyTarget,
     UncertainTokens,
 )
 

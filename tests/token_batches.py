@@ -81,11 +81,25 @@ def littered(outputs, batch, waste=jnp.nan):
     return jax.tree.map(litter, outputs), dataclasses.replace(batch, side=side)
 
 
+@jax.jit
 def loss_of(objective, outputs, batch, state=None):
     """The loss alone."""
     return objective(objective.init() if state is None else state, outputs, batch)[0]
 
 
+@jax.jit
+def aux_of(objective, outputs, batch):
+    """What a stateless objective gives beside its loss."""
+    return objective((), outputs, batch)[1]
+
+
+@jax.jit
 def slope_of(objective, outputs, batch):
     """Its gradient in the log-probabilities."""
     return jax.grad(lambda logp: loss_of(objective, dataclasses.replace(outputs, logp=logp), batch))(outputs.logp)
+
+
+@jax.jit
+def prepare(objective, batch):
+    """The batch that a stateless objective makes of it."""
+    return objective.prepare((), batch)[1]

@@ -1,7 +1,6 @@
 """Responses for objectives that are tested without a model: everything that any of them may ask for, drawn at random."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -46,33 +45,24 @@ def arrays(batch):
     )
 
 
-@functools.cache
-def further():
-    """(outputs, batch) of the further responses; made once, since tracing cannot make them."""
-    return responses(seed=7)
-
-
 def with_side(objective, state, batch):
-    """The batch, with further responses if the objective asks for them, masked where the batch is."""
-    if objective.side(state) is None:
+    """The batch, with further responses if the objective asks for them; none of their tokens count if none of its do."""
+    wanted = objective.side(state)
+    if wanted is None:
         return batch
-    side = further()[1]
-    return dataclasses.replace(batch, side=dataclasses.replace(side, mask=jnp.asarray(side.mask) & batch.mask))
+    rows = slice(0, GROUP * wanted.prompts(ROWS // GROUP))
+    side = responses(seed=7)[1].rows(rows)
+    return dataclasses.replace(batch, side=dataclasses.replace(side, mask=side.mask & jnp.any(batch.mask)))
 
 
-def moved(outputs, batch):
-    """What the policy says of a batch in which responses of `with_side` have taken rows."""
-    if batch.source is None:
-        return outputs
-    return jax.tree.map(lambda own, others: jnp.concatenate([own, others])[batch.source], outputs, further()[0])
-
-
-def call(objective, state, outputs, batch):
-    """(loss, aux) of a batch as it was drawn, prepared first where that moves rows."""
-    if objective.side(state) is not None and not batch.prepared:
-        state, batch = objective.prepare(state, batch)
-        outputs = moved(outputs, batch)
-    return objective(state, outputs, batch)
+def scored(objective, state, outputs, batch):
+    """(state, outputs, batch) to call an objective with: prepared, and in its order, where it moves rows."""
+    if batch.side is None:
+        return state, outputs, batch
+    with jax.ensure_compile_time_eval():  # also where the rest is traced
+        of_side = jax.tree.map(lambda leaf: leaf[: batch.side.mask.shape[0]], responses(seed=7)[0])
+    state, batch = objective.prepare(state, batch)
+    return state, jax.tree.map(lambda *both: jnp.concatenate(both)[batch.source], outputs, of_side), batch
 
 
 def littered(outputs, batch, waste=jnp.nan):
@@ -91,11 +81,25 @@ def littered(outputs, batch, waste=jnp.nan):
     return jax.tree.map(litter, outputs), dataclasses.replace(batch, side=side)
 
 
+@jax.jit
 def loss_of(objective, outputs, batch, state=None):
     """The loss alone."""
-    return call(objective, objective.init() if state is None else state, outputs, batch)[0]
+    return objective(objective.init() if state is None else state, outputs, batch)[0]
 
 
+@jax.jit
+def aux_of(objective, outputs, batch):
+    """What a stateless objective gives beside its loss."""
+    return objective((), outputs, batch)[1]
+
+
+@jax.jit
 def slope_of(objective, outputs, batch):
     """Its gradient in the log-probabilities."""
     return jax.grad(lambda logp: loss_of(objective, dataclasses.replace(outputs, logp=logp), batch))(outputs.logp)
+
+
+@jax.jit
+def prepare(objective, batch):
+    """The batch that a stateless objective makes of it."""
+    return objective.prepare((), batch)[1]

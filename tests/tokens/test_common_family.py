@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from token_batches import COLUMNS, GROUP, ROWS, loss_of, responses, slope_of
+from token_batches import COLUMNS, GROUP, ROWS, aux_of, loss_of, prepare, responses, slope_of
 
 from maxent_rl import losses
 from maxent_rl.tokens import TokenBatch, TokenOutputs, objectives
@@ -23,9 +23,6 @@ EXAMPLE = TokenBatch(
 )
 DUAL = {"dual_clip": 3.0}
 VERL_CISPO = {"ratio_low": 0.8, "ratio_high": 1.2}
-call = jax.jit(loss_of)
-slope_at = jax.jit(slope_of)
-prepare = jax.jit(lambda objective, batch: objective.prepare((), batch)[1])
 
 
 def ragged(advantage, mask=None):
@@ -63,12 +60,12 @@ def on_policy(batch):
     ],
 )
 def test_worked_example_10(name, settings, expected):
-    np.testing.assert_allclose(call(objectives.make(name, **settings), LOGP, EXAMPLE), expected, atol=1e-6)
+    np.testing.assert_allclose(loss_of(objectives.make(name, **settings), LOGP, EXAMPLE), expected, atol=1e-6)
 
 
 def test_worked_example_10_ratios():
     for name, low, high in (("grpo", 0.670320, 1.491825), ("gspo", 0.935507, 1.491825)):
-        metrics = objectives.make(name)((), LOGP, EXAMPLE)[1].metrics
+        metrics = aux_of(objectives.make(name), LOGP, EXAMPLE).metrics
         np.testing.assert_allclose([metrics["policy/ratio_min"], metrics["policy/ratio_max"]], [low, high], atol=1e-6)
 
 
@@ -76,15 +73,17 @@ def test_worked_example_11():
     outputs = TokenOutputs(jnp.log(jnp.array([[5.0]])))
     batch = TokenBatch(jnp.zeros((1, 1)), jnp.ones((1, 1)), jnp.zeros(1), advantages=-jnp.ones(1))
     objective = objectives.make("grpo", dual_clip=3.0)
-    np.testing.assert_allclose([call(objective, outputs, batch), slope_at(objective, outputs, batch)[0, 0]], [3.0, 0.0])
-    assert objective((), outputs, batch)[1].metrics["policy/clip_fraction_dual"] == 1
+    np.testing.assert_allclose(
+        [loss_of(objective, outputs, batch), slope_of(objective, outputs, batch)[0, 0]], [3.0, 0.0]
+    )
+    assert aux_of(objective, outputs, batch).metrics["policy/clip_fraction_dual"] == 1
 
 
 def test_worked_example_9():
     rewards = jnp.array([1.0, 0, 0, 1, 1, 1, 1, 0])
     batch = TokenBatch(jnp.zeros((8, 1)), jnp.ones((8, 1)), rewards, group_size=4)
-    _, prepared = objectives.make("reinforce_pp", group_baseline=True).prepare((), batch)
-    np.testing.assert_allclose(prepared.advantages[:, 0], [1, -1, -1, 1, 0.5, 0.5, 0.5, -1.5], atol=1e-5)
+    found = prepare(objectives.make("reinforce_pp", group_baseline=True), batch)
+    np.testing.assert_allclose(found.advantages[:, 0], [1, -1, -1, 1, 0.5, 0.5, 0.5, -1.5], atol=1e-5)
 
 
 @given(seed=st.integers(0, 50))
@@ -92,26 +91,26 @@ def test_check_1_on_policy_all_have_the_gradient_of_the_log_probability(seed):
     advantage = np.random.default_rng(seed).normal(size=ROWS)
     _, batch = ragged(advantage)
     outputs = on_policy(batch)
-    plain = slope_at(objectives.make("gpg"), outputs, batch)
+    plain = slope_of(objectives.make("gpg"), outputs, batch)
     for name in ("ppo", "grpo", "dapo", "cispo", "reinforce"):
         settings = {"drop_uniform_groups": False} if name == "dapo" else {}
-        np.testing.assert_allclose(slope_at(objectives.make(name, **settings), outputs, batch), plain, atol=1e-6)
-    by_row = slope_at(objectives.make("gpg", aggregation="seq-mean-token-mean"), outputs, batch)
+        np.testing.assert_allclose(slope_of(objectives.make(name, **settings), outputs, batch), plain, atol=1e-6)
+    by_row = slope_of(objectives.make("gpg", aggregation="seq-mean-token-mean"), outputs, batch)
     for name in ("gspo", "grpo_trl", "gmpo", "sapo"):
-        np.testing.assert_allclose(slope_at(objectives.make(name), outputs, batch), by_row, atol=1e-6)
+        np.testing.assert_allclose(slope_of(objectives.make(name), outputs, batch), by_row, atol=1e-6)
     mean = losses.masked_mean(np.broadcast_to(advantage[:, None], (ROWS, COLUMNS)), batch.mask)
-    np.testing.assert_allclose(call(objectives.make("grpo"), outputs, batch), -mean, atol=1e-5)
+    np.testing.assert_allclose(loss_of(objectives.make("grpo"), outputs, batch), -mean, atol=1e-5)
 
 
 @given(seed=st.integers(0, 50))
 def test_check_2_with_one_token_in_each_row_aggregations_and_the_sequence_ratio_make_no_difference(seed):
     advantage = np.random.default_rng(seed).normal(size=ROWS)
     outputs, batch = ragged(advantage, mask=jnp.zeros((ROWS, COLUMNS), bool).at[:, 2].set(True))
-    first = call(objectives.make("grpo"), outputs, batch)
+    first = loss_of(objectives.make("grpo"), outputs, batch)
     for mode in ("seq-mean-token-mean", "seq-mean-token-sum"):
-        np.testing.assert_allclose(call(objectives.make("grpo", aggregation=mode), outputs, batch), first, atol=1e-6)
+        np.testing.assert_allclose(loss_of(objectives.make("grpo", aggregation=mode), outputs, batch), first, atol=1e-6)
     np.testing.assert_allclose(
-        call(objectives.make("gspo", clip_low=0.2, clip_high=0.2), outputs, batch), first, atol=1e-6
+        loss_of(objectives.make("gspo", clip_low=0.2, clip_high=0.2), outputs, batch), first, atol=1e-6
     )
 
 
@@ -150,9 +149,9 @@ def test_check_6_beyond_the_clip_there_is_no_gradient(name, ratio, advantage, cu
     batch = TokenBatch(jnp.zeros((1, 2)), jnp.ones((1, 2)), jnp.zeros(1), advantages=jnp.array([advantage]))
     outputs = TokenOutputs(jnp.full((1, 2), jnp.log(ratio)))
     objective = objectives.make(name, **({"drop_uniform_groups": False} if name == "dapo" else {}))
-    slope = slope_at(objective, outputs, batch)
+    slope = slope_of(objective, outputs, batch)
     assert np.all((slope == 0) == cut)
-    metrics = objective((), outputs, batch)[1].metrics
+    metrics = aux_of(objective, outputs, batch).metrics
     if name != "cispo":
         assert metrics["policy/clip_fraction_high"] == (cut and advantage > 0)
         assert metrics["policy/clip_fraction_low"] == (cut and advantage < 0)
@@ -170,8 +169,8 @@ def test_gspo_by_token_is_gspo_by_sequence():
 
     objective = objectives.make("gspo", clip_low=0.1, clip_high=0.15)
     expected, slope = jax.value_and_grad(by_sequence)(outputs.logp)
-    np.testing.assert_allclose(call(objective, outputs, batch), expected, rtol=1e-5)
-    np.testing.assert_allclose(slope_at(objective, outputs, batch), slope, atol=1e-6)
+    np.testing.assert_allclose(loss_of(objective, outputs, batch), expected, rtol=1e-5)
+    np.testing.assert_allclose(slope_of(objective, outputs, batch), slope, atol=1e-6)
     assert np.any(np.all(slope == 0, axis=-1)) and np.any(slope != 0)
 
 
@@ -186,7 +185,7 @@ def test_gmpo_in_numpy():
         kept = np.minimum(logs, 0.4) if advantage[row] > 0 else np.maximum(logs, -0.4)
         total -= advantage[row] * np.exp(kept.mean())
     assert np.any(np.abs(difference[mask]) > 0.4)
-    np.testing.assert_allclose(call(objectives.make("gmpo"), outputs, batch), total / ROWS, rtol=1e-5)
+    np.testing.assert_allclose(loss_of(objectives.make("gmpo"), outputs, batch), total / ROWS, rtol=1e-5)
 
 
 def test_sapo_in_numpy():
@@ -197,7 +196,7 @@ def test_sapo_in_numpy():
     tau = np.where(advantage > 0, 1.0, 1.05)[:, None]
     loss = -advantage[:, None] * 4 / tau / (1 + np.exp(-tau * (ratio - 1)))
     expected = np.mean([loss[row, mask[row]].mean() for row in range(ROWS)])
-    np.testing.assert_allclose(call(objectives.make("sapo"), outputs, batch), expected, rtol=1e-5)
+    np.testing.assert_allclose(loss_of(objectives.make("sapo"), outputs, batch), expected, rtol=1e-5)
 
 
 def test_cispo_keeps_the_weight_constant():
@@ -205,7 +204,7 @@ def test_cispo_keeps_the_weight_constant():
     objective = objectives.make("cispo", **VERL_CISPO)
     weight = np.clip(np.exp(outputs.logp - batch.logp_old), 0.8, 1.2)
     slope = -weight * np.linspace(-1, 1, ROWS)[:, None] * batch.mask / batch.mask.sum()
-    np.testing.assert_allclose(slope_at(objective, outputs, batch), slope, atol=1e-6)
+    np.testing.assert_allclose(slope_of(objective, outputs, batch), slope, atol=1e-6)
 
 
 def test_gpg_scales_by_the_share_of_nonzero_rewards():
@@ -213,8 +212,8 @@ def test_gpg_scales_by_the_share_of_nonzero_rewards():
     outputs, batch = responses(rewards=rewards)
     advantage = 8 / 2 * (rewards - np.repeat([0.25, 0.25], 4))[:, None]
     expected = -np.sum((advantage * outputs.logp)[batch.mask]) / batch.mask.sum()
-    np.testing.assert_allclose(call(objectives.make("gpg"), outputs, batch), expected, rtol=1e-5)
-    halved = call(objectives.make("gpg", gpg_normalizer=2.0), outputs, batch)
+    np.testing.assert_allclose(loss_of(objectives.make("gpg"), outputs, batch), expected, rtol=1e-5)
+    halved = loss_of(objectives.make("gpg", gpg_normalizer=2.0), outputs, batch)
     np.testing.assert_allclose(halved, expected / 2, rtol=1e-5)
 
 
@@ -223,7 +222,9 @@ def test_reinforce_subtracts_the_mean_or_a_number():
     for settings, baseline in (({}, batch.rewards.mean()), ({"baseline": 0.5}, 0.5), ({"baseline": 0.0}, 0.0)):
         advantage = (batch.rewards - baseline)[:, None]
         expected = -np.sum((advantage * outputs.logp)[batch.mask]) / batch.mask.sum()
-        np.testing.assert_allclose(call(objectives.make("reinforce", **settings), outputs, batch), expected, rtol=1e-4)
+        np.testing.assert_allclose(
+            loss_of(objectives.make("reinforce", **settings), outputs, batch), expected, rtol=1e-4
+        )
 
 
 def test_cispo_divides_by_the_deviation_of_the_batch():
@@ -244,7 +245,7 @@ def test_reinforce_pp_with_discount_and_divergence_in_the_reward():
     objective = objectives.make("reinforce_pp", kl_reward_weight=0.1, return_discount=0.5)
     returns = np.array([-0.1 + 0.5 * (0.0 + 0.5 * 0.9), 0.5 * 0.9, 0.9, 0.5 * -0.2, -0.2])
     expected = (returns - returns.mean()) / np.sqrt(returns.var(ddof=1) + 1e-8)
-    found = np.asarray(objective.prepare((), batch)[1].advantages)
+    found = np.asarray(prepare(objective, batch).advantages)
     np.testing.assert_allclose(found[np.asarray(batch.mask, bool)], expected, rtol=1e-5)
     assert np.all(found[~np.asarray(batch.mask, bool)] == 0)
 
@@ -254,8 +255,8 @@ def test_trl_counts_every_row():
     _, batch = ragged(np.ones(ROWS))
     batch = dataclasses.replace(batch, mask=batch.mask.at[0].set(False))
     tokens = batch.mask.sum()
-    found = call(objectives.make("dr_grpo"), on_policy(batch), batch)
+    found = loss_of(objectives.make("dr_grpo"), on_policy(batch), batch)
     np.testing.assert_allclose(found, -tokens / (ROWS * COLUMNS), rtol=1e-6)
-    found = call(objectives.make("dr_grpo", aggregation_length=20), on_policy(batch), batch)
+    found = loss_of(objectives.make("dr_grpo", aggregation_length=20), on_policy(batch), batch)
     np.testing.assert_allclose(found, -tokens / (ROWS * 20), rtol=1e-6)
-    np.testing.assert_allclose(call(objectives.make("grpo_trl"), on_policy(batch), batch), -7 / 8, rtol=1e-6)
+    np.testing.assert_allclose(loss_of(objectives.make("grpo_trl"), on_policy(batch), batch), -7 / 8, rtol=1e-6)

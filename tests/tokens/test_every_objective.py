@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from token_batches import COLUMNS, GROUP, ROWS, call, littered, loss_of, moved, responses, with_side
+from token_batches import COLUMNS, GROUP, ROWS, littered, loss_of, responses, scored, with_side
 
 from maxent_rl.tokens import objectives
 
@@ -24,7 +24,7 @@ every = pytest.mark.parametrize("name", objectives.names())
 
 def step(objective, state, outputs, batch):
     """((loss, aux), gradient in the log-probabilities and entropies)."""
-    return jax.value_and_grad(lambda out: call(objective, state, out, batch), has_aux=True)(outputs)
+    return jax.value_and_grad(lambda out: objective(*scored(objective, state, out, batch)), has_aux=True)(outputs)
 
 
 def cases():
@@ -116,7 +116,7 @@ def test_nothing_flows_into_the_batch(name):
     each, state, given, _ = found(name)
     outputs, batch = given["plain"]
     numbers = {key: getattr(batch, key) for key in ("logp_old", "logp_ref", "rewards", "entropy_old", "logits_old")}
-    slopes = jax.grad(lambda x: loss_of(each["plain"], outputs, dataclasses.replace(batch, **x), state))(numbers)
+    slopes = jax.grad(lambda x: step(each["plain"], state, outputs, dataclasses.replace(batch, **x))[0][0])(numbers)
     assert all(np.all(slope == 0) for slope in slopes.values())
 
 
@@ -126,12 +126,10 @@ def test_a_prepared_batch_is_the_batch(name):
     each, state, given, results = found(name)
     outputs, batch = given["plain"]
     objective = each["plain"]
-    after, prepared = objective.prepare(state, batch)
+    after, outputs, batch = scored(objective, state, outputs, batch)
+    after, prepared = objective.prepare(after, batch)
     assert prepared.prepared and prepared.advantages.shape == (ROWS, COLUMNS) and prepared.logits_old is None
-    (loss, aux), slope = step(objective, after, moved(outputs, prepared), prepared.rows(slice(None)))
-    assert_close((loss, aux), results["plain"][0])
-    if prepared.source is None:
-        assert_close(slope, results["plain"][1])
+    assert_close(objective(after, outputs, prepared.rows(slice(None))), results["plain"][0])
     assert objective.prepare(after, prepared)[1] is prepared
 
 

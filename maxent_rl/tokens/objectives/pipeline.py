@@ -228,14 +228,15 @@ class Objective:
           ShapeError: arrays that do not fit together.
           MissingInputError: a stage needs what is not there.
         """
-        moves = not batch.prepared
+        unprepared = not batch.prepared
         state, batch = self.prepare(state, batch)
-        if moves and batch.source is not None:
+        if unprepared and batch.source is not None:
             raise MissingInputError(
                 f"The objective {self.name!r} moves rows: call prepare(state, batch) first, and let the policy score the "
                 "batch that it returns, whose `source` says which response each row holds."
             )
         check_outputs(outputs, batch)
+        self._check_statistics(state, batch)
         states, work = [], self._begin(outputs, batch)
         for stage, own in self._pairs(state):
             _check_needs(stage, work.batch, work.outputs)
@@ -266,23 +267,27 @@ class Objective:
         """Computes from the logits, where those are given, what the stages ask of them and is missing."""
         side = None if batch.side is None else self._with_statistics(state, batch.side)
         wanted = self.statistics(state)
-        missing = [name for name in wanted if name not in batch.statistics]
-        log_probs = None if batch.logits_old is None else jax.nn.log_softmax(jnp.asarray(batch.logits_old))
-        if log_probs is not None and batch.entropy_old is None:
-            entropy = without_masked(losses.softmax_entropy(log_probs), batch.mask)
-            batch = dataclasses.replace(batch, entropy_old=entropy)
-        if missing and (log_probs is None or batch.tokens is None):
+        statistics, entropy = dict(batch.statistics), batch.entropy_old
+        if batch.logits_old is not None:
+            log_probs = jax.nn.log_softmax(jnp.asarray(batch.logits_old))
+            entropy = without_masked(losses.softmax_entropy(log_probs), batch.mask) if entropy is None else entropy
+            if batch.tokens is not None:
+                missing = [name for name in wanted if name not in statistics]
+                found = {name: wanted[name](log_probs, batch.tokens) for name in missing}
+                statistics |= without_masked(found, batch.mask)
+        batch = dataclasses.replace(batch, statistics=statistics, entropy_old=entropy, side=side)
+        self._check_statistics(state, batch)
+        return batch
+
+    def _check_statistics(self, state: PyTree, batch: TokenBatch) -> None:
+        missing = [name for name in self.statistics(state) if name not in batch.statistics]
+        if missing:
             names = " and ".join(repr(name) for name in missing)
             raise MissingInputError(
                 f"The objective {self.name!r} needs {names} of the policy that drew the responses, over its whole "
                 "vocabulary: pass TokenBatch(statistics=token_statistics(hidden, unembedding, tokens, "
                 "extra=objective.statistics(state)).extra), or TokenBatch(logits_old=[N, T, V], tokens=[N, T])."
             )
-        batch = dataclasses.replace(batch, side=side)
-        if log_probs is None or batch.tokens is None:
-            return batch
-        found = {name: wanted[name](log_probs, batch.tokens) for name in missing}
-        return dataclasses.replace(batch, statistics=batch.statistics | without_masked(found, batch.mask))
 
     def _pairs(self, state: PyTree) -> list[tuple[Stage, PyTree]]:
         expected = sum(map(_has_state, self.stages))

@@ -180,8 +180,11 @@ class TokenAgent:
         batch, metrics = collect(self, objective, state, task, collect_key, count)
         own, batch = objective.prepare(state.objective, batch)
         state = dataclasses.replace(state, objective=own)
-        orders = jax.vmap(lambda one: jax.random.permutation(one, count))(jax.random.split(learn_key, self.num_epochs))
-        orders = orders.reshape(self.num_epochs * self.num_minibatches, -1)
+        rows = batch.mask.shape[
+            0
+        ]  # more than `count` where an objective adds some; what does not fill a part is left out
+        orders = jax.vmap(lambda one: jax.random.permutation(one, rows))(jax.random.split(learn_key, self.num_epochs))
+        orders = orders[:, : rows - rows % self.num_minibatches].reshape(self.num_epochs * self.num_minibatches, -1)
 
         def learn(carry: TokenState, rows: Array) -> tuple[TokenState, Metrics]:
             return self._learn(carry, objective, batch.rows(rows))

@@ -69,7 +69,7 @@ def collect(
     batch = _complete(agent, objective, state, batch)
     wanted = objective.side(state.objective)
     if wanted is not None:
-        few = max(int(num_groups * wanted.share), 1)
+        few = wanted.prompts(num_groups)
         side = _draw(agent, state, task, side_key, prompts[:few], prompt_mask[:few], wanted.temperature)
         batch = dataclasses.replace(batch, side=_complete(agent, objective, state, side))
     return batch, metrics

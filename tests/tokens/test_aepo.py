@@ -244,6 +244,21 @@ def test_statistics_of_other_stages_move_along():
     assert np.isfinite(np.asarray(evaluate(both, state, outputs_of(prepared), prepared)[0]))
 
 
+@pytest.mark.parametrize("mode", ["replace", "add"])
+def test_what_a_trainer_keeps_of_its_rows_moves_along(mode):
+    """The prompt of a response, in `context`; the same order as by `source`."""
+    prompts = {"number": jnp.arange(ROWS), "prompt": jnp.arange(3 * ROWS).reshape(ROWS, 3)}
+    of_side = {"number": 100 + jnp.arange(8), "prompt": -jnp.arange(24).reshape(8, 3)}
+    batch = dataclasses.replace(BATCH, context=prompts, side=dataclasses.replace(SIDE, context=of_side))
+    _, prepared = prepare(objectives.make("aepo_arbitrary", side_mode=mode, side_shuffle=True), state_at(0.3), batch)
+    for name in prompts:
+        by_source = jnp.concatenate([prompts[name], of_side[name]])[prepared.source]
+        np.testing.assert_array_equal(prepared.context[name], by_source)
+    bare = dataclasses.replace(batch, side=SIDE)
+    with pytest.raises(MissingInputError, match=r"TokenBatch\(side=TokenBatch\(context="):
+        jax.eval_shape(lambda: objectives.make("aepo_arbitrary").prepare(state_at(0.3), bare))
+
+
 def test_what_is_missing_is_told():
     objective = objectives.make("aepo_arbitrary")
     with pytest.raises(MissingInputError, match=r"AEPO needs side: .*objective.side\(state\).temperature"):

@@ -261,16 +261,20 @@ def test_what_a_trainer_keeps_of_its_rows_moves_along(mode):
 
 def test_what_is_missing_is_told():
     objective = objectives.make("aepo_arbitrary")
+
+    def traced(batch):
+        return jax.eval_shape(lambda: objective.prepare(objective.init(), batch))
+
     with pytest.raises(MissingInputError, match=r"AEPO needs side: .*objective.side\(state\).temperature"):
-        objective.prepare(objective.init(), MAIN.batch)
+        traced(MAIN.batch)
     with pytest.raises(MissingInputError, match=r"call prepare\(state, batch\) first"):
-        objective(objective.init(), MAIN.outputs(), BATCH)
+        jax.eval_shape(lambda: objective(objective.init(), MAIN.outputs(), BATCH))
     with pytest.raises(MissingInputError, match=r"TokenBatch\(side=TokenBatch\(tokens="):
         bare = dataclasses.replace(MAIN.batch, side=dataclasses.replace(SIDE, tokens=None))
-        objective.prepare(objective.init(), bare)
+        traced(bare)
     with pytest.raises(ShapeError, match="side must have 5 columns"):
         short = jax.tree.map(lambda leaf: leaf[:, :4] if leaf.ndim > 1 else leaf, SIDE)
-        objective.prepare(objective.init(), dataclasses.replace(MAIN.batch, side=short))
+        traced(dataclasses.replace(MAIN.batch, side=short))
     with pytest.raises(InvalidSettingError, match="--side-share"):
         objectives.make("aepo_arbitrary", side_share=0.0)
 

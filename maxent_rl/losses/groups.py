@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl.losses.aggregation import masked_deviation
+
 
 def group_advantages(
     rewards: ArrayLike,
@@ -74,9 +76,6 @@ def whiten(values: ArrayLike, mask: ArrayLike | None = None, epsilon: ArrayLike 
     values = jnp.asarray(values)
     valid = jnp.ones(values.shape, bool) if mask is None else jnp.asarray(mask, bool)
     count = jnp.sum(valid)
-    kept = jnp.where(valid, values, 0.0)
-    # Equal values must give 0: the rounding of their mean is not small beside epsilon, and would be scaled up.
-    differ = jnp.max(values, initial=-jnp.inf, where=valid) > jnp.min(values, initial=jnp.inf, where=valid)
-    deviation = jnp.where(valid & differ, kept - jnp.sum(kept) / jnp.maximum(count, 1), 0.0)
+    deviation = masked_deviation(values, valid)
     variance = jnp.sum(deviation**2) / jnp.maximum(count - ddof, 1)
     return deviation * jax.lax.rsqrt(variance + jnp.asarray(epsilon)) * (count > ddof)

@@ -12,6 +12,7 @@ from maxent_rl.losses import clipped_away, damped_temperature, masked_mean
 
 aggregate = jax.jit(losses.aggregate, static_argnames=("mode", "rows", "divide_rows"))
 masked_quantile = jax.jit(losses.masked_quantile)
+masked_deviation = jax.jit(losses.masked_deviation)
 LOSS = jnp.array([[-1.2, -1.0, -0.670320], [1.491825, jnp.nan, jnp.inf]])
 MASK = jnp.array([[1, 1, 1], [1, 0, 0]])
 MODES = ["token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"]
@@ -108,3 +109,15 @@ def test_the_damped_temperature(log_alpha, entropy):
     np.testing.assert_allclose(found, np.exp(log_alpha - np.clip(entropy - 1.0, -2, 2)), rtol=1e-5)
     np.testing.assert_allclose(slopes, [found, 0.0], rtol=1e-6)
     np.testing.assert_allclose(damped_temperature(log_alpha, entropy, 1.0, 0.0), np.exp(log_alpha), rtol=1e-5)
+
+
+@given(value=st.floats(-1e4, 1e4, width=32), count=st.integers(1, 6))
+def test_equal_values_do_not_deviate(value, count):
+    """To the bit, whatever rounding makes of their mean; masked ones have no part."""
+    mask = np.arange(6) < count
+    found = masked_deviation(np.where(mask, np.float32(value), np.nan), mask)
+    np.testing.assert_array_equal(found, np.zeros(6))
+    values = np.where(mask, np.arange(6.0) + 1, np.inf)
+    by_hand = np.where(mask, values - values[mask].mean(), 0.0)
+    np.testing.assert_allclose(masked_deviation(values, mask), by_hand, atol=1e-6)
+    assert np.all(masked_deviation(values, np.zeros(6, bool)) == 0)

@@ -175,7 +175,7 @@ def iterate(agent: Any, learner: Learner, env: TokenEnv, learning: Learning) -> 
         counters = dataclasses.replace(
             before,
             step=before.step + 1,
-            update=before.update + jnp.where(which == 0, 1, agent.num_epochs * agent.num_minibatches),
+            update=before.update + agent.num_minibatches * jnp.where(which == 0, 1, agent.num_epochs),
             metric_count=before.metric_count + 1,
         )
         return Learner(seeds, counters)

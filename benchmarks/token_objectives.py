@@ -48,7 +48,7 @@ def _clip_cov(logp: Array, rollout: Rollout, key: Array) -> Array:
     loss, count = clipped_surrogate(ratio, advantages, 1.0, 1.0), jnp.sum(mask)
     centred = [each - jnp.sum(each * mask) / count for each in (advantages, jax.lax.stop_gradient(logp))]
     covariance = centred[0] * centred[1]
-    eligible = (mask > 0) & (loss <= -advantages * ratio) & (1.0 < covariance) & (covariance < 5.0)
+    eligible = (mask > 0) & (loss <= -advantages * ratio) & (covariance > 1.0) & (covariance < 5.0)
     draw = jnp.where(eligible, jax.random.uniform(key, mask.shape), 2.0)
     rank = jnp.argsort(jnp.argsort(draw.ravel())).reshape(mask.shape)
     chosen = eligible & (rank < jnp.maximum(jnp.floor(2e-4 * count), 1))

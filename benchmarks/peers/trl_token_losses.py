@@ -63,7 +63,7 @@ def full(hidden: torch.Tensor, unembedding: torch.Tensor, tokens: torch.Tensor) 
 
 
 def token_losses(logp: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(-A r [N, T], r [N, T], A [N, 1])"""
+    """(-A r [N, T], r [N, T], A [N, 1])."""
     groups = batch.rewards.view(-1, GROUP)
     advantage = (groups - groups.mean(1, keepdim=True)) / (groups.std(1, keepdim=True) + 1e-6)
     advantage, ratio = advantage.view(-1, 1), torch.exp(logp - batch.logp_old)

@@ -49,8 +49,10 @@ class TokenLosses(Options):
     """Sizes of the vocabulary (V)."""
     width: int = 896
     """Width of the hidden states (D)."""
-    objectives: tuple[str, ...] = OBJECTIVES
-    """Losses: grpo, clip_cov."""
+    objectives: tuple[str, ...] = OBJECTIVES[:1]
+    """Losses that are measured at every size: grpo, clip_cov."""
+    spot_objectives: tuple[str, ...] = OBJECTIVES[1:]
+    """Losses that are measured at the fewest tokens alone: what tells losses apart is arrays [N, T], a millionth of the work."""
     contenders: tuple[str, ...] = ("maxent_rl", "trl", "trl-full", "naive")
     """Who is measured."""
     quick: bool = False
@@ -82,7 +84,13 @@ def size_name(objective: str, tokens: int, vocabulary: int) -> str:
 
 def sizes(options: TokenLosses) -> list[tuple[str, int, int]]:
     """Objective, tokens and vocabulary of everything that is measured."""
-    return [(o, tokens, v) for v in options.vocabularies for tokens in options.tokens for o in options.objectives]
+    spots = [name for name in options.spot_objectives if name not in options.objectives]
+    return [
+        (objective, tokens, vocabulary)
+        for vocabulary in options.vocabularies
+        for tokens in options.tokens
+        for objective in (*options.objectives, *(spots if tokens == min(options.tokens) else ()))
+    ]
 
 
 def plan(options: TokenLosses, memory: float) -> tuple[dict[str, Contender], dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import common
@@ -13,8 +14,8 @@ import token_losses
 import token_tables
 from token_objectives import Rollout, loss_of
 
-ALL = token_losses.TokenLosses(tokens=(64, 128), vocabularies=(512,), objectives=("grpo",))
-OURS = ALL.__class__(tokens=(64, 128), vocabularies=(512,), objectives=("grpo",), contenders=token_losses.OURS)
+ALL = token_losses.TokenLosses(tokens=(64, 128), vocabularies=(512,), objectives=("grpo",), spot_objectives=())
+OURS = dataclasses.replace(ALL, contenders=token_losses.OURS)
 
 
 def test_what_does_not_fit_is_left_out_with_a_reason():
@@ -34,6 +35,11 @@ def test_a_missing_peer_is_named(tmp_path):
 def test_ours_is_compared_with_everyone_at_every_size():
     titles = [ratio.title for ratio in token_losses.ratios(ALL)]
     assert len(titles) == 2 * 3 * 2 and "maxent_rl grpo 64x512 / trl-full grpo 64x512" in titles
+
+
+def test_spot_objectives_are_measured_at_the_fewest_tokens_alone():
+    options = dataclasses.replace(ALL, spot_objectives=("clip_cov", "grpo"))
+    assert token_losses.sizes(options) == [("grpo", 64, 512), ("clip_cov", 64, 512), ("grpo", 128, 512)]
 
 
 def run(contender, what, repeat=0, **values):

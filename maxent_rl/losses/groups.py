@@ -67,7 +67,7 @@ def whiten(values: ArrayLike, mask: ArrayLike | None = None, epsilon: ArrayLike 
       ddof: 1 for Bessel's correction, 0 for the population's variance.
 
     Returns:
-      [...]; 0 where masked, and everywhere if at most `ddof` values count.
+      [...]; 0 where masked, and everywhere if at most `ddof` values count or all that count are equal.
 
     Source: verl's masked whitening.
     """
@@ -75,6 +75,8 @@ def whiten(values: ArrayLike, mask: ArrayLike | None = None, epsilon: ArrayLike 
     valid = jnp.ones(values.shape, bool) if mask is None else jnp.asarray(mask, bool)
     count = jnp.sum(valid)
     kept = jnp.where(valid, values, 0.0)
-    deviation = jnp.where(valid, kept - jnp.sum(kept) / jnp.maximum(count, 1), 0.0)
+    # Equal values must give 0: the rounding of their mean is not small beside epsilon, and would be scaled up.
+    differ = jnp.max(values, initial=-jnp.inf, where=valid) > jnp.min(values, initial=jnp.inf, where=valid)
+    deviation = jnp.where(valid & differ, kept - jnp.sum(kept) / jnp.maximum(count, 1), 0.0)
     variance = jnp.sum(deviation**2) / jnp.maximum(count - ddof, 1)
     return deviation * jax.lax.rsqrt(variance + jnp.asarray(epsilon)) * (count > ddof)

@@ -39,21 +39,33 @@ CONTENDERS = {
     "grpo": "grpo",
     # DAPO's bound, alone: its dynamic sampling would change the number of responses.
     "clip_higher": "grpo clip_high=0.28",
-    # The weight that verl's examples have; larger ones are the business of entropy_target, which finds its own.
+    # A weight as people set it; the temperature that entropy_target finds for 0.6 nats is some 0.1.
     "entropy_bonus": "grpo entropy_bonus=0.01",
-    # The papers' shares would be less than one of the 380 tokens of a minibatch; 0.01 are three. The bounds 1 and 5 are
-    # kept: the covariance's top percentile (covariance/p99) is {p99} here.
+    # The papers' shares are less than one of the 370 tokens of a minibatch; 0.01 are three. The bounds 1 and 5 stay: the
+    # covariance's top percentile (covariance/p99) falls from 2.8 to 1.4 here.
     "clip_cov": "clip_cov clip_share=0.01",
     "kl_cov": "kl_cov kl_cov_share=0.01",
-    # In standard deviations of the batch, so it needs no scale.
-    "clip_b": "clip_b clip_b_width=2.5",
+    # With 16 tokens the discriminant has no long tail: after the warm start no token lies 2.5 deviations out (the paper's
+    # width), and 1 to 2 % lie 2 out.
+    "clip_b": "clip_b clip_b_width=2.0",
+    # None lies 8.5 out (the paper's width), 3 % lie 2.5 out; of these as many as Clip-Cov takes, at most.
     "clip_v": "clip_v clip_v_width=2.5 clip_v_share=0.01",
-    # Weights from 0.8 to 1 relative to the batch's largest change, so they need no scale.
+    # Weights from 0.8 to 1, relative to the batch's largest change, so they need no scale.
     "steer": "steer steer_least=0.8",
-    # Of some 200 punished tokens in a minibatch the paper's 0.01 are two; 0.02 are four.
-    "lp_reg": "lp_reg lp_reg_share=0.02",
-    "dcpo": "dcpo target_entropy=0.6 estimate_from=vocabulary",
-    "aepo_arbitrary": "aepo_arbitrary target_entropy=0.6 side_responses=6 estimate_from=vocabulary",
+    # The rarest 2 % of the punished tokens are all noise to the proxy (below 0.02 of the likeliest), and none is chosen; of
+    # the rarest 20 % some 5 % of all tokens are.
+    "lp_reg": "lp_reg lp_reg_share=0.2",
+    # At the paper's 0.1 and temperatures of 1.2 and 0.8 the entropy fell as under grpo.
+    "dcpo": (
+        "dcpo target_entropy=0.6 estimate_from=vocabulary reinforce_most=1.0 hot_temperature=2.0 cold_temperature=0.5"
+    ),
+    # The paper's 60 of 2,560 rows are 6 of 256: without effect here, as were 64 at 1.5 and 0.67. Right ones drawn at 2 are
+    # few, so they are drawn for all prompts, and those to solved prompts count.
+    "aepo_arbitrary": (
+        "aepo_arbitrary target_entropy=0.6 estimate_from=vocabulary estimate_rows=main side_responses=64 side_share=1.0"
+        " side_select=reward hot_temperature=2.0 cold_temperature=0.5"
+    ),
+    # 0.6 for all who hold a target: near the entropy after the warm start, some 0.65.
     "entropy_target": "entropy_target target_entropy=0.6",
 }
 """By name: the objective and its settings, where they differ from its defaults or the comment is about them."""

@@ -65,7 +65,7 @@ class TokenAgent:
     """Times that an iteration goes over its responses."""
     sampling_rounds: Count = static(1)
     """Most rounds of responses in an iteration that replace groups of equal rewards (dynamic sampling); 1 replaces none."""
-    learning_rate: Positive = 3e-4
+    learning_rate: Positive = 1e-4
     """Step size of Adam."""
     weight_decay: Weight = 0.0
     """Decay of the parameters, times the learning rate."""
@@ -100,11 +100,11 @@ class TokenAgent:
     run_defaults: ClassVar[dict[str, Any]] = {
         "env": "tokens/modular-addition",
         "num_envs": 1_024,
-        "total_steps": 1_000_000,
-        "eval_every": 25_600,
-        "eval_episodes": 128,
+        "total_steps": 2_000_000,
+        "eval_every": 51_200,
+        "eval_episodes": 512,
         "checkpoint_every": 102_400,
-        "log_every": 10_240,
+        "log_every": 20_480,
     }
 
     def check(self, spec: Spec, env: str) -> None:

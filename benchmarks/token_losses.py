@@ -52,7 +52,7 @@ class TokenLosses(Options):
     objectives: tuple[str, ...] = OBJECTIVES[:1]
     """Losses that are measured at every size: grpo, clip_cov."""
     spot_objectives: tuple[str, ...] = OBJECTIVES[1:]
-    """Losses that are measured at the fewest tokens alone: what tells losses apart is arrays [N, T], a millionth of the work."""
+    """Losses that are measured at the fewest tokens alone: they differ in arrays [N, T], a millionth of the work."""
     contenders: tuple[str, ...] = ("maxent_rl", "trl", "trl-full", "naive")
     """Who is measured."""
     quick: bool = False

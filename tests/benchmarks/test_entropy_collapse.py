@@ -76,7 +76,7 @@ def test_everyone_has_the_same_budget_and_the_same_warm_start(part):
         )
         warm = (hyper.warm_start_steps, hyper.warm_start_loss, hyper.warm_start_learning_rate)
         budgets.add((run.total_steps, run.num_envs, run.seed, *learning, *warm, hyper.hidden_size))
-    assert budgets == {(300_000, 256, 0, 4, 1, 8, 1, 3e-4, 102_400, 0.0, 1e-3, 64)}
+    assert budgets == {(220_000, 256, 0, 4, 1, 8, 1, 3e-4, 102_400, 0.0, 1e-3, 64)}
 
 
 def test_flags_of_the_study_come_after_those_of_the_table():
@@ -219,7 +219,7 @@ def test_the_table_of_the_objectives(records):
         "| GRPO | 0.75 ± 0.25 | 0.583 ± 0.0833 | 0.542 ± 0.0417 | 0.633 ± 0.0333 | 1.67 ± 0.333 |"
     )
     assert [line.split(" | ")[0] for line in lines[3:6]] == ["| clip-higher", "| entropy bonus", "| Clip-Cov"]
-    assert lines[-1].endswith("300,000 steps each; 2-core x86-64 CPU. Failed: STEER.")
+    assert lines[-1].endswith("220,000 steps each; 2-core x86-64 CPU. Failed: STEER.")
 
 
 def test_the_table_of_the_targets(records):

@@ -142,6 +142,7 @@ def test_what_one_part_has_measured_the_other_takes_over(tmp_path, monkeypatch):
         return Measured([Seed(0, {"reward": 1.0}, {"trained": {}, "machine": "a quiet CPU"})], {"jax": "1"})
 
     monkeypatch.setattr("entropy_collapse_records.measure_run", measured)
+    monkeypatch.setattr("multimodal_study._SAMPLE_SECONDS", 0.0)
     first = entropy_collapse.Objectives(contenders=("grpo", "entropy_target"), output=tmp_path).run()
     second = entropy_collapse.Targets(contenders=("entropy_target",), targets=(0.3, 0.6), output=tmp_path).run()
     assert asked == ["grpo", "entropy_target", "entropy_target@0.3"] and first["complete"] and second["complete"]

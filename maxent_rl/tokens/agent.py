@@ -38,6 +38,7 @@ class TokenState:
       reference: the parameters after the warm start, or None where the objective has no use for them.
       objective: state of the objective.
       warm: [] bool: whether the warm start still lasts.
+      updates: [] int32 optimiser steps taken, those of the warm start included.
       response_length: T, the most tokens of a response.
     """
 
@@ -46,6 +47,7 @@ class TokenState:
     reference: PyTree | None
     objective: PyTree
     warm: Array | None
+    updates: Array | None
     response_length: int = struct.field(pytree_node=False)  # type: ignore[no-untyped-call]
 
 
@@ -64,7 +66,8 @@ class TokenAgent:
     num_epochs: Count = static(1)
     """Times that an iteration goes over its responses."""
     sampling_rounds: Count = static(1)
-    """Most rounds of responses in an iteration that replace groups of equal rewards (dynamic sampling); 1 replaces none."""
+    """Most rounds of responses in an iteration; those after the first, which count as no environment steps, replace groups
+    of equal rewards (dynamic sampling)."""
     learning_rate: Positive = 3e-4
     """Step size of Adam."""
     weight_decay: Weight = 0.0
@@ -119,9 +122,7 @@ class TokenAgent:
             raise IncompatibleEnvironmentError(f"{env} is no task of tokens: use one such as tokens/modular-addition.")
         self.build_objective()
         self.build_config(spec.num_actions)
-        if spec.num_envs % self.group_size or (spec.num_envs // self.num_minibatches) * self.num_minibatches != (
-            spec.num_envs
-        ):
+        if spec.num_envs % self.group_size or spec.num_envs % self.num_minibatches:
             raise InvalidSettingError(
                 f"--num-envs {spec.num_envs}, the responses of an iteration, must be a multiple of --group-size "
                 f"{self.group_size} and of --num-minibatches {self.num_minibatches}."
@@ -141,6 +142,7 @@ class TokenAgent:
             reference=params if _needs_reference(objective) else None,
             objective=objective.init(objective_key),
             warm=jnp.asarray(self.warm_start_steps, jnp.int32) > 0,
+            updates=jnp.zeros((), jnp.int32),
             response_length=spec.action_shape[0],
         )
 
@@ -236,7 +238,7 @@ class TokenAgent:
 
     def acting(self, state: TokenState) -> TokenState:
         """The state less what only learning needs."""
-        return TokenState(state.params, None, None, None, None, state.response_length)
+        return TokenState(state.params, None, None, None, None, None, state.response_length)
 
     def _begin(self, state: TokenState) -> TokenState:
         reference = None if state.reference is None else state.params
@@ -260,7 +262,7 @@ class TokenAgent:
     def _step(self, state: TokenState, slope: PyTree, learning_rate: Any) -> TokenState:
         updates, optimizer = self._adam().update(slope, state.optimizer, state.params)
         params = jax.tree.map(lambda p, u: p - learning_rate * (u + self.weight_decay * p), state.params, updates)
-        return dataclasses.replace(state, params=params, optimizer=optimizer)
+        return dataclasses.replace(state, params=params, optimizer=optimizer, updates=cast(Array, state.updates) + 1)
 
     def _adam(self) -> optax.GradientTransformation:
         return optax.chain(optax.clip_by_global_norm(self.max_gradient_norm), optax.scale_by_adam())

@@ -208,11 +208,13 @@ class TokenAgent:
           UnknownNameError: no such objective, or no such setting of it.
         """
         settings: dict[str, Any] = {}
+        words = _word_settings(self.objective)
         for text in self.objective_settings or ():
             name, equals, value = text.partition("=")
             if not equals or not name or not value:
                 raise InvalidSettingError(f"--objective-settings takes NAME=VALUE, got {text!r}.")
-            settings[name.strip().replace("-", "_")] = _value(value.strip())
+            name, value = name.strip().replace("-", "_"), value.strip()
+            settings[name] = value if name in words else _value(value)
         return objectives.make(self.objective, **settings)
 
     def build_config(self, vocabulary_size: int) -> TransformerConfig:
@@ -221,9 +223,9 @@ class TokenAgent:
         Raises:
           InvalidSettingError: sizes that do not fit together.
         """
-        if self.hidden_size % self.num_heads:
+        if self.hidden_size % (2 * self.num_heads):  # rotary positions turn pairs of a head's entries
             raise InvalidSettingError(
-                f"--hidden-size must be a multiple of --num-heads, got {self.hidden_size} and {self.num_heads}."
+                f"--hidden-size must be a multiple of twice --num-heads, got {self.hidden_size} and {self.num_heads}."
             )
         return TransformerConfig(
             vocabulary_size=vocabulary_size,
@@ -301,6 +303,13 @@ class TokenAgent:
 
 def _needs_reference(objective: objectives.Objective) -> bool:
     return any("logp_ref" in stage.needs for stage in objective.stages)
+
+
+def _word_settings(objective: str) -> set[str]:
+    """The hyper-parameters whose values are words, of which "none" is one."""
+    defaults = {field.name: field.default for stage in objectives.OPTIONAL for field in dataclasses.fields(stage)}
+    defaults |= objectives.settings(objective)
+    return {name for name, default in defaults.items() if isinstance(default, str)}
 
 
 def _value(text: str) -> Any:

@@ -4,7 +4,7 @@ They know no networks, optimisers or environments, so a loss can be taken into a
 """
 
 from maxent_rl.losses.advantages import clipped_value_loss, generalized_advantages
-from maxent_rl.losses.aggregation import aggregate, masked_mean, masked_quantile
+from maxent_rl.losses.aggregation import aggregate, masked_deviation, masked_mean, masked_quantile
 from maxent_rl.losses.divergence import kl_estimate
 from maxent_rl.losses.entropy import (
     covariance_contribution,
@@ -38,6 +38,7 @@ __all__ = [
     "gumbel_softmax",
     "importance_ratio",
     "kl_estimate",
+    "masked_deviation",
     "masked_mean",
     "masked_quantile",
     "policy_gradient_step",

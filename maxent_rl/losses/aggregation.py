@@ -28,6 +28,21 @@ def masked_mean(values: ArrayLike, mask: ArrayLike) -> Array:
     return jnp.sum(jnp.where(valid, jnp.asarray(values), 0.0)) / jnp.maximum(jnp.sum(valid), 1)
 
 
+def masked_deviation(values: ArrayLike, mask: ArrayLike) -> Array:
+    """How far each valid value lies from their mean; exactly 0 where all are equal, whatever rounding makes of the mean.
+
+    Args:
+      values: [...].
+      mask: [...] where a value counts.
+
+    Returns:
+      [...]; 0 where masked.
+    """
+    valid, values = jnp.asarray(mask, bool), jnp.asarray(values)
+    below = jnp.where(valid, values - jnp.max(values, initial=-jnp.inf, where=valid), 0.0)
+    return jnp.where(valid, below - masked_mean(below, valid), 0.0)
+
+
 def masked_quantile(values: ArrayLike, mask: ArrayLike, quantile: ArrayLike) -> Array:
     """The quantile of the valid values, linearly interpolated; 0 where there are none.
 
@@ -45,8 +60,8 @@ def masked_quantile(values: ArrayLike, mask: ArrayLike, quantile: ArrayLike) -> 
     position = jnp.asarray(quantile) * last
     low = jnp.floor(position).astype(jnp.int32)
     high = jnp.minimum(low + 1, last)
-    found = ordered[low] + (position - low) * (ordered[high] - ordered[low])
-    return jnp.where(jnp.any(valid), found, 0.0)
+    below, above = (jnp.where(jnp.any(valid), ordered[index], 0.0) for index in (low, high))
+    return below + (position - low) * (above - below)
 
 
 def aggregate(

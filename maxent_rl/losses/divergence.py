@@ -39,7 +39,7 @@ def kl_estimate(
         so that nothing becomes infinite.
 
     Returns:
-      [...] nats; k2, k3 and abs are never negative.
+      [...] nats; k2, k3 and abs are never negative (k3 up to the rounding of `d`).
 
     Raises:
       ValueError: there is no such estimator.
@@ -60,5 +60,5 @@ def kl_estimate(
     if estimator == "abs":
         return difference * jax.lax.stop_gradient(jnp.sign(difference))
     bounded = jnp.minimum(difference, _LARGEST_DIFFERENCE)
-    estimate = jnp.exp(bounded) - bounded - 1.0
+    estimate = jnp.expm1(bounded) - bounded  # exp(d) - 1 would lose small divergences, and could come out negative
     return estimate if largest is None else jnp.clip(estimate, -largest, largest)

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl.losses.aggregation import masked_deviation
+
 
 def softmax_entropy(logits: ArrayLike) -> Array:
     """Exact entropy of `softmax(logits)`, with `0 log 0 = 0`, differentiable also where a logit is -inf.
@@ -130,14 +132,9 @@ def covariance_contribution(log_prob: ArrayLike, advantage: ArrayLike, mask: Arr
 
     Source: arXiv 2505.22617, equation of Clip-Cov and KL-Cov.
     """
-    valid = jnp.asarray(mask, bool)
-    count = jnp.maximum(jnp.sum(valid), 1)
-
-    def deviation(values: ArrayLike) -> Array:
-        kept = jnp.where(valid, jax.lax.stop_gradient(jnp.asarray(values)), 0.0)
-        return jnp.where(valid, kept - jnp.sum(kept) / count, 0.0)
-
-    return deviation(log_prob) * deviation(advantage)
+    # A deviation of exactly 0 where all advantages are equal: rounding would otherwise rank the tokens.
+    log_probs, advantages = (jax.lax.stop_gradient(jnp.asarray(values)) for values in (log_prob, advantage))
+    return masked_deviation(log_probs, mask) * masked_deviation(advantages, mask)
 
 
 def _distribution(logits: ArrayLike) -> tuple[Array, Array]:

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl.losses.aggregation import masked_deviation
+
 
 def group_advantages(
     rewards: ArrayLike,
@@ -67,14 +69,13 @@ def whiten(values: ArrayLike, mask: ArrayLike | None = None, epsilon: ArrayLike 
       ddof: 1 for Bessel's correction, 0 for the population's variance.
 
     Returns:
-      [...]; 0 where masked, and everywhere if at most `ddof` values count.
+      [...]; 0 where masked, and everywhere if at most `ddof` values count or all that count are equal.
 
     Source: verl's masked whitening.
     """
     values = jnp.asarray(values)
     valid = jnp.ones(values.shape, bool) if mask is None else jnp.asarray(mask, bool)
     count = jnp.sum(valid)
-    kept = jnp.where(valid, values, 0.0)
-    deviation = jnp.where(valid, kept - jnp.sum(kept) / jnp.maximum(count, 1), 0.0)
+    deviation = masked_deviation(values, valid)
     variance = jnp.sum(deviation**2) / jnp.maximum(count - ddof, 1)
     return deviation * jax.lax.rsqrt(variance + jnp.asarray(epsilon)) * (count > ddof)

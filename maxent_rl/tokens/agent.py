@@ -61,8 +61,8 @@ class TokenAgent:
     """Hyper-parameters of the objective in place of its defaults, as NAME=VALUE."""
     group_size: Count = static(8)
     """Responses to each prompt; --num-envs is the number of all responses of an iteration."""
-    num_minibatches: Count = static(2)
-    """Parts into which the responses of an iteration are divided, each for one optimiser step."""
+    num_minibatches: Count = static(4)
+    """Parts into which the responses (or right answers) of an iteration are divided, each for one optimiser step."""
     num_epochs: Count = static(1)
     """Times that an iteration goes over its responses."""
     sampling_rounds: Count = static(1)
@@ -80,7 +80,7 @@ class TokenAgent:
     """Sample only from the likeliest tokens that together have this probability."""
     warm_start_steps: NonNegative = 400_000
     """Most right answers that are imitated before reinforcement begins; they count as environment steps."""
-    warm_start_loss: Weight = 0.6
+    warm_start_loss: Weight = 0.45
     """The warm start ends when the loss of right answers has come down to this, in nats per token."""
     warm_start_learning_rate: Positive = 1e-3
     """Step size of Adam in the warm start."""
@@ -157,7 +157,7 @@ class TokenAgent:
     def imitate(
         self, state: TokenState, task: TokenTask[Any], key: Array, count: int, step: Array | int = 0
     ) -> tuple[TokenState, Metrics]:
-        """Takes one step of supervised learning from `count` right answers, number `step` of such steps.
+        """Learns from `count` right answers, one optimiser step for each minibatch: iteration number `step`.
 
         When the warm start ends with it, this policy becomes the reference, and Adam starts anew.
         """
@@ -165,12 +165,18 @@ class TokenAgent:
         prompts, prompt_mask = task.prompts(prompt_key, count)
         tokens, mask = task.demonstrations(answer_key, prompts)
 
-        def loss(params: PyTree) -> Array:
-            found = self.statistics(params, Prompted(prompts, prompt_mask, mask), tokens)
-            return losses.masked_mean(-found.logp, mask)
+        answers = (Prompted(prompts, prompt_mask, mask), tokens)
 
-        value, slope = jax.value_and_grad(loss)(state.params)
-        state = self._step(state, slope, self.warm_start_learning_rate)
+        def learn(carry: TokenState, part: tuple[Prompted, Array]) -> tuple[TokenState, Array]:
+            def loss(params: PyTree) -> Array:
+                return losses.masked_mean(-self.statistics(params, *part).logp, part[0].response_mask)
+
+            value, slope = jax.value_and_grad(loss)(carry.params)
+            return self._step(carry, slope, self.warm_start_learning_rate), value
+
+        parts = jax.tree.map(lambda rows: rows.reshape(self.num_minibatches, -1, *rows.shape[1:]), answers)
+        state, values = jax.lax.scan(learn, state, parts)
+        value = jnp.mean(values)
         goes_on = (value > self.warm_start_loss) & ((step + 1) * count < self.warm_start_steps)
         state = dataclasses.replace(state, warm=goes_on)
         return jax.lax.cond(goes_on, lambda same: same, self._begin, state), {"supervised/loss": value}
@@ -182,8 +188,9 @@ class TokenAgent:
         batch, metrics = collect(self, objective, state, task, collect_key, count)
         own, batch = objective.prepare(state.objective, batch)
         state = dataclasses.replace(state, objective=own)
-        orders = jax.vmap(lambda one: jax.random.permutation(one, count))(jax.random.split(learn_key, self.num_epochs))
-        orders = orders.reshape(self.num_epochs * self.num_minibatches, -1)
+        rows = batch.mask.shape[0]  # more than `count` where an objective adds some; what fills no part is left out
+        orders = jax.vmap(lambda one: jax.random.permutation(one, rows))(jax.random.split(learn_key, self.num_epochs))
+        orders = orders[:, : rows - rows % self.num_minibatches].reshape(self.num_epochs * self.num_minibatches, -1)
 
         def learn(carry: TokenState, rows: Array) -> tuple[TokenState, Metrics]:
             return self._learn(carry, objective, batch.rows(rows))

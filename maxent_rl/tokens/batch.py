@@ -24,19 +24,24 @@ class TokenBatch:
 
     Attributes:
       logp_old: [N, T] log-probability of each token under the policy that drew it, in nats.
-      mask: [N, T] True (or 1) on the tokens of the response, its end token included.
+      mask: [N, T] True (or 1) on the tokens of the response, its end token included; 0 on prompts, tool results, padding.
       rewards: [N] outcome of each response.
-      group_size: responses to each prompt.
+      group_size: responses to each prompt; 1 where there are no groups.
       tokens: [N, T] int32 the tokens; needed where statistics are computed from logits.
       logp_ref: [N, T] log-probability under a reference policy, in nats.
       token_rewards: [N, T] rewards of single tokens, beside the outcome.
-      advantages: [N] or [N, T]; None until `Objective.prepare` has set them (or given by the caller).
+      advantages: [N] or [N, T]; None for those that the objective makes of the rewards. Given by the caller (those of a
+        critic, say) they are used as they are, and rewards then count only for what leaves out whole groups.
       entropy_old: [N, T] entropy of the policy that drew the token, at its position, in nats.
       logits_old: [N, T, V] its logits; only a source for what else is missing, never needed where that is given.
       statistics: what objectives ask of its whole vocabulary (`Objective.statistics`), each [N, T].
       truncated: [N] True where a response was cut at the length limit.
       context: what else belongs to each row and no objective reads, such as its prompt: a pytree of [N, ...].
       side: responses drawn besides the batch (`Objective.side`), or None.
+      source: [N] int32 which response each row holds, once `Objective.prepare` has moved any: below 0 it is of `side`, so
+        that `concatenate([mine, mine_of_side])[source]` brings what a trainer holds of them elsewhere into the same order.
+        None where each row is where it was.
+      prepared: set by `Objective.prepare`: what is done once to a whole batch has been done.
     """
 
     logp_old: Array
@@ -53,10 +58,17 @@ class TokenBatch:
     truncated: Array | None = None
     context: PyTree | None = None
     side: TokenBatch | None = None
+    source: Array | None = None
+    prepared: bool = struct.field(pytree_node=False, default=False)  # type: ignore[no-untyped-call]
 
     def rows(self, index: Any) -> TokenBatch:
-        """The responses at `index`, as a minibatch; whole groups unless `advantages` are set."""
-        return jax.tree.map(lambda leaf: leaf[index], self)  # type: ignore[no-any-return]
+        """The responses at `index` (a slice, or whole numbers), as a minibatch of a prepared batch.
+
+        One that is not prepared must be cut into whole groups, and `side` stays whole.
+        """
+        index = index if isinstance(index, slice) else jnp.asarray(index)
+        cut: TokenBatch = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], dataclasses.replace(self, side=None))
+        return dataclasses.replace(cut, side=self.side)
 
     @property
     def outcomes(self) -> Array:
@@ -116,7 +128,7 @@ def check_batch(batch: TokenBatch) -> None:
             _check(name, getattr(batch, name), shape, "logp_old")
     for name, value in batch.statistics.items():
         _check(f"statistics[{name!r}]", value, shape, "logp_old")
-    for name in ("rewards", "truncated"):
+    for name in ("rewards", "truncated", "source"):
         value = getattr(batch, name)
         if value is not None and jnp.shape(value) != shape[:1]:
             raise ShapeError(f"{name} must have shape {shape[:1]}, one entry for each row; got {jnp.shape(value)}.")

@@ -71,7 +71,7 @@ def collect(
     batch = _complete(agent, objective, state, batch)
     wanted = objective.side(state.objective)
     if wanted is not None:
-        few = max(int(num_groups * wanted.share), 1)
+        few = wanted.prompts(num_groups)
         context = cast(Prompted, batch.context)
         first = [rows[:: agent.group_size][:few] for rows in (context.prompts, context.prompt_mask)]
         side = _draw(agent, state, task, side_key, *first, wanted.temperature)

@@ -4,7 +4,14 @@
     state = objective.init()
     loss, aux = objective(state, TokenOutputs(logp, entropy), TokenBatch(logp_old, mask, rewards, group_size=8))
 
-They know no model, tokenizer or trainer: arrays go in, a loss comes out.
+They know no model, tokenizer or trainer: arrays go in, a loss comes out. A batch that is learned from in several steps is
+prepared once, then cut:
+
+    state, batch = objective.prepare(state, batch)
+    loss, aux = objective(state, outputs, batch.rows(slice(0, 64)))
+
+`presets.PRESETS` says what each name is made of, `settings(name)` which hyper-parameters it has; who knows TRL's or verl's
+names finds ours in `presets.ELSEWHERE`, or writes theirs and is told.
 """
 
 from __future__ import annotations
@@ -24,10 +31,18 @@ from maxent_rl.tokens.objectives.advantages import (
     WhitenedReturns,
     informative_groups,
 )
+from maxent_rl.tokens.objectives.aepo import AEPO
 from maxent_rl.tokens.objectives.aggregates import Aggregate
+from maxent_rl.tokens.objectives.covariance import ClipCov, KLCov
+from maxent_rl.tokens.objectives.dcpo import DCPO
+from maxent_rl.tokens.objectives.discriminator import ClipB, ClipV
+from maxent_rl.tokens.objectives.entropy_target import EntropyTarget
+from maxent_rl.tokens.objectives.estimate import EntropyEstimate
+from maxent_rl.tokens.objectives.lp_reg import LpReg
 from maxent_rl.tokens.objectives.pipeline import Objective, Side, Stage, Statistic, Work, chain
-from maxent_rl.tokens.objectives.presets import OPTIONAL, PRESETS, Preset
+from maxent_rl.tokens.objectives.presets import ELSEWHERE, OPTIONAL, PRESETS, Preset
 from maxent_rl.tokens.objectives.regularisers import EntropyBonus, KLPenalty, UncertainTokens
+from maxent_rl.tokens.objectives.steer import Steer
 from maxent_rl.tokens.objectives.surrogates import (
     Clipped,
     ClippedWeight,
@@ -38,19 +53,28 @@ from maxent_rl.tokens.objectives.surrogates import (
 )
 
 __all__ = [
+    "AEPO",
+    "DCPO",
     "OPTIONAL",
     "PRESETS",
     "Aggregate",
     "Baseline",
+    "ClipB",
+    "ClipCov",
+    "ClipV",
     "Clipped",
     "ClippedWeight",
     "DynamicSampling",
     "EntropyBonus",
+    "EntropyEstimate",
+    "EntropyTarget",
     "GeometricMean",
     "GroupAdvantage",
+    "KLCov",
     "KLPenalty",
     "KLReward",
     "LogProbability",
+    "LpReg",
     "NonzeroScale",
     "Objective",
     "OverlongFilter",
@@ -60,6 +84,7 @@ __all__ = [
     "SoftGate",
     "Stage",
     "Statistic",
+    "Steer",
     "UncertainTokens",
     "Unclipped",
     "WhitenedReturns",
@@ -106,13 +131,13 @@ def make(name: str, **overrides: Any) -> Objective:
       InvalidSettingError: a value out of its bounds.
     """
     stages = list(_preset(name).stages)
+    own = {field for stage in stages for field in _fields(stage)}
+    known = own.union(*map(_fields, OPTIONAL))
     for setting in overrides:
-        if not any(setting in _fields(stage) for stage in stages):
-            added = next((kind for kind in OPTIONAL if setting in _fields(kind)), None)
-            if added is None:
-                known = {field for stage in (*stages, *OPTIONAL) for field in _fields(stage)}
-                raise unknown_name(f"hyper-parameter of {name}", setting, known)
-            stages.append(added())
+        if setting not in known:
+            hint = f"What other trainers call {setting} is {ELSEWHERE[setting]} here." if setting in ELSEWHERE else ""
+            raise unknown_name(f"hyper-parameter of {name}", setting, known, hint)
+    stages += [kind() for kind in OPTIONAL if (overrides.keys() - own) & _fields(kind)]
     changed = [
         dataclasses.replace(  # type: ignore[type-var]
             stage, **{setting: value for setting, value in overrides.items() if setting in _fields(stage)}

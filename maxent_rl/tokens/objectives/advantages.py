@@ -1,4 +1,4 @@
-"""Advantage stages: from the rewards of a batch to advantages, and what is done to rewards and rows before.
+"""Stages from rewards to advantages, and stages before them that change rewards or leave out responses.
 
 Source: see `losses.groups`; DAPO (arXiv 2503.14476) for dynamic sampling, overlong shaping and filtering.
 """
@@ -14,11 +14,18 @@ from flax import struct
 from jax import Array
 
 from maxent_rl import losses
+from maxent_rl.errors import ShapeError
 from maxent_rl.losses.divergence import KLEstimator
 from maxent_rl.settings import Count, Finite, Fraction, Positive, Weight, static
 from maxent_rl.tokens.batch import TokenBatch
 from maxent_rl.tokens.objectives.pipeline import Slot, Stage
 from maxent_rl.types import PyTree
+
+
+class RewardStage(Stage):
+    """A stage that changes rewards, or leaves out responses, before there are advantages."""
+
+    slot: ClassVar[Slot] = "reward"
 
 
 class AdvantageStage(Stage):
@@ -37,9 +44,10 @@ class Baseline(AdvantageStage):
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
         """Sets the advantages [N]."""
         rewards = batch.outcomes
-        return state, dataclasses.replace(
-            batch, advantages=rewards - (jnp.mean(rewards) if self.baseline is None else self.baseline)
-        )
+        if self.baseline is not None:
+            return state, dataclasses.replace(batch, advantages=rewards - self.baseline)
+        equal = jnp.all(rewards == rewards[0])  # where the mean is not quite the reward, by rounding
+        return state, dataclasses.replace(batch, advantages=jnp.where(equal, 0.0, rewards - jnp.mean(rewards)))
 
 
 @struct.dataclass
@@ -100,7 +108,7 @@ class WhitenedReturns(AdvantageStage):
 
 
 @struct.dataclass
-class KLReward(AdvantageStage):
+class KLReward(RewardStage):
     """Subtracts the divergence from the reference policy from the rewards of single tokens (as PPO for language models)."""
 
     needs: ClassVar[tuple[str, ...]] = ("logp_ref",)
@@ -118,11 +126,11 @@ class KLReward(AdvantageStage):
 
 
 @struct.dataclass
-class OverlongPenalty(AdvantageStage):
+class OverlongPenalty(RewardStage):
     """Lowers the reward of responses near the length limit: by 0 up to `limit - margin`, then linearly to 1 at the limit."""
 
     overlong_limit: Count | None = static(None)
-    """The length limit in tokens; None for the columns of the batch."""
+    """The length limit in tokens; None for the columns of the batch: set it where those follow the longest response."""
     overlong_margin: Count | None = static(None)
     """Tokens before the limit at which the penalty begins; None for a fifth of the limit."""
     overlong_weight: Weight = 1.0
@@ -138,47 +146,76 @@ class OverlongPenalty(AdvantageStage):
 
 
 @struct.dataclass
-class OverlongFilter(AdvantageStage):
+class OverlongFilter(RewardStage):
     """Masks responses that were cut at the length limit; their rewards still count in their group."""
 
     needs: ClassVar[tuple[str, ...]] = ("truncated",)
-    mask_truncated: Literal[True] = static(True)
+    mask_truncated: bool = static(True)
     """Leave such responses out of the loss."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it is switched on."""
+        return self.mask_truncated
 
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
         """Masks their rows."""
-        cut = jnp.asarray(batch.truncated, bool)
-        return state, dataclasses.replace(batch, mask=batch.mask & ~cut[:, None])
+        return state, leave_out(batch, jnp.asarray(batch.truncated, bool))
 
 
 @struct.dataclass
-class DynamicSampling(AdvantageStage):
+class DynamicSampling(RewardStage):
     """Leaves out groups of equal rewards, which teach nothing, so that they do not dilute the average over tokens.
 
     A trainer that can sample more calls `informative_groups` and fills the batch before the objective sees it.
     """
 
-    drop_uniform_groups: Literal[True] = static(True)
+    drop_uniform_groups: bool = static(True)
     """Mask groups of equal rewards."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it is switched on."""
+        return self.drop_uniform_groups
 
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
         """Masks their rows."""
-        keep = jnp.repeat(informative_groups(batch.rewards, batch.group_size), batch.group_size)
-        return state, dataclasses.replace(batch, mask=batch.mask & keep[:, None])
+        keep = jnp.repeat(informative_groups(batch.outcomes, batch.group_size), batch.group_size)
+        return state, leave_out(batch, ~keep)
 
 
 def informative_groups(rewards: Array, group_size: int) -> Array:
     """Which groups have rewards that differ: [N] rewards to [N / group_size] bool.
 
+    Raises:
+      ShapeError: the rewards are not whole groups.
+
     Source: dynamic sampling of DAPO (arXiv 2503.14476).
     """
-    groups = jnp.asarray(rewards).reshape(-1, group_size)
+    groups = whole_groups(jnp.asarray(rewards), group_size)
     return jnp.any(groups != groups[:, :1], axis=-1)
 
 
 def by_group(batch: TokenBatch) -> Array:
     """The whole rewards of a batch as [group, response]."""
-    return batch.outcomes.reshape(-1, batch.group_size)
+    return whole_groups(batch.outcomes, batch.group_size)
+
+
+def whole_groups(values: Array, group_size: int) -> Array:
+    """[N] as [group, response].
+
+    Raises:
+      ShapeError: there are not whole groups.
+    """
+    if group_size < 1 or values.shape[0] % group_size:
+        raise ShapeError(f"{values.shape[0]} responses are not whole groups of {group_size}.")
+    return values.reshape(-1, group_size)
+
+
+def leave_out(batch: TokenBatch, rows: Array) -> TokenBatch:
+    """The batch with the `rows` [N] masked; what their tokens were rewarded with stays in their outcomes."""
+    rewards = jnp.where(rows, batch.outcomes, jnp.asarray(batch.rewards, jnp.float32))
+    return dataclasses.replace(batch, mask=batch.mask & ~rows[:, None], rewards=rewards)
 
 
 def returns_to_go(batch: TokenBatch, discount: Finite) -> Array:

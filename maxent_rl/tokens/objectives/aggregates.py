@@ -15,13 +15,13 @@ from maxent_rl.types import PyTree
 
 @struct.dataclass
 class Aggregate(Stage):
-    """Averages the weighted losses and penalties of the valid tokens."""
+    """Averages the weighted losses and penalties of the valid tokens, and adds what stands beside that average."""
 
     slot: ClassVar[Slot] = "aggregate"
     aggregation: Aggregation = static("token-mean")
     """token-mean, seq-mean-token-mean, seq-mean-token-sum or seq-mean-token-sum-norm."""
     aggregation_length: Positive | None = None
-    """The constant that seq-mean-token-sum-norm divides by; None for the columns of the batch."""
+    """The constant that seq-mean-token-sum-norm divides by, such as the length limit; None for the columns of the batch."""
     count_rows: Literal["valid", "all"] = static("valid")
     """Whether rows without a valid token count as rows (all: as in TRL)."""
     divide_rows: bool = static(False)
@@ -38,4 +38,4 @@ class Aggregate(Stage):
             rows=self.count_rows,
             divide_rows=self.divide_rows,
         )
-        return state, work.replace(total=total)
+        return state, work.replace(total=total + work.extra)

@@ -1,4 +1,4 @@
-"""The pipeline that every objective is: advantage -> shape -> surrogate -> regulariser -> aggregate.
+"""The pipeline that every objective is: reward -> advantage -> shape -> surrogate -> regulariser -> aggregate.
 
 A stage is a frozen dataclass of hyper-parameters. Once for each batch of responses `prepare` turns rewards into advantages
 and does what else must see the whole batch; at each optimiser step the stages are called in order on one `Work`. What a
@@ -18,13 +18,13 @@ from flax import struct
 from jax import Array
 
 from maxent_rl import losses
-from maxent_rl.errors import InvalidSettingError, MissingInputError
+from maxent_rl.errors import InvalidSettingError, MissingInputError, ShapeError
 from maxent_rl.settings import check_settings
 from maxent_rl.tokens.batch import Aux, TokenBatch, TokenOutputs, check_batch, check_outputs, without_masked
 from maxent_rl.tokens.objectives.metrics import step_metrics
 from maxent_rl.types import Metrics, PyTree
 
-Slot: TypeAlias = Literal["advantage", "shape", "surrogate", "regulariser", "aggregate"]
+Slot: TypeAlias = Literal["reward", "advantage", "shape", "surrogate", "regulariser", "aggregate"]
 Statistic: TypeAlias = Callable[[Array, Array], Array]
 """What a stage asks of a whole vocabulary: (log_probs [..., V], tokens [...]) to [...]."""
 
@@ -45,6 +45,7 @@ class Work:
       loss: [N, T] of the surrogate; a regulariser may replace it at some tokens.
       clipped: [N, T] int32 -1 or 1 where the surrogate has cut the gradient at its lower or upper bound.
       penalty: [N, T] what regularisers add.
+      extra: [] what they add beside the average over tokens.
       total: [] the loss, once aggregated.
       metrics: scalars.
     """
@@ -60,6 +61,7 @@ class Work:
     loss: Array
     clipped: Array
     penalty: Array
+    extra: Array
     total: Array
     metrics: Metrics
 
@@ -105,6 +107,11 @@ class Stage:
         return None
 
     @property
+    def active(self) -> bool:
+        """Whether it does anything; a stage that is switched off is left out of the chain."""
+        return True
+
+    @property
     def title(self) -> str:
         """Its name in messages."""
         return type(self).__name__
@@ -121,6 +128,10 @@ class Side:
 
     share: float = struct.field(pytree_node=False)  # type: ignore[no-untyped-call]
     temperature: Array
+
+    def prompts(self, of: int) -> int:
+        """How many of `of` prompts are answered once more."""
+        return max(int(of * self.share), 1)
 
 
 @struct.dataclass
@@ -168,33 +179,39 @@ class Objective:
         """Does once what must see the whole batch: advantages, and what follows from them.
 
         A trainer that learns from a batch in several minibatches calls this first and slices the result
-        (`TokenBatch.rows`). Without it each call of the objective prepares what it is given.
+        (`TokenBatch.rows`). Without it each call of the objective prepares what it is given, but for objectives that move rows
+        (AEPO): then `source` is set, and the policy must score the batch that comes out.
 
         Args:
           state: of the objective.
           batch: all responses, in whole groups.
 
         Returns:
-          (state, batch with `advantages` set).
+          (state, batch with `advantages` [N, T] set); a batch that is prepared already comes back as it is. Advantages
+          that the caller has given stay: the stages that would make them of rewards are passed over.
 
         Raises:
           ShapeError: arrays that do not fit together.
           MissingInputError: a stage needs what the batch does not have.
         """
         check_batch(batch)
+        if batch.prepared:
+            return state, batch
+        given = batch.advantages is not None
         mask = jnp.asarray(batch.mask, bool)
         batch = dataclasses.replace(_clean(batch, mask), mask=mask)
         batch = jax.lax.stop_gradient(self._with_statistics(state, batch))
         states = []
         for stage, own in self._pairs(state):
-            _check_needs(stage, batch, None)
-            own, batch = stage.prepare(own, batch)
+            if not (given and stage.slot == "advantage"):
+                _check_needs(stage, batch, None)
+                own, batch = stage.prepare(own, batch)
             states += [own] if _has_state(stage) else []
         advantages = batch.outcomes if batch.advantages is None else jnp.asarray(batch.advantages, jnp.float32)
         advantages = jnp.broadcast_to(advantages[:, None] if advantages.ndim == 1 else advantages, batch.mask.shape)
         advantages = jnp.where(batch.mask, advantages, 0.0)
-        prepared = dataclasses.replace(batch, advantages=advantages, logits_old=None, side=None)
-        return tuple(states), jax.lax.stop_gradient(prepared)
+        batch = dataclasses.replace(batch, advantages=advantages, logits_old=None, side=None, prepared=True)
+        return tuple(states), jax.lax.stop_gradient(batch)
 
     def __call__(self, state: PyTree, outputs: TokenOutputs, batch: TokenBatch) -> tuple[Array, Aux]:
         """The loss of one optimiser step.
@@ -211,10 +228,15 @@ class Objective:
           ShapeError: arrays that do not fit together.
           MissingInputError: a stage needs what is not there.
         """
-        if batch.advantages is None:
-            state, batch = self.prepare(state, batch)
-        check_batch(batch)
+        unprepared = not batch.prepared
+        state, batch = self.prepare(state, batch)
+        if unprepared and batch.source is not None:
+            raise MissingInputError(
+                f"The objective {self.name!r} moves rows: call prepare(state, batch) first, and let the policy score the "
+                "batch that it returns, whose `source` says which response each row holds."
+            )
         check_outputs(outputs, batch)
+        self._check_statistics(state, batch)
         states, work = [], self._begin(outputs, batch)
         for stage, own in self._pairs(state):
             _check_needs(stage, work.batch, work.outputs)
@@ -227,7 +249,9 @@ class Objective:
     def _begin(self, outputs: TokenOutputs, batch: TokenBatch) -> Work:
         mask = jnp.asarray(batch.mask, bool)
         batch = dataclasses.replace(jax.lax.stop_gradient(_clean(batch, mask)), mask=mask)
-        outputs = without_masked(outputs, mask)
+        outputs = without_masked(jax.tree.map(jnp.asarray, outputs), mask)
+        entropy = None if outputs.entropy is None else _single(outputs.entropy)
+        outputs = dataclasses.replace(outputs, logp=_single(outputs.logp), entropy=entropy)
         if outputs.entropy is None and outputs.logits is not None:
             outputs = dataclasses.replace(outputs, entropy=losses.softmax_entropy(outputs.logits))
         advantages = jnp.asarray(batch.advantages, jnp.float32)
@@ -236,28 +260,42 @@ class Objective:
         ratio = losses.importance_ratio(outputs.logp, batch.logp_old)
         return Work(
             outputs, batch, mask, advantages, ratio, None, None, None, zeros, zeros.astype(jnp.int32), zeros,
-            jnp.zeros(()), {},
+            jnp.zeros(()), jnp.zeros(()), {},
         )  # fmt: skip
 
     def _with_statistics(self, state: PyTree, batch: TokenBatch) -> TokenBatch:
         """Computes from the logits, where those are given, what the stages ask of them and is missing."""
+        side = None if batch.side is None else self._with_statistics(state, batch.side)
         wanted = self.statistics(state)
-        missing = [name for name in wanted if name not in batch.statistics]
-        log_probs = None if batch.logits_old is None else jax.nn.log_softmax(jnp.asarray(batch.logits_old))
-        if missing and (log_probs is None or batch.tokens is None):
+        statistics, entropy = dict(batch.statistics), batch.entropy_old
+        if batch.logits_old is not None:
+            log_probs = jax.nn.log_softmax(jnp.asarray(batch.logits_old))
+            entropy = without_masked(losses.softmax_entropy(log_probs), batch.mask) if entropy is None else entropy
+            if batch.tokens is not None:
+                missing = [name for name in wanted if name not in statistics]
+                found = {name: wanted[name](log_probs, batch.tokens) for name in missing}
+                statistics |= without_masked(found, batch.mask)
+        batch = dataclasses.replace(batch, statistics=statistics, entropy_old=entropy, side=side)
+        self._check_statistics(state, batch)
+        return batch
+
+    def _check_statistics(self, state: PyTree, batch: TokenBatch) -> None:
+        missing = [name for name in self.statistics(state) if name not in batch.statistics]
+        if missing:
             names = " and ".join(repr(name) for name in missing)
             raise MissingInputError(
                 f"The objective {self.name!r} needs {names} of the policy that drew the responses, over its whole "
                 "vocabulary: pass TokenBatch(statistics=token_statistics(hidden, unembedding, tokens, "
                 "extra=objective.statistics(state)).extra), or TokenBatch(logits_old=[N, T, V], tokens=[N, T])."
             )
-        if log_probs is None or batch.tokens is None:
-            return batch
-        statistics = batch.statistics | {name: wanted[name](log_probs, batch.tokens) for name in missing}
-        entropy = losses.softmax_entropy(log_probs) if batch.entropy_old is None else batch.entropy_old
-        return dataclasses.replace(batch, statistics=statistics, entropy_old=entropy)
 
     def _pairs(self, state: PyTree) -> list[tuple[Stage, PyTree]]:
+        expected = sum(map(_has_state, self.stages))
+        if len(state) != expected:
+            raise ShapeError(
+                f"The state of the objective {self.name!r} has {expected} parts, got {len(state)}: "
+                "pass what its init(), or the call before, has given."
+            )
         states = iter(state)
         return [(stage, next(states) if _has_state(stage) else ()) for stage in self.stages]
 
@@ -276,13 +314,22 @@ def chain(*stages: Stage, name: str = "chain") -> Objective:
     for stage in stages:
         if not isinstance(stage, Stage):
             raise InvalidSettingError(f"An objective is made of stages, got {stage!r}.")
-        check_settings(stage)
+        if not any(
+            isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(stage)
+        ):  # under jit, no value to check
+            check_settings(stage)
     for slot in ("surrogate", "aggregate"):
         found = [stage.title for stage in stages if stage.slot == slot]
         if len(found) != 1:
             listed = ", ".join(found) or "none"
             raise InvalidSettingError(f"The objective {name!r} needs exactly one {slot} stage; it has {listed}.")
-    return Objective(tuple(sorted(stages, key=lambda stage: slots.index(stage.slot))), name)
+    active = (stage for stage in stages if stage.active)
+    return Objective(tuple(sorted(active, key=lambda stage: slots.index(stage.slot))), name)
+
+
+def _single(values: Array) -> Array:
+    """In at least single precision: sums over many tokens are lost in half precision."""
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
 def _has_state(stage: Stage) -> bool:
@@ -304,7 +351,12 @@ def _check_needs(stage: Stage, batch: TokenBatch, outputs: TokenOutputs | None) 
         if name in _OF_OUTPUTS and outputs is None:
             continue  # asked when the outputs are there
         if getattr(outputs if name in _OF_OUTPUTS else batch, name) is None:
-            raise MissingInputError(f"{stage.title} needs {name}: {_SOURCES[name]}.")
+            raise missing_input(stage.title, name)
+
+
+def missing_input(title: str, name: str) -> MissingInputError:
+    """The error for a field of the batch or of the outputs that the stage `title` needs, to be raised by the caller."""
+    return MissingInputError(f"{title} needs {name}: {_SOURCES[name]}.")
 
 
 def _clean(batch: TokenBatch, mask: Array) -> TokenBatch:

@@ -26,7 +26,7 @@ class KLPenalty(Regulariser):
 
     needs: ClassVar[tuple[str, ...]] = ("logp_ref",)
     kl_weight: Weight = 0.001
-    """Weight of the divergence."""
+    """Weight of the divergence (TRL's beta, verl's kl_loss_coef)."""
     kl_estimator: KLEstimator = static("k3")
     """Which estimator; a name with + has the gradient of k2."""
     kl_largest: Positive | None = static(None)
@@ -45,7 +45,7 @@ class KLPenalty(Regulariser):
 
 @struct.dataclass
 class EntropyBonus(Regulariser):
-    """Rewards entropy with a fixed weight."""
+    """Rewards entropy with a fixed weight; averaged as the loss is (as in verl; TRL's is the mean over all tokens)."""
 
     needs: ClassVar[tuple[str, ...]] = ("entropy",)
     entropy_bonus: Finite = 0.01

@@ -5,7 +5,7 @@ Source: PPO (arXiv 1707.06347), GSPO (2507.18071), CISPO (2506.13585), GMPO (250
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from flax import struct
 from jax import Array
 
 from maxent_rl import losses
-from maxent_rl.settings import Positive, Weight, static
+from maxent_rl.settings import Interval, Positive, Weight, static
 from maxent_rl.tokens.objectives.pipeline import Slot, Stage, Work
 from maxent_rl.types import PyTree
 
@@ -44,14 +44,19 @@ class Unclipped(Surrogate):
 
 @struct.dataclass
 class Clipped(Surrogate):
-    """PPO's clipped surrogate (`losses.clipped_surrogate`) by token, or by sequence as in GSPO."""
+    """PPO's clipped surrogate (`losses.clipped_surrogate`) by token, or by sequence as in GSPO.
+
+    With a critic, give its advantages in the batch: `generalized_advantages` takes [time, ...] arrays, so transposed ones,
+    with `terminated` true on each response's last token; `whiten(advantages, mask)` then does what verl's and TRL's PPO do,
+    and the critic's own loss is `losses.clipped_value_loss`.
+    """
 
     clip_low: Weight = 0.2
     """Below `1 - clip_low` a falling probability is clipped."""
     clip_high: Weight = 0.2
     """Above `1 + clip_high` a rising one is."""
-    dual_clip: Positive | None = None
-    """Bound of the ratio where the advantage is negative, larger than 1; None for none."""
+    dual_clip: Annotated[float, Interval(1, low_open=True)] | None = None
+    """Bound of the ratio where the advantage is negative; None for none, as in TRL (`delta`), where verl has 3."""
     sequence_ratio: bool = static(False)
     """Clip the ratio of the whole response, the geometric mean of its tokens' (GSPO)."""
 
@@ -62,6 +67,9 @@ class Clipped(Surrogate):
         low, high = bounds(work, self.clip_low, self.clip_high)
         loss = losses.clipped_surrogate(work.ratio, work.advantages, low, high, self.dual_clip)
         clipped = losses.clipped_away(work.ratio, work.advantages, low, high)
+        if self.dual_clip is not None:
+            cut = (work.advantages < 0) & (work.ratio > self.dual_clip)
+            work = work.measure(**{"policy/clip_fraction_dual": losses.masked_mean(cut, work.mask)})
         return state, work.replace(loss=loss, clipped=clipped)
 
 
@@ -76,8 +84,10 @@ class ClippedWeight(Surrogate):
 
     def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
         """Sets the loss [N, T] and where the weight was clipped."""
-        weight = jax.lax.stop_gradient(jnp.clip(work.ratio, self.ratio_low, self.ratio_high))
-        clipped = (work.ratio > self.ratio_high).astype(jnp.int32) - (work.ratio < self.ratio_low)
+        low = self.ratio_low if work.clip_low is None else 1.0 - work.clip_low
+        high = self.ratio_high if work.clip_high is None else 1.0 + work.clip_high
+        weight = jax.lax.stop_gradient(jnp.clip(work.ratio, low, high))
+        clipped = (work.ratio > high).astype(jnp.int32) - (work.ratio < low)
         return state, work.replace(loss=-weight * work.advantages * work.outputs.logp, clipped=clipped)
 
 
@@ -85,7 +95,8 @@ class ClippedWeight(Surrogate):
 class GeometricMean(Surrogate):
     """GMPO: the ratio of a response is the geometric mean of its tokens' ratios, each clipped for itself.
 
-    Every token of a row holds the row's loss, to be aggregated by seq-mean-token-mean.
+    Every token of a row holds the row's loss, to be aggregated by seq-mean-token-mean. Bounds that a shape stage sets have
+    no place here: these are of log-ratios.
     """
 
     log_clip_low: Weight = 0.4

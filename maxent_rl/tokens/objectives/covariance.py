@@ -1,0 +1,87 @@
+"""Clip-Cov and KL-Cov: hold back the few tokens that lower the entropy most.
+
+The entropy falls by the covariance of log-probability and advantage, and a very small share of the tokens makes most of
+it (`losses.covariance_contribution`). Clip-Cov leaves a few of them out at random; KL-Cov holds the worst in place.
+
+Source: The Entropy Mechanism of Reinforcement Learning for Reasoning Language Models (arXiv 2505.22617), in the form of the
+released code. The paper writes KL-Cov's penalty as a divergence; the code's is the absolute log-ratio, as here.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+
+from maxent_rl import losses
+from maxent_rl.settings import Finite, Fraction, Weight
+from maxent_rl.tokens.objectives.pipeline import Work
+from maxent_rl.tokens.objectives.regularisers import Regulariser
+from maxent_rl.tokens.objectives.selection import largest, share_of, smallest
+from maxent_rl.types import PyTree
+
+
+@struct.dataclass
+class ClipCov(Regulariser):
+    """Takes the gradient from a few tokens, drawn at random among those of large covariance; they still count as tokens.
+
+    Of a small batch `clip_share` may be less than one token, and one is taken: there use 1e-3 to 1e-2, and bounds at the top
+    percentiles of the covariance (metric `covariance/p99`).
+    """
+
+    covariance_low: Finite = 1.0
+    """Only tokens whose covariance lies above this are drawn, in advantage times nats."""
+    covariance_high: Finite = 5.0
+    """And below this."""
+    clip_share: Fraction = 2e-4
+    """Share of all tokens that is drawn, at least one token."""
+
+    def init(self, key: Array) -> PyTree:
+        """The random key, split at each call."""
+        return key
+
+    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
+        """Sets the loss [N, T] of the drawn tokens to 0."""
+        state, key = jax.random.split(state)
+        covariance = losses.covariance_contribution(work.outputs.logp, work.advantages, work.mask)
+        between = (self.covariance_low < covariance) & (covariance < self.covariance_high)
+        eligible = (
+            work.mask & between & (work.clipped == 0)
+        )  # those that the surrogate has clipped have no gradient to lose
+        drawn = jax.random.uniform(key, work.mask.shape)
+        chosen = smallest(drawn, eligible, share_of(jnp.sum(work.mask), self.clip_share))
+        return state, _measure(work, covariance, chosen).replace(loss=jnp.where(chosen, 0.0, work.loss))
+
+
+@struct.dataclass
+class KLCov(Regulariser):
+    """Holds the tokens of the largest covariance near the policy that drew them: adds `kl_cov_weight |log ratio|`.
+
+    The paper's surrogate beside it has no clip (`Unclipped`). At a ratio of 1 the penalty has no gradient: it acts from the
+    second step on a batch on.
+    """
+
+    kl_cov_share: Fraction = 2e-3
+    """Share of all tokens that is held, at least one token; 0 for none (the paper: 2e-3 at 7B, 2e-4 at 32B)."""
+    kl_cov_weight: Weight = 1.0
+    """Weight of the absolute log-ratio, in advantage per nat."""
+
+    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
+        """Adds to the penalty [N, T] of the held tokens."""
+        covariance = losses.covariance_contribution(work.outputs.logp, work.advantages, work.mask)
+        count = jnp.where(jnp.asarray(self.kl_cov_share) > 0, share_of(jnp.sum(work.mask), self.kl_cov_share), 0)
+        chosen = largest(covariance, work.mask, count)
+        distance = losses.kl_estimate(work.outputs.logp, work.batch.logp_old, "abs")
+        penalty = jnp.where(chosen, self.kl_cov_weight * distance, 0.0)
+        return state, _measure(work, covariance, chosen).replace(penalty=work.penalty + penalty)
+
+
+def _measure(work: Work, covariance: Array, chosen: Array) -> Work:
+    """Adds the covariance of the batch, its top percentile, and the share of tokens chosen."""
+    measured = {
+        "covariance/mean": losses.masked_mean(covariance, work.mask),
+        "covariance/p99": losses.masked_quantile(covariance, work.mask, 0.99),
+        "covariance/chosen": losses.masked_mean(chosen.astype(jnp.float32), work.mask),
+    }
+    return work.measure(**measured)

@@ -1,0 +1,66 @@
+"""The temperature of SAC, for tokens: a weight of the entropy that moves until the entropy is at its target.
+
+Source: Soft Actor-Critic Algorithms and Applications (arXiv 1812.05905), section 5, with the proportional term of
+`losses.damped_temperature`; that it holds the entropy of a policy over tokens is this library's, not a paper's.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax import Array
+
+from maxent_rl import losses
+from maxent_rl.settings import Positive, Weight
+from maxent_rl.tokens.objectives.pipeline import Work
+from maxent_rl.tokens.objectives.regularisers import Regulariser
+from maxent_rl.types import PyTree
+
+
+@struct.dataclass
+class TemperatureState:
+    """The logarithm [] of the temperature, and its optimiser's state."""
+
+    log_alpha: Array
+    optimizer: optax.OptState
+
+
+@struct.dataclass
+class EntropyTarget(Regulariser):
+    """Rewards entropy with a temperature that holds its mean over the batch at a target.
+
+    An entropy above the target is not punished: the temperature goes to 0.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("entropy",)
+    target_entropy: Weight = 0.5
+    """The entropy to hold, in nats per token."""
+    temperature_learning_rate: Positive = 0.01
+    """Learning rate (Adam) of the logarithm of the temperature."""
+    initial_temperature: Positive = 0.01
+    """The temperature before the first step, in advantage per nat."""
+
+    def init(self, key: Array) -> PyTree:
+        """The initial temperature."""
+        log_alpha = jnp.log(jnp.asarray(self.initial_temperature, jnp.float32))
+        return TemperatureState(log_alpha, self._optimizer().init(log_alpha))
+
+    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
+        """Adds to the penalty [N, T], and moves the temperature for the next step."""
+        entropy = work.outputs.entropy
+        assert entropy is not None
+        mean = jax.lax.stop_gradient(losses.masked_mean(entropy, work.mask))
+        mean = jnp.where(jnp.any(work.mask), mean, self.target_entropy)  # no token, no surplus
+        alpha = losses.damped_temperature(state.log_alpha, mean, self.target_entropy)
+        slope = jax.grad(losses.temperature_loss)(state.log_alpha, -mean, self.target_entropy)
+        step, optimizer = self._optimizer().update(slope, state.optimizer)
+        state = TemperatureState(optax.apply_updates(state.log_alpha, step), optimizer)
+        work = work.measure(**{"temperature/alpha": alpha})
+        return state, work.replace(penalty=work.penalty - jax.lax.stop_gradient(alpha) * entropy)
+
+    def _optimizer(self) -> optax.GradientTransformation:
+        return optax.adam(self.temperature_learning_rate)

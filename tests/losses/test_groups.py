@@ -1,0 +1,110 @@
+"""Advantages from rewards alone: the sheet's numbers 8 and 9, sums, invariances, and groups that teach nothing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maxent_rl import losses
+
+group_advantages = jax.jit(losses.group_advantages, static_argnames=("scale", "leave_one_out"))
+whiten = jax.jit(losses.whiten, static_argnames="ddof")
+EVEN, LONE = [[1.0, 0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0, 0.0]]
+TRL, VERL, DR, RLOO = {"epsilon": 1e-4}, {}, {"scale": "none"}, {"scale": "none", "leave_one_out": True}
+wraps = pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
+groups = st.lists(st.lists(st.integers(-8, 8), min_size=4, max_size=4), min_size=3, max_size=3).map(jnp.float32)
+
+
+@wraps
+@pytest.mark.parametrize(
+    ("rewards", "form", "expected"),
+    [
+        (EVEN, TRL, [0.865875, -0.865875, -0.865875, 0.865875]),
+        (EVEN, VERL, [0.866024, -0.866024, -0.866024, 0.866024]),
+        (EVEN, DR, [0.5, -0.5, -0.5, 0.5]),
+        (LONE, TRL, [1.499700, -0.499900, -0.499900, -0.499900]),
+        (LONE, VERL, [1.499997, -0.499999, -0.499999, -0.499999]),
+        (LONE, DR, [0.75, -0.25, -0.25, -0.25]),
+        (LONE, RLOO, [1.0, -1 / 3, -1 / 3, -1 / 3]),
+    ],
+)
+def test_worked_example_8(wrap, rewards, form, expected):
+    found = wrap(lambda x: losses.group_advantages(x, **form))(jnp.array(rewards))
+    np.testing.assert_allclose(found[0], expected, atol=1.1e-6)
+
+
+@wraps
+def test_worked_example_9(wrap):
+    """REINFORCE++-baseline: less the group's mean, then whitened over the batch."""
+    rewards = jnp.array([EVEN[0], [1.0, 1.0, 1.0, 0.0]])
+    found = wrap(lambda x: losses.whiten(losses.group_advantages(x, "none")))(rewards)
+    np.testing.assert_allclose(found.ravel(), [1, -1, -1, 1, 0.5, 0.5, 0.5, -1.5], atol=1e-5)
+
+
+def test_batch_scale_takes_the_deviation_of_all_rewards_and_the_mean_of_the_group():
+    rewards = np.array([EVEN[0], [3.0, 1.0, 1.0, 0.0]])
+    centred = rewards - rewards.mean(-1, keepdims=True)
+    np.testing.assert_allclose(
+        group_advantages(rewards, "batch", 1e-4), centred / (rewards.std(ddof=1) + 1e-4), rtol=1e-5
+    )
+
+
+@given(rewards=groups, shift=st.integers(-100, 100), factor=st.sampled_from([0.5, 2.0, 8.0]))
+def test_sums_and_invariances(rewards, shift, factor):
+    """Rewards of a group sum to 0, shifted they give the same; scaled only where a deviation is divided by."""
+    deviation = np.std(rewards, axis=-1, ddof=1)
+    for form in (TRL, VERL, DR, RLOO, {"scale": "batch"}):
+        found = np.asarray(group_advantages(rewards, **form))
+        np.testing.assert_allclose(found.sum(-1), 0.0, atol=2e-5)
+        np.testing.assert_allclose(group_advantages(rewards + shift, **form), found, rtol=1e-4, atol=1e-4)
+        scaled = group_advantages(factor * rewards, **form)
+        grown = found if form.get("scale", "group") in ("group", "batch") else factor * found
+        np.testing.assert_allclose(scaled, grown, rtol=1e-3, atol=1e-5)
+    squares = np.square(group_advantages(rewards, **TRL)).sum(-1)
+    np.testing.assert_allclose(squares, 3 * (deviation / (deviation + 1e-4)) ** 2, rtol=1e-4)
+    np.testing.assert_allclose(
+        group_advantages(rewards, **RLOO), 4 / 3 * group_advantages(rewards, **DR), rtol=1e-5, atol=1e-6
+    )
+
+
+@given(value=st.floats(-1e4, 1e4, width=32), size=st.sampled_from([3, 7]))
+def test_equal_rewards_teach_nothing_to_the_bit(value, size):
+    """0.1 + 0.1 + 0.1 over 3 is not 0.1 in floating point, and the difference over a tiny deviation is not small."""
+    rewards = jnp.full((2, size), value)
+    for form in (TRL, RLOO, {"scale": "batch"}):
+        assert np.all(group_advantages(rewards, **form) == 0)
+    assert np.all(whiten(rewards) == 0)
+
+
+def test_a_group_of_one_keeps_its_reward():
+    rewards = jnp.array([[2.0], [-1.0]])
+    for form in (DR, RLOO):
+        np.testing.assert_array_equal(group_advantages(rewards, **form), rewards)
+    np.testing.assert_allclose(group_advantages(rewards), rewards / (1 + 1e-6), rtol=1e-6)
+    assert np.isfinite(group_advantages(rewards[:1], "batch")).all()
+
+
+def test_no_gradient_and_unknown_scales():
+    assert np.all(jax.grad(lambda x: group_advantages(x)[0, 0])(jnp.array(LONE)) == 0)
+    with pytest.raises(ValueError, match="Unknown scale 'std'; there are group, batch, none"):
+        group_advantages(jnp.array(LONE), "std")
+
+
+@pytest.mark.parametrize("ddof", [0, 1])
+def test_whitened_values_have_mean_0_and_variance_1(ddof):
+    draw = np.random.default_rng(0)
+    values, mask = draw.normal(3.0, 5.0, (6, 7)), draw.random((6, 7)) < 0.6
+    found = np.asarray(whiten(np.where(mask, values, np.nan), mask, ddof=ddof))
+    np.testing.assert_allclose(found[mask].mean(), 0.0, atol=1e-6)
+    np.testing.assert_allclose(found[mask].var(ddof=ddof), 1.0, rtol=1e-5)
+    assert np.all(found[~mask] == 0)
+    np.testing.assert_allclose(whiten(2 * values + 7, mask, ddof=ddof), found, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_one_value_has_no_variance(count):
+    mask = np.arange(4) < count
+    found, back = jax.vjp(lambda x: whiten(x, mask), jnp.array([3.0, np.nan, np.nan, np.inf]))
+    assert np.all(found == 0) and np.isfinite(back(jnp.ones(4))[0]).all()

@@ -1,0 +1,105 @@
+"""Responses for objectives that are tested without a model: everything that any of them may ask for, drawn at random."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from maxent_rl import losses
+from maxent_rl.tokens import TokenBatch, TokenOutputs
+
+ROWS, COLUMNS, VOCABULARY, GROUP = 8, 5, 6, 4
+LENGTHS = (5, 3, 4, 1, 2, 5, 3, 4)
+
+
+def responses(seed=0, lengths=LENGTHS, **overrides):
+    """(outputs, batch) of ragged responses, the policy some way from the one that drew them; fields can be given."""
+    draw = np.random.default_rng(seed)
+    old = draw.normal(size=(ROWS, COLUMNS, VOCABULARY))
+    new, reference = (old + 0.4 * draw.normal(size=old.shape) for _ in range(2))
+    tokens = draw.integers(0, VOCABULARY, (ROWS, COLUMNS))
+
+    def log_prob(logits):
+        return np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), tokens[..., None], axis=-1)[..., 0]
+
+    fields = {
+        "logp_old": log_prob(old),
+        "mask": np.arange(COLUMNS) < np.asarray(lengths)[:, None],
+        "rewards": draw.normal(size=ROWS).round(2),
+        "group_size": GROUP,
+        "tokens": tokens,
+        "logp_ref": log_prob(reference),
+        "entropy_old": losses.softmax_entropy(old),
+        "logits_old": old,
+        "truncated": np.arange(ROWS) % 3 == 0,
+    }
+    batch = TokenBatch(**(fields | overrides))
+    return TokenOutputs(logp=jnp.asarray(log_prob(new)), entropy=losses.softmax_entropy(new)), arrays(batch)
+
+
+def arrays(batch):
+    """The batch with JAX arrays in single precision."""
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(leaf, jnp.float32) if leaf.dtype == float else jnp.asarray(leaf), batch
+    )
+
+
+def with_side(objective, state, batch):
+    """The batch, with further responses if the objective asks for them; none of their tokens count if none of its do."""
+    wanted = objective.side(state)
+    if wanted is None:
+        return batch
+    rows = slice(0, GROUP * wanted.prompts(ROWS // GROUP))
+    side = responses(seed=7)[1].rows(rows)
+    return dataclasses.replace(batch, side=dataclasses.replace(side, mask=side.mask & jnp.any(batch.mask)))
+
+
+def scored(objective, state, outputs, batch):
+    """(state, outputs, batch) to call an objective with: prepared, and in its order, where it moves rows."""
+    if batch.side is None:
+        return state, outputs, batch
+    with jax.ensure_compile_time_eval():  # also where the rest is traced
+        of_side = jax.tree.map(lambda leaf: leaf[: batch.side.mask.shape[0]], responses(seed=7)[0])
+    state, batch = objective.prepare(state, batch)
+    return state, jax.tree.map(lambda *both: jnp.concatenate(both)[batch.source], outputs, of_side), batch
+
+
+def littered(outputs, batch, waste=jnp.nan):
+    """The same with waste in every masked place."""
+    mask = jnp.asarray(batch.mask, bool)
+    batch = dataclasses.replace(batch, mask=mask)
+
+    def litter(leaf):
+        if leaf is None or leaf.ndim < 2 or leaf.dtype == bool:
+            return leaf
+        kept = mask.reshape(mask.shape + (1,) * (leaf.ndim - 2))
+        return jnp.where(kept, leaf, waste if jnp.issubdtype(leaf.dtype, jnp.floating) else -7)
+
+    side = batch.side
+    batch = jax.tree.map(litter, dataclasses.replace(batch, side=None))
+    return jax.tree.map(litter, outputs), dataclasses.replace(batch, side=side)
+
+
+@jax.jit
+def loss_of(objective, outputs, batch, state=None):
+    """The loss alone."""
+    return objective(objective.init() if state is None else state, outputs, batch)[0]
+
+
+@jax.jit
+def aux_of(objective, outputs, batch):
+    """What a stateless objective gives beside its loss."""
+    return objective((), outputs, batch)[1]
+
+
+@jax.jit
+def slope_of(objective, outputs, batch):
+    """Its gradient in the log-probabilities."""
+    return jax.grad(lambda logp: loss_of(objective, dataclasses.replace(outputs, logp=logp), batch))(outputs.logp)
+
+
+@jax.jit
+def prepare(objective, batch):
+    """The batch that a stateless objective makes of it."""
+    return objective.prepare((), batch)[1]

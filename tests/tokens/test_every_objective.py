@@ -1,0 +1,174 @@
+"""What must hold of every named objective, whatever paper it is from: the test of a new one begins here."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from token_batches import COLUMNS, GROUP, ROWS, littered, loss_of, responses, scored, with_side
+
+from maxent_rl.tokens import objectives
+
+COMMON = (
+    "reinforce", "ppo", "grpo", "grpo_trl", "dr_grpo", "rloo", "reinforce_pp", "dapo", "gspo", "cispo", "gmpo", "sapo", "gpg",
+)  # fmt: skip
+STEP_METRICS = {
+    "policy/loss", "policy/clip_fraction_low", "policy/clip_fraction_high", "policy/ratio_min", "policy/ratio_max",
+    "policy/kl_k1", "policy/kl_k3", "advantage/mean", "advantage/std", "advantage/min", "advantage/max",
+    "response/length", "reference/kl_k3", "entropy/mean", "entropy/p10", "entropy/p50", "entropy/p90",
+}  # fmt: skip
+every = pytest.mark.parametrize("name", objectives.names())
+
+
+def step(objective, state, outputs, batch):
+    """((loss, aux), gradient in the log-probabilities and entropies)."""
+    return jax.value_and_grad(lambda out: objective(*scored(objective, state, out, batch)), has_aux=True)(outputs)
+
+
+def cases():
+    """Batches of one shape that go through one compiled program side by side, each under its name."""
+    outputs, batch = responses()
+    far = dataclasses.replace(outputs, logp=jnp.where(outputs.logp < -1.5, -1000.0, outputs.logp))
+    return {
+        "plain": (outputs, batch),
+        "other settings": (outputs, batch),
+        "not a number": littered(outputs, batch),
+        "infinite": littered(outputs, batch, jnp.inf),
+        "nothing": (outputs, dataclasses.replace(batch, mask=jnp.zeros((ROWS, COLUMNS), bool))),
+        "one token": (outputs, dataclasses.replace(batch, mask=jnp.zeros((ROWS, COLUMNS), bool).at[:, 0].set(True))),
+        "one response": (outputs, dataclasses.replace(batch, mask=batch.mask.at[1:].set(False))),
+        "equal rewards": (outputs, dataclasses.replace(batch, rewards=jnp.full(ROWS, 0.1))),
+        "huge rewards": (outputs, dataclasses.replace(batch, rewards=1e6 * batch.rewards)),
+        "far from the old policy": (far, batch),
+        "on policy": (dataclasses.replace(outputs, logp=batch.logp_old, entropy=batch.entropy_old), batch),
+    }
+
+
+@functools.cache
+def found(name):
+    """(objectives, state, cases, what came out of each), by jit of vmap over all cases at once."""
+    objective = objectives.make(name)
+    other = jax.tree.map(lambda leaf: 0.9 * leaf if isinstance(leaf, float) else leaf, objective)
+    state = objective.init()
+    given = {case: (out, with_side(objective, state, batch)) for case, (out, batch) in cases().items()}
+    each = [other if case == "other settings" else objective for case in given]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *each)
+    outputs, batches = jax.tree.map(lambda *leaves: jnp.stack(leaves), *given.values())
+    results = jax.jit(jax.vmap(step, in_axes=(0, None, 0, 0)))(stacked, state, outputs, batches)
+    results = jax.tree.map(lambda leaf: leaf if is_key(leaf) else np.asarray(leaf), results)
+    by_case = {case: jax.tree.map(lambda leaf, i=index: leaf[i], results) for index, case in enumerate(given)}
+    return dict(zip(given, each, strict=True)), state, given, by_case
+
+
+def is_key(leaf):
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def assert_close(first, second):
+    for one, other in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        if not is_key(one):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+@every
+def test_jit_and_vmap_equal_a_single_call(name):
+    """Of the batch, and of the numbers in the objective, which vary over a mapped axis as seeds do."""
+    each, state, given, results = found(name)
+    for case in ("plain", "other settings"):
+        assert_close(step(each[case], state, *given[case]), results[case])
+
+
+@every
+def test_everything_is_finite_and_named(name):
+    _, state, _, results = found(name)
+    for case, ((loss, aux), slope) in results.items():
+        assert loss.shape == () and aux.metrics.keys() >= STEP_METRICS, case
+        assert all(value.shape == () for value in aux.metrics.values()), case
+        assert aux.advantages.shape == aux.mask.shape == (ROWS, COLUMNS)
+        assert jax.tree.structure(aux.state) == jax.tree.structure(state)
+        for leaf in (leaf for leaf in jax.tree.leaves((loss, aux, slope)) if not is_key(leaf)):
+            assert np.isfinite(leaf).all(), case
+        np.testing.assert_array_equal(aux.metrics["policy/loss"], loss)
+
+
+@every
+def test_masked_places_change_nothing_whatever_they_hold(name):
+    _, _, given, results = found(name)
+    for case in ("not a number", "infinite"):
+        for one, other in zip(jax.tree.leaves(results[case]), jax.tree.leaves(results["plain"]), strict=True):
+            if not is_key(one):
+                np.testing.assert_array_equal(one, other)
+    slope = results["not a number"][1]
+    assert np.all(slope.logp[~given["plain"][1].mask] == 0) and np.all(slope.entropy[~given["plain"][1].mask] == 0)
+
+
+@every
+def test_an_empty_mask_gives_0(name):
+    (loss, _), slope = found(name)[-1]["nothing"]
+    assert loss == 0 and np.all(slope.logp == 0) and np.all(slope.entropy == 0)
+
+
+@every
+def test_nothing_flows_into_the_batch(name):
+    """Whatever drew the responses is a constant."""
+    each, state, given, _ = found(name)
+    outputs, batch = given["plain"]
+    numbers = {key: getattr(batch, key) for key in ("logp_old", "logp_ref", "rewards", "entropy_old", "logits_old")}
+    slopes = jax.grad(lambda x: step(each["plain"], state, outputs, dataclasses.replace(batch, **x))[0][0])(numbers)
+    assert all(np.all(slope == 0) for slope in slopes.values())
+
+
+@every
+def test_a_prepared_batch_is_the_batch(name):
+    """Preparing first, as trainers of several steps do, gives what the call gives by itself."""
+    each, state, given, results = found(name)
+    outputs, batch = given["plain"]
+    objective = each["plain"]
+    after, outputs, batch = scored(objective, state, outputs, batch)
+    after, prepared = objective.prepare(after, batch)
+    assert prepared.prepared and prepared.advantages.shape == (ROWS, COLUMNS) and prepared.logits_old is None
+    assert_close(objective(after, outputs, prepared.rows(slice(None))), results["plain"][0])
+    assert objective.prepare(after, prepared)[1] is prepared
+
+
+@pytest.mark.parametrize("name", COMMON)
+def test_groups_of_one_and_equal_rewards(name):
+    """Equal rewards teach nothing, to the bit; a group of one has no deviation, and stays finite."""
+    each, _, given, results = found(name)
+    (loss, aux), slope = results["equal rewards"]
+    assert loss == 0 and np.all(slope.logp == 0) and np.all(aux.advantages == 0)
+    outputs, batch = given["plain"]
+    (loss, aux), slope = step(each["plain"], (), outputs, dataclasses.replace(batch, group_size=1))
+    assert np.isfinite(loss) and np.isfinite(aux.advantages).all() and np.isfinite(slope.logp).all()
+
+
+@pytest.mark.parametrize("name", [name for name in COMMON if name != "cispo"])  # its weight is held constant
+def test_gradients_are_finite_differences(name):
+    outputs, batch = responses()
+    objective = objectives.make(name, kl_weight=0.1)
+    _, prepared = objective.prepare((), batch)
+    direction = np.random.default_rng(1).normal(size=(ROWS, COLUMNS))
+    with jax.enable_x64(True):
+        logp = np.asarray(outputs.logp, np.float64)
+
+        def loss(values):
+            return loss_of(objective, dataclasses.replace(outputs, logp=values), prepared)
+
+        @jax.jit
+        def slopes(values):
+            further, back = jax.lax.map(loss, jnp.stack([values + 1e-5 * direction, values - 1e-5 * direction]))
+            return jnp.sum(jax.grad(loss)(values) * direction), (further - back) / 2e-5
+
+        slope, numeric = slopes(logp)
+        assert numeric.dtype == np.float64
+        np.testing.assert_allclose(slope, numeric, rtol=1e-5, atol=1e-9)
+
+
+def test_groups_must_be_whole():
+    outputs, batch = responses(group_size=3)
+    assert ROWS % GROUP == 0
+    for name in COMMON:
+        with pytest.raises(ValueError, match="8 rows are not whole groups of 3"):
+            loss_of(objectives.make(name), outputs, batch)

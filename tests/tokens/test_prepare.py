@@ -1,0 +1,198 @@
+"""What is done once to a whole batch, and what regularisers add: advantages, penalties, rows and tokens left out."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from token_batches import COLUMNS, ROWS, aux_of, littered, loss_of, prepare, responses, slope_of
+
+from maxent_rl import losses
+from maxent_rl.tokens import TokenBatch, TokenOutputs, objectives
+from maxent_rl.tokens.objectives import make
+
+OUTPUTS, BATCH = responses()
+SUCCESS = jnp.array([1.0, 0, 0, 1, 1, 1, 1, 1])
+
+
+def with_rewards(rewards, **changes):
+    return dataclasses.replace(BATCH, rewards=jnp.asarray(rewards), **changes)
+
+
+def prepared(name, batch, **settings):
+    return prepare(make(name, **settings), batch)
+
+
+def test_minibatches_of_a_prepared_batch():
+    """Each has the advantages of the whole, whichever rows it holds, and weighs as many tokens as it has."""
+    objective = make("reinforce_pp", kl_weight=0.1)
+    whole = prepare(objective, BATCH)
+    total = 0.0
+    for rows in ([0, 5, 2], [7, 1, 3, 4, 6]):
+        part = whole.rows(rows)
+        np.testing.assert_array_equal(part.advantages, whole.advantages[np.array(rows)])
+        logp = OUTPUTS.logp[np.array(rows)]
+        total += loss_of(objective, TokenOutputs(logp), part) * part.mask.sum() / whole.mask.sum()
+    np.testing.assert_allclose(total, loss_of(objective, OUTPUTS, BATCH), rtol=1e-5)
+    half = whole.rows(slice(0, 4))
+    assert half.mask.shape == (4, COLUMNS) and half.prepared
+    np.testing.assert_array_equal(whole.rows(jnp.arange(4)).advantages, half.advantages)
+
+
+@pytest.mark.parametrize("name", ["ppo", "grpo", "cispo", "gpg"])
+def test_a_critics_advantages_are_used_as_they_are(name):
+    """Prepared or not; what a preset would make of the rewards does not replace them."""
+    advantages = jax.random.normal(jax.random.key(0), (ROWS, COLUMNS))
+    batch = dataclasses.replace(BATCH, advantages=advantages)
+    kept = jnp.where(BATCH.mask, advantages, 0.0)
+    np.testing.assert_array_equal(prepared(name, batch).advantages, kept)
+    np.testing.assert_array_equal(aux_of(make(name), OUTPUTS, batch).advantages, kept)
+    by_row = dataclasses.replace(BATCH, advantages=advantages[:, 0])
+    np.testing.assert_array_equal(prepared(name, by_row).advantages, jnp.where(BATCH.mask, advantages[:, :1], 0.0))
+
+
+def test_with_a_critics_advantages_truncated_responses_are_still_left_out():
+    batch = dataclasses.replace(BATCH, advantages=jnp.ones(ROWS))
+    aux = aux_of(make("ppo", mask_truncated=True), OUTPUTS, batch)
+    np.testing.assert_array_equal(aux.mask, BATCH.mask & ~BATCH.truncated[:, None])
+
+
+def test_overlong_penalty():
+    """The sheet's example: limit 100, margin 20, 90 tokens: -0.5; none up to 80, all of it from 100 on."""
+    lengths = jnp.array([10, 80, 81, 90, 100, 110])
+    batch = TokenBatch(jnp.zeros((6, 110)), jnp.arange(110) < lengths[:, None], jnp.ones(6))
+    found = prepared("reinforce", batch, overlong_limit=100, overlong_margin=20, baseline=0.0).advantages[:, 0]
+    np.testing.assert_allclose(found, [1.0, 1.0, 0.95, 0.5, 0.0, 0.0], rtol=1e-6)
+    found = prepared("reinforce", batch, overlong_weight=2.0, baseline=0.0).advantages[:, 0]
+    np.testing.assert_allclose(found, 1 - 2 * np.clip((np.asarray(lengths) - 88) / 22, 0, 1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["grpo", "reinforce_pp", "rloo", "gpg", "reinforce"])
+def test_penalties_named_beside_a_preset_come_before_its_advantages(name):
+    """They once came after them, and did nothing."""
+    plain = prepared(name, BATCH).advantages
+    assert np.any(np.abs(prepared(name, BATCH, overlong_weight=1.0).advantages - plain) > 0.01)
+    lowered = dataclasses.replace(BATCH, rewards=BATCH.rewards - jnp.where(BATCH.mask.sum(-1) == COLUMNS, 1.0, 0.0))
+    np.testing.assert_allclose(
+        prepared(name, BATCH, overlong_margin=1).advantages, prepared(name, lowered).advantages, atol=1e-5
+    )
+    divergence = jnp.where(BATCH.mask, BATCH.logp_old - BATCH.logp_ref, 0.0)
+    told = dataclasses.replace(BATCH, token_rewards=-0.3 * divergence)
+    np.testing.assert_allclose(
+        prepared(name, BATCH, kl_reward_weight=0.3).advantages, prepared(name, told).advantages, atol=1e-5
+    )
+
+
+def test_dynamic_sampling_leaves_out_uniform_groups():
+    """Of rewards as they came: the penalty for length makes no group informative."""
+    np.testing.assert_array_equal(objectives.informative_groups(SUCCESS, 4), [True, False])
+    batch = with_rewards(SUCCESS)
+    found = prepared("dapo", batch)
+    np.testing.assert_array_equal(found.mask, BATCH.mask.at[4:].set(False))
+    half = dataclasses.replace(BATCH.rows(slice(0, 4)), rewards=SUCCESS[:4])
+    np.testing.assert_allclose(
+        loss_of(make("dapo"), OUTPUTS, batch),
+        loss_of(make("dapo"), jax.tree.map(lambda leaf: leaf[:4], OUTPUTS), half),
+        rtol=1e-6,
+    )
+    assert np.all(prepared("dapo", batch, drop_uniform_groups=False).mask == BATCH.mask)
+    assert loss_of(make("dapo"), OUTPUTS, with_rewards(jnp.ones(ROWS))) == 0
+
+
+def test_groups_that_differ_by_rewards_of_tokens_are_informative():
+    batch = with_rewards(jnp.zeros(ROWS), token_rewards=jnp.zeros((ROWS, COLUMNS)).at[0, 0].set(1.0))
+    np.testing.assert_array_equal(prepared("dapo", batch).mask, BATCH.mask.at[4:].set(False))
+
+
+def test_overlong_filter_masks_responses_whose_rewards_still_count():
+    """Those of their tokens included."""
+    rewards = 0.1 * jax.random.normal(jax.random.key(0), (ROWS, COLUMNS))
+    batch = dataclasses.replace(BATCH, token_rewards=rewards)
+    found, plain = prepared("grpo", batch, mask_truncated=True), prepared("grpo", batch)
+    np.testing.assert_array_equal(found.mask, BATCH.mask & ~BATCH.truncated[:, None])
+    np.testing.assert_allclose(found.advantages, jnp.where(found.mask, plain.advantages, 0.0), rtol=1e-5)
+    assert make("grpo", mask_truncated=False).stages == make("grpo").stages
+
+
+def test_uncertain_tokens_keep_their_loss_and_denominators_count_all():
+    objective = make("grpo", top_entropy_share=0.3)
+    entropies = np.asarray(OUTPUTS.entropy)[np.asarray(BATCH.mask)]
+    kept = BATCH.mask & (OUTPUTS.entropy >= np.quantile(entropies, 0.7))
+    ratio = jnp.exp(OUTPUTS.logp - BATCH.logp_old)
+    loss = losses.clipped_surrogate(ratio, prepared("grpo", BATCH).advantages)
+    expected = jnp.sum(jnp.where(kept, loss, 0.0)) / BATCH.mask.sum()
+    np.testing.assert_allclose(loss_of(objective, OUTPUTS, BATCH), expected, rtol=1e-5)
+    assert 0 < kept.sum() < BATCH.mask.sum()
+    np.testing.assert_array_equal(
+        loss_of(make("grpo", top_entropy_share=1.0), OUTPUTS, BATCH), loss_of(make("grpo"), OUTPUTS, BATCH)
+    )
+
+
+def test_regularisers_are_added():
+    plain = loss_of(make("grpo"), OUTPUTS, BATCH)
+    divergence = losses.kl_estimate(OUTPUTS.logp, BATCH.logp_ref, "k2")
+    ratio = losses.importance_ratio(OUTPUTS.logp, BATCH.logp_old)
+    for settings, term in (
+        ({"entropy_bonus": 0.3}, -0.3 * OUTPUTS.entropy),
+        ({"kl_weight": 0.3, "kl_estimator": "k2"}, 0.3 * divergence),
+        ({"kl_weight": 0.3, "kl_estimator": "k2", "kl_unbiased": True}, 0.3 * divergence * ratio),
+    ):
+        expected = plain + losses.masked_mean(term, BATCH.mask)
+        np.testing.assert_allclose(loss_of(make("grpo", **settings), OUTPUTS, BATCH), expected, rtol=1e-5)
+
+
+def test_metrics_of_a_hand_made_case():
+    """Ratios 1.5, 0.5, 1 and 1, of which the first two are clipped; entropies 1, 2, 3 and 4."""
+    batch = TokenBatch(
+        logp_old=jnp.zeros((2, 3)),
+        mask=jnp.array([[1, 1, 1], [1, 0, 0]]),
+        rewards=jnp.zeros(2),
+        advantages=jnp.array([[2.0, -2.0, 0.0], [2.0, 9.0, 9.0]]),
+        logp_ref=jnp.zeros((2, 3)),
+    )
+    logp = jnp.log(jnp.array([[1.5, 0.5, 1.0], [1.0, 7.0, 7.0]]))
+    outputs = TokenOutputs(logp, entropy=jnp.array([[1.0, 2.0, 3.0], [4.0, 99.0, 99.0]]))
+    aux = aux_of(make("grpo"), *littered(outputs, batch))
+    mean_log = np.log(1.5 * 0.5) / 4
+    expected = {
+        "policy/loss": (-2 * 1.2 + 2 * 0.8 - 2) / 4,
+        "policy/clip_fraction_low": 0.25,
+        "policy/clip_fraction_high": 0.25,
+        "policy/ratio_min": 0.5,
+        "policy/ratio_max": 1.5,
+        "policy/kl_k1": -mean_log,
+        "policy/kl_k3": (0.5 - 0.5) / 4 - mean_log,
+        "advantage/mean": 0.5,
+        "advantage/std": np.std([2.0, -2.0, 0.0, 2.0]),
+        "advantage/min": -2.0,
+        "advantage/max": 2.0,
+        "response/length": 2.0,
+        "reference/kl_k3": np.mean(1 / np.array([1.5, 0.5, 1, 1]) - 1) + mean_log,
+        "entropy/mean": 2.5,
+        "entropy/p10": 1.3,
+        "entropy/p50": 2.5,
+        "entropy/p90": 3.7,
+    }
+    assert aux.metrics.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(aux.metrics[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_half_precision_is_summed_in_single_precision():
+    outputs = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), OUTPUTS)
+    rounded = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), outputs)
+    objective = make("gspo", entropy_bonus=0.1)
+    loss = loss_of(objective, outputs, BATCH)
+    assert loss.dtype == jnp.float32
+    np.testing.assert_array_equal(loss, loss_of(objective, rounded, BATCH))
+    assert slope_of(objective, outputs, BATCH).dtype == jnp.bfloat16
+
+
+def test_settings_may_be_traced():
+    """An objective made under jit or vmap takes its numbers as they come."""
+    lows = jnp.array([0.05, 0.2])
+    found = jax.vmap(lambda low: loss_of(make("grpo", clip_low=low), OUTPUTS, BATCH))(lows)
+    single = [loss_of(make("grpo", clip_low=float(low)), OUTPUTS, BATCH) for low in lows]
+    np.testing.assert_allclose(found, single, rtol=1e-5)
+    assert single[0] != single[1]

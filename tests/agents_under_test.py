@@ -104,7 +104,7 @@ AGENTS_UNDER_TEST = {
 TOKEN_AGENTS_UNDER_TEST = {
     "grpo": TokenAgent(
         hidden_size=16, num_layers=1, num_heads=2, num_key_value_heads=1, intermediate_size=16, group_size=4,
-        eval_samples=3, warm_start_steps=4 * NUM_RESPONSES, warm_start_loss=0.0,
+        eval_samples=3, num_minibatches=2, num_epochs=2, warm_start_steps=4 * NUM_RESPONSES, warm_start_loss=0.0,
     ),
 }  # fmt: skip
 

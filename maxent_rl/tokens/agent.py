@@ -120,7 +120,7 @@ class TokenAgent:
         """
         if spec.num_actions is None or len(spec.action_shape) != 1:
             raise IncompatibleEnvironmentError(f"{env} is no task of tokens: use one such as tokens/modular-addition.")
-        self.build_objective()
+        self.build_objective(spec.action_shape[0])
         self.build_config(spec.num_actions)
         if spec.num_envs % self.group_size or spec.num_envs % self.num_minibatches:
             raise InvalidSettingError(
@@ -135,7 +135,7 @@ class TokenAgent:
         tokens = jnp.zeros((1, spec.observation_size), jnp.int32)
         params_key, objective_key = jax.random.split(key)
         params = Transformer(config).init(params_key, tokens, tokens == 0)["params"]
-        objective = self.build_objective()
+        objective = self.build_objective(spec.action_shape[0])
         return TokenState(
             params=params,
             optimizer=self._adam().init(params),
@@ -184,7 +184,7 @@ class TokenAgent:
     def reinforce(self, state: TokenState, task: TokenTask[Any], key: Array, count: int) -> tuple[TokenState, Metrics]:
         """Draws `count` responses and learns from them: one iteration."""
         collect_key, learn_key = jax.random.split(key)
-        objective = self.build_objective()
+        objective = self.build_objective(state.response_length)
         batch, metrics = collect(self, objective, state, task, collect_key, count)
         own, batch = objective.prepare(state.objective, batch)
         state = dataclasses.replace(state, objective=own)
@@ -207,8 +207,14 @@ class TokenAgent:
         matrix = unembedding(params, model.config)
         return token_statistics(hidden, matrix, tokens, self.temperature, extra=extra, mask=prompted.response_mask)
 
-    def build_objective(self) -> objectives.Objective:
+    def build_objective(self, response_length: int) -> objectives.Objective:
         """The objective with its settings.
+
+        Responses have no more room than the longest right answer needs: a penalty near the limit, which would take from
+        that answer what it earns, begins beyond it unless its settings are given.
+
+        Args:
+          response_length: T.
 
         Raises:
           InvalidSettingError: a setting that is not NAME=VALUE, or a value out of its bounds.
@@ -222,6 +228,9 @@ class TokenAgent:
                 raise InvalidSettingError(f"--objective-settings takes NAME=VALUE, got {text!r}.")
             name, value = name.strip().replace("-", "_"), value.strip()
             settings[name] = value if name in words else _value(value)
+        known = objectives.settings(self.objective)
+        if "overlong_limit" in known and not {"overlong_limit", "overlong_margin"} & set(settings):
+            settings |= {"overlong_limit": response_length + 1, "overlong_margin": 1}
         return objectives.make(self.objective, **settings)
 
     def build_config(self, vocabulary_size: int) -> TransformerConfig:

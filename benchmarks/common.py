@@ -91,6 +91,7 @@ def measure(
     options: Options,
     ratios: Sequence[Ratio] = (),
     show: Sequence[str] = (),
+    skipped: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Runs all contenders in turn, `options.repeats` times, and writes and shows the results.
 
@@ -100,12 +101,13 @@ def measure(
       options: flags of the benchmark; all of them are recorded.
       ratios: comparisons; those whose contenders did not all run are left out.
       show: metrics for the table, all if empty.
+      skipped: contenders that cannot run on this machine, and why; only written down.
 
     Returns:
       The results as written.
     """
     console = Console(stderr=True, soft_wrap=True)
-    result = new_result(name, options)
+    result = new_result(name, options) | ({"skipped": dict(skipped)} if skipped else {})
     path = options.output / f"{name}.json"
     total = options.repeats * len(contenders)
     try:

@@ -200,9 +200,10 @@ class Mujoco(Study):
 
     def run(self) -> Result:
         """Runs experiments/run.py for each unit."""
-        from multimodal_mujoco import measure_run
+        from continued_run import measure_run
+        from multimodal_mujoco import read_seeds
 
-        measure = partial(measure_run, self.output.absolute() / "multimodal-runs")
+        measure = partial(measure_run, self.output.absolute() / "multimodal-runs", read_seeds)
         return study(self.name, self.units(), measure, self, self.output, self.fresh)
 
 

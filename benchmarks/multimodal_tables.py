@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from common import BenchmarkError, show_number
 from multimodal_study import Result, Run, mean_and_error, runs_of, show_mean
 from render import insert
+
+Cell = Callable[[Sequence[Run]], str]
+"""Makes a cell of a table of a contender's runs."""
 
 MARKERS = "<!-- multimodal:begin -->", "<!-- multimodal:end -->"
 NAMES = ("multimodal-bandits", "multimodal-multigoal", "multimodal-mujoco")
@@ -67,22 +70,46 @@ def table(result: Result, order: Sequence[str]) -> str:
     columns = _MUJOCO if result["benchmark"] == NAMES[2] else _TOYS
     parts, failed = [], []
     for env in dict.fromkeys(run["env"] for run in result["runs"]):
-        header = [env, *(name.replace("optima", _WHAT.get(env, "optima")) for name in columns)]
-        lines = [f"| {' | '.join(header)} |", "| --- |" + " ---: |" * len(columns)]
-        for contender in order:
-            runs = [run for run in runs_of(result["runs"], env, contender) if "error" not in run]
-            failed += [f"{label(contender)} on {env}"] if runs_of(result["runs"], env, contender) and not runs else []
-            if runs:
-                cells = [label(contender), *(cell(runs) for cell in columns.values())]
-                lines.append(f"| {' | '.join(cells)} |")
-        parts.append("\n".join(lines))
+        named = {name.replace("optima", _WHAT.get(env, "optima")): cell for name, cell in columns.items()}
+        rows, without = rows_of(result, env, named, {contender: label(contender) for contender in order})
+        parts.append(rows)
+        failed += [f"{name} on {env}" for name in without]
+    return "\n\n".join([*parts, note(result, failed)])
+
+
+def rows_of(
+    result: Result, env: str, columns: Mapping[str, Cell], labels: Mapping[str, str], corner: str | None = None
+) -> tuple[str, list[str]]:
+    """The table of an environment.
+
+    Args:
+      result: of a study.
+      env: the environment.
+      columns: by title, what makes a cell of a contender's runs.
+      labels: of all contenders, in their order.
+      corner: what stands above them; None for the environment.
+
+    Returns:
+      (the table without a note, labels of the contenders that failed).
+    """
+    lines = [f"| {' | '.join([env if corner is None else corner, *columns])} |", "| --- |" + " ---: |" * len(columns)]
+    failed = []
+    for contender, shown in labels.items():
+        found = runs_of(result["runs"], env, contender)
+        runs = [run for run in found if "error" not in run]
+        failed += [shown] if found and not runs else []
+        lines += [f"| {' | '.join([shown, *(cell(runs) for cell in columns.values())])} |"] if runs else []
+    return "\n".join(lines), failed
+
+
+def note(result: Result, failed: Sequence[str]) -> str:
+    """The line below a table: seeds, steps and machine, what failed, and whether anything is missing."""
     seeds = sorted({len(runs_of(result["runs"], run["env"], run["contender"])) for run in result["runs"]})
     steps = sorted({found for run in result["runs"] for found in _steps(run)})
     machines = ", ".join(dict.fromkeys(run["machine"] for run in result["runs"]))
-    note = f"Mean ± standard error of {_between(seeds)} seeds, {_between(steps)} steps each; {machines}."
-    note += f" Failed: {', '.join(failed)}." if failed else ""
-    note += "" if result["complete"] else " Not complete."
-    return "\n\n".join([*parts, note])
+    text = f"Mean ± standard error of {_between(seeds)} seeds, {_between(steps)} steps each; {machines}."
+    text += f" Failed: {', '.join(failed)}." if failed else ""
+    return text + ("" if result["complete"] else " Not complete.")
 
 
 def label(contender: str) -> str:
@@ -93,7 +120,8 @@ def label(contender: str) -> str:
     return re.sub(r"-k(\d+)$", r", K = \1", name)
 
 
-def _of(metric: str) -> Callable[[Sequence[Run]], str]:
+def mean_of(metric: str) -> Cell:
+    """A cell: mean and standard error of a metric over the runs that have it."""
     return lambda runs: show_mean([run["values"][metric] for run in runs if metric in run["values"]])
 
 
@@ -120,27 +148,27 @@ def _collapsed(runs: Sequence[Run]) -> str:
     return f"{sum(flags):.0f} of {len(flags)}" if flags else ""
 
 
-_TOYS: dict[str, Callable[[Sequence[Run]], str]] = {
+_TOYS: dict[str, Cell] = {
     "optima covered (each seed)": _covered,
-    "reached at all": _of("once"),
+    "reached at all": mean_of("once"),
     "share at each": _shares,
     "at any": _somewhere,
-    "return": _of("return"),
-    "return of the mode": _of("return_mode"),
-    "entropy": _of("entropy"),
-    "router entropy": _of("router_entropy"),
+    "return": mean_of("return"),
+    "return of the mode": mean_of("return_mode"),
+    "entropy": mean_of("entropy"),
+    "router entropy": mean_of("router_entropy"),
     "collapsed": _collapsed,
-    "steps/s": _of("steps_per_second"),
+    "steps/s": mean_of("steps_per_second"),
 }
-_MUJOCO: dict[str, Callable[[Sequence[Run]], str]] = {
-    "final return": _of("final"),
-    "best return": _of("best"),
-    "mean of all evaluations": _of("mean"),
-    "entropy": _of("entropy"),
-    "router entropy": _of("router_entropy"),
-    "experts apart": _of("mean_distance"),
+_MUJOCO: dict[str, Cell] = {
+    "final return": mean_of("final"),
+    "best return": mean_of("best"),
+    "mean of all evaluations": mean_of("mean"),
+    "entropy": mean_of("entropy"),
+    "router entropy": mean_of("router_entropy"),
+    "experts apart": mean_of("mean_distance"),
     "collapsed": _collapsed,
-    "steps/s": _of("steps_per_second"),
+    "steps/s": mean_of("steps_per_second"),
 }
 
 

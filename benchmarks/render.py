@@ -1,7 +1,8 @@
 """Renders what was measured into README.md and a figure: `python benchmarks/render.py`.
 
 Reads benchmarks/results/*.json and writes a table between the lines `<!-- benchmarks:begin -->` and `<!-- benchmarks:end -->`
-of README.md, and the figure benchmarks/results/benchmarks.png. What has not been measured is left out, with a note.
+of README.md, the table of all sizes of the losses over tokens into benchmarks/README.md, and the figure
+benchmarks/results/benchmarks.png. What has not been measured is left out, with a note.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import token_tables
 import tyro
 from common import RESULTS, ROOT, BenchmarkError, command_line, show_number, show_spread, spread
 
@@ -28,6 +30,7 @@ NAMES = {
     "sb3": "Stable-Baselines3",
     "brax": "Brax's SAC",
     "rejax": "rejax",
+    "trl": "TRL",
     "sac": "SAC",
 }
 
@@ -40,6 +43,8 @@ class Render:
     """Folder with the results."""
     readme: Path = ROOT / "README.md"
     """File with the markers."""
+    details: Path = ROOT / "benchmarks" / "README.md"
+    """File with the markers of the losses over tokens."""
     figure: Path = RESULTS / "benchmarks.png"
     """Figure to write."""
 
@@ -61,6 +66,10 @@ def main() -> int:
     if not insert(options.readme, table):
         raise BenchmarkError(f"{options.readme} has no lines {BEGIN} and {END} to write the table between.")
     print(f"Written: {options.readme}", file=sys.stderr)
+    if "token_losses" in results:
+        if not insert(options.details, token_tables.table(results["token_losses"]), token_tables.MARKERS):
+            raise BenchmarkError(f"{options.details} has no lines {' and '.join(token_tables.MARKERS)}.")
+        print(f"Written: {options.details}", file=sys.stderr)
     return 0
 
 
@@ -96,6 +105,7 @@ def versions(results: Mapping[str, Result]) -> str:
         "sb3": ("stable_baselines3", "torch"),
         "brax": ("brax", "jax"),
         "rejax": ("rejax", "jax"),
+        "trl": ("trl", "torch"),
     }
     found: dict[str, list[str]] = {}
     for result in results.values():
@@ -278,6 +288,7 @@ SECTIONS: dict[str, Callable[[Result], list[list[str]]]] = {
     "time_to_return": _return,
     "startup": _startup,
     "memory": _memory,
+    "token_losses": token_tables.rows,
 }
 
 

@@ -10,7 +10,10 @@ import importlib.metadata
 import json
 import os
 import platform
+import statistics
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 # `time.time()` of the moment at which the benchmark gave the command; imports count as start-up.
@@ -51,6 +54,57 @@ def _task_parser(
     parser.add_argument("--window-steps", type=int, default=window_steps, help="steps of the measured window")
     parser.add_argument("--hidden-sizes", type=int, nargs="+", default=hidden_sizes)
     return parser
+
+
+def token_parser(description: str, contenders: tuple[str, ...]) -> argparse.ArgumentParser:
+    """A parser of the flags that all drivers of token losses take."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--contender", choices=contenders, default=contenders[0])
+    parser.add_argument("--objective", choices=("grpo", "clip_cov"), default="grpo")
+    parser.add_argument("--tokens", type=int, default=2048, help="tokens of all sequences together")
+    parser.add_argument("--vocabulary", type=int, default=32768)
+    parser.add_argument("--width", type=int, default=896, help="of the hidden states")
+    parser.add_argument("--iterations", type=int, default=1, help="measured ones, after one that is not timed")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def measure_step(step: Callable[[], dict[str, float]], iterations: int, result_bytes: int) -> dict[str, float]:
+    """Memory and time of a step that is done over and over, with everything that it takes already there.
+
+    Args:
+      step: does all the work, waits for its end, and returns what it came to; its arrays are gone when it is back.
+      iterations: timed ones; before them the step is done once, and that time its memory is measured.
+      result_bytes: size of the arrays that the step has to produce; they are no part of `memory_mb`.
+
+    Returns:
+      `seconds` (median), `memory_mb` (peak of the resident memory above what was there before and above the results; only
+      where Linux tells it), and what the step came to.
+    """
+    before = _resident("VmRSS")
+    if before is not None:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is from now on
+    found = step()
+    peak = _resident("VmHWM")
+    seconds = []
+    for _ in range(iterations):
+        began = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - began)
+    values = {"seconds": statistics.median(seconds)}
+    if before is not None and peak is not None:
+        values["memory_mb"] = (peak - before - result_bytes) / 1e6
+    return values | found
+
+
+def _resident(field: str) -> int | None:
+    """VmRSS (now) or VmHWM (peak) of this process in bytes; None where it cannot be told."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith(f"{field}:")]
+    return int(found[0]) * 1024 if found else None
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Makes the virtual environments of the peers that the benchmarks compare with: .peers/sb and .peers/brax.
+# Makes the virtual environments of the peers that the benchmarks compare with: .peers/sb, .peers/brax and .peers/trl.
 #
-#   benchmarks/peers/make.sh            both
+#   benchmarks/peers/make.sh            all
 #   benchmarks/peers/make.sh sb         Stable-Baselines3 (SAC, PPO) and SBX
 #   benchmarks/peers/make.sh brax       Brax's own SAC and PPO, and rejax
+#   benchmarks/peers/make.sh trl        TRL (losses over tokens)
 #
 # One that is there already is made anew only when its requirements have changed. PYTHON names the interpreter (3.11 or
 # newer; python3.11 by default, with which the pins were resolved), PEERS the folder. pip reads its own settings, so
@@ -17,7 +18,7 @@ python=${PYTHON:-$(command -v python3.11 || command -v python3)}
 make_peer() {
     local name=$1 requirements=$here/requirements-$1.txt venv=$peers/$1
     if [ ! -f "$requirements" ]; then
-        echo "error: there are no peers called '$name'; there are: sb brax." >&2
+        echo "error: there are no peers called '$name'; there are: sb brax trl." >&2
         return 1
     fi
     if cmp -s "$requirements" "$venv/.installed"; then
@@ -33,5 +34,5 @@ make_peer() {
     echo "Made $venv."
 }
 
-[ "$#" -gt 0 ] || set -- sb brax
+[ "$#" -gt 0 ] || set -- sb brax trl
 for name in "$@"; do make_peer "$name"; done

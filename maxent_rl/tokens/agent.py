@@ -59,7 +59,7 @@ class TokenAgent:
     """Name of the objective: grpo, dapo, clip_cov, ... (maxent_rl.tokens.objectives)."""
     objective_settings: tuple[str, ...] | None = static(None)
     """Hyper-parameters of the objective in place of its defaults, as NAME=VALUE."""
-    group_size: Count = static(8)
+    group_size: Count = static(16)
     """Responses to each prompt; --num-envs is the number of all responses of an iteration."""
     num_minibatches: Count = static(4)
     """Parts into which the responses (or right answers) of an iteration are divided, each for one optimiser step."""
@@ -68,7 +68,7 @@ class TokenAgent:
     sampling_rounds: Count = static(1)
     """Most rounds of responses in an iteration; those after the first, which count as no environment steps, replace groups
     of equal rewards (dynamic sampling)."""
-    learning_rate: Positive = 3e-4
+    learning_rate: Positive = 1e-4
     """Step size of Adam."""
     weight_decay: Weight = 0.0
     """Decay of the parameters, times the learning rate."""
@@ -80,7 +80,7 @@ class TokenAgent:
     """Sample only from the likeliest tokens that together have this probability."""
     warm_start_steps: NonNegative = 400_000
     """Most right answers that are imitated before reinforcement begins; they count as environment steps."""
-    warm_start_loss: Weight = 0.45
+    warm_start_loss: Weight = 0.5
     """The warm start ends when the loss of right answers has come down to this, in nats per token."""
     warm_start_learning_rate: Positive = 1e-3
     """Step size of Adam in the warm start."""
@@ -102,12 +102,12 @@ class TokenAgent:
     discount: ClassVar[float] = 1.0
     run_defaults: ClassVar[dict[str, Any]] = {
         "env": "tokens/modular-addition",
-        "num_envs": 256,
-        "total_steps": 500_000,
-        "eval_every": 12_800,
-        "eval_episodes": 128,
-        "checkpoint_every": 51_200,
-        "log_every": 2_560,
+        "num_envs": 1_024,
+        "total_steps": 2_000_000,
+        "eval_every": 51_200,
+        "eval_episodes": 512,
+        "checkpoint_every": 102_400,
+        "log_every": 20_480,
     }
 
     def check(self, spec: Spec, env: str) -> None:

@@ -2,6 +2,11 @@
 
 Log-probability and entropy come from hidden states and the unembedding in chunks of tokens; the backward pass computes each
 chunk's logits again and uses the closed forms of both gradients, so that memory does not grow with the number of tokens.
+
+Sharded inputs stay where they are. Of an unembedding sharded over V each device keeps its part, and only numbers per token are
+exchanged (backward also the gradient of the hidden states). Of hidden states sharded over N each device works on its own
+sequences in every chunk, if the number of chunks divides T; with T a power of two it does for chunks of N tokens or more. The
+gradient of the unembedding is then added up across devices in every chunk, so larger chunks exchange less.
 """
 
 from __future__ import annotations
@@ -22,8 +27,8 @@ from maxent_rl.errors import InvalidSettingError, ShapeError
 VocabularyFunction = Callable[[Array, Array], Array]
 """Takes log-probabilities [..., V] in nats and tokens [...], and gives one number for each token, [...]."""
 
-# Logits held at once, in elements: 512 tokens of a vocabulary of 151,936. The gradient of the unembedding is read and
-# written once for each chunk, which costs less the larger chunks are; benchmarks/NOTES.md has the measurements.
+# Logits held at once, in elements: 512 tokens of a vocabulary of 151,936, 320 MB. The gradient of the unembedding is read
+# and written once for each chunk, which costs less the larger chunks are; benchmarks/NOTES.md has the measurements.
 _LOGITS_HELD = 80_000_000
 
 
@@ -54,14 +59,10 @@ def token_statistics(
 ) -> TokenStatistics:
     """Log-probabilities and entropies of `softmax(hidden @ unembedding / temperature)`, chunk by chunk.
 
-    No array [N, T, V] is held, forward or backward: beside inputs and outputs there are two arrays [chunk, V] and, backward,
-    one like the unembedding. Reverse-mode gradients only, of the first order. Numbers are float32, also those that add
-    up the gradient of a bfloat16 unembedding; float64 if the inputs are.
-
-    Sharded inputs stay where they are. Of an unembedding sharded over V each device keeps its part, and only numbers per
-    token are exchanged (backward also the gradient of `hidden`). Of hidden states sharded over N each device works on
-    its own sequences in every chunk, if the number of chunks divides T; with T a power of two it does for a `chunk` of
-    N tokens or more. Under `vmap` every member of the batch holds a chunk of its own.
+    No array [N, T, V] is held, forward or backward: beside inputs and outputs there are at most two arrays [chunk, V] and,
+    backward, one like the unembedding (one more if that is a transposed view, as of tied embeddings). Reverse-mode
+    gradients only, of the first order. Numbers are float32, also those that add up the gradient of a bfloat16
+    unembedding; float64 if the inputs are. Under `vmap` every member of the batch holds a chunk of its own.
 
     Args:
       hidden: [N, T, D] the last hidden states, those from which `tokens` were drawn.

@@ -12,7 +12,8 @@ import multimodal_toys
 import numpy as np
 import pytest
 from common import BenchmarkError
-from multimodal_mujoco import read_rows, read_seeds
+from continued_run import read_rows
+from multimodal_mujoco import read_seeds
 from multimodal_study import Measured, Seed, Unit, is_done, show_mean, study
 
 from maxent_rl.envs import make_device

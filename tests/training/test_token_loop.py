@@ -359,7 +359,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
     ],
 )
 def test_the_command_refuses_in_one_sentence(tmp_path, capfd, flags, words):
-    assert command("run").main([*shlex.split(flags), "--output-dir", str(tmp_path), "--total-steps", "1000"]) == 1
+    assert command("run").main([*shlex.split(flags), "--output-dir", str(tmp_path), "--total-steps", "5000"]) == 1
     error = capfd.readouterr().err
     assert words in error and error.count("\n") == 1 and not list(tmp_path.iterdir())
 

@@ -207,14 +207,14 @@ class TokenAgent:
         matrix = unembedding(params, model.config)
         return token_statistics(hidden, matrix, tokens, self.temperature, extra=extra, mask=prompted.response_mask)
 
-    def build_objective(self, response_length: int) -> objectives.Objective:
+    def build_objective(self, response_length: int | None = None) -> objectives.Objective:
         """The objective with its settings.
 
         Responses have no more room than the longest right answer needs: a penalty near the limit, which would take from
         that answer what it earns, begins beyond it unless its settings are given.
 
         Args:
-          response_length: T.
+          response_length: T; None for the objective as it is without a task.
 
         Raises:
           InvalidSettingError: a setting that is not NAME=VALUE, or a value out of its bounds.
@@ -229,7 +229,7 @@ class TokenAgent:
             name, value = name.strip().replace("-", "_"), value.strip()
             settings[name] = value if name in words else _value(value)
         known = objectives.settings(self.objective)
-        if "overlong_limit" in known and not {"overlong_limit", "overlong_margin"} & set(settings):
+        if response_length and "overlong_limit" in known and not {"overlong_limit", "overlong_margin"} & set(settings):
             settings |= {"overlong_limit": response_length + 1, "overlong_margin": 1}
         return objectives.make(self.objective, **settings)
 

@@ -24,8 +24,10 @@ from run_processes import assert_same, finish, host_devices, start_python, start
 
 from maxent_rl import RunConfig, load_policy, resume, train
 from maxent_rl.envs import make_device
+from maxent_rl.envs.token_envs import TokenEnv
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, NonFiniteError
 from maxent_rl.tokens.rollout import examine
+from maxent_rl.tokens.tasks import ModularAddition
 from maxent_rl.training import runner
 from maxent_rl.training.evaluation import evaluate_policy
 from maxent_rl.training.loop import learns_nothing, make_loop
@@ -39,6 +41,10 @@ AGENT = TOKEN_AGENTS_UNDER_TEST[NAME].replace(
     warm_start_steps=12 * NUM_RESPONSES,
 )  # fmt: skip
 ITERATIONS = 20
+# To compare runs whose sums are rounded differently: there must be something to learn. Where all rewards are equal, the
+# gradient of the KL divergence from a reference just taken is rounding alone, and Adam makes whole steps of that.
+PLAIN = AGENT.replace(objective_settings=None, warm_start_loss=1.3, warm_start_steps=30 * NUM_RESPONSES)
+EASY, COMPARED = TokenEnv(ModularAddition(10)), 30
 SETTINGS = {
     "total_steps": ITERATIONS * NUM_RESPONSES, "eval_every": 5 * NUM_RESPONSES, "eval_episodes": 6, "num_seeds": 2,
     "checkpoint_every": 3 * NUM_RESPONSES, "log_every": 2 * NUM_RESPONSES, "num_envs": NUM_RESPONSES,
@@ -62,11 +68,12 @@ def loop_of(agent=AGENT, env=ENV, **settings):
     return loop
 
 
-def trained(agent=AGENT, until=ITERATIONS, **settings):
-    loop = loop_of(agent, **settings)
-    loop.advance(until, never)
+def compared(agent=PLAIN, **settings):
+    """Learners, metrics and evaluations of runs that are to be compared."""
+    loop = loop_of(agent, EASY, **settings)
+    loop.advance(COMPARED, never)
     loop.check()
-    return loop.learner.seeds, loop.take_metrics(), loop.evaluate(4)
+    return loop.learner.seeds.agent, loop.take_metrics(), loop.evaluate(6)
 
 
 def command(name):
@@ -97,9 +104,9 @@ def assert_same_arrays(one, other):
         np.testing.assert_array_equal(a, b)
 
 
-def warm_iterations(states):
-    """Iterations of each member's warm start in ITERATIONS: two optimiser steps each, where the others take four."""
-    return ((4 * ITERATIONS - np.asarray(states.updates)) // 2).tolist()
+def warm_iterations(states, iterations=ITERATIONS):
+    """Iterations of each member's warm start: two optimiser steps each, where the others take four."""
+    return ((4 * iterations - np.asarray(states.updates)) // 2).tolist()
 
 
 def test_a_run_leaves_its_files(whole):
@@ -172,7 +179,14 @@ def test_the_command_evaluates_a_run(whole, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize("interrupt_at", ["in the warm start", "in that of one seed", "after it"])
+@pytest.mark.parametrize(
+    "interrupt_at",
+    [
+        pytest.param("in the warm start", marks=pytest.mark.slow),
+        "in that of one seed",
+        pytest.param("after it", marks=pytest.mark.slow),
+    ],
+)
 def test_interrupt_and_resume_equal_not_stopping(whole, tmp_path, monkeypatch, interrupt_at):
     first, last = sorted(warm_iterations(whole.states))
     at = {"in the warm start": first - 1, "in that of one seed": first, "after it": last + 2}[interrupt_at]
@@ -198,6 +212,7 @@ def test_interrupt_and_resume_equal_not_stopping(whole, tmp_path, monkeypatch, i
     assert_same_run(whole, resume(part.folder, progress=False))
 
 
+@pytest.mark.slow
 def test_going_on_from_an_earlier_checkpoint_drops_what_came_after(whole, tmp_path):
     part = run(tmp_path, total_steps=4 * NUM_RESPONSES)
     with open(part.folder / "metrics.csv", "a") as file:
@@ -227,7 +242,7 @@ def test_where_the_iterations_are_cut_changes_nothing_and_compiles_nothing():
     compiled = iterate._cache_size()
     for until in (1, 2, 7, 10):
         pieces.advance(until, never)
-        first, again = pieces.evaluate(4), pieces.evaluate(4)
+        first, again = pieces.evaluate(6), pieces.evaluate(6)
         pieces.take_metrics()
         assert first == again
     assert_same_arrays(whole.learner.seeds.agent, pieces.learner.seeds.agent)
@@ -236,37 +251,41 @@ def test_where_the_iterations_are_cut_changes_nothing_and_compiles_nothing():
     assert iterate._cache_size() == compiled
 
 
+def assert_near(one, index, other):
+    """Parameters alike in norm: Adam makes a rounded entry of a small gradient a whole step."""
+    for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(other.params), strict=True):
+        assert np.linalg.norm(a[index] - b[0]) < 3e-3 * np.linalg.norm(b[0])
+
+
 @pytest.mark.slow
 def test_a_seed_alone_and_among_others():
-    """Bit-equal start states and random numbers, nearly equal numbers after: a batch of seeds rounds differently."""
-    many, alone = loop_of(num_seeds=3), loop_of(seed=1, num_seeds=1)
+    """Bit-equal start states and random numbers, nearly equal numbers after: a batch of seeds may be rounded differently."""
+    many, alone = loop_of(PLAIN, EASY, num_seeds=3), loop_of(PLAIN, EASY, seed=1, num_seeds=1)
     for a, b in zip(jax.tree.leaves(many.learner.seeds.agent), jax.tree.leaves(alone.learner.seeds.agent), strict=True):
         np.testing.assert_array_equal(a[1], b[0])
-    among, metrics, outcomes = trained(num_seeds=3)
-    single, lone, outcome = trained(seed=1, num_seeds=1)
-    warm = warm_iterations(among.agent)
-    assert len(set(warm)) > 1 and warm_iterations(single.agent) == warm[1:2]
-    for a, b in zip(jax.tree.leaves(among.agent), jax.tree.leaves(single.agent), strict=True):
-        np.testing.assert_allclose(a[1], b[0], rtol=1e-3, atol=1e-4)
-    assert metrics[1] == pytest.approx(lone[0], rel=1e-3, abs=1e-4)
+    among, metrics, outcomes = compared(num_seeds=3)
+    single, lone, outcome = compared(seed=1, num_seeds=1)
+    warm = warm_iterations(among, COMPARED)
+    assert len(set(warm)) > 1 and warm_iterations(single, COMPARED) == warm[1:2] and warm[1] < COMPARED - 5
+    assert metrics[1]["episode/return"] > 0 and metrics[1] == pytest.approx(lone[0], rel=1e-3, abs=1e-4)
+    assert_near(among, 1, single)
     assert outcomes[1].returns == outcome[0].returns and outcomes[1].extra == pytest.approx(outcome[0].extra, rel=1e-3)
 
 
 @pytest.mark.slow
 def test_a_variant_alone_and_among_others():
     """Also where it ends the warm start; of equal variants all is equal to the bit."""
-    variants = {"learning_rate": (1e-3, 1e-3, 1e-2), "warm_start_loss": (2.25, 2.25, 2.4), "temperature": (1.0, 1.0, 0.8)}
-    among, metrics, outcomes = trained(variants=variants)
-    for leaf in jax.tree.leaves(among.agent):
+    variants = {"learning_rate": (1e-3, 1e-3, 2e-4), "warm_start_loss": (1.3, 1.3, 1.6), "temperature": (1.0, 1.0, 0.9)}
+    among, metrics, outcomes = compared(variants=variants)
+    for leaf in jax.tree.leaves(among):
         np.testing.assert_array_equal(np.asarray(leaf)[:2], np.asarray(leaf)[2:4])
     assert metrics[:2] == metrics[2:4] and outcomes[:2] == outcomes[2:4]
-    agent = AGENT.replace(**{name: values[2] for name, values in variants.items()})
-    alone, lone, _ = trained(agent, seed=1, num_seeds=1)
-    warm = warm_iterations(among.agent)
-    assert len(set(warm)) > 2 and warm[5:] == warm_iterations(alone.agent)
-    for a, b in zip(jax.tree.leaves(among.agent), jax.tree.leaves(alone.agent), strict=True):
-        np.testing.assert_allclose(a[5], b[0], rtol=1e-3, atol=1e-3)
-    assert metrics[5] == pytest.approx(lone[0], rel=2e-3, abs=1e-3)
+    alone, lone, _ = compared(PLAIN.replace(**{name: v[2] for name, v in variants.items()}), seed=1, num_seeds=1)
+    warm = warm_iterations(among, COMPARED)
+    assert len(set(warm)) > 2 and warm[5:] == warm_iterations(alone, COMPARED) and metrics[5]["episode/return"] > 0
+    assert_near(among, 5, alone)
+    for name in ("supervised/loss", "episode/return", "episode/length", "actor/entropy", "updates"):
+        assert metrics[5][name] == pytest.approx(lone[0][name], rel=1e-3)
 
 
 @pytest.mark.slow
@@ -284,17 +303,17 @@ def test_a_run_of_variants_is_recorded_exported_and_goes_on(tmp_path):
 
 SHARDED = """
 import sys, jax, numpy as np
-from test_token_loop import loop_of, never, ITERATIONS
+from test_token_loop import COMPARED, EASY, PLAIN, loop_of, never
 devices, out = int(sys.argv[1]), sys.argv[2]
 assert len(jax.local_devices()) == devices
-loop = loop_of(num_seeds=4)
-loop.advance(6, never), loop.take_metrics(), loop.advance(ITERATIONS, never), loop.check()
+loop = loop_of(PLAIN, EASY, num_seeds=4)
+loop.advance(6, never), loop.take_metrics(), loop.advance(COMPARED, never), loop.check()
 assert (loop.learning.mesh.devices.size if loop.learning.mesh else 1) == devices
-found = {f"leaf{index}": np.asarray(leaf) for index, leaf in enumerate(jax.tree.leaves(loop.learner.seeds.agent))}
+found = {f"leaf{index}": np.asarray(leaf) for index, leaf in enumerate(jax.tree.leaves(loop.learner.seeds.agent.params))}
 for name in ("step", "update"):
     counter = getattr(loop.learner.counters, name)
-    assert {int(np.asarray(shard.data)) for shard in counter.addressable_shards} == {ITERATIONS}
-found["returns"] = np.array([outcome.returns for outcome in loop.evaluate(4)])
+    assert {int(np.asarray(shard.data)) for shard in counter.addressable_shards} == {COMPARED}
+found["evaluated"] = np.array([outcome.extra["entropy"] for outcome in loop.evaluate(4)])
 found["rows"] = np.array([[row["actor/entropy"], row["updates"]] for row in loop.take_metrics()])
 np.savez(out, **found)
 """
@@ -311,7 +330,7 @@ def test_seeds_on_two_devices_equal_seeds_on_one(tmp_path):
     one, two = (np.load(tmp_path / f"{devices}.npz") for devices in (1, 2))
     assert set(one.files) == set(two.files)
     for name in one.files:
-        np.testing.assert_allclose(two[name], one[name], rtol=1e-3, atol=1e-4, err_msg=name)
+        assert np.linalg.norm(two[name] - one[name]) <= 3e-3 * np.linalg.norm(one[name]), name
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The table of agents for tests that every agent must pass: a new agent is one more row."""
+"""The tables of agents for tests that every agent of its kind must pass: a new agent is one more row of one of them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from maxent_rl.agents import PPO, SAC
 from maxent_rl.agents.pmoe import PMOE
 from maxent_rl.agents.pmoe_ppo import PMOEPPO
 from maxent_rl.agents.sac_discrete import SACDiscrete
+from maxent_rl.tokens.agent import TokenAgent
 
 BACKENDS = ("host", "device")
 NUM_ENVS = 2  # the same in all tests, which so share compiled programs
+NUM_RESPONSES = 16  # likewise, of agents that write responses
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +99,14 @@ AGENTS_UNDER_TEST = {
     "ppo": _on_policy(PPO(**_ON), both=True),
     "pmoe-ppo": _on_policy(PMOEPPO(**_ON, num_experts=2)),
 }
+
+# Agents that write responses learn from tasks, by a loop of their own: tests/tokens/test_agent.py, training/test_token_loop.py.
+TOKEN_AGENTS_UNDER_TEST = {
+    "grpo": TokenAgent(
+        hidden_size=16, num_layers=1, num_heads=2, num_key_value_heads=1, intermediate_size=16, group_size=4,
+        eval_samples=3, num_minibatches=2, num_epochs=2, warm_start_steps=4 * NUM_RESPONSES, warm_start_loss=0.0,
+    ),
+}  # fmt: skip
 
 
 def every_agent(*quick: str) -> pytest.MarkDecorator:

@@ -38,6 +38,7 @@ class TokenState:
       reference: the parameters after the warm start, or None where the objective has no use for them.
       objective: state of the objective.
       warm: [] bool: whether the warm start still lasts.
+      updates: [] int32 optimiser steps taken, those of the warm start included.
       response_length: T, the most tokens of a response.
     """
 
@@ -46,6 +47,7 @@ class TokenState:
     reference: PyTree | None
     objective: PyTree
     warm: Array | None
+    updates: Array | None
     response_length: int = struct.field(pytree_node=False)  # type: ignore[no-untyped-call]
 
 
@@ -64,7 +66,8 @@ class TokenAgent:
     num_epochs: Count = static(1)
     """Times that an iteration goes over its responses."""
     sampling_rounds: Count = static(1)
-    """Most rounds of responses in an iteration that replace groups of equal rewards (dynamic sampling); 1 replaces none."""
+    """Most rounds of responses in an iteration; those after the first, which count as no environment steps, replace groups
+    of equal rewards (dynamic sampling)."""
     learning_rate: Positive = 1e-4
     """Step size of Adam."""
     weight_decay: Weight = 0.0
@@ -117,11 +120,9 @@ class TokenAgent:
         """
         if spec.num_actions is None or len(spec.action_shape) != 1:
             raise IncompatibleEnvironmentError(f"{env} is no task of tokens: use one such as tokens/modular-addition.")
-        self.build_objective()
+        self.build_objective(spec.action_shape[0])
         self.build_config(spec.num_actions)
-        if spec.num_envs % self.group_size or (spec.num_envs // self.num_minibatches) * self.num_minibatches != (
-            spec.num_envs
-        ):
+        if spec.num_envs % self.group_size or spec.num_envs % self.num_minibatches:
             raise InvalidSettingError(
                 f"--num-envs {spec.num_envs}, the responses of an iteration, must be a multiple of --group-size "
                 f"{self.group_size} and of --num-minibatches {self.num_minibatches}."
@@ -134,13 +135,14 @@ class TokenAgent:
         tokens = jnp.zeros((1, spec.observation_size), jnp.int32)
         params_key, objective_key = jax.random.split(key)
         params = Transformer(config).init(params_key, tokens, tokens == 0)["params"]
-        objective = self.build_objective()
+        objective = self.build_objective(spec.action_shape[0])
         return TokenState(
             params=params,
             optimizer=self._adam().init(params),
             reference=params if _needs_reference(objective) else None,
             objective=objective.init(objective_key),
             warm=jnp.asarray(self.warm_start_steps, jnp.int32) > 0,
+            updates=jnp.zeros((), jnp.int32),
             response_length=spec.action_shape[0],
         )
 
@@ -182,7 +184,7 @@ class TokenAgent:
     def reinforce(self, state: TokenState, task: TokenTask[Any], key: Array, count: int) -> tuple[TokenState, Metrics]:
         """Draws `count` responses and learns from them: one iteration."""
         collect_key, learn_key = jax.random.split(key)
-        objective = self.build_objective()
+        objective = self.build_objective(state.response_length)
         batch, metrics = collect(self, objective, state, task, collect_key, count)
         own, batch = objective.prepare(state.objective, batch)
         state = dataclasses.replace(state, objective=own)
@@ -205,19 +207,30 @@ class TokenAgent:
         matrix = unembedding(params, model.config)
         return token_statistics(hidden, matrix, tokens, self.temperature, extra=extra, mask=prompted.response_mask)
 
-    def build_objective(self) -> objectives.Objective:
+    def build_objective(self, response_length: int | None = None) -> objectives.Objective:
         """The objective with its settings.
+
+        Responses have no more room than the longest right answer needs: a penalty near the limit, which would take from
+        that answer what it earns, begins beyond it unless its settings are given.
+
+        Args:
+          response_length: T; None for the objective as it is without a task.
 
         Raises:
           InvalidSettingError: a setting that is not NAME=VALUE, or a value out of its bounds.
           UnknownNameError: no such objective, or no such setting of it.
         """
         settings: dict[str, Any] = {}
+        words = _word_settings(self.objective)
         for text in self.objective_settings or ():
             name, equals, value = text.partition("=")
             if not equals or not name or not value:
                 raise InvalidSettingError(f"--objective-settings takes NAME=VALUE, got {text!r}.")
-            settings[name.strip().replace("-", "_")] = _value(value.strip())
+            name, value = name.strip().replace("-", "_"), value.strip()
+            settings[name] = value if name in words else _value(value)
+        known = objectives.settings(self.objective)
+        if response_length and "overlong_limit" in known and not {"overlong_limit", "overlong_margin"} & set(settings):
+            settings |= {"overlong_limit": response_length + 1, "overlong_margin": 1}
         return objectives.make(self.objective, **settings)
 
     def build_config(self, vocabulary_size: int) -> TransformerConfig:
@@ -226,9 +239,9 @@ class TokenAgent:
         Raises:
           InvalidSettingError: sizes that do not fit together.
         """
-        if self.hidden_size % self.num_heads:
+        if self.hidden_size % (2 * self.num_heads):  # rotary positions turn pairs of a head's entries
             raise InvalidSettingError(
-                f"--hidden-size must be a multiple of --num-heads, got {self.hidden_size} and {self.num_heads}."
+                f"--hidden-size must be a multiple of twice --num-heads, got {self.hidden_size} and {self.num_heads}."
             )
         return TransformerConfig(
             vocabulary_size=vocabulary_size,
@@ -243,7 +256,7 @@ class TokenAgent:
 
     def acting(self, state: TokenState) -> TokenState:
         """The state less what only learning needs."""
-        return TokenState(state.params, None, None, None, None, state.response_length)
+        return TokenState(state.params, None, None, None, None, None, state.response_length)
 
     def _begin(self, state: TokenState) -> TokenState:
         reference = None if state.reference is None else state.params
@@ -267,7 +280,7 @@ class TokenAgent:
     def _step(self, state: TokenState, slope: PyTree, learning_rate: Any) -> TokenState:
         updates, optimizer = self._adam().update(slope, state.optimizer, state.params)
         params = jax.tree.map(lambda p, u: p - learning_rate * (u + self.weight_decay * p), state.params, updates)
-        return dataclasses.replace(state, params=params, optimizer=optimizer)
+        return dataclasses.replace(state, params=params, optimizer=optimizer, updates=cast(Array, state.updates) + 1)
 
     def _adam(self) -> optax.GradientTransformation:
         return optax.chain(optax.clip_by_global_norm(self.max_gradient_norm), optax.scale_by_adam())
@@ -306,6 +319,13 @@ class TokenAgent:
 
 def _needs_reference(objective: objectives.Objective) -> bool:
     return any("logp_ref" in stage.needs for stage in objective.stages)
+
+
+def _word_settings(objective: str) -> set[str]:
+    """The hyper-parameters whose values are words, of which "none" is one."""
+    defaults = {field.name: field.default for stage in objectives.OPTIONAL for field in dataclasses.fields(stage)}
+    defaults |= objectives.settings(objective)
+    return {name for name, default in defaults.items() if isinstance(default, str)}
 
 
 def _value(text: str) -> Any:

@@ -49,28 +49,32 @@ def collect(
       count: N, responses; whole groups.
 
     Returns:
-      (batch, metrics).
+      (batch, metrics): all metrics but "rollout/mixed_groups" are those of the first round.
     """
-    prompt_key, draw_key, side_key = jax.random.split(key, 3)
+    # `fold_in` and `split` of one key give the same keys, so each use has one of its own.
+    prompt_key, draw_key, more_key, side_key = jax.random.split(key, 4)
     num_groups = count // agent.group_size
     prompts, prompt_mask = task.prompts(prompt_key, num_groups)
     batch = _draw(agent, state, task, draw_key, prompts, prompt_mask)
-    rounds = jnp.ones(())
-    if agent.sampling_rounds > 1:
-        batch, rounds = _replace_uniform(agent, state, task, draw_key, batch)
+    # Of the first round, which is drawn without a choice: groups that are kept for what they teach say less of the policy.
     metrics = {
         "episode/return": jnp.mean(batch.rewards),
         "episode/length": jnp.mean(jnp.sum(batch.mask, axis=-1)),
         "actor/entropy": losses.masked_mean(batch.entropy_old, batch.mask),  # type: ignore[arg-type]
-        "rollout/mixed_groups": jnp.mean(informative_groups(batch.rewards, agent.group_size).astype(jnp.float32)),
         "rollout/truncated": jnp.mean(batch.truncated.astype(jnp.float32)),  # type: ignore[union-attr]
-        "rollout/rounds": rounds,
     }
+    rounds = jnp.ones(())
+    if agent.sampling_rounds > 1:
+        batch, rounds = _replace_uniform(agent, state, task, more_key, batch)
+    mixed = informative_groups(batch.rewards, agent.group_size)
+    metrics |= {"rollout/mixed_groups": jnp.mean(mixed.astype(jnp.float32)), "rollout/rounds": rounds}
     batch = _complete(agent, objective, state, batch)
     wanted = objective.side(state.objective)
     if wanted is not None:
         few = wanted.prompts(num_groups)
-        side = _draw(agent, state, task, side_key, prompts[:few], prompt_mask[:few], wanted.temperature)
+        context = cast(Prompted, batch.context)
+        first = [rows[:: agent.group_size][:few] for rows in (context.prompts, context.prompt_mask)]
+        side = _draw(agent, state, task, side_key, *first, wanted.temperature)
         batch = dataclasses.replace(batch, side=_complete(agent, objective, state, side))
     return batch, metrics
 

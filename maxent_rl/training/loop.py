@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -113,10 +114,10 @@ def make_loop(
     if on_device:
         device_env = environments.make_device(env, run.backend) if isinstance(env, str) else env
         assert not callable(device_env)
-        if isinstance(variants[0], WritesResponses):
-            return make_token_loop(run, members, variants, cast(TokenEnv, device_env), devices)
         if not isinstance(env, str):
             _check_device_env(env, run)
+        if isinstance(variants[0], WritesResponses):
+            return make_token_loop(run, members, variants, cast(TokenEnv, device_env), devices)
         learning, schedule = _plan(run, len(members), variants, device_env.spec, devices)
         return DeviceLoop(member_agent(agent, members), learning, schedule, seeds, names, device_env)
     if run.backend is not None:
@@ -172,7 +173,12 @@ def _plan(
 
 
 def learns_nothing(run: RunConfig, agent: Any, learning: Learning) -> str | None:
-    """A sentence for runs that end before the first update, as their scores are those of an untrained policy."""
+    """A sentence for runs that end before the first update, as their scores are those of an untrained policy.
+
+    Of agents that write responses: for runs that may end before the first response is learned from.
+    """
+    if isinstance(agent, WritesResponses):
+        return _stays_warm(run, agent)
     first = Schedule.create(agent, learning.spec, run.num_envs).first_update * run.num_envs
     if run.total_steps > first - run.num_envs:
         return None
@@ -180,6 +186,17 @@ def learns_nothing(run: RunConfig, agent: Any, learning: Learning) -> str | None
     return (
         f"This run learns nothing in its {run.total_steps:,} steps, as the first update is due at step {first:,}: "
         f"raise --total-steps or lower {flag}."
+    )
+
+
+def _stays_warm(run: RunConfig, agent: Any) -> str | None:
+    longest = max(variant_agents(agent, run), key=lambda variant: int(variant.warm_start_steps))
+    if math.ceil(run.total_steps / run.num_envs) > math.ceil(longest.warm_start_steps / run.num_envs):
+        return None
+    return (
+        f"This run's {run.total_steps:,} steps may all be warm start, which lasts up to {longest.warm_start_steps:,} steps "
+        f"unless the loss of right answers falls to {longest.warm_start_loss:g} before: raise --total-steps or lower "
+        "--warm-start-steps."
     )
 
 

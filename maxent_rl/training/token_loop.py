@@ -18,6 +18,7 @@ import numpy as np
 from maxent_rl.agents.base import check_agent
 from maxent_rl.data import RolloutLayout
 from maxent_rl.envs.token_envs import TokenEnv
+from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.tokens.agent import TokenAgent, TokenState
 from maxent_rl.tokens.rollout import examine
 from maxent_rl.training.compilation import compiler_options
@@ -79,7 +80,8 @@ class TokenLoop:
     def take_metrics(self) -> list[dict[str, float]]:
         """Means since the last call, one dict per seed: over the iterations of the warm start, and over all others."""
         self._learner, rows = metric_means(self._learner, self.learning)
-        return [_split(row) for row in rows]
+        updates = np.asarray(self._learner.seeds.agent.updates)
+        return [_split(row) | {"updates": int(taken)} for row, taken in zip(rows, updates, strict=True)]
 
     def evaluate(self, episodes: int) -> list[Outcomes]:
         """Answers held-out prompts by the likeliest tokens; the further columns are of sampled responses."""
@@ -128,8 +130,15 @@ def make_token_loop(
     spec = dataclasses.replace(env.spec, num_envs=run.num_envs)
     for variant in variants:
         check_agent(variant, spec, run.env)
+    if not isinstance(env, TokenEnv):
+        raise IncompatibleEnvironmentError(f"{run.env} is no task of tokens: use one such as tokens/modular-addition.")
+    if run.batch_devices > 1:
+        raise InvalidSettingError(
+            f"--batch-devices {run.batch_devices} divides sampled batches of transitions, which --agent {run.agent} does not "
+            "have: several devices share its seeds, so raise --num-seeds instead."
+        )
     agent = variants[0]
-    mesh = make_mesh(len(members), devices, run.batch_devices, run.num_envs, "--num-envs")
+    mesh = make_mesh(len(members), devices, 1, run.num_envs)
     learning = Learning(
         spec=spec,
         layout=RolloutLayout.create(spec, 0, run.num_envs),  # responses are not kept from one iteration to the next
@@ -165,7 +174,7 @@ def iterate(agent: Any, learner: Learner, env: TokenEnv, learning: Learning) -> 
         # Which members are in their warm start decides which of three programs runs: under vmap a branch that differs
         # between members would compute both sides for all of them, also long after the last warm start.
         warm = learner.seeds.agent.warm
-        kinds = (_imitate, _reinforce, _either)
+        kinds = (_imitate, _reinforce, _either)[: 1 + min(warm.size, 2)]  # one member alone is in no mixed company
         which = jnp.where(jnp.all(warm), 0, jnp.where(jnp.any(warm), 2, 1))
         branches = [
             lambda agent, seeds, kind=kind: over_seeds(partial(kind, env, learning, before.step), agent, seeds)
@@ -175,7 +184,7 @@ def iterate(agent: Any, learner: Learner, env: TokenEnv, learning: Learning) -> 
         counters = dataclasses.replace(
             before,
             step=before.step + 1,
-            update=before.update + agent.num_minibatches * jnp.where(which == 0, 1, agent.num_epochs),
+            update=before.update + 1,  # the optimiser steps of each member are in its own state
             metric_count=before.metric_count + 1,
         )
         return Learner(seeds, counters)

@@ -4,10 +4,12 @@ import dataclasses
 import re
 
 import pytest
-from agents_under_test import AGENTS_UNDER_TEST, NUM_ENVS
+from agents_under_test import AGENTS_UNDER_TEST, NUM_ENVS, NUM_RESPONSES, TOKEN_AGENTS_UNDER_TEST
 from environments import DiscretePoint, Point
 
 from maxent_rl.agents import AGENTS, agent_class, agent_name, check_agent
+from maxent_rl.agents.base import WritesResponses
+from maxent_rl.envs import make_device
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 
 
@@ -16,8 +18,11 @@ def spec_of(discrete):
 
 
 def test_every_agent_of_the_registry_is_put_to_the_tests_of_all_agents():
-    assert set(AGENTS_UNDER_TEST) == set(AGENTS)
-    assert {name: agent_name(row.agent) for name, row in AGENTS_UNDER_TEST.items()} == {name: name for name in AGENTS}
+    """Each to those of its kind, and to no others."""
+    writing = {name for name in AGENTS if issubclass(agent_class(name), WritesResponses)}
+    assert (set(TOKEN_AGENTS_UNDER_TEST), set(AGENTS_UNDER_TEST)) == (writing, set(AGENTS) - writing)
+    tested = {name: row.agent for name, row in AGENTS_UNDER_TEST.items()} | TOKEN_AGENTS_UNDER_TEST
+    assert {name: agent_name(agent) for name, agent in tested.items()} == {name: name for name in AGENTS}
 
 
 @pytest.mark.parametrize("name", AGENTS_UNDER_TEST)
@@ -44,3 +49,13 @@ def test_actions_of_the_wrong_kind_are_refused_naming_agents_that_fit(name):
     assert fitting
     for fits in fitting:
         check_agent(agent_class(fits)(), other, "Maze-v0")
+
+
+@pytest.mark.parametrize("name", TOKEN_AGENTS_UNDER_TEST)
+def test_agents_that_write_responses_take_tasks_of_tokens_alone(name):
+    agent = TOKEN_AGENTS_UNDER_TEST[name]
+    check_agent(agent, dataclasses.replace(make_device("tokens/countdown").spec, num_envs=NUM_RESPONSES), "test")
+    for discrete in (True, False):
+        with pytest.raises(IncompatibleEnvironmentError) as caught:
+            check_agent(agent, spec_of(discrete), "Maze-v0")
+        assert str(caught.value) == "Maze-v0 is no task of tokens: use one such as tokens/modular-addition."

@@ -87,13 +87,12 @@ def test_flags_of_the_study_come_after_those_of_the_table():
 
 
 def test_targets_are_asked_of_those_who_hold_one():
-    found = entropy_collapse.Targets(targets=(0.3, 1.0)).objectives()
+    found = entropy_collapse.Targets(targets=(0.3, 1.0), low_targets=(0.2,)).objectives()
     assert list(found) == [
         "grpo",
         "entropy_target@0.3",
         "entropy_target@1.0",
-        "aepo_arbitrary@0.3",
-        "aepo_arbitrary@1.0",
+        "aepo_arbitrary@0.2",
     ]
     assert found["entropy_target@1.0"].startswith("entropy_target target_entropy=1")
     with pytest.raises(BenchmarkError, match="'clip_b' holds no target; those that do: dcpo, aepo_arbitrary"):

@@ -329,7 +329,9 @@ def test_responses_have_the_leading_axes_of_their_prompts(state):
     assert len(jax.tree.leaves(acting)) == len(jax.tree.leaves(state.params))
     flat = act(acting, prompts, key), mode(acting, prompts)
     assert flat[0].shape == flat[1].shape == (6, 3)
-    for found, expected in zip((act(acting, prompts.reshape(2, 3, 2), key), mode(acting, prompts.reshape(2, 3, 2))), flat):
+    for found, expected in zip(
+        (act(acting, prompts.reshape(2, 3, 2), key), mode(acting, prompts.reshape(2, 3, 2))), flat
+    ):
         np.testing.assert_array_equal(found.reshape(6, 3), expected)
     np.testing.assert_array_equal(mode(acting, prompts[0]), flat[1][0])
     np.testing.assert_array_equal(act(acting, prompts[0], key), flat[0][0])

@@ -228,7 +228,9 @@ def test_going_on_from_an_earlier_checkpoint_drops_what_came_after(whole, tmp_pa
 )  # fmt: skip
 def test_nan_stops_the_run_with_step_and_culprit_and_keeps_the_last_checkpoint(tmp_path, rate, words):
     settings = {"log_every": NUM_RESPONSES, "checkpoint_every": NUM_RESPONSES, "eval_every": 0}
-    with pytest.raises(NonFiniteError, match=rf"^Seed [01], environment step {words} or infinite\. The last good") as caught:
+    with pytest.raises(
+        NonFiniteError, match=rf"^Seed [01], environment step {words} or infinite\. The last good"
+    ) as caught:
         run(tmp_path, AGENT.replace(**{rate: 1e30}), **settings)
     fault, good = (int(step) for step in re.findall(r"step (\d+)", str(caught.value)))
     assert good == fault - NUM_RESPONSES
@@ -370,7 +372,10 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("--agent grpo --env HalfCheetah --num-envs 16", "HalfCheetah-v5 is no task of tokens: use one such as tokens/"),
+        (
+            "--agent grpo --env HalfCheetah --num-envs 16",
+            "HalfCheetah-v5 is no task of tokens: use one such as tokens/",
+        ),
         ("--agent sac --env tokens/countdown", "tokens/countdown wants sequences of 6 tokens; use --agent grpo."),
         ("--agent grpo --objective dapoo", "Unknown objective 'dapoo'. Did you mean 'dapo'"),
         ("--agent grpo --objective-settings clip-lwo=0.1", "Did you mean 'clip_low'"),

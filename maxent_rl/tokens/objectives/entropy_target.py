@@ -33,7 +33,9 @@ class TemperatureState:
 class EntropyTarget(Regulariser):
     """Rewards entropy with a temperature that holds its mean over the batch at a target.
 
-    An entropy above the target is not punished: the temperature goes to 0.
+    The temperature alone, which is never negative, holds an entropy from below. Above the target only rewards would bring it
+    down again, and where responses have become so random that none is right there are none: so there it is also punished,
+    in proportion to the surplus.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("entropy",)
@@ -43,6 +45,8 @@ class EntropyTarget(Regulariser):
     """Learning rate (Adam) of the logarithm of the temperature."""
     initial_temperature: Positive = 0.01
     """The temperature before the first step, in advantage per nat."""
+    surplus_weight: Weight = 0.5
+    """Weight against entropy for each nat above the target; 0 for the temperature alone, which is SAC's rule."""
 
     def init(self, key: Array) -> PyTree:
         """The initial temperature."""
@@ -60,7 +64,8 @@ class EntropyTarget(Regulariser):
         step, optimizer = self._optimizer().update(slope, state.optimizer)
         state = TemperatureState(optax.apply_updates(state.log_alpha, step), optimizer)
         work = work.measure(**{"temperature/alpha": alpha})
-        return state, work.replace(penalty=work.penalty - jax.lax.stop_gradient(alpha) * entropy)
+        weight = jax.lax.stop_gradient(alpha - self.surplus_weight * jnp.maximum(mean - self.target_entropy, 0.0))
+        return state, work.replace(penalty=work.penalty - weight * entropy)
 
     def _optimizer(self) -> optax.GradientTransformation:
         return optax.adam(self.temperature_learning_rate)

@@ -70,6 +70,13 @@ def compared(agent=PLAIN, **settings):
     return loop.learner.seeds.agent, loop.take_metrics(), loop.evaluate(6)
 
 
+@pytest.fixture(autouse=True)
+def same_programs():
+    """The default device is part of what a program is compiled for: loops here share those of `train`, which sets it."""
+    with jax.default_device(jax.local_devices()[0]):
+        yield
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     return run(tmp_path_factory.mktemp("whole"))

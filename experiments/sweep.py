@@ -100,15 +100,9 @@ def parse(arguments: list[str]) -> tuple[Command, Any]:
     from maxent_rl.training.sweep import Sweep
 
     preset = _preset(arguments)
-    settings = Settings() if preset is None else dataclasses.replace(Settings(), **PRESETS[preset].run)
-    description = f"Trains agents on environments. Agents: {', '.join(AGENTS)}."
-    command = tyro.cli(
-        Command,
-        args=arguments,
-        default=Command(settings=settings),
-        description=description,
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    command = _command(arguments, {} if preset is None else PRESETS[preset].run)
+    if preset is None and (defaults := _run_defaults(command.agents)):
+        command = _command(arguments, defaults)
     values = {field.name: getattr(command.settings, field.name) for field in dataclasses.fields(RunConfig)}
     agents = tuple(_agent(name, preset) for name in command.agents)
     sweep = Sweep(
@@ -121,6 +115,24 @@ def parse(arguments: list[str]) -> tuple[Command, Any]:
         max_variants_per_job=command.max_variants_per_job,
     )
     return command, sweep
+
+
+def _command(arguments: list[str], defaults: dict[str, Any]) -> Command:
+    return tyro.cli(
+        Command,
+        args=arguments,
+        default=Command(settings=dataclasses.replace(Settings(), **defaults)),
+        description=f"Trains agents on environments. Agents: {', '.join(AGENTS)}.",
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+
+
+def _run_defaults(agents: tuple[str, ...]) -> dict[str, Any]:
+    """Settings of runs that all of the agents have for defaults of their own, as in run.py; none where they differ."""
+    first, *others = [getattr(agent_class(name), "run_defaults", {}) for name in agents] or [{}]
+    if any(other != first for other in others):
+        return {}
+    return {name: value for name, value in first.items() if name != "env"}
 
 
 def _values(assignments: list[str]) -> dict[str, tuple[str, ...]]:

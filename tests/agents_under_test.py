@@ -100,7 +100,7 @@ AGENTS_UNDER_TEST = {
     "pmoe-ppo": _on_policy(PMOEPPO(**_ON, num_experts=2)),
 }
 
-# Agents that write responses learn from tasks, by a loop of their own: tests/tokens/test_agent.py, training/test_token_loop.py.
+# Agents that write responses learn from tasks, by a loop of their own: tokens/test_agent.py, training/test_token_loop.py.
 TOKEN_AGENTS_UNDER_TEST = {
     "grpo": TokenAgent(
         hidden_size=16, num_layers=1, num_heads=2, num_key_value_heads=1, intermediate_size=16, group_size=4,

@@ -323,7 +323,8 @@ def _needs_reference(objective: objectives.Objective) -> bool:
 
 def _word_settings(objective: str) -> set[str]:
     """The hyper-parameters whose values are words, of which "none" is one."""
-    defaults = {field.name: field.default for stage in objectives.OPTIONAL for field in dataclasses.fields(stage)}
+    stages: tuple[Any, ...] = objectives.OPTIONAL
+    defaults = {field.name: field.default for stage in stages for field in dataclasses.fields(stage)}
     defaults |= objectives.settings(objective)
     return {name for name, default in defaults.items() if isinstance(default, str)}
 

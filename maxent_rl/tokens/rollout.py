@@ -73,8 +73,8 @@ def collect(
     if wanted is not None:
         few = wanted.prompts(num_groups)
         context = cast(Prompted, batch.context)
-        first = [rows[:: agent.group_size][:few] for rows in (context.prompts, context.prompt_mask)]
-        side = _draw(agent, state, task, side_key, *first, wanted.temperature)
+        prompts, prompt_mask = (rows[:: agent.group_size][:few] for rows in (context.prompts, context.prompt_mask))
+        side = _draw(agent, state, task, side_key, prompts, prompt_mask, wanted.temperature)
         batch = dataclasses.replace(batch, side=_complete(agent, objective, state, side))
     return batch, metrics
 

@@ -30,7 +30,7 @@ class RunConfig:
     agent: str = "sac"
     """Name of the agent."""
     env: str = "HalfCheetah"
-    """Environment: a Gymnasium id (HalfCheetah, Pendulum-v1, ...), brax/NAME, playground/NAME or envpool/ID."""
+    """Environment: a Gymnasium id (HalfCheetah, Pendulum-v1, ...), brax/NAME, playground/NAME, envpool/ID or tokens/TASK."""
     backend: str | None = None
     """Physics of a Brax environment: spring, positional, generalized or mjx; None for the environment's default."""
     seed: _SEEDS = 0

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from maxent_rl.errors import CheckpointError
 from maxent_rl.training.drawing import FAINT, INK, colours, heading, save, style
 from maxent_rl.training.recorder import read_csv
 from maxent_rl.training.variants import variant_name
@@ -37,7 +38,7 @@ def has_token_curves(folder: Path) -> bool:
 
 
 def token_curves(folder: Path, run: dict[str, Any]) -> Path:
-    """Draws a run's four panels: means over seeds, with each seed thin behind them.
+    """Draws a run's four panels: means over seeds, where all of them have a value, with each seed thin behind them.
 
     Args:
       folder: the run's folder.
@@ -47,15 +48,21 @@ def token_curves(folder: Path, run: dict[str, Any]) -> Path:
       The picture's path, `token_curves.png` in the folder.
 
     Raises:
-      CheckpointError: a table is missing.
+      CheckpointError: the run has no evaluation yet.
       StorageError: the picture cannot be written.
     """
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import EngFormatter
 
-    tables = {name: read_csv(folder / f"{name}.csv") for name in ("metrics", "eval")}
+    tables = {"eval": read_csv(folder / "eval.csv"), "metrics": []}
+    if not tables["eval"]:
+        raise CheckpointError(f"{folder / 'eval.csv'} holds no evaluation yet, so there is nothing to draw.")
+    if (folder / "metrics.csv").exists():  # a run may be evaluated before it first logs
+        tables["metrics"] = read_csv(folder / "metrics.csv")
     varied = list(run.get("variants") or {})
-    figure = Figure(figsize=(10.5, 7.0), layout="constrained", facecolor="white")
+    layout = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.12)
+    figure = Figure(figsize=(10.5, 7.0), layout=layout, facecolor="white")
     panels = figure.subplots(2, 2, sharex=True)
     for axes, (title, unit, lines) in zip(panels.flat, _panels(tables["eval"]), strict=True):
         _draw_panel(axes, tables, lines, varied)
@@ -67,6 +74,9 @@ def token_curves(folder: Path, run: dict[str, Any]) -> Path:
     for axes in panels[-1]:
         axes.set_xlabel("responses per seed (those of the warm start included)", color=FAINT)
     names = [str(run[key]) for key in ("env", "agent") if key in run]
+    seeds = len({row["seed"] for row in tables["eval"]})
+    if names and seeds > 1:
+        names.append(f"mean of {seeds} seeds, each of them thin")
     if names:
         figure.suptitle(
             " · ".join(names), x=0.012, ha="left", color=INK, fontsize=13, fontweight="bold", parse_math=False
@@ -91,6 +101,9 @@ def _panels(evaluations: Sequence[dict[str, Any]]) -> list[tuple[str, str, list[
 
 
 def _draw_panel(axes: Any, tables: dict[str, Any], lines: list[_Line], varied: Sequence[str]) -> None:
+    if varied:  # colours tell variants apart, so that the forms of lines need a key of their own
+        for line in lines:
+            axes.plot([], [], "--" if line.dashed else "-", color=FAINT, linewidth=2.0, label=line.label)
     for line in lines:
         by_variant = _series(tables[line.table], line.column, varied)
         shades = colours(max(len(by_variant), 2)) if len(by_variant) > 1 else colours(2)
@@ -101,11 +114,20 @@ def _draw_panel(axes: Any, tables: dict[str, Any], lines: list[_Line], varied: S
             if len(values) > 1:
                 for seed in values:
                     axes.plot(steps, seed, color=color, alpha=0.25, linewidth=0.8)
-            mean = np.array([np.nanmean(column) if np.isfinite(column).any() else math.nan for column in values.T])
-            form = "--" if variant and line.dashed else "-"
-            axes.plot(
-                steps, mean, form, color=color, linewidth=2.0, label=label, marker="o" if len(steps) < 4 else None
-            )
+            form = "--" if line.dashed else "-"
+            marker = "o" if len(steps) < 4 else None
+            axes.plot(steps, _mean(values), form, color=color, linewidth=2.0, label=label, marker=marker)
+
+
+def _mean(values: Floats) -> Floats:
+    """[point] mean over seeds [seed, point] that have values at all; NaN where not all of them have one.
+
+    Seeds leave their warm start one after the other: a mean over those that have would jump whenever one more does.
+    """
+    begun = values[np.isfinite(values).any(axis=1)]
+    if not len(begun):
+        return np.full(values.shape[1], math.nan)
+    return np.asarray(np.where(np.isfinite(begun).all(axis=0), begun.mean(axis=0), math.nan))
 
 
 def _series(

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import importlib.util
 import json
 import os
 import re
-import shlex
 import signal
-import sys
 import threading
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from agents_under_test import AGENTS_UNDER_TEST, NUM_RESPONSES, TOKEN_AGENTS_UNDER_TEST
 from environments import Point
-from run_processes import assert_same, finish, host_devices, start_python, start_run
+from run_processes import finish, host_devices, start_python
 
 from maxent_rl import RunConfig, load_policy, resume, train
 from maxent_rl.envs import make_device
@@ -76,12 +70,11 @@ def compared(agent=PLAIN, **settings):
     return loop.learner.seeds.agent, loop.take_metrics(), loop.evaluate(6)
 
 
-def command(name):
-    path = Path(__file__).parents[2] / "experiments" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"experiments_{name}", path)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(autouse=True)
+def same_programs():
+    """The default device is part of what a program is compiled for: loops here share those of `train`, which sets it."""
+    with jax.default_device(jax.local_devices()[0]):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +132,7 @@ def test_tables_are_tidy(whole):
 def test_each_seed_leaves_its_warm_start_at_its_own_iteration(whole):
     """Its rows then have what reinforcement measures; a mean of both kinds of iteration would be neither."""
     warm = warm_iterations(whole.states)
-    assert warm[0] != warm[1] and 0 < min(warm) and max(warm) < ITERATIONS
+    assert warm[0] != warm[1] and min(warm) > 0 and max(warm) < ITERATIONS
     assert not whole.states.warm.any()
     for row in table(whole.folder, "metrics.csv"):
         left, done = warm[int(row["seed"])], row["step"] / NUM_RESPONSES
@@ -166,17 +159,6 @@ def test_the_policy_is_the_trained_one(whole):
         assert policy(prompts[0]).shape == (3,) and policy.spec.num_actions == 14
         outcome = evaluate_policy(policy, 5)
         assert outcome == evaluate_policy(policy, 5, env=make_device(ENV)) and outcome.lengths == [1] * 5
-
-
-def test_the_command_evaluates_a_run(whole, capsys):
-    main = command("evaluate").main
-    assert main([str(whole.folder), "--episodes", "4", "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    for row in result["seeds"]:
-        assert row["returns"] == evaluate_policy(load_policy(whole.folder, seed=row["seed"]), 4).returns
-    assert main([str(whole.folder), "--episodes", "4", "--stochastic"]) == 0
-    assert main([str(whole.folder), "--episodes", "1", "--video", "here.mp4"]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -294,7 +276,7 @@ def test_a_variant_alone_and_among_others():
 def test_a_run_of_variants_is_recorded_exported_and_goes_on(tmp_path):
     settings = {"variants": {"learning_rate": (1e-3, 1e-2), "warm_start_loss": (2.25, 2.4)}}
     whole = run(tmp_path / "whole", **settings)
-    part = run(tmp_path / "part", **settings, **{"total_steps": 7 * NUM_RESPONSES, "checkpoint_every": 0})
+    part = run(tmp_path / "part", **settings, total_steps=7 * NUM_RESPONSES, checkpoint_every=0)
     rest = resume(part.folder, progress=False, total_steps=SETTINGS["total_steps"])
     assert_same_arrays(rest.states, whole.states)
     assert list(read_csv(whole.folder / "eval.csv")[0])[:4] == ["step", "seed", *settings["variants"]]
@@ -338,9 +320,9 @@ def test_seeds_on_two_devices_equal_seeds_on_one(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "total", "words"),
     [
-        ({"warm_start_steps": 100}, 112, r"^This run's 112 steps may all be warm start, which lasts up to 100 steps unless the "),
+        ({"warm_start_steps": 100}, 112, r"^This run's 112 steps may all be warm start, which lasts up to 100 steps "),
         ({"warm_start_steps": 100}, 113, None),
-        ({"warm_start_steps": 10**6, "warm_start_loss": 0.5}, 320, r"falls to 0\.5 before: raise --total-steps or lower --warm"),
+        ({"warm_start_steps": 10**6, "warm_start_loss": 0.5}, 320, r"falls to 0\.5 before: raise --total-steps or lower "),
         ({"warm_start_steps": 0}, 16, None),
     ],
 )  # fmt: skip
@@ -365,45 +347,5 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
         with pytest.raises(error) as caught:
             run(tmp_path, **settings)
         assert words in str(caught.value) and "\n" not in str(caught.value)
-    with pytest.raises(InvalidSettingError, match="--batch-devices 2 .* raise --num-seeds instead"):
+    with pytest.raises(InvalidSettingError, match=r"--batch-devices 2 .* raise --num-seeds instead"):
         make_loop(RunConfig(agent=NAME, env=ENV, num_envs=16, batch_devices=2), AGENT, ENV, jax.local_devices() * 2)
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        (
-            "--agent grpo --env HalfCheetah --num-envs 16",
-            "HalfCheetah-v5 is no task of tokens: use one such as tokens/",
-        ),
-        ("--agent sac --env tokens/countdown", "tokens/countdown wants sequences of 6 tokens; use --agent grpo."),
-        ("--agent grpo --objective dapoo", "Unknown objective 'dapoo'. Did you mean 'dapo'"),
-        ("--agent grpo --objective-settings clip-lwo=0.1", "Did you mean 'clip_low'"),
-        ("--agent grpo --env tokens/count-down", "Did you mean 'tokens/countdown'"),
-    ],
-)
-def test_the_command_refuses_in_one_sentence(tmp_path, capfd, flags, words):
-    assert command("run").main([*shlex.split(flags), "--output-dir", str(tmp_path), "--total-steps", "5000"]) == 1
-    error = capfd.readouterr().err
-    assert words in error and error.count("\n") == 1 and not list(tmp_path.iterdir())
-
-
-SIZES = (
-    "--hidden-size 16 --num-layers 1 --num-heads 2 --num-key-value-heads 1 --intermediate-size 16 --group-size 4 "
-    "--eval-samples 3 --warm-start-steps 64 --num-envs 16 --eval-episodes 4 --log-every 32 --checkpoint-every 64 "
-    "--eval-every 128 --num-seeds 2"
-)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("objective", ["dapo", "clip_cov"])
-def test_the_command_trains_and_goes_on(tmp_path, objective):
-    flags = shlex.split(f"--agent grpo --env {ENV} --objective {objective} {SIZES} --output-dir {tmp_path}")
-    finish(start_run(*flags, "--total-steps", "320", "--name", "whole"))
-    finish(start_run(*flags, "--total-steps", "96", "--name", "part"))
-    whole, part = (tmp_path / "tokens-modular-addition" / NAME / name for name in ("whole", "part"))
-    finish(start_run("--resume", str(part), "--total-steps", "320"))
-    assert_same_arrays(*(load_policy(folder, seed=1).state.params for folder in (whole, part)))
-    np.testing.assert_equal(table(part, "metrics.csv"), table(whole, "metrics.csv"))
-    assert np.isfinite([value for row in read_csv(whole / "metrics.csv")[-2:] for name, value in row.items()
-                        if name != "supervised/loss"]).all()  # fmt: skip

@@ -66,7 +66,7 @@ SIZES = (
 def test_the_command_trains_and_goes_on(tmp_path, objective):
     flags = shlex.split(f"--agent grpo --env {ENV} --objective {objective} {SIZES} --output-dir {tmp_path}")
     finish(start_run(*flags, "--total-steps", "320", "--name", "whole"))
-    finish(start_run(*flags, "--total-steps", "96", "--name", "part"))
+    finish(start_run(*flags, "--total-steps", "128", "--name", "part"))
     whole, part = (tmp_path / "tokens-modular-addition" / NAME / name for name in ("whole", "part"))
     finish(start_run("--resume", str(part), "--total-steps", "320"))
     assert_same(part, whole)

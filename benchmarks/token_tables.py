@@ -52,7 +52,8 @@ def table(result: Result) -> str:
     ]
     for vocabulary in result["settings"]["vocabularies"]:
         for tokens in result["settings"]["tokens"]:
-            for objective in result["settings"]["objectives"]:
+            spots = result["settings"].get("spot_objectives", []) if tokens == min(result["settings"]["tokens"]) else []
+            for objective in dict.fromkeys((*result["settings"]["objectives"], *spots)):
                 size = size_name(objective, tokens, vocabulary)
                 for metric, unit in UNITS.items():
                     cells = [_cell(result, name, size, metric) for name in contenders]

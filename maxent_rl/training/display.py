@@ -310,7 +310,7 @@ def _number(value: float | None, form: str) -> str:
     if value is None:
         return "\u2013"
     # Returns are thousands in one task and the share of right answers in another.
-    return format(value, ".3f" if form == ",.1f" and 0 < abs(value) < 10 else form)
+    return format(value, ".3f" if form == ",.1f" and 0 < abs(value) < 1 else form)
 
 
 def _duration(seconds: float) -> str:

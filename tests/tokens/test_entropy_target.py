@@ -27,15 +27,30 @@ def test_loss_is_grpo_less_temperature_times_entropy():
     entropy = mean_entropy(CASE)
     alpha = 0.02 * np.exp(-(entropy - 1.0))
     np.testing.assert_allclose(aux.metrics["temperature/alpha"], alpha, rtol=1e-5)
+    assert entropy > 1.0
+    np.testing.assert_allclose(loss, plain - (alpha - 0.5 * (entropy - 1.0)) * entropy, atol=1e-6)
+    alone = objectives.make("entropy_target", target_entropy=1.0, initial_temperature=0.02, surplus_weight=0.0)
+    loss, _ = evaluate(alone, alone.init(), CASE.outputs(), CASE.batch)
     np.testing.assert_allclose(loss, plain - alpha * entropy, atol=1e-6)
+    above = objectives.make("entropy_target", target_entropy=9.0, surplus_weight=50.0)
+    same = objectives.make("entropy_target", target_entropy=9.0, surplus_weight=0.0)
+    losses_above = [evaluate(one, one.init(), CASE.outputs(), CASE.batch)[0] for one in (above, same)]
+    np.testing.assert_allclose(*losses_above, atol=1e-7)  # below the target there is no surplus
+
+
+def test_a_policy_that_has_become_random_comes_back_though_nothing_is_rewarded():
+    """One seed of three stayed uniform on tokens/countdown: the temperature can go to 0, and no further."""
+    almost_uniform = jnp.log(jnp.array([0.34, 0.33, 0.33]))
+    np.testing.assert_allclose(final_entropy(almost_uniform, 0.6, reward=0.0), 0.6, atol=0.03)
 
 
 def test_gradient_takes_the_temperature_as_constant():
     found = slopes(OBJECTIVE, OBJECTIVE.init(), CASE.outputs(), CASE.batch)
     alpha = evaluate(OBJECTIVE, OBJECTIVE.init(), CASE.outputs(), CASE.batch)[1].metrics["temperature/alpha"]
+    weight = float(alpha) - 0.5 * (mean_entropy(CASE) - 1.0)
     plain = slopes(objectives.make("grpo"), (), CASE.outputs(), CASE.batch)
     np.testing.assert_allclose(found.logp, plain.logp, atol=1e-7)
-    fixed = slopes(objectives.make("grpo", entropy_bonus=float(alpha)), (), CASE.outputs(), CASE.batch)
+    fixed = slopes(objectives.make("grpo", entropy_bonus=float(weight)), (), CASE.outputs(), CASE.batch)
     np.testing.assert_allclose(found.logits, fixed.logits, atol=1e-7)
     assert np.abs(np.asarray(found.logits)).max() > 1e-5
 
@@ -99,7 +114,7 @@ def test_entropy_of_a_softmax_policy_is_held(target):
 
 
 @jax.jit
-def final_entropy(start, target):
+def final_entropy(start, target, reward=1.0):
     """After 3,000 exact policy-gradient steps: each arm stands in the batch by its probability."""
     objective = objectives.make("entropy_target", temperature_learning_rate=0.02)
     stages = [
@@ -112,7 +127,7 @@ def final_entropy(start, target):
     def step(_, carry):
         logits, state = carry
         probs = jax.nn.softmax(logits)
-        rewards = jnp.array([1.0, 0.0, 0.0])
+        rewards = reward * jnp.array([1.0, 0.0, 0.0])
         advantages = 3 * probs * (rewards - probs @ rewards)  # three tokens, averaged
         batch = TokenBatch(jnp.log(probs)[tokens], jnp.ones((3, 1), bool), rewards, 3, advantages=advantages)
 

@@ -273,7 +273,7 @@ class TokenAgent:
             return objective(state.objective, TokenOutputs(found.logp, found.entropy), part)
 
         (_, aux), slope = jax.value_and_grad(loss, has_aux=True)(state.params)
-        metrics = aux.metrics | {"policy/gradient_norm": optax.global_norm(slope)}
+        metrics = aux.metrics | {"policy/gradient_norm": optax.tree.norm(slope)}
         state = dataclasses.replace(state, objective=aux.state)
         return self._step(state, slope, self.learning_rate), metrics
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from maxent_rl.agents.registry import AGENTS, agent_class
+from maxent_rl.agents.registry import AGENTS, agent_class, run_defaults
 from maxent_rl.errors import InvalidSettingError, run_command
 from maxent_rl.training.config import RunConfig
 from maxent_rl.training.presets import PRESETS, apply_preset
@@ -101,7 +101,7 @@ def parse(arguments: list[str]) -> tuple[Command, Any]:
 
     preset = _preset(arguments)
     command = _command(arguments, {} if preset is None else PRESETS[preset].run)
-    if preset is None and (defaults := _run_defaults(command.agents)):
+    if preset is None and (defaults := _shared_defaults(command.agents)):
         command = _command(arguments, defaults)
     values = {field.name: getattr(command.settings, field.name) for field in dataclasses.fields(RunConfig)}
     agents = tuple(_agent(name, preset) for name in command.agents)
@@ -127,9 +127,9 @@ def _command(arguments: list[str], defaults: dict[str, Any]) -> Command:
     )
 
 
-def _run_defaults(agents: tuple[str, ...]) -> dict[str, Any]:
+def _shared_defaults(agents: tuple[str, ...]) -> dict[str, Any]:
     """Settings of runs that all of the agents have for defaults of their own, as in run.py; none where they differ."""
-    first, *others = [getattr(agent_class(name), "run_defaults", {}) for name in agents] or [{}]
+    first, *others = [run_defaults(agent_class(name)) for name in agents] or [{}]
     if any(other != first for other in others):
         return {}
     return {name: value for name, value in first.items() if name != "env"}

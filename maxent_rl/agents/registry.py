@@ -30,6 +30,12 @@ def agent_class(name: str) -> type[Any]:
     return found
 
 
+def run_defaults(agent: Any) -> dict[str, Any]:
+    """Settings of runs that an agent (or its class) has for defaults of its own; none for most."""
+    found: dict[str, Any] = getattr(agent, "run_defaults", {})
+    return found
+
+
 def agent_name(agent: Any) -> str:
     """The registry's name of an agent; its class name in lower case where it is not registered, never a registered one."""
     path = f"{type(agent).__module__}:{type(agent).__qualname__}"

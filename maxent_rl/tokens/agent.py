@@ -164,7 +164,6 @@ class TokenAgent:
         prompt_key, answer_key = jax.random.split(key)
         prompts, prompt_mask = task.prompts(prompt_key, count)
         tokens, mask = task.demonstrations(answer_key, prompts)
-
         answers = (Prompted(prompts, prompt_mask, mask), tokens)
 
         def learn(carry: TokenState, part: tuple[Prompted, Array]) -> tuple[TokenState, Array]:
@@ -202,7 +201,7 @@ class TokenAgent:
         self, params: PyTree, prompted: Prompted, tokens: Array, extra: dict[str, Any] | None = None
     ) -> TokenStatistics:
         """What a policy says of responses [N, T], at the sampling temperature."""
-        model = Transformer(self.build_config(params["embed_tokens"]["embedding"].shape[0]))
+        model = self._model(params)
         hidden = score(model, params, prompted.prompts, prompted.prompt_mask, tokens, prompted.response_mask)
         matrix = unembedding(params, model.config)
         return token_statistics(hidden, matrix, tokens, self.temperature, extra=extra, mask=prompted.response_mask)
@@ -258,6 +257,9 @@ class TokenAgent:
         """The state less what only learning needs."""
         return TokenState(state.params, None, None, None, None, None, state.response_length)
 
+    def _model(self, params: PyTree) -> Transformer:
+        return Transformer(self.build_config(params["embed_tokens"]["embedding"].shape[0]))
+
     def _begin(self, state: TokenState) -> TokenState:
         reference = None if state.reference is None else state.params
         return dataclasses.replace(state, reference=reference, optimizer=self._adam().init(state.params))
@@ -266,7 +268,6 @@ class TokenAgent:
         self, state: TokenState, objective: objectives.Objective, part: TokenBatch
     ) -> tuple[TokenState, Metrics]:
         """One optimiser step on prepared responses."""
-        assert part.tokens is not None
 
         def loss(params: PyTree) -> tuple[Array, Any]:
             found = self.statistics(params, cast(Prompted, part.context), cast(Array, part.tokens))
@@ -301,9 +302,8 @@ class TokenAgent:
         temperature: Any = None,
     ) -> Responses:
         """Answers prompts [N, P]: `sampling.Responses`, by the likeliest tokens where the key is None."""
-        model = Transformer(self.build_config(params["embed_tokens"]["embedding"].shape[0]))
         return sample(
-            model,
+            self._model(params),
             params,
             prompts,
             prompt_mask,

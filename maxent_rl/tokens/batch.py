@@ -163,6 +163,12 @@ def _check(name: str, value: Any, shape: tuple[int, ...], other: str) -> None:
         raise ShapeError(f"{name} must have shape {wanted}, as {other} says; got {found}.")
 
 
+def token_advantages(batch: TokenBatch) -> Array:
+    """The advantages so far, for each token: [N, T], 0 where masked; where there are none yet, the rewards."""
+    advantages = batch.outcomes if batch.advantages is None else jnp.asarray(batch.advantages, jnp.float32)
+    return jnp.where(batch.mask, advantages[:, None] if advantages.ndim == 1 else advantages, 0.0)
+
+
 def without_masked(tree: PyTree, mask: Array) -> PyTree:
     """The arrays with 0 wherever a position [N, T] is masked; their gradient there is 0 too."""
 

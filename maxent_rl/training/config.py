@@ -12,7 +12,7 @@ import typing
 from pathlib import Path
 from typing import Any, Literal
 
-from maxent_rl.agents.registry import agent_class
+from maxent_rl.agents.registry import agent_class, run_defaults
 from maxent_rl.errors import CheckpointError, InvalidSettingError, unknown_name
 from maxent_rl.settings import Count, Interval, NonNegative, check_settings
 
@@ -71,7 +71,7 @@ class RunConfig:
     @classmethod
     def of(cls, agent: str, **settings: Any) -> RunConfig:
         """Settings for an agent, which may have defaults of its own (`run_defaults`), with some of them given."""
-        return cls(agent=agent, **(getattr(agent_class(agent), "run_defaults", {}) | settings))
+        return cls(agent=agent, **(run_defaults(agent_class(agent)) | settings))
 
     @property
     def seeds(self) -> tuple[int, ...]:

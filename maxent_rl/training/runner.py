@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from maxent_rl.agents.registry import agent_class, agent_name
+from maxent_rl.agents.registry import agent_class, agent_name, run_defaults
 from maxent_rl.errors import CheckpointError, InvalidSettingError, NonFiniteError, StorageError, unknown_name
 from maxent_rl.training.checkpoints import Checkpoints, storage_errors, write_json
 from maxent_rl.training.compilation import enable_compilation_cache
@@ -88,8 +88,7 @@ def train(
             hint = "Hyper-parameters belong to the agent: train(SAC(learning_rate=1e-3), ...)."
             raise unknown_name("setting", name, known, hint)
     built = agent_class(agent)() if isinstance(agent, str) else agent
-    defaults = getattr(built, "run_defaults", {})
-    run = RunConfig(agent=agent_name(built), **(defaults | {"env": _env_name(env)} | settings))
+    run = RunConfig(agent=agent_name(built), **(run_defaults(built) | {"env": _env_name(env)} | settings))
     return run_training(run, built, env, progress=progress)
 
 

@@ -18,10 +18,10 @@ from flax import struct
 from jax import Array
 
 from maxent_rl.settings import Finite, Positive, Weight, static
-from maxent_rl.tokens.batch import TokenBatch
+from maxent_rl.tokens.batch import TokenBatch, token_advantages
 from maxent_rl.tokens.objectives.estimate import EntropyEstimate, Source
 from maxent_rl.tokens.objectives.pipeline import Statistic, Work
-from maxent_rl.tokens.objectives.shapes import Shape, token_advantages
+from maxent_rl.tokens.objectives.shapes import Shape
 from maxent_rl.types import PyTree
 
 

@@ -20,7 +20,15 @@ from jax import Array
 from maxent_rl import losses
 from maxent_rl.errors import InvalidSettingError, MissingInputError, ShapeError
 from maxent_rl.settings import check_settings
-from maxent_rl.tokens.batch import Aux, TokenBatch, TokenOutputs, check_batch, check_outputs, without_masked
+from maxent_rl.tokens.batch import (
+    Aux,
+    TokenBatch,
+    TokenOutputs,
+    check_batch,
+    check_outputs,
+    token_advantages,
+    without_masked,
+)
 from maxent_rl.tokens.objectives.metrics import step_metrics
 from maxent_rl.types import Metrics, PyTree
 
@@ -207,10 +215,9 @@ class Objective:
                 _check_needs(stage, batch, None)
                 own, batch = stage.prepare(own, batch)
             states += [own] if _has_state(stage) else []
-        advantages = batch.outcomes if batch.advantages is None else jnp.asarray(batch.advantages, jnp.float32)
-        advantages = jnp.broadcast_to(advantages[:, None] if advantages.ndim == 1 else advantages, batch.mask.shape)
-        advantages = jnp.where(batch.mask, advantages, 0.0)
-        batch = dataclasses.replace(batch, advantages=advantages, logits_old=None, side=None, prepared=True)
+        batch = dataclasses.replace(
+            batch, advantages=token_advantages(batch), logits_old=None, side=None, prepared=True
+        )
         return tuple(states), jax.lax.stop_gradient(batch)
 
     def __call__(self, state: PyTree, outputs: TokenOutputs, batch: TokenBatch) -> tuple[Array, Aux]:
@@ -254,12 +261,10 @@ class Objective:
         outputs = dataclasses.replace(outputs, logp=_single(outputs.logp), entropy=entropy)
         if outputs.entropy is None and outputs.logits is not None:
             outputs = dataclasses.replace(outputs, entropy=losses.softmax_entropy(outputs.logits))
-        advantages = jnp.asarray(batch.advantages, jnp.float32)
-        advantages = jnp.where(mask, advantages[:, None] if advantages.ndim == 1 else advantages, 0.0)
         zeros = jnp.zeros(mask.shape)
         ratio = losses.importance_ratio(outputs.logp, batch.logp_old)
         return Work(
-            outputs, batch, mask, advantages, ratio, None, None, None, zeros, zeros.astype(jnp.int32), zeros,
+            outputs, batch, mask, token_advantages(batch), ratio, None, None, None, zeros, zeros.astype(jnp.int32), zeros,
             jnp.zeros(()), jnp.zeros(()), {},
         )  # fmt: skip
 

@@ -73,3 +73,38 @@ class Transition:
     terminated: Array
     truncated: Array
     steps: Array
+
+
+@struct.dataclass
+class CandidateSets:
+    """A batch of observations with candidate actions that a teacher has scored, with any leading axes `[...]`.
+
+    Attributes:
+      observation: [..., observation].
+      candidates: [..., P, action] before squashing where the policy squashes; [..., P] for discrete actions.
+      teacher_log_prob: [..., P] the teacher's log-probability (or density before squashing) of each, in nats.
+      drawn: [..., P] 1 where the candidate was drawn from the teacher, 0 where from a broader proposal.
+      teacher: [..., parameter] what the teacher's distribution is made of: mean and log standard deviation, one after the
+        other, or the logits of discrete actions.
+    """
+
+    observation: Array
+    candidates: Array
+    teacher_log_prob: Array
+    drawn: Array
+    teacher: Array
+
+
+@struct.dataclass
+class SegmentPairs:
+    """A batch of pairs of behaviour segments of K steps, with any leading axes `[...]`.
+
+    Attributes:
+      observation: [..., 2, K, observation] of the first and of the second segment.
+      action: [..., 2, K, action].
+      label: [...] 1 where the second is preferred, 0 where the first is, 1/2 for a tie.
+    """
+
+    observation: Array
+    action: Array
+    label: Array

@@ -6,7 +6,7 @@ goes in and comes out. Loops rely on the protocols here and on no particular age
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import jax
 
@@ -75,6 +75,32 @@ class OnPolicyAgent(Agent[State], Protocol[State]):
 
     rollout_size: int
     discount: Any
+
+
+class OfflineAgent(Agent[State], Protocol[State]):
+    """An agent that learns from fixed data: `update` takes batches drawn from it, and a step of its run is one update.
+
+    Attributes:
+      learns_from: the kind of data, one of `training.offline_data.SOURCES`.
+      batch_size: entries of a batch.
+    """
+
+    learns_from: ClassVar[str]
+    batch_size: int
+
+
+@runtime_checkable
+class ExaminesData(Protocol):
+    """An offline agent that can be measured on data kept apart from what it learns from."""
+
+    def examine(self, state: PyTree, held_out: Any) -> Metrics:
+        """Scalars, by the name of their column in eval.csv."""
+        ...
+
+
+def learns_offline(agent: Any) -> bool:
+    """Whether an agent (or its class) declares itself an `OfflineAgent`: by `learns_from`."""
+    return hasattr(agent, "learns_from")
 
 
 def learns_on_policy(agent: Any) -> bool:

@@ -1,5 +1,6 @@
 """Flax modules: trunks (plain and residual), policies' heads, ensembles of critics, and a transformer over tokens."""
 
+from maxent_rl.networks.anchors import Anchor, AnchorName, AnchorState
 from maxent_rl.networks.critic import Critic, CriticEnsemble
 from maxent_rl.networks.on_policy import (
     GaussianMixturePolicy,
@@ -16,6 +17,9 @@ __all__ = [
     "MLP",
     "TRUNKS",
     "Activation",
+    "Anchor",
+    "AnchorName",
+    "AnchorState",
     "CategoricalPolicy",
     "Critic",
     "CriticEnsemble",

@@ -175,12 +175,13 @@ def check_agent(agent: Any, spec: Spec, env: str) -> None:
         raise InvalidSettingError(
             f"{type(agent).__name__} is not a pytree: decorate its class with flax.struct.dataclass (subclasses too)."
         )
-    on_policy = learns_on_policy(agent)
-    missing = [
-        name for name in (OnPolicyAgent if on_policy else OffPolicyAgent).__annotations__ if not hasattr(agent, name)
-    ]
+    kind, contract = "off-policy agent (an on-policy one has a rollout_size instead)", OffPolicyAgent.__annotations__
+    if learns_offline(agent):
+        kind, contract = "offline agent", OfflineAgent.__annotations__
+    elif learns_on_policy(agent):
+        kind, contract = "on-policy agent", OnPolicyAgent.__annotations__
+    missing = [name for name in contract if not hasattr(agent, name)]
     if missing:
-        kind = "on-policy agent" if on_policy else "off-policy agent (an on-policy one has a rollout_size instead)"
         raise InvalidSettingError(
             f"{type(agent).__name__} lacks {', '.join(missing)}, which the training loop reads of every {kind}."
         )

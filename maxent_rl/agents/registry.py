@@ -8,6 +8,7 @@ from typing import Any
 from maxent_rl.errors import unknown_name
 
 AGENTS: dict[str, str] = {
+    "adpo": "maxent_rl.agents.adpo:ADPO",
     "grpo": "maxent_rl.tokens.agent:TokenAgent",
     "ppo": "maxent_rl.agents.ppo:PPO",
     "sac": "maxent_rl.agents.sac:SAC",

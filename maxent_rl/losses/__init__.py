@@ -27,6 +27,7 @@ from maxent_rl.losses.entropy import (
 from maxent_rl.losses.groups import group_advantages, whiten
 from maxent_rl.losses.policy_gradient import clipped_away, clipped_surrogate, importance_ratio, soft_policy_loss
 from maxent_rl.losses.preference import logistic_loss
+from maxent_rl.losses.ranking import normalized_discounted_gain
 from maxent_rl.losses.router import gumbel_softmax, router_exact_loss, router_frequency_loss, router_score_loss
 from maxent_rl.losses.soft_bellman import critic_loss, soft_bellman_target, soft_value
 from maxent_rl.losses.temperature import damped_temperature, temperature_loss, temperature_loss_dual
@@ -57,6 +58,7 @@ __all__ = [
     "masked_deviation",
     "masked_mean",
     "masked_quantile",
+    "normalized_discounted_gain",
     "plackett_luce_loss",
     "policy_gradient_step",
     "rank_target",

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 from environments import DiscretePoint, HostDiscretePoint, HostPoint, OneStepDevice, OneStepHost, Point
-
 from teachers import make_teacher
 
 from maxent_rl.agents import PPO, SAC

@@ -68,9 +68,7 @@ def test_a_seed_alone_learns_what_it_learns_among_others_and_chunks_change_nothi
         alone.advance(until, never)
         found = alone.evaluate(2)
         assert alone.evaluate(2) == found
-    for a, b in zip(
-        jax.tree.leaves(many.learner.seeds.agent), jax.tree.leaves(alone.learner.seeds.agent), strict=True
-    ):
+    for a, b in zip(jax.tree.leaves(many.learner.seeds.agent), jax.tree.leaves(alone.learner.seeds.agent), strict=True):
         np.testing.assert_allclose(np.asarray(a)[1], np.asarray(b)[0], rtol=1e-4, atol=1e-5)
     for key, value in many.evaluate(2)[1].extra.items():
         assert alone.evaluate(2)[0].extra[key] == pytest.approx(value, rel=1e-3, abs=1e-4)

@@ -86,7 +86,8 @@ class Anchor:
 
     def _nearer(self, old: Array, new: Array) -> Array:
         """In the precision of the parameters: a loop must get back what it gave."""
-        return (self.decay * old + (1.0 - self.decay) * new).astype(old.dtype)
+        moved: Array = self.decay * old + (1.0 - self.decay) * new
+        return moved.astype(old.dtype)
 
 
 def _choose(condition: Array, when_true: Any, when_false: Any) -> Any:

@@ -88,7 +88,8 @@ class ADPO:
     temperature_rule: Literal["fixed", "falling"] = static("fixed")
     """Whether the anchoring temperature falls as the target spreads."""
     standardize: bool = static(False)
-    """Divide scores and log-ratios by their standard deviation within each set."""
+    """Divide scores and log-ratios by their standard deviation within each set, which leaves open how far the student goes
+    from its anchor."""
     density: Literal["tanh", "gaussian"] = static("tanh")
     """Kind of a continuous student: tanh for teachers such as sac, gaussian for those of ppo. Discrete ones need none."""
     hidden_sizes: tuple[Count, ...] = static((256, 256))

@@ -1,5 +1,7 @@
 """Distillation: what the student is led to by each anchor and target, the teachers it takes, and what is refused."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,13 +73,13 @@ def test_with_the_teacher_alone_a_fixed_anchor_leads_to_their_product(temperatur
     own, taught = std**-2, temperature * 0.5**-2
     expected = (own * mean + taught * 1.0) / (own + taught), (own + taught) ** -0.5
     assert student(agent, state) == pytest.approx(expected, abs=0.02)
-    assert float(agent.examine(state, one_state())["kl"]) > 0.05
+    assert float(agent.examine(state, one_state())["kl"]) > 0.03
 
 
 def test_with_the_teacher_alone_a_moving_anchor_never_settles():
     agent = SMALL.replace(target="teacher", anchor="ema", anchoring_temperature=1.0, learning_rate=3e-3)
-    spreads = [student(agent, learn(agent, one_state(), updates)[0])[1] for updates in (500, 1_000, 1_500)]
-    assert spreads[0] < 0.5 and spreads[0] > 1.5 * spreads[1] > 1.5**2 * spreads[2]
+    spreads = [student(agent, learn(agent, one_state(), updates)[0])[1] for updates in (200, 400, 800, 1_600)]
+    assert spreads[0] < 0.5 and all(after < 0.8 * before for before, after in itertools.pairwise(spreads))
 
 
 def test_distillation_is_a_uniform_anchor_with_the_temperature_of_the_teacher():
@@ -105,7 +107,6 @@ def test_cloning_fits_the_actions_that_the_teacher_drew():
         {"target_shape": "kde"},
         {"target_shape": "rank"},
         {"temperature_rule": "falling"},
-        {"standardize": True},
         {"normalize_observations": True},
         {"network": "simba", "hidden_sizes": (8, 8)},
     ],
@@ -119,18 +120,28 @@ def test_every_form_brings_the_student_nearer_to_the_teachers_ranking(settings):
     assert before < after and after > 0.99
 
 
+def test_standardized_log_ratios_say_nothing_of_how_far_to_go():
+    """Any student on the way from its anchor to the teacher ranks as the teacher does, in the same proportions."""
+    agent, batch = SMALL.replace(standardize=True, learning_rate=3e-3), one_state(count=16)
+    state, first = learn(agent, batch, 300)
+    _, metrics = agent.update(state, batch, jax.random.key(0))
+    assert (
+        float(metrics["target/divergence"])
+        < 1e-3
+        < float(agent.update(first, batch, jax.random.key(0))[1]["target/divergence"])
+    )
+
+
 def test_tied_scores_leave_a_student_that_is_its_anchor_where_it_is():
     tied = one_state().replace(teacher_log_prob=jnp.zeros((1, 64)))
     for loss in ("listwise", "pairs", "hard-pairs"):
         agent = SMALL.replace(target="teacher", loss=loss)
-        (state, metrics), first = jax.jit(agent.update)(learn(agent, tied, 0)[1], tied, jax.random.key(0)), None
-        first = agent.init(jax.random.key(0), SPEC)
-        moved = max(
-            float(jnp.abs(a - b).max())
-            for a, b in zip(*map(jax.tree.leaves, (state.policy, first.policy)), strict=True)
-        )
-        assert moved < 2e-3 and np.isfinite(metrics["loss"])  # Adam divides rounding by rounding: one step is its bound
-        assert float(metrics["target/divergence"]) == pytest.approx(0.0, abs=1e-5)
+        state, first = learn(agent, tied, 1)
+        pairs = zip(*map(jax.tree.leaves, (state.policy, first.policy)), strict=True)
+        # Adam divides rounding by rounding: one step is its bound, whatever the gradient.
+        assert max(float(jnp.abs(a - b).max()) for a, b in pairs) < 2e-3
+        _, metrics = agent.update(first, tied, jax.random.key(0))
+        assert float(metrics["target/divergence"]) == pytest.approx(0.0, abs=1e-5) and np.isfinite(metrics["loss"])
 
 
 def test_a_student_that_is_its_teacher_has_no_divergence_and_the_best_ranking():
@@ -143,7 +154,9 @@ def test_a_student_that_is_its_teacher_has_no_divergence_and_the_best_ranking():
 def loop_of(folder, agent=SMALL, env=None, teacher=TEACHER, **settings):
     env = env or Point()
     path = make_teacher(folder, teacher, env)
-    return make_loop(RunConfig(agent="adpo", env="Point", teacher=path, **settings), agent, env, jax.local_devices())
+    return make_loop(
+        RunConfig(agent="adpo", env="Point", seed=1, teacher=path, **settings), agent, env, jax.local_devices()
+    )
 
 
 def teacher_of(folder, agent, env=None):
@@ -205,6 +218,13 @@ def test_a_teacher_that_is_not_squashed_asks_for_such_a_student(tmp_path):
         loop_of(tmp_path, SMALL.replace(density="gaussian"))
 
 
+class Shapes:
+    """Stands for an environment of which nothing but the shapes is asked."""
+
+    def __init__(self, observation, action):
+        self.spec = Spec((observation,), (action,), 200)
+
+
 def test_a_wrong_teacher_is_refused_in_one_sentence(tmp_path):
     def loop(teacher, env, **settings):
         run = RunConfig(agent="adpo", env=env, teacher=teacher, **settings)
@@ -212,7 +232,7 @@ def test_a_wrong_teacher_is_refused_in_one_sentence(tmp_path):
 
     with pytest.raises(PolicyError, match=r"There is no policy in .*nowhere: policy.json is missing"):
         loop(str(tmp_path / "nowhere"), "Pendulum-v1")
-    pendulum = make_teacher(tmp_path, env=Spec_(3, 1), env_name="Pendulum-v1")
+    pendulum = make_teacher(tmp_path, env=Shapes(3, 1), env_name="Pendulum-v1")
     with pytest.raises(IncompatibleEnvironmentError, match=r"on Pendulum-v1, not on Hopper-v5: pass --env Pendulum-v1"):
         loop(pendulum, "Hopper-v5")
     with pytest.raises(IncompatibleEnvironmentError, match="trained on observations"):
@@ -222,13 +242,6 @@ def test_a_wrong_teacher_is_refused_in_one_sentence(tmp_path):
             RunConfig(agent="adpo", env="Pendulum-v1", teacher=pendulum),
             SMALL.replace(teacher_seed=7), "Pendulum-v1", jax.local_devices(),
         )  # fmt: skip
-
-
-class Spec_:
-    """Stands for an environment of which nothing but the shapes is asked."""
-
-    def __init__(self, observation, action):
-        self.spec = Spec((observation,), (action,), 200)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +258,7 @@ class Spec_:
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings, words):
-    with pytest.raises(ValueError, match="Unknown|must|needs") as caught:
+    with pytest.raises(ValueError, match=r"Unknown|must|needs") as caught:
         check_agent(SMALL.replace(**settings), SPEC, "test")
     assert words in str(caught.value)
 

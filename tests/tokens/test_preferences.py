@@ -298,6 +298,7 @@ def fine_tuned(name, reference, key):
     return judged(params, checked_pairs(jax.random.key(2), 200, held_out=True)[0])[1]
 
 
+@pytest.mark.slow
 def test_a_model_learns_which_answers_are_right():
     """Held-out prompts, answers that differ in one letter. DPO makes the right ones less likely too; with their likelihood
     in the loss they become likelier."""

@@ -204,7 +204,7 @@ def falling_temperature(
     """Anchoring temperature that falls as the target spreads: `max(least, base * (1 - entropy_weight * H / log P))`.
 
     Args:
-      target: [..., P] probabilities, P at least 2.
+      target: [..., P] probabilities.
       base: [].
       entropy_weight: [] alpha of the paper.
       least: [] lower bound.
@@ -216,7 +216,7 @@ def falling_temperature(
     """
     target = jax.lax.stop_gradient(jnp.asarray(target))
     entropy = -jnp.sum(jax.scipy.special.xlogy(target, target), axis=-1, keepdims=True)
-    share = entropy / jnp.log(jnp.float32(target.shape[-1]))
+    share = entropy / jnp.log(jnp.float32(max(target.shape[-1], 2)))  # a single candidate has no entropy
     return jnp.maximum(jnp.asarray(least), jnp.asarray(base) * (1.0 - jnp.asarray(entropy_weight) * share))
 
 

@@ -150,7 +150,7 @@ class ADPO(Surrogate):
     def temperature(self, work: Work, target: Array) -> Array:
         """tau: [group, 1]."""
         base = jnp.broadcast_to(self.anchor_temperature, (len(target), 1))
-        if self.temperature_rule == "falling" and target.shape[-1] > 1:
+        if self.temperature_rule == "falling":
             weight = 1.0 if self.temperature_entropy_weight is None else self.temperature_entropy_weight
             return losses.falling_temperature(target, self.anchor_temperature, weight, self.temperature_least)
         if self.temperature_rule == "smooth":

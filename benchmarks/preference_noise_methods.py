@@ -7,7 +7,7 @@ optimiser. A rollout is `rollout` batches; where the policy that drew the data m
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from preference_noise_task import Corruption, Keys, Reward, Sizes, Task, keys_of, make_reward, make_task, stack
+from preference_noise_task import Corruption, Keys, Sizes, Task, keys_of, make_reward, make_task
 from preference_noise_trust import TrustRegion, trust_region_step
 
 from maxent_rl import losses
@@ -43,7 +43,7 @@ class Method(NamedTuple):
 class Learning:
     """How all methods learn."""
 
-    steps: int = 300
+    steps: int = 250
     """Gradient steps."""
     batch_size: int = 128
     """Contexts of each."""

@@ -34,7 +34,7 @@ class TrustRegion(NamedTuple):
     damping: float = 0.1
     products: int = 10
     shrink: float = 0.7
-    lengths: int = 6
+    lengths: int = 4
     fisher_share: float = 0.2
 
 

@@ -4,7 +4,7 @@
     python benchmarks/preference_noise.py render     # tables into benchmarks/README.md, and results/preference_noise.png
 
 All methods, seeds and scenarios of a size learn in one program. After each size the results are written, and the same command
-goes on with the sizes that are not done, or whose settings have changed. Source: ADPO (arXiv 2510.18913), "bandit noise suite".
+goes on with the sizes that are not done, or whose settings have changed. Source: ADPO (arXiv 2510.18913), the bandits.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def render(results: Path, readme: Path, items: int) -> None:
 
 
 def overview(found: Results) -> str:
-    """By method and size: mean WinMass over all scenarios with its interval, accuracy, and in how many scenarios it is best."""
+    """By method and size: mean WinMass over scenarios with its interval, accuracy, and in how many scenarios it is best."""
     names = [name for name in LABELS if all(name in result["win_mass"] for result in found.values())]
     head = ["method", *[f"WinMass, {hidden}" for hidden in found], *[f"accuracy, {hidden}" for hidden in found]]
     rows = []
@@ -152,8 +152,8 @@ def note(found: Results) -> str:
     machines = " and ".join(dict.fromkeys(each["hardware"]["summary"] for each in found.values()))
     seeds = len(settings["seeds"])
     return (
-        f"Means of {seeds} seed{'s' if seeds > 1 else ''}, 95 % intervals from the bootstrap over seeds; gains are of means, bold"
-        " where the interval of the difference, seed by seed, does not hold 0. "
+        f"Means of {seeds} seed{'s' if seeds > 1 else ''}, 95 % intervals from the bootstrap over seeds; gains are of means,"
+        " bold where the interval of the difference, seed by seed, does not hold 0. "
         f"{settings['items']} items, {settings['contexts']:,} contexts to learn from, {settings['steps']} steps of"
         f" {settings['batch_size']} contexts. All methods, scenarios and seeds: {seconds} with compiling for hidden layers of"
         f" {', '.join(map(str, found))}, on a {machines}."

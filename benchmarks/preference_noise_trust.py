@@ -1,7 +1,7 @@
 """TRPO's step on a policy over few items, where every expectation is exact: natural gradient, bound, line search.
 
-Source: Trust Region Policy Optimization (arXiv 1502.05477), section 6 and appendix C. All loops have a fixed number of turns, so
-that the step can be mapped over seeds and scenarios.
+Source: Trust Region Policy Optimization (arXiv 1502.05477), section 6 and appendix C. All loops have a fixed number of
+turns, so that the step can be mapped over seeds and scenarios.
 """
 
 from __future__ import annotations

@@ -21,10 +21,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import preference_noise_methods as methods
 import tyro
 from common import BUSY, RESULTS, ROOT, BenchmarkError, busy_share, command_line, new_result, write_json
-from preference_noise_methods import ALL, Learning
+from preference_noise_methods import (
+    ALL,
+    ANCHOR_TEMPERATURE,
+    FLIP_PROBABILITY,
+    SCORE_TEMPERATURE,
+    Learning,
+    Scores,
+    run_suite,
+)
 from preference_noise_tables import FOLDER, file_name, overview, render
 from preference_noise_task import OUTLIER_STD, SCENARIOS, Sizes, stack
 from preference_noise_trust import TrustRegion
@@ -86,9 +93,9 @@ class Measure:
             **dataclasses.asdict(self.learning),
             "scenarios": {name: corruption._asdict() for name, corruption in SCENARIOS.items()},
             "outlier_std": OUTLIER_STD,
-            "score_temperature": methods.SCORE_TEMPERATURE,
-            "anchor_temperature": methods.ANCHOR_TEMPERATURE,
-            "flip_probability": methods.FLIP_PROBABILITY,
+            "score_temperature": SCORE_TEMPERATURE,
+            "anchor_temperature": ANCHOR_TEMPERATURE,
+            "flip_probability": FLIP_PROBABILITY,
             "trust_region": TrustRegion()._asdict(),
         }
         found: dict[str, Any] = json.loads(json.dumps(settings))
@@ -105,7 +112,10 @@ class Measure:
             name: importlib.metadata.version(name) for name in _PACKAGES
         }
         began = time.monotonic()
-        scores = self._learn(hidden, console)
+        try:
+            scores = self._learn(hidden, console)
+        except ValueError as error:
+            raise BenchmarkError(str(error)) from error
         result["seconds"] = round(time.monotonic() - began, 1)
         result["busy_before"] = round(busy, 3)
         for metric in ("win_mass", "accuracy"):
@@ -118,7 +128,7 @@ class Measure:
             }
         return result | {"complete": True}
 
-    def _learn(self, hidden: int, console: Console) -> dict[str, methods.Scores]:
+    def _learn(self, hidden: int, console: Console) -> dict[str, Scores]:
         """Runs the program, and shows which methods are done."""
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         with Progress(*columns, console=console, transient=True) as progress:
@@ -128,7 +138,7 @@ class Measure:
                 progress.update(bar, advance=1, description=f"Hidden layers of {hidden}: {name} {float(win_mass):.3f}")
 
             seeds = jnp.arange(self.seed, self.seed + self.num_seeds)
-            scores = methods.run_suite(
+            scores = run_suite(
                 seeds, stack(list(SCENARIOS.values())), hidden, self.sizes, self.learning, self.methods, report
             )
             # A program that runs cannot be waited for and interrupted at once.
@@ -164,7 +174,7 @@ def _read(path: Path, settings: dict[str, Any]) -> Result | None:
 
 def main() -> int:
     """Measures or renders; returns the exit status."""
-    options = tyro.cli(Measure | Render, description=__doc__, config=(tyro.conf.OmitArgPrefixes,))  # type: ignore[arg-type]
+    options = tyro.cli(Measure | Render, description=__doc__, config=(tyro.conf.OmitArgPrefixes,))
     try:
         return int(options.run())
     except KeyboardInterrupt:

@@ -44,7 +44,7 @@ class Learning:
     """How all methods learn."""
 
     steps: int = 250
-    """Gradient steps."""
+    """Gradient steps, a multiple of the rollout."""
     batch_size: int = 128
     """Contexts of each."""
     rollout: int = 10
@@ -66,6 +66,11 @@ class Policy(nn.Module):
         """Maps [..., context] to [..., item], in nats."""
         features = MLP(hidden_sizes=(self.hidden, self.hidden))(contexts)
         return jax.nn.log_softmax(nn.Dense(self.items)(features))
+
+
+def log_prob_of(policy: Policy, params: Any, contexts: Array) -> Array:
+    """Log-probabilities [..., item] under parameters of a policy."""
+    return policy.apply(params, contexts)  # type: ignore[return-value]
 
 
 def preference_loss(of_pairs: Callable[[Array, Array], Array]) -> Loss:
@@ -184,7 +189,7 @@ def run_suite(
     for name in methods:
 
         def of_seed(reference: Any, batches: Array, task: Task, name: str = name) -> Scores:
-            return test(policy, learn(name, policy, reference, task, batches, learning), task)
+            return evaluate(policy, learn(name, policy, reference, task, batches, learning), task)
 
         # Seeds side by side, scenarios in turn: what the caches hold, which is faster than all at once.
         results[name] = jax.lax.map(partial(jax.vmap(of_seed), references, batches), tasks)
@@ -193,11 +198,11 @@ def run_suite(
     return results
 
 
-def test(policy: Policy, params: Any, task: Task) -> Scores:
+def evaluate(policy: Policy, params: Any, task: Task) -> Scores:
     """Scores [] of one policy."""
-    log_prob = policy.apply(params, task.test_contexts)
-    best = jnp.take_along_axis(log_prob, task.test_best[:, None], axis=-1)  # type: ignore[arg-type]
-    return Scores(jnp.mean(jnp.exp(best)), jnp.mean(jnp.argmax(log_prob, axis=-1) == task.test_best))  # type: ignore[arg-type]
+    log_prob = log_prob_of(policy, params, task.test_contexts)
+    best = jnp.take_along_axis(log_prob, task.test_best[:, None], axis=-1)
+    return Scores(jnp.mean(jnp.exp(best)), jnp.mean(jnp.argmax(log_prob, axis=-1) == task.test_best))
 
 
 def learn(name: str, policy: Policy, reference: Any, task: Task, batches: Array, learning: Learning) -> Any:
@@ -221,15 +226,17 @@ def learn(name: str, policy: Policy, reference: Any, task: Task, batches: Array,
 def descend(method: Method, policy: Policy, reference: Any, task: Task, batches: Array, learning: Learning) -> Any:
     """Parameters after `learning.steps` steps of AdamW down a method's loss."""
     optimizer = _optimizer(learning)
-    of_reference = policy.apply(reference, task.contexts) if method.anchor == "fixed" else None
+    of_reference = log_prob_of(policy, reference, task.contexts)
+
+    def loss(params: Any, contexts: Array, anchor: Array, scores: Array) -> Array:
+        return method.loss(log_prob_of(policy, params, contexts), anchor, scores)
 
     def rollout(state: tuple[Any, Any], chosen: Array) -> tuple[tuple[Any, Any], None]:
         contexts, scores = task.contexts[chosen], task.scores[chosen]
         if method.anchor == "fixed":
-            anchor = of_reference[chosen]  # type: ignore[index]
+            anchor = of_reference[chosen]
         else:
-            anchor = jnp.zeros_like(scores) if method.anchor == "uniform" else policy.apply(state[0], contexts)
-        loss = lambda params, contexts, anchor, scores: method.loss(policy.apply(params, contexts), anchor, scores)  # noqa: E731
+            anchor = jnp.zeros_like(scores) if method.anchor == "uniform" else log_prob_of(policy, state[0], contexts)
         return _steps(optimizer, loss, state, (contexts, anchor, scores)), None
 
     state, _ = jax.lax.scan(rollout, (reference, optimizer.init(reference)), batches)
@@ -240,14 +247,17 @@ def make_batches(key: Array, contexts: int, learning: Learning) -> Array:
     """Which contexts [rollout, step, batch] are learned from, the same for all methods; none twice in a rollout.
 
     Raises:
-      ValueError: a rollout needs more contexts than there are.
+      ValueError: a rollout needs more contexts than there are, or the steps are no multiple of it.
     """
     shape = (learning.rollout, learning.batch_size)
+    if learning.steps % learning.rollout:
+        raise ValueError(f"Expected a multiple of {learning.rollout} steps, a rollout, got {learning.steps}.")
     if shape[0] * shape[1] > contexts:
         raise ValueError(f"A rollout of {shape[0]} batches of {shape[1]} needs more than the {contexts} contexts.")
     keys = jax.random.split(key, learning.steps // learning.rollout)
     orders = jax.lax.map(lambda key: jax.random.permutation(key, contexts)[: shape[0] * shape[1]], keys)
-    return orders.reshape(-1, *shape)
+    found: Array = orders.reshape(-1, *shape)
+    return found
 
 
 def make_reference(policy: Policy, sizes: Sizes, learning: Learning, keys: Keys) -> Any:
@@ -257,14 +267,17 @@ def make_reference(policy: Policy, sizes: Sizes, learning: Learning, keys: Keys)
     contexts, reward = jax.random.normal(context_key, shape), make_reward(keys.reward, sizes)
     params, optimizer = policy.init(init_key, contexts[0]), _optimizer(learning)
     best = jax.nn.one_hot(jnp.argmax(reward(contexts), axis=-1), sizes.items)
-    loss = lambda params, contexts, best: jnp.mean(losses.anchored_loss(policy.apply(params, contexts), best))  # noqa: E731
+
+    def loss(params: Any, contexts: Array, best: Array) -> Array:
+        return jnp.mean(losses.anchored_loss(log_prob_of(policy, params, contexts), best))
+
     return _steps(optimizer, loss, (params, optimizer.init(params)), (contexts, best))[0]
 
 
 def _learn_by_trust_region(policy: Policy, reference: Any, task: Task, batches: Array) -> Any:
     def rollout(params: Any, chosen: Array) -> tuple[Any, None]:
         contexts, scores = task.contexts[chosen.ravel()], task.scores[chosen.ravel()]
-        return trust_region_step(policy.apply, params, contexts, scores, TrustRegion())[0], None  # type: ignore[arg-type]
+        return trust_region_step(partial(log_prob_of, policy), params, contexts, scores, TrustRegion())[0], None
 
     return jax.lax.scan(rollout, reference, batches)[0]
 

@@ -153,7 +153,7 @@ def note(found: Results) -> str:
     seeds = len(settings["seeds"])
     return (
         f"Means of {seeds} seed{'s' if seeds > 1 else ''}, 95 % intervals from the bootstrap over seeds; gains are of means,"
-        " bold where the interval of the difference, seed by seed, does not hold 0. "
+        " bold where the interval of the difference, seed by seed, excludes 0. "
         f"{settings['items']} items, {settings['contexts']:,} contexts to learn from, {settings['steps']} steps of"
         f" {settings['batch_size']} contexts. All methods, scenarios and seeds: {seconds} with compiling for hidden layers of"
         f" {', '.join(map(str, found))}, on a {machines}."

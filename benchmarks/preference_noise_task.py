@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 OUTLIER_STD = 5.0
@@ -145,7 +144,8 @@ def corrupt(key: Array, scores: Array, corruption: Corruption) -> Array:
 
 def stack(corruptions: list[Corruption]) -> Corruption:
     """Several corruptions as one, with arrays [scenario] to map over."""
-    return Corruption(*(jnp.asarray(np.float32(values)) for values in zip(*corruptions, strict=True)))
+    stacked: Corruption = jax.tree.map(lambda *values: jnp.asarray(values, jnp.float32), *corruptions)
+    return stacked
 
 
 def _raw(inner: Array, outer: Array, contexts: Array) -> Array:

@@ -97,7 +97,8 @@ def conjugate_gradient(product: Callable[[Array], Array], target: Array, turns: 
         return solution + length * direction, remaining, turned, following
 
     begin = (jnp.zeros_like(target), target, target, target @ target)
-    return jax.lax.fori_loop(0, turns, turn, begin)[0]
+    solution: Array = jax.lax.fori_loop(0, turns, turn, begin)[0]
+    return solution
 
 
 def _fisher_products(log_prob: Callable[[Array], Array], vector: Array) -> Callable[[Array], Array]:
@@ -108,7 +109,8 @@ def _fisher_products(log_prob: Callable[[Array], Array], vector: Array) -> Calla
 
     # The derivative of log-probabilities has mean 0 under p, so that J' diag(p) J of them is all.
     def product(x: Array) -> Array:
-        return backward(weight * forward(x))[0]
+        found: Array = backward(weight * forward(x))[0]
+        return found
 
     return product
 

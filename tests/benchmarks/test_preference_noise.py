@@ -11,7 +11,7 @@ import preference_noise_claims
 import preference_noise_tables as tables
 import pytest
 from common import BenchmarkError
-from preference_noise_methods import ALL, METHODS, Learning, Policy, dpo_soft, make_batches, pairwise, run_suite
+from preference_noise_methods import ALL, METHODS, Learning, Policy, Scores, dpo_soft, make_batches, pairwise, run_suite
 from preference_noise_task import KINDS, SCENARIOS, Corruption, Sizes, corrupt, keys_of, make_reward, make_task, stack
 from preference_noise_trust import TrustRegion, conjugate_gradient, trust_region_step
 
@@ -189,7 +189,7 @@ def test_a_study_goes_on_and_its_tables_and_figure_are_written(tmp_path, capsys,
         masses = {
             name: 0.3 + 0.01 * place + 0.02 * np.random.default_rng(0).random((12, 3)) for place, name in enumerate(ALL)
         }
-        return {name: preference_noise.methods.Scores(mass, mass) for name, mass in masses.items()}
+        return {name: Scores(mass, mass) for name, mass in masses.items()}
 
     monkeypatch.setattr(preference_noise.Measure, "_learn", learn)
     options = {"hidden_sizes": (8, 16), "num_seeds": 3, "output": tmp_path}
@@ -199,10 +199,10 @@ def test_a_study_goes_on_and_its_tables_and_figure_are_written(tmp_path, capsys,
     stored = json.loads((tmp_path / "preference_noise" / "items-4-hidden-8.json").read_text())
     assert stored["complete"] and stored["hardware"]["cores"] and len(stored["win_mass"]["trpo"]["shift 1"]) == 3
     readme = tmp_path / "README.md"
-    readme.write_text("before\n{}\nold\n{}\nafter\n".format(*tables.MARKERS))
+    readme.write_text("before\n{}\nstale\n{}\nafter\n".format(*tables.MARKERS))
     preference_noise.Render(results=tmp_path, readme=readme).run()
     text = readme.read_text()
-    assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "stale" not in text
     assert "| TRPO | 0.4" in text and "| claim | paper | here |" in text and "| ADPO KDE, fixed anchor | TRPO |" in text
     assert (tmp_path / "preference_noise.png").stat().st_size > 10_000
 

@@ -66,6 +66,7 @@ def goals_reached(agent, states):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
 def test_four_experts_hold_four_optima_in_five_of_five_seeds_and_sac_does_not():
     """Uniform actions come to each optimum in 3 % of the cases; held is one that gets 10 %."""
     experts, sac = PMOE(num_experts=4, **EXPERTS, **HOT, **SMALL), SAC(**HOT, **SMALL)
@@ -74,6 +75,7 @@ def test_four_experts_hold_four_optima_in_five_of_five_seeds_and_sac_does_not():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
 def test_at_least_three_of_four_goals_are_reached_in_five_of_five_seeds():
     """Nine episodes in ten must end at a goal, and at least three goals must get a twentieth of them each."""
     agent = PMOE(num_experts=4, **EXPERTS, **SMALL, updates_per_step=0.25)

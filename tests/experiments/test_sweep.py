@@ -1,6 +1,7 @@
 """`experiments/sweep.py` with real processes: stopped, killed and on a Ray cluster that loses a node, it ends the same."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import shlex
@@ -33,16 +34,21 @@ needs_proc = pytest.mark.skipif(not Path("/proc").exists(), reason="looks into /
 TIMING = {"seconds", "steps_per_second"}
 
 
+@pytest.fixture(scope="module")
+def main():
+    """The command without a process of its own, for what ends before a job begins."""
+    spec = importlib.util.spec_from_file_location("experiments_sweep", SWEEP)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def where(folder):
+    return "--output-dir", str(folder.parent), "--name", folder.name
+
+
 def start(folder, flags=FLAGS):
-    command = [
-        sys.executable,
-        str(SWEEP),
-        *shlex.split(flags),
-        "--output-dir",
-        str(folder.parent),
-        "--name",
-        folder.name,
-    ]
+    command = [sys.executable, str(SWEEP), *shlex.split(flags), *where(folder)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -236,14 +242,16 @@ def test_a_failed_job_is_named_and_the_others_go_on(tmp_path):
         ("--retries -1", "--retries must be at least 0"),
     ],
 )
-def test_a_wrong_setting_is_one_sentence(tmp_path, flags, words):
-    status, output, errors = sweep(tmp_path / "wrong", f"--envs Pendulum {flags}")
+def test_a_wrong_setting_is_one_sentence(tmp_path, capfd, main, flags, words):
+    status = main([*shlex.split(f"--envs Pendulum {flags}"), *where(tmp_path / "wrong")])
+    output, errors = capfd.readouterr()
     assert status == 1 and output == "" and words in errors
     assert errors.startswith("error: ") and errors.count("\n") == 1
 
 
-def test_a_dry_run_lists_the_jobs_and_writes_nothing(tmp_path):
-    status, output, _ = sweep(tmp_path / "dry", f"{FLAGS} --preset fast --dry-run")
+def test_a_dry_run_lists_the_jobs_and_writes_nothing(tmp_path, capfd, main):
+    status = main([*shlex.split(f"{FLAGS} --preset fast --dry-run"), *where(tmp_path / "dry")])
+    output = capfd.readouterr().out
     assert status == 0 and not (tmp_path / "dry").exists()
     assert output.splitlines()[1:] == [f"  {name}: 2 variants x 2 seeds, to do" for name in JOBS]
 

@@ -365,6 +365,7 @@ def test_run_config_seeds():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
 def test_pendulum_reaches_200_within_10k_steps(tmp_path):
     """Untrained and uniformly random policies get about -1,200; 10,000 steps are the budget, 6,000 usually do."""
     agent = SAC(learning_rate=1e-3, hidden_sizes=(64, 64))
@@ -373,6 +374,7 @@ def test_pendulum_reaches_200_within_10k_steps(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
 def test_discrete_sac_balances_the_pole_within_10k_steps(tmp_path):
     """500 is the most there is; these untrained policies get less than 20. After 9,000 steps seeds 0 to 2 got about 400."""
     agent = SACDiscrete(

@@ -159,6 +159,19 @@ class HasExperts(Protocol):
         ...
 
 
+@runtime_checkable
+class HasCritics(Protocol):
+    """An agent that has learned the values of actions."""
+
+    def act(self, state: PyTree, observation: Array, key: Array) -> Array:
+        """As of every agent."""
+        ...
+
+    def action_values(self, state: PyTree, observation: Array, action: Array, key: Array) -> Array:
+        """All critics' values of actions [..., action] at observations as environments give them: [critic, ...]."""
+        ...
+
+
 def check_agent(agent: Any, spec: Spec, env: str) -> None:
     """Refuses impossible hyper-parameters, and environments that the agent cannot handle.
 

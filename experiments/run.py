@@ -22,6 +22,7 @@ from maxent_rl.training.presets import PRESETS, apply_preset
 _FREE_ON_RESUME = {
     *("total_steps", "eval_every", "eval_episodes", "checkpoint_every", "keep_checkpoints", "log_every", "wandb"),
     *("device", "batch_devices", "output_dir", "name"),
+    *("teacher", "dataset"),  # they may have been moved; that they are the same is checked by what is in them
 }
 
 _COORDINATOR = (

@@ -98,6 +98,26 @@ class ExaminesData(Protocol):
         ...
 
 
+@runtime_checkable
+class PreparesFromData(Protocol):
+    """An agent that learns by acting, after it has learned something from fixed data once.
+
+    Attributes:
+      prepares_from: the kind of data, one of `training.offline_data.SOURCES`.
+    """
+
+    prepares_from: ClassVar[str]
+
+    def prepare(self, state: PyTree, data: Any, held_out: Any, key: Array) -> tuple[PyTree, Metrics]:
+        """The state to begin with, and scalars that say how well that went."""
+        ...
+
+
+def reads_data(agent: Any) -> str | None:
+    """The kind of fixed data that an agent (or its class) learns from, or prepares itself from; None for none."""
+    return getattr(agent, "learns_from", getattr(agent, "prepares_from", None))
+
+
 def learns_offline(agent: Any) -> bool:
     """Whether an agent (or its class) declares itself an `OfflineAgent`: by `learns_from`."""
     return hasattr(agent, "learns_from")
@@ -188,12 +208,13 @@ def check_agent(agent: Any, spec: Spec, env: str) -> None:
         raise InvalidSettingError(
             f"{type(agent).__name__} is not a pytree: decorate its class with flax.struct.dataclass (subclasses too)."
         )
-    on_policy = learns_on_policy(agent)
-    missing = [
-        name for name in (OnPolicyAgent if on_policy else OffPolicyAgent).__annotations__ if not hasattr(agent, name)
-    ]
+    kind, contract = "off-policy agent (an on-policy one has a rollout_size instead)", OffPolicyAgent.__annotations__
+    if learns_offline(agent):
+        kind, contract = "offline agent", OfflineAgent.__annotations__
+    elif learns_on_policy(agent):
+        kind, contract = "on-policy agent", OnPolicyAgent.__annotations__
+    missing = [name for name in contract if not hasattr(agent, name)]
     if missing:
-        kind = "on-policy agent" if on_policy else "off-policy agent (an on-policy one has a rollout_size instead)"
         raise InvalidSettingError(
             f"{type(agent).__name__} lacks {', '.join(missing)}, which the training loop reads of every {kind}."
         )

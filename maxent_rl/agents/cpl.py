@@ -8,7 +8,7 @@ log-probabilities. Cloning alone and cloning of preferred segments ("SFT"), the 
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, ClassVar, Literal, cast
 
 import flax.linen as nn
 import jax
@@ -48,7 +48,6 @@ class CPL:
     """Learns from preferences over segments, offline: log-probabilities stand for advantages (`A = alpha log pi`)."""
 
     learns_from: ClassVar[str] = "preferences"
-    run_defaults: ClassVar[dict[str, Any]] = {"total_steps": 100_000}
 
     learning_rate: Positive = 1e-4
     """Adam's step size."""

@@ -43,6 +43,12 @@ class Categorical:
         """Exact entropy, [...] in nats, with `0 log 0 = 0`; the key is not used."""
         return softmax_entropy(self.logits)
 
+    def divergence(self, other: Categorical) -> Array:
+        """Exact KL(self || other), [...] in nats, with `0 log 0 = 0`."""
+        own = jnp.exp(self.log_probs)
+        gap = jnp.where(own > 0, self.log_probs - other.log_probs, 0.0)
+        return jnp.sum(own * gap, axis=-1)
+
     def mode(self) -> Array:
         """The likeliest choice (the first of equals), [...] int32."""
         return jnp.argmax(self.logits, axis=-1).astype(jnp.int32)

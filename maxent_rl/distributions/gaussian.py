@@ -46,6 +46,12 @@ class Gaussian:
         """Exact entropy, [...] in nats; the key is not used."""
         return jnp.sum(self.log_std + 0.5 + _HALF_LOG_TWO_PI, axis=-1)
 
+    def divergence(self, other: Gaussian) -> Array:
+        """Exact KL(self || other), [...] in nats."""
+        variance, distance = jnp.exp(2.0 * (self.log_std - other.log_std)), self.mean - other.mean
+        scaled = (distance * jnp.exp(-other.log_std)) ** 2
+        return jnp.sum(other.log_std - self.log_std + 0.5 * (variance + scaled - 1.0), axis=-1)
+
     def mode(self) -> Array:
         """The mean, [..., action]."""
         return self.mean

@@ -81,6 +81,13 @@ class GaussianMixture:
         lower = jnp.sum(jnp.exp(self.router.log_probs) * self.experts.entropy(), axis=-1)
         return lower, lower + self.router.entropy()
 
+    def moments(self) -> Gaussian:
+        """The Gaussian that has the mixture's mean and variance in every dimension."""
+        weight = jnp.exp(self.router.log_probs)[..., None]
+        mean = jnp.sum(weight * self.mean, axis=-2)
+        spread = jnp.exp(2.0 * self.log_std) + (self.mean - mean[..., None, :]) ** 2
+        return Gaussian(mean, 0.5 * jnp.log(jnp.sum(weight * spread, axis=-2)))
+
     def mode(self, ascent_steps: int = 0) -> Array:
         """The mean of the heaviest expert, [..., action], or what a few steps uphill from there find.
 

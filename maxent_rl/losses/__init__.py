@@ -56,6 +56,7 @@ from maxent_rl.losses.preference import (
     rpo_loss,
     simpo_loss,
 )
+from maxent_rl.losses.ranking import normalized_discounted_gain
 from maxent_rl.losses.router import gumbel_softmax, router_exact_loss, router_frequency_loss, router_score_loss
 from maxent_rl.losses.soft_bellman import critic_loss, soft_bellman_target, soft_value
 from maxent_rl.losses.temperature import damped_temperature, temperature_loss, temperature_loss_dual
@@ -99,6 +100,7 @@ __all__ = [
     "masked_deviation",
     "masked_mean",
     "masked_quantile",
+    "normalized_discounted_gain",
     "orpo_loss",
     "plackett_luce_loss",
     "policy_gradient_step",

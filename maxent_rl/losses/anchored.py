@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl.losses.candidate_targets import set_deviation
 from maxent_rl.losses.preference import logistic_loss
 
 
@@ -19,6 +20,8 @@ def anchored_logits(
     log_prob: ArrayLike,
     anchor_log_prob: ArrayLike = 0.0,
     temperature: ArrayLike = 1.0,
+    *,
+    standardize: bool = False,
     largest_ratio: float | None = None,
     largest: float | None = None,
 ) -> Array:
@@ -28,15 +31,21 @@ def anchored_logits(
       log_prob: [..., P] log-probability (or log-density) of each candidate under the policy, in nats.
       anchor_log_prob: [..., P] the same under the anchor; held constant. 0 is the uniform anchor.
       temperature: [] or [..., 1] anchoring temperature, positive; the smaller, the nearer the policy stays to the anchor.
+      standardize: divide the difference of log-probabilities by its standard deviation within the set first (Bessel's
+        correction; by 1 where that is below 1e-8), held constant.
       largest_ratio: clip the difference of log-probabilities to +-this; None for no clip.
       largest: clip the result to +-this; None for no clip.
 
     Returns:
       [..., P] logits; what is added to a row of either input changes none of the losses here.
 
-    Source: ADPO, definition of the anchored logits; the clips are those of the authors' later code (5 and 10).
+    Source: ADPO, definition of the anchored logits; the clips are those of the authors' later code (5 and 10). That the
+    gradient does not flow through the standard deviation is not confirmed.
     """
     ratio = jnp.asarray(log_prob) - jax.lax.stop_gradient(jnp.asarray(anchor_log_prob))
+    if standardize:
+        held = jax.lax.stop_gradient(ratio)
+        ratio = ratio / set_deviation(held, jnp.ones(held.shape, bool))
     if largest_ratio is not None:
         ratio = jnp.clip(ratio, -largest_ratio, largest_ratio)
     logits = ratio / jax.lax.stop_gradient(jnp.asarray(temperature))

@@ -33,7 +33,7 @@ def softmax_target(
     """
     scores, valid = _scores(scores, mask)
     if standardize:
-        scores = scores / _deviation(scores, valid, _NO_SPREAD)
+        scores = scores / set_deviation(scores, valid)
     return _softmax(scores / jnp.asarray(temperature), valid)
 
 
@@ -57,7 +57,7 @@ def kde_target(
     """
     scores, valid = _scores(scores, mask)
     count = jnp.sum(valid, axis=-1, keepdims=True)
-    width = jnp.asarray(bandwidth) * 1.06 * _deviation(scores, valid, _NO_SPREAD_KDE) * jnp.maximum(count, 1) ** -0.2
+    width = jnp.asarray(bandwidth) * 1.06 * set_deviation(scores, valid, _NO_SPREAD_KDE) * jnp.maximum(count, 1) ** -0.2
     below = jax.scipy.stats.norm.cdf((scores[..., :, None] - scores[..., None, :]) / (width[..., None] + 1e-8))
     share = jnp.sum(jnp.where(valid[..., None, :], below, 0.0), axis=-1) / jnp.maximum(count, 1)
     return _of_shares(share, temperature, valid)
@@ -120,11 +120,17 @@ def _scores(scores: ArrayLike, mask: ArrayLike | None) -> tuple[Array, Array]:
     return jnp.where(valid, scores, 0.0), valid
 
 
-def _deviation(scores: Array, valid: Array, least: float) -> Array:
-    """[..., 1] standard deviation of the scores that count; 1 where it is below `least`."""
+def set_deviation(values: Array, valid: Array, least: float = _NO_SPREAD) -> Array:
+    """Standard deviation within each set, with Bessel's correction: [..., P] to [..., 1]; 1 where it is below `least`.
+
+    Args:
+      values: [..., P], 0 where not valid.
+      valid: [..., P] bool, which count.
+      least: the smallest that counts as one.
+    """
     count = jnp.sum(valid, axis=-1, keepdims=True)
-    mean = jnp.sum(scores, axis=-1, keepdims=True) / jnp.maximum(count, 1)
-    squares = jnp.where(valid, (scores - mean) ** 2, 0.0)
+    mean = jnp.sum(values, axis=-1, keepdims=True) / jnp.maximum(count, 1)
+    squares = jnp.where(valid, (values - mean) ** 2, 0.0)
     found = jnp.sqrt(jnp.sum(squares, axis=-1, keepdims=True) / jnp.maximum(count - 1, 1))
     return jnp.where(found < least, 1.0, found)
 

@@ -31,6 +31,10 @@ class RunConfig:
     """Name of the agent."""
     env: str = "HalfCheetah"
     """Environment: a Gymnasium id (HalfCheetah, Pendulum-v1, ...), brax/NAME, playground/NAME, envpool/ID or tokens/TASK."""
+    teacher: str | None = None
+    """Run (or policy folder) whose trained policy an agent such as adpo learns from."""
+    dataset: str | None = None
+    """Data to learn from, for agents that learn offline."""
     backend: str | None = None
     """Physics of a Brax environment: spring, positional, generalized or mjx; None for the environment's default."""
     seed: _SEEDS = 0

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import fractions
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -28,7 +29,7 @@ from maxent_rl.training.sharding import SAME, SEEDS, divide_batch, place, sharde
 from maxent_rl.types import Array, Metrics, PyTree, Spec
 
 # Streams of random numbers that a seed's root key is folded with; their order is part of what a checkpoint means.
-INIT, ACT, LEARN, ENVIRONMENT, EVALUATION = range(5)
+INIT, ACT, LEARN, ENVIRONMENT, EVALUATION, PREPARE = range(6)
 
 _START_EPISODES, _MOST_START_STEPS = 10, 10_000
 SCHEDULED = ("start_steps", "updates_per_step")  # hyper-parameters that the schedule reads, and nothing else
@@ -300,26 +301,52 @@ def store_and_learn(agent: Any, learning: Learning, learner: Learner, rows: Arra
 
     def one(agent: Any, seed: SeedState, new_rows: Array) -> SeedState:
         replay = learning.layout.add(Replay(seed.rows, before.inserted), new_rows)
+        seed = dataclasses.replace(seed, rows=replay.rows)
 
-        learn_key = jax.random.fold_in(seed.key, LEARN)
+        def draw(key: Array) -> PyTree:
+            batch = learning.layout.sample(replay, key, agent.discount)
+            return divide_batch(learning.mesh, batch, learning.layout.batch_axis)
 
-        def update(index: Array, carry: tuple[PyTree, Metrics, Fault]) -> tuple[PyTree, Metrics, Fault]:
-            state, sums, fault = carry
-            # Two numbers folded in, not one and then a split: nothing can begin before the batch is drawn, and each link
-            # of the chain of keys costs a quarter of the time of a large matrix product on a CPU.
-            number = 2 * (before.update + index)
-            sample_key, update_key = (jax.random.fold_in(learn_key, number + which) for which in range(2))
-            batch = learning.layout.sample(replay, sample_key, agent.discount)
-            batch = divide_batch(learning.mesh, batch, learning.layout.batch_axis)
-            state, metrics = agent.update(state, batch, update_key)
-            fault = note_metrics(learning, fault, counters.step, metrics)
-            return state, {name: sums[name] + metrics[name] for name in sums}, fault
-
-        carry = (seed.agent, seed.metric_sums, seed.fault)
-        state, sums, fault = jax.lax.fori_loop(0, updates, update, carry)
-        return SeedState(agent=state, rows=replay.rows, key=seed.key, metric_sums=sums, fault=fault)
+        return take_updates(agent, learning, seed, draw, before.update, updates, lambda index: counters.step)
 
     return Learner(over_seeds(one, agent, learner.seeds, rows), counters)
+
+
+def take_updates(
+    agent: Any,
+    learning: Learning,
+    seed: SeedState,
+    draw: Callable[[Array], PyTree],
+    first: Array,
+    updates: Array,
+    step_of: Callable[[Array], Array],
+) -> SeedState:
+    """Takes updates of one seed, each from a batch of its own.
+
+    Args:
+      agent: the agent.
+      learning: the static side.
+      seed: the state of one seed.
+      draw: a batch from a random key.
+      first: [] int32 updates taken before.
+      updates: [] int32 updates to take.
+      step_of: the vector step to name where the update of an index from 0 gives NaN.
+    """
+    learn_key = jax.random.fold_in(seed.key, LEARN)
+
+    def update(index: Array, carry: tuple[PyTree, Metrics, Fault]) -> tuple[PyTree, Metrics, Fault]:
+        state, sums, fault = carry
+        # Two numbers folded in, not one and then a split: nothing can begin before the batch is drawn, and each link
+        # of the chain of keys costs a quarter of the time of a large matrix product on a CPU.
+        number = 2 * (first + index)
+        sample_key, update_key = (jax.random.fold_in(learn_key, number + which) for which in range(2))
+        state, metrics = agent.update(state, draw(sample_key), update_key)
+        fault = note_metrics(learning, fault, step_of(index), metrics)
+        return state, {name: sums[name] + metrics[name] for name in sums}, fault
+
+    carry = (seed.agent, seed.metric_sums, seed.fault)
+    state, sums, fault = jax.lax.fori_loop(0, updates, update, carry)
+    return dataclasses.replace(seed, agent=state, metric_sums=sums, fault=fault)
 
 
 def check_faults(learner: Learner, learning: Learning, names: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ import gymnasium
 import jax
 
 from maxent_rl import envs as environments
-from maxent_rl.agents.base import WritesResponses, check_agent, learns_on_policy
+from maxent_rl.agents.base import WritesResponses, check_agent, learns_offline, learns_on_policy
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.training.config import RunConfig
@@ -100,6 +100,8 @@ def make_loop(
     from maxent_rl.envs.token_envs import TokenEnv
     from maxent_rl.training.device_loop import DeviceLoop
     from maxent_rl.training.host_loop import HostLoop
+    from maxent_rl.training.offline_data import refuse_unused
+    from maxent_rl.training.offline_loop import make_offline_loop
     from maxent_rl.training.token_loop import make_token_loop
 
     if isinstance(env, gymnasium.Env):
@@ -107,6 +109,7 @@ def make_loop(
             "The environment was given as an instance; give a function that makes it, as every seed needs its own."
         )
     variants = variant_agents(agent, run)
+    refuse_unused(run, agent)
     members = (processes or Processes()).share(run.members)
     seeds = tuple(int(member["seed"]) for member in members)
     names = tuple(map(member_name, members))
@@ -118,6 +121,8 @@ def make_loop(
             _check_device_env(env, run)
         if isinstance(variants[0], WritesResponses):
             return make_token_loop(run, members, variants, cast(TokenEnv, device_env), devices)
+        if learns_offline(agent):
+            return make_offline_loop(run, members, variants, device_env, device_env.spec, devices)
         learning, schedule = _plan(run, len(members), variants, device_env.spec, devices)
         return DeviceLoop(member_agent(agent, members), learning, schedule, seeds, names, device_env)
     if run.backend is not None:
@@ -127,6 +132,10 @@ def make_loop(
     def make_envs(seeds: list[int]) -> Any:
         return environments.make_host(env, seeds)
 
+    if learns_offline(agent):
+        probe = make_envs([0])
+        probe.close()
+        return make_offline_loop(run, members, variants, make_envs, probe.spec, devices)
     env_seeds = [environment_seed(seed, ENVIRONMENT, index) for seed in seeds for index in range(run.num_envs)]
     host_envs = make_envs(env_seeds)
     try:
@@ -179,6 +188,8 @@ def learns_nothing(run: RunConfig, agent: Any, learning: Learning) -> str | None
     """
     if isinstance(agent, WritesResponses):
         return _stays_warm(run, agent)
+    if learns_offline(agent):
+        return None
     first = Schedule.create(agent, learning.spec, run.num_envs).first_update * run.num_envs
     if run.total_steps > first - run.num_envs:
         return None

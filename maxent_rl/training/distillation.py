@@ -1,0 +1,221 @@
+"""Data for distillation: states of a teacher's episodes, each with candidate actions that the teacher has scored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from numpy.typing import NDArray
+
+from maxent_rl.distributions import Categorical, Gaussian, GaussianMixture, TanhGaussian, TanhGaussianMixture
+from maxent_rl.envs.device import DeviceEnv
+from maxent_rl.envs.host import HostEnvs
+from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
+from maxent_rl.settings import static
+from maxent_rl.training.evaluation import (
+    DevicePlay,
+    advance_device,
+    check_spec,
+    play_host,
+    sampled_action,
+    start_device,
+)
+from maxent_rl.training.policy import Policy, load_policy
+from maxent_rl.types import Array, CandidateSets, PyTree, Spec
+
+if TYPE_CHECKING:
+    from maxent_rl.agents.adpo import ADPO
+    from maxent_rl.training.config import RunConfig
+
+_EPISODES = 16  # side by side
+_LEARN, _HELD_OUT = 0, 1_000_000  # first number of the rounds of episodes from which each part comes
+
+
+@struct.dataclass
+class CandidateData:
+    """A data set of candidate sets, [size] of them."""
+
+    sets: CandidateSets
+    size: int = static(0)
+
+    def sample(self, key: Array, batch_size: int) -> CandidateSets:
+        """Draws a batch, with replacement."""
+        index = jax.random.randint(key, (batch_size,), 0, self.size)
+        batch: CandidateSets = jax.tree.map(lambda leaf: leaf[index], self.sets)
+        return batch
+
+
+def load_candidates(
+    run: RunConfig, agent: ADPO, spec: Spec, env: DeviceEnv | Callable[[list[int]], HostEnvs]
+) -> tuple[CandidateData, CandidateSets]:
+    """Plays the teacher and draws candidates; the same data for the same teacher and settings.
+
+    Args:
+      run: settings, which name the teacher.
+      agent: says how many states and candidates.
+      spec: of the environment.
+      env: to play in.
+
+    Raises:
+      PolicyError: there is no teacher, or a damaged one.
+      IncompatibleEnvironmentError: it was trained on another environment.
+      InvalidSettingError: its policy is of another kind than the student's.
+    """
+    assert run.teacher is not None
+    teacher = load_policy(run.teacher, seed=agent.teacher_seed)
+    if teacher.env != run.env:
+        raise IncompatibleEnvironmentError(
+            f"The teacher in {run.teacher} was trained on {teacher.env}, not on {run.env}: pass --env {teacher.env}."
+        )
+    check_spec(teacher, spec)
+    parts = []
+    for first, count in ((_LEARN, agent.num_states), (_HELD_OUT, agent.held_out_states)):
+        observation = visited_states(teacher, env, count, agent.data_seed, first)
+        key = jax.random.fold_in(jax.random.key(agent.data_seed), first)
+        parts.append(draw_candidates(teacher, agent, observation, key))
+    return CandidateData(parts[0], agent.num_states), parts[1]
+
+
+def visited_states(
+    policy: Policy, env: DeviceEnv | Callable[[list[int]], HostEnvs], count: int, seed: int, first: int
+) -> NDArray[np.float32]:
+    """States [count, observation] that a policy's sampled actions lead to, drawn from whole episodes.
+
+    Args:
+      policy: what acts.
+      env: to play in.
+      count: states; so many episodes are played that there are at least as many, and a random part of them is taken.
+      seed: decides everything.
+      first: number of the first round of episodes: other numbers, other episodes.
+    """
+    states = jax.tree.map(lambda leaf: leaf[None], policy.state)
+    keys = jax.random.key(seed)[None]
+    found: list[NDArray[np.float32]] = []
+    round_number, total = first, 0
+    while total < count:
+        # Not more episodes than are needed where they are long.
+        episodes = min(_EPISODES, math.ceil((count - total) / policy.spec.horizon))
+        if callable(env):
+            visited = _host_states(policy.agent, states, seed, round_number, episodes, env, keys)
+        else:
+            visited = _device_states(policy.agent, states, keys, np.int32(round_number), episodes, env)
+        found.append(visited)
+        round_number, total = round_number + 1, total + len(visited)
+    every = np.concatenate(found)
+    chosen = np.random.default_rng([seed, first]).choice(len(every), count, replace=False)
+    picked: NDArray[np.float32] = every[np.sort(chosen)]
+    return picked
+
+
+def _host_states(
+    agent: Any,
+    states: PyTree,
+    seed: int,
+    round_number: int,
+    episodes: int,
+    make_envs: Callable[[list[int]], HostEnvs],
+    keys: Array,
+) -> NDArray[np.float32]:
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, round_number))(keys)
+    played = play_host(agent, states, (seed,), round_number, episodes, make_envs, keys, sampled_action)
+    visited: NDArray[np.float32] = np.concatenate([play.observation[play.running] for play in played])
+    return visited
+
+
+def _device_states(
+    agent: Any, states: PyTree, keys: Array, round_number: Any, episodes: int, env: DeviceEnv
+) -> NDArray[np.float32]:
+    observation, running = _play_device(agent, states, keys, round_number, episodes, env)
+    return np.asarray(observation)[np.asarray(running)]
+
+
+@partial(jax.jit, static_argnames=("episodes", "env"))
+def _play_device(
+    agent: Any, states: PyTree, keys: Array, round_number: Array, episodes: int, env: DeviceEnv
+) -> tuple[Array, Array]:
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, round_number))(keys)
+
+    def advance(play: DevicePlay, _: None) -> tuple[DevicePlay, tuple[Array, Array]]:
+        after = advance_device(agent, states, keys, play, env, sampled_action)[0]
+        return after, (play.observation[0], play.running[0])
+
+    start = start_device(keys, round_number, episodes, env)
+    return jax.lax.scan(advance, start, None, length=env.spec.horizon)[1]
+
+
+def draw_candidates(teacher: Policy, agent: ADPO, observation: NDArray[np.float32], key: Array) -> CandidateSets:
+    """Candidate actions at states [n, observation], half of them from the teacher, half from a broader proposal.
+
+    Args:
+      teacher: what scores them.
+      agent: says how many, and where the other half comes from.
+      observation: [n, observation].
+      key: [] random key.
+
+    Raises:
+      InvalidSettingError: the teacher's policy is of another kind than the student's.
+    """
+    if not hasattr(teacher.agent, "distribution"):
+        raise InvalidSettingError(f"{type(teacher.agent).__name__} cannot teach: it has no distribution over actions.")
+    policy = jax.jit(lambda seen: teacher.agent.distribution(teacher.state, seen))(jnp.asarray(observation))
+    if isinstance(policy, Categorical):
+        every: CandidateSets = _every_action(policy, jnp.asarray(observation), key)
+        return every
+    squashed = isinstance(policy, (TanhGaussian, TanhGaussianMixture))
+    if squashed != (agent.density == "tanh"):
+        kind, wanted = ("squashed by tanh", "tanh") if squashed else ("not squashed", "gaussian")
+        raise InvalidSettingError(f"The teacher's policy is {kind}: pass --density {wanted}.")
+    unsquashed: Gaussian | GaussianMixture
+    if isinstance(policy, TanhGaussianMixture):
+        unsquashed = policy.pre_tanh
+    elif isinstance(policy, TanhGaussian):
+        unsquashed = Gaussian(policy.mean, policy.log_std)
+    else:
+        unsquashed = policy
+    seen = jnp.asarray(observation)
+    sets: CandidateSets = _draw(unsquashed, agent.num_candidates, agent.proposal, squashed, seen, key)
+    return sets
+
+
+@partial(jax.jit, static_argnames=("count", "proposal", "squashed"))
+def _draw(
+    teacher: Gaussian | GaussianMixture, count: int, proposal: str, squashed: bool, observation: Array, key: Array
+) -> CandidateSets:
+    own_key, other_key = jax.random.split(key)
+    moments = teacher.moments() if isinstance(teacher, GaussianMixture) else teacher
+    own_count = (count + 1) // 2
+    own = jax.vmap(teacher.sample, out_axes=-2)(jax.random.split(own_key, own_count))
+    shape = (*observation.shape[:-1], count - own_count, moments.mean.shape[-1])
+    if proposal == "broad":
+        noise = jax.random.normal(other_key, shape)
+        other = moments.mean[..., None, :] + 2.0 * jnp.exp(moments.log_std)[..., None, :] * noise
+    else:
+        other = jax.random.uniform(other_key, shape, minval=-1.0, maxval=1.0)
+        other = jnp.arctanh(0.999999 * other) if squashed else other
+    candidates = jnp.concatenate([own, other], axis=-2)
+    return CandidateSets(
+        observation=observation,
+        candidates=candidates,
+        teacher_log_prob=jax.vmap(teacher.log_prob, in_axes=-2, out_axes=-1)(candidates),
+        drawn=jnp.broadcast_to((jnp.arange(count) < own_count).astype(jnp.float32), candidates.shape[:-1]),
+        teacher=jnp.concatenate([moments.mean, moments.log_std], axis=-1),
+    )
+
+
+@jax.jit
+def _every_action(teacher: Categorical, observation: Array, key: Array) -> CandidateSets:
+    log_probs = teacher.log_probs
+    every = jnp.arange(log_probs.shape[-1])
+    return CandidateSets(
+        observation=observation,
+        candidates=jnp.broadcast_to(every.astype(jnp.float32), log_probs.shape),
+        teacher_log_prob=log_probs,
+        drawn=(every == teacher.sample(key)[..., None]).astype(jnp.float32),
+        teacher=log_probs,
+    )

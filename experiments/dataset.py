@@ -93,8 +93,10 @@ def make_preferences(command: Preferences) -> None:
         data.save(command.output)
     pairs = f"{len(data.pairs):,} pairs of" if len(data.pairs) else "any two comparable of"
     print(f"{command.output}: {pairs} {told['segments']:,} segments of {command.length} steps from {data.env}")
-    print(f"  mean return of {told['episodes']:,} episodes {told['return_mean']:,.1f}; of the better half "
-          f"{told['return_better_half']:,.1f}")
+    print(
+        f"  mean return of {told['episodes']:,} episodes {told['return_mean']:,.1f}; of the better half "
+        f"{told['return_better_half']:,.1f}"
+    )
     print(f"  labels by {command.label}: {told['ties']:,} ties, {told['flipped']:,} turned round")
     print(f"  learn from it:  python experiments/run.py --agent cpl --env {data.env} --dataset {command.output}")
 

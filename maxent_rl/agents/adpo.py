@@ -57,9 +57,9 @@ class ADPO:
 
     learns_from: ClassVar[str] = "teacher"
 
-    learning_rate: Positive = 3e-4
+    learning_rate: Positive = 1e-3
     """Adam's step size."""
-    temperature: Positive = 1.0
+    anchoring_temperature: Positive = 4.0
     """Anchoring temperature (tau); the smaller, the nearer the student stays to its anchor."""
     teacher_temperature: Positive = 1.0
     """Temperature of the teacher's log-probabilities where the target is the teacher's alone (T)."""
@@ -78,7 +78,7 @@ class ADPO:
     """adpo; kd: the teacher's softmax with a uniform anchor; bc: likelihood of the teacher's own actions."""
     target: Literal["teacher_over_anchor", "teacher"] = static("teacher_over_anchor")
     """What the target distribution weighs: the teacher relative to the anchor, which leads to the teacher whatever the
-    anchor, or the teacher alone, which leads to anchor x teacher^(temperature / teacher-temperature)."""
+    anchor, or the teacher alone, which leads to anchor x teacher^(anchoring-temperature / teacher-temperature)."""
     target_shape: Literal["softmax", "kde", "rank"] = static("softmax")
     """From scores to the target: their softmax, or one of their places in the set, smoothed or as ranks."""
     loss: Literal["listwise", "pairs", "hard-pairs", "ranking"] = static("listwise")
@@ -226,7 +226,7 @@ class ADPO:
 
     def _anchored(self, log_prob: Array, anchor_log_prob: Array, batch: CandidateSets) -> tuple[Array, Metrics]:
         """The mean loss and what is told of it, from log-probabilities [batch, P]."""
-        temperature: Any = self.teacher_temperature if self.method == "kd" else self.temperature
+        temperature: Any = self.teacher_temperature if self.method == "kd" else self.anchoring_temperature
         scores, score_temperature = batch.teacher_log_prob, self.teacher_temperature
         if self.method == "adpo" and self.target == "teacher_over_anchor":
             scores, score_temperature = scores - anchor_log_prob, temperature

@@ -40,7 +40,7 @@ class CPLState:
     policy: PyTree
     optimizer: optax.OptState | None
     reference: PyTree
-    step: Array | None
+    step: Array
 
 
 @struct.dataclass
@@ -124,7 +124,7 @@ class CPL:
 
     def acting(self, state: CPLState) -> CPLState:
         """The state without what only learning needs."""
-        return dataclasses.replace(state, optimizer=None, reference=None, step=None)
+        return dataclasses.replace(state, optimizer=None, reference=None)
 
     def log_prob(self, policy: PyTree, observation: Array, action: Array, dropout_key: Array | None = None) -> Array:
         """Log-probability of given actions.
@@ -212,7 +212,7 @@ class CPL:
 
     def _contrastive(self, state: CPLState, batch: SegmentPairs, log_prob: Array) -> tuple[Array, Metrics]:
         score = self._scores(state, batch, log_prob)
-        loss = jnp.mean(losses.contrastive_loss(score[..., 0], score[..., 1], batch.label, self.bias))
+        loss: Array = jnp.mean(losses.contrastive_loss(score[..., 0], score[..., 1], batch.label, self.bias))
         return loss, {
             "preference/loss": loss,
             "preference/accuracy": jnp.mean(_agreement(score, batch.label)),
@@ -251,7 +251,7 @@ class CPL:
         return nn.Sequential([trunk, nn.Dense(outputs, kernel_init=orthogonal)])
 
     def _adam(self) -> optax.GradientTransformation:
-        # The step size is not Adam's own here: it rises, as the step counter of the state says. Over one flat vector, as in SAC.
+        # The step size is applied by `update`, as it follows the state's counter. Over one flat vector, as in SAC.
         return optax.flatten(optax.scale_by_adam())
 
 

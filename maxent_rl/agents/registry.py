@@ -9,6 +9,7 @@ from maxent_rl.errors import unknown_name
 
 AGENTS: dict[str, str] = {
     "adpo": "maxent_rl.agents.adpo:ADPO",
+    "adpo-online": "maxent_rl.agents.adpo_online:ADPOOnline",
     "cpl": "maxent_rl.agents.cpl:CPL",
     "grpo": "maxent_rl.tokens.agent:TokenAgent",
     "ppo": "maxent_rl.agents.ppo:PPO",

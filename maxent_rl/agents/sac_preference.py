@@ -129,7 +129,8 @@ class SACPreference(SAC):
 
     def _rewards(self, reward: PyTree, observation: Array, action: Array) -> Array:
         """[num_rewards, ...] within (-1, 1), so that what lies outside the data cannot pay without bound."""
-        return jnp.tanh(self._reward_network().apply(reward, observation, jnp.clip(action, -1.0, 1.0)))
+        raw = self._reward_network().apply(reward, observation, jnp.clip(action, -1.0, 1.0))
+        return jnp.tanh(cast(Array, raw))
 
     def _reward_network(self) -> CriticEnsemble:
         return CriticEnsemble("mlp", self.reward_hidden_sizes, self.num_rewards)

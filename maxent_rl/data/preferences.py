@@ -78,10 +78,10 @@ class Preferences:
                 f"{name} has actions as large as {np.abs(self.action).max():g}; expected them within "
                 f"+-{LARGEST_ACTION:g}, the environment's range being [-1, 1]."
             )
-        if len(self.label) and not (0.0 <= self.label.min() and self.label.max() <= 1.0):
+        if len(self.label) and not (self.label.min() >= 0.0 and self.label.max() <= 1.0):
             wrong = self.label[(self.label < 0.0) | (self.label > 1.0)][0]
             raise DataError(f"{name} has the label {wrong:g}; expected 0 (first preferred) to 1 (second preferred).")
-        if len(self.pairs) and not (0 <= self.pairs.min() and self.pairs.max() < len(self.observation)):
+        if len(self.pairs) and not (self.pairs.min() >= 0 and self.pairs.max() < len(self.observation)):
             wrong = self.pairs[(self.pairs < 0) | (self.pairs >= len(self.observation))][0]
             raise DataError(f"{name} compares segment {wrong}, but has the segments 0 to {len(self.observation) - 1}.")
         if not 0.0 <= self.flip <= 1.0:
@@ -102,7 +102,7 @@ class Preferences:
         partial = path.with_name(path.name + ".partial")
         try:
             with open(partial, "wb") as file:
-                np.savez_compressed(file, allow_pickle=False, format=_FORMAT, about=about, **arrays)  # type: ignore[arg-type]
+                np.savez_compressed(file, allow_pickle=False, format=_FORMAT, about=about, **arrays)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)
@@ -126,7 +126,9 @@ def _check_shapes(data: Preferences, name: str) -> None:
             f"{name} has pairs of shape {shapes['pairs']} and labels of shape {shapes['label']}; expected [M, 2] and [M]."
         )
     if data.score is not None and data.score.shape != segments[:1]:
-        raise DataError(f"{name} has scores of shape {data.score.shape}; expected one for each of {segments[0]} segments.")
+        raise DataError(
+            f"{name} has scores of shape {data.score.shape}; expected one for each of {segments[0]} segments."
+        )
     if not len(data.pairs) and (data.score is None or segments[0] < 2):
         raise DataError(f"{name} compares nothing: it has no pairs, and no scores of two segments or more.")
 
@@ -160,7 +162,16 @@ def read_preferences(path: str | Path) -> Preferences:
         found = Preferences(**_typed(arrays, path), env=str(env), about=about)
     except DataError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         reason = "it holds pickled objects, which are never read" if "pickle" in str(error) else str(error)
         raise DataError(f"{path} is damaged: {reason.splitlines()[0].rstrip('.')}.") from error
     found.check(str(path))
@@ -251,20 +262,20 @@ def divide(data: Preferences) -> tuple[PreferenceData, SegmentPairs | None]:
     Returns:
       (data, held-out pairs or None).
     """
-    segments = jnp.asarray(data.observation), jnp.asarray(data.action)
+    observation, action = jnp.asarray(data.observation), jnp.asarray(data.action)
     flip = jnp.float32(data.flip)
     if len(data.pairs):
         kept = min(int(_HELD_OUT_SHARE * len(data.pairs)), _MOST_HELD_OUT)
         last = len(data.pairs) - kept
         pairs, label = jnp.asarray(data.pairs), jnp.asarray(data.label)
-        whole = PreferenceData(*segments, pairs[:last], label[:last], None, flip)
+        whole = PreferenceData(observation, action, pairs[:last], label[:last], None, flip)
         return whole, (whole._gather(pairs[last:], label[last:]) if kept else None)
     assert data.score is not None
     kept = int(_HELD_OUT_SHARE * len(data.score))
     last = len(data.score) - kept
     score = jnp.asarray(data.score)
-    whole = PreferenceData(*(each[:last] for each in segments), None, None, score[:last], flip)
+    whole = PreferenceData(observation[:last], action[:last], None, None, score[:last], flip)
     if kept < 2:
         return whole, None
-    apart = PreferenceData(*(each[last:] for each in segments), None, None, score[last:], flip)
+    apart = PreferenceData(observation[last:], action[last:], None, None, score[last:], flip)
     return whole, apart.sample(jax.random.key(0), min(kept, _MOST_HELD_OUT))

@@ -36,9 +36,7 @@ _NOT_EVALUATED = -sys.float_info.max
 class Checkpoints:
     """The checkpoints of one run, numbered by environment step."""
 
-    def __init__(
-        self, folder: Path, keep: int, processes: Processes | None = None, *, read_only: bool = False
-    ) -> None:
+    def __init__(self, folder: Path, keep: int, processes: Processes | None = None, *, read_only: bool = False) -> None:
         """Opens a folder.
 
         Args:

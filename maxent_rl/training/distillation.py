@@ -132,7 +132,8 @@ def _device_states(
     agent: Any, states: PyTree, keys: Array, round_number: Any, episodes: int, env: DeviceEnv
 ) -> NDArray[np.float32]:
     observation, running = _play_device(agent, states, keys, round_number, episodes, env)
-    return np.asarray(observation)[np.asarray(running)]
+    visited: NDArray[np.float32] = np.asarray(observation)[np.asarray(running)]
+    return visited
 
 
 @partial(jax.jit, static_argnames=("episodes", "env"))

@@ -128,7 +128,9 @@ def check_sources(policy: Policy, making: Making, oracle: Restored | None) -> No
         name = type(oracle.agent).__name__
         raise InvalidSettingError(f"Regret labels need an agent with critics, such as sac; the oracle is a {name}.")
     if oracle.policy.env != policy.env:
-        raise IncompatibleEnvironmentError(f"The oracle was trained on {oracle.policy.env}, the policy on {policy.env}.")
+        raise IncompatibleEnvironmentError(
+            f"The oracle was trained on {oracle.policy.env}, the policy on {policy.env}."
+        )
 
 
 def play(policy: Policy, episodes: int, action_noise: float, seed: int) -> Iterator[list[Trajectory]]:

@@ -1,4 +1,4 @@
-"""The whole state of a trained agent, critics included: read from a run's checkpoint, where an exported policy can only act."""
+"""The whole state of a trained agent, critics included, from a checkpoint; an exported policy can only act."""
 
 from __future__ import annotations
 

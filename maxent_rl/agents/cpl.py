@@ -212,7 +212,7 @@ class CPL:
 
     def _contrastive(self, state: CPLState, batch: SegmentPairs, log_prob: Array) -> tuple[Array, Metrics]:
         score = self._scores(state, batch, log_prob)
-        loss: Array = jnp.mean(losses.contrastive_loss(score[..., 0], score[..., 1], batch.label, self.bias))
+        loss = jnp.mean(losses.contrastive_loss(score[..., 0], score[..., 1], batch.label, self.bias))
         return loss, {
             "preference/loss": loss,
             "preference/accuracy": jnp.mean(_agreement(score, batch.label)),

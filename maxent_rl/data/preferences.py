@@ -250,7 +250,7 @@ class PreferenceData:
 
 def compare(first: Any, second: Any) -> Array:
     """[...] 1 where the second score is higher, 0 where the first is, 1/2 where they are equal."""
-    return jnp.where(first == second, 0.5, (first < second).astype(jnp.float32))
+    return jnp.where(first == second, 0.5, jnp.where(first < second, 1.0, 0.0))
 
 
 def divide(data: Preferences) -> tuple[PreferenceData, SegmentPairs | None]:

@@ -56,20 +56,20 @@ class Checkpoints:
         with storage_errors(f"make the folder {folder}"):
             if not read_only:
                 self._replay.mkdir(parents=True, exist_ok=True)
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=managers.AnyPreservationPolicy(
-                [managers.LatestN(keep), managers.BestN(get_metric_fn=lambda metrics: metrics["return"], n=1)]
-            ),
-            create=False,
-            read_only=read_only,
-            # Each process reads for itself: Orbax must not wait for the others.
-            multiprocessing_options=ocp.options.MultiprocessingOptions(
-                primary_host=processes.index,
-                active_processes={processes.index},
-                barrier_sync_key_prefix=f"process{processes.index}",
-            ),
-        )
         with _quiet() if read_only else contextlib.nullcontext():
+            options = ocp.CheckpointManagerOptions(
+                preservation_policy=managers.AnyPreservationPolicy(
+                    [managers.LatestN(keep), managers.BestN(get_metric_fn=lambda metrics: metrics["return"], n=1)]
+                ),
+                create=False,
+                read_only=read_only,
+                # Each process reads for itself: Orbax must not wait for the others.
+                multiprocessing_options=ocp.options.MultiprocessingOptions(
+                    primary_host=processes.index,
+                    active_processes={processes.index},
+                    barrier_sync_key_prefix=f"process{processes.index}",
+                ),
+            )
             self._manager = ocp.CheckpointManager(self._folder, options=options)
         self._saved_rows = 0
         self._keep = max(keep, 2)  # the one before the last must be there should the last one be damaged

@@ -50,7 +50,7 @@ class SACPreference(SAC):
     """Updates of the reward, all before the first step."""
     reward_batch_size: Count = static(64)
     """Pairs of segments in a batch of the reward."""
-    reward_hidden_sizes: tuple[Count, ...] = static((256, 256))
+    reward_hidden_sizes: tuple[Count, ...] = static((128, 128))
     """Width of each hidden layer of the reward."""
     num_rewards: Count = static(3)
     """Reward networks, whose mean is learned from."""

@@ -184,9 +184,7 @@ def rows(folder, name):
 
 def trained(dataset, output, **settings):
     defaults = {"total_steps": 120, "eval_every": 60, "eval_episodes": 2, "log_every": 30, "checkpoint_every": 30}
-    return train(
-        AGENT, Point(), dataset=str(dataset), output_dir=str(output), progress=False, **(defaults | settings)
-    )
+    return train(AGENT, Point(), dataset=str(dataset), output_dir=str(output), progress=False, **(defaults | settings))
 
 
 def test_a_run_learns_measures_and_resumes_to_the_same_numbers(dataset, tmp_path):
@@ -203,7 +201,9 @@ def test_a_run_learns_measures_and_resumes_to_the_same_numbers(dataset, tmp_path
     assert all(0 <= float(row["held_out_accuracy"]) <= 1 and float(row["held_out_log_prob"]) < 0 for row in evaluations)
     alone = trained(dataset, tmp_path / "c", seed=1, name="run")
     for one, other in zip(jax.tree.leaves(whole.states.policy), jax.tree.leaves(alone.states.policy), strict=True):
-        np.testing.assert_allclose(one[1], other[0], rtol=1e-4, atol=1e-6)  # products of matrices add up in another order
+        np.testing.assert_allclose(
+            one[1], other[0], rtol=1e-4, atol=1e-6
+        )  # products of matrices add up in another order
     policy = whole.policy(seed=1)
     assert policy(np.zeros(2)).shape == (2,)
     other = tmp_path / "other.npz"

@@ -56,16 +56,25 @@ def test_scores_are_optional(tmp_path):
 
 
 WRONG = {
-    "steps of actions": ({"action": np.zeros((SEGMENTS, STEPS + 1, 1), np.float32)}, "with the same segments and steps"),
+    "steps of actions": (
+        {"action": np.zeros((SEGMENTS, STEPS + 1, 1), np.float32)},
+        "with the same segments and steps",
+    ),
     "two axes": ({"observation": np.zeros((SEGMENTS, STEPS), np.float32)}, "expected \\[segments, steps, entries\\]"),
-    "nothing": ({"observation": np.zeros((0, 4, 3), np.float32), "action": np.zeros((0, 4, 1), np.float32)}, "is empty"),
+    "nothing": (
+        {"observation": np.zeros((0, 4, 3), np.float32), "action": np.zeros((0, 4, 1), np.float32)},
+        "is empty",
+    ),
     "labels of other pairs": ({"label": np.ones(3, np.float32)}, "labels of shape \\(3,\\)"),
     "scores of other segments": ({"score": np.ones(3, np.float32)}, "scores of shape \\(3,\\)"),
     "NaN": ({"observation": with_entry(preferences().observation, (5, 1, 2), np.nan)}, "observation\\[5, 1, 2\\]"),
     "an infinite score": ({"score": with_entry(preferences().score, 2, np.inf)}, "score\\[2\\]"),
     "a large action": ({"action": np.full((SEGMENTS, STEPS, 1), 1.5, np.float32)}, "actions as large as 1.5"),
     "a label of 2": ({"label": with_entry(preferences().label, 1, 2.0)}, "has the label 2"),
-    "a pair beyond": ({"pairs": with_entry(preferences().pairs, (0, 1), 99)}, "segment 99, but has the segments 0 to 39"),
+    "a pair beyond": (
+        {"pairs": with_entry(preferences().pairs, (0, 1), 99)},
+        "segment 99, but has the segments 0 to 39",
+    ),
     "a negative pair": ({"pairs": with_entry(preferences().pairs, (0, 1), -1)}, "compares segment -1"),
     "nothing compared": (NO_PAIRS | {"score": None}, "compares nothing"),
     "a share of 2": ({"about": {"flip": 2.0}}, "2 of its labels are wrong"),
@@ -134,7 +143,7 @@ def test_a_truncated_file_is_refused(share, tmp_path):
     preferences().save(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(DataError, match="cut off|damaged"):
+    with pytest.raises(DataError, match=r"cut off|damaged"):
         read_preferences(path)
 
 

@@ -125,7 +125,7 @@ def measure(
     return result
 
 
-_PLACES = ("output", "peers")
+_PLACES = ("output", "peers", "teachers")
 
 
 def new_result(name: str, options: Any) -> dict[str, Any]:

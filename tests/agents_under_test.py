@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import pytest
 from environments import DiscretePoint, HostDiscretePoint, HostPoint, OneStepDevice, OneStepHost, Point
+from teachers import make_teacher
 
 from maxent_rl.agents import PPO, SAC
+from maxent_rl.agents.adpo import ADPO
+from maxent_rl.agents.adpo_online import ADPOOnline
 from maxent_rl.agents.pmoe import PMOE
 from maxent_rl.agents.pmoe_ppo import PMOEPPO
 from maxent_rl.agents.sac_discrete import SACDiscrete
@@ -96,6 +100,9 @@ AGENTS_UNDER_TEST = {
     "sac": _off_policy(SAC(**_OFF)),
     "sac-discrete": _off_policy(SACDiscrete(**_OFF), probe=_OFF_PROBE | _BOTH_CHOICES, discrete=True),
     "pmoe": _off_policy(PMOE(**_OFF, num_experts=2)),
+    "adpo-online": _off_policy(
+        ADPOOnline(**_OFF, num_candidates=4, anchor="ema"), learning=("critic", "optimizer", "log_alpha", "anchor")
+    ),
     "ppo": _on_policy(PPO(**_ON), both=True),
     "pmoe-ppo": _on_policy(PMOEPPO(**_ON, num_experts=2)),
 }
@@ -107,6 +114,34 @@ TOKEN_AGENTS_UNDER_TEST = {
         eval_samples=3, num_minibatches=2, num_epochs=2, warm_start_steps=4 * NUM_RESPONSES, warm_start_loss=0.0,
     ),
 }  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class OfflineRow:
+    """An agent that learns from fixed data and what tests must know of it.
+
+    Attributes:
+      agent: with small networks.
+      source: the setting of a run that says where the data is.
+      make: writes such data for the environment `Point` into a folder and gives what the setting takes.
+      learning: what only learning needs: must not be among the arrays of an exported policy.
+    """
+
+    agent: Any
+    source: str
+    make: Callable[[Path], str]
+    learning: tuple[str, ...]
+
+
+# Agents that learn from fixed data, by a loop of their own: training/test_offline_loop.py.
+OFFLINE_AGENTS_UNDER_TEST = {
+    "adpo": OfflineRow(
+        ADPO(hidden_sizes=(8,), batch_size=16, num_states=60, held_out_states=20, num_candidates=4, anchor="ema"),
+        "teacher",
+        make_teacher,
+        ("anchor", "optimizer"),
+    ),
+}
 
 
 def every_agent(*quick: str) -> pytest.MarkDecorator:

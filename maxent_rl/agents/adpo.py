@@ -88,7 +88,8 @@ class ADPO:
     temperature_rule: Literal["fixed", "falling"] = static("fixed")
     """Whether the anchoring temperature falls as the target spreads."""
     standardize: bool = static(False)
-    """Divide scores and log-ratios by their standard deviation within each set."""
+    """Divide scores and log-ratios by their standard deviation within each set, which leaves open how far the student goes
+    from its anchor."""
     density: Literal["tanh", "gaussian"] = static("tanh")
     """Kind of a continuous student: tanh for teachers such as sac, gaussian for those of ppo. Discrete ones need none."""
     hidden_sizes: tuple[Count, ...] = static((256, 256))
@@ -211,7 +212,8 @@ class ADPO:
 
         Returns:
           `kl`: KL(teacher || student) in nats, before squashing (of a teacher with several modes, that of the Gaussian with
-          its moments); `ndcg`: of the student's ranking of the candidates, by the teacher's log-probability above the least.
+          its moments); `ndcg`: of the student's ranking of the candidates, by the teacher's log-probability above the least;
+          `entropy`: of the student, in nats, before squashing.
         """
         observation = self._normalize(state, held_out.observation)
         student = self.unsquashed(state, state.policy, observation)
@@ -222,7 +224,7 @@ class ADPO:
         scores = held_out.teacher_log_prob
         relevance = scores - jnp.min(scores, axis=-1, keepdims=True)
         gain = losses.normalized_discounted_gain(relevance, candidate_log_prob(student, held_out.candidates))
-        return {"kl": jnp.mean(divergence), "ndcg": jnp.mean(gain)}
+        return {"kl": jnp.mean(divergence), "ndcg": jnp.mean(gain), "entropy": jnp.mean(student.entropy())}
 
     def _anchored(self, log_prob: Array, anchor_log_prob: Array, batch: CandidateSets) -> tuple[Array, Metrics]:
         """The mean loss and what is told of it, from log-probabilities [batch, P]."""

@@ -74,7 +74,8 @@ def anchored_loss(logits: ArrayLike, target: ArrayLike, mask: ArrayLike | None =
     """
     logits, valid = _candidates(logits, mask)
     target = jnp.where(valid, jax.lax.stop_gradient(jnp.asarray(target)), 0.0)
-    return -jnp.sum(target * jnp.where(valid, _log_softmax(logits, valid), 0.0), axis=-1)
+    wanted = valid & (target > 0)  # a candidate that neither has a chance with costs nothing: 0 log 0 = 0
+    return -jnp.sum(target * jnp.where(wanted, _log_softmax(logits, valid), 0.0), axis=-1)
 
 
 def anchored_pair_loss(
@@ -140,10 +141,12 @@ def plackett_luce_loss(
       [...] nats: mean over the places that count; 0 for a set of fewer than two candidates.
 
     Raises:
-      ValueError: the set has no axis or no candidates.
+      ValueError: the set has no axis or no candidates; top_k is below 1.
 
     Source: ADPO, the full-ranking variant of the authors' code.
     """
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"Expected top_k of at least 1, or None for all places, got {top_k}.")
     logits, valid = _candidates(logits, mask)
     scores = jnp.where(valid, jax.lax.stop_gradient(jnp.asarray(scores)), -jnp.inf)
     order = jnp.argsort(-scores, axis=-1, stable=True)
@@ -201,7 +204,7 @@ def falling_temperature(
     """Anchoring temperature that falls as the target spreads: `max(least, base * (1 - entropy_weight * H / log P))`.
 
     Args:
-      target: [..., P] probabilities, P at least 2.
+      target: [..., P] probabilities.
       base: [].
       entropy_weight: [] alpha of the paper.
       least: [] lower bound.
@@ -213,7 +216,7 @@ def falling_temperature(
     """
     target = jax.lax.stop_gradient(jnp.asarray(target))
     entropy = -jnp.sum(jax.scipy.special.xlogy(target, target), axis=-1, keepdims=True)
-    share = entropy / jnp.log(jnp.float32(target.shape[-1]))
+    share = entropy / jnp.log(jnp.float32(max(target.shape[-1], 2)))  # a single candidate has no entropy
     return jnp.maximum(jnp.asarray(least), jnp.asarray(base) * (1.0 - jnp.asarray(entropy_weight) * share))
 
 

@@ -33,7 +33,7 @@ def logistic_loss(margin: ArrayLike, target: ArrayLike = 1.0) -> Array:
       target: [...] in [0, 1]; held constant. 1 is DPO's label, 1 - eps that of conservative DPO.
 
     Returns:
-      [...] nats, finite however large the margin.
+      [...] nats, finite for every finite margin.
 
     Source: Direct Preference Optimization (arXiv 2305.18290), equation 7; soft labels as in conservative DPO.
     """

@@ -7,7 +7,7 @@ Source: ADPO: Anchored Direct Preference Optimization (arXiv 2510.18913). Where 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +43,9 @@ class Anchor:
       decay: share of the anchor that stays in each update of "ema".
       threshold: mean divergence over the window, in nats, above which "kl" copies.
       window: updates over which that mean is taken.
+
+    Raises:
+      ValueError: there is no such kind.
     """
 
     kind: AnchorName = struct.field(pytree_node=False, default="fixed")  # type: ignore[no-untyped-call]
@@ -51,10 +54,15 @@ class Anchor:
     threshold: Any = 0.1
     window: int = struct.field(pytree_node=False, default=10)  # type: ignore[no-untyped-call]
 
+    def __post_init__(self) -> None:
+        """What is not checked here would follow as "kl" does."""
+        if self.kind not in get_args(AnchorName):
+            raise ValueError(f"Unknown anchor {self.kind!r}; there are {', '.join(get_args(AnchorName))}.")
+
     def init(self, params: Any) -> AnchorState:
         """Begins with the policy itself."""
         own = None if self.kind == "uniform" else jax.tree.map(jnp.copy, params)
-        return AnchorState(own, jnp.zeros((), jnp.int32), jnp.full(self.window, jnp.nan))
+        return AnchorState(own, jnp.zeros((), jnp.int32), jnp.full(self.window, jnp.nan, jnp.float32))
 
     def update(self, state: AnchorState, params: Any, divergence: Array) -> AnchorState:
         """Follows the policy by one update, to be called once the loss has been evaluated.
@@ -68,14 +76,18 @@ class Anchor:
         if self.kind in ("uniform", "fixed"):
             return state
         if self.kind == "ema":
-            moved = jax.tree.map(lambda old, new: self.decay * old + (1.0 - self.decay) * new, state.params, params)
-            return dataclasses.replace(state, params=moved)
+            return dataclasses.replace(state, params=jax.tree.map(self._nearer, state.params, params))
         if self.kind == "copy":
             return dataclasses.replace(state, params=_choose(state.updates % self.every == 0, params, state.params))
-        recent = jnp.append(state.recent[1:], divergence)
+        recent = jnp.append(state.recent[1:], divergence).astype(jnp.float32)
         apart = jnp.mean(recent) > self.threshold  # never while the window holds NaN
         recent = jnp.where(apart, jnp.nan, recent)
         return dataclasses.replace(state, params=_choose(apart, params, state.params), recent=recent)
+
+    def _nearer(self, old: Array, new: Array) -> Array:
+        """In the precision of the parameters: a loop must get back what it gave."""
+        moved: Array = self.decay * old + (1.0 - self.decay) * new
+        return moved.astype(old.dtype)
 
 
 def _choose(condition: Array, when_true: Any, when_false: Any) -> Any:

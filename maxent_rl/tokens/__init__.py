@@ -1,15 +1,19 @@
-"""The same losses at the scale of language models: batches of responses, objectives, tasks, sampling."""
+"""The same losses at the scale of language models: batches of responses, objectives, preferences, tasks, sampling."""
 
-from maxent_rl.tokens import objectives
+from maxent_rl.tokens import objectives, preferences
 from maxent_rl.tokens.batch import Aux, TokenBatch, TokenOutputs
+from maxent_rl.tokens.preferences import PreferenceBatch, preference_loss
 from maxent_rl.tokens.statistics import TokenStatistics, logits_statistics, token_statistics
 
 __all__ = [
     "Aux",
+    "PreferenceBatch",
     "TokenBatch",
     "TokenOutputs",
     "TokenStatistics",
     "logits_statistics",
     "objectives",
+    "preference_loss",
+    "preferences",
     "token_statistics",
 ]

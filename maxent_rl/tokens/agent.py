@@ -120,12 +120,18 @@ class TokenAgent:
         """
         if spec.num_actions is None or len(spec.action_shape) != 1:
             raise IncompatibleEnvironmentError(f"{env} is no task of tokens: use one such as tokens/modular-addition.")
-        self.build_objective(spec.action_shape[0])
+        objective = self.build_objective(spec.action_shape[0], spec.num_actions)
         self.build_config(spec.num_actions)
         if spec.num_envs % self.group_size or spec.num_envs % self.num_minibatches:
             raise InvalidSettingError(
                 f"--num-envs {spec.num_envs}, the responses of an iteration, must be a multiple of --group-size "
                 f"{self.group_size} and of --num-minibatches {self.num_minibatches}."
+            )
+        groups = spec.num_envs // self.group_size
+        if objective.whole_groups and groups % self.num_minibatches:
+            raise InvalidSettingError(
+                f"--objective {self.objective} compares the responses of a group at every step, so the {groups} groups of "
+                f"--group-size {self.group_size} must be a multiple of --num-minibatches {self.num_minibatches}."
             )
 
     def init(self, key: Array, spec: Spec) -> TokenState:
@@ -135,7 +141,7 @@ class TokenAgent:
         tokens = jnp.zeros((1, spec.observation_size), jnp.int32)
         params_key, objective_key = jax.random.split(key)
         params = Transformer(config).init(params_key, tokens, tokens == 0)["params"]
-        objective = self.build_objective(spec.action_shape[0])
+        objective = self.build_objective(spec.action_shape[0], spec.num_actions)
         return TokenState(
             params=params,
             optimizer=self._adam().init(params),
@@ -183,16 +189,17 @@ class TokenAgent:
     def reinforce(self, state: TokenState, task: TokenTask[Any], key: Array, count: int) -> tuple[TokenState, Metrics]:
         """Draws `count` responses and learns from them: one iteration."""
         collect_key, learn_key = jax.random.split(key)
-        objective = self.build_objective(state.response_length)
+        objective = self.build_objective(state.response_length, _vocabulary_size(state.params))
         batch, metrics = collect(self, objective, state, task, collect_key, count)
         own, batch = objective.prepare(state.objective, batch)
         state = dataclasses.replace(state, objective=own)
         rows = batch.mask.shape[0]  # more than `count` where an objective adds some; what fills no part is left out
-        orders = jax.vmap(lambda one: jax.random.permutation(one, rows))(jax.random.split(learn_key, self.num_epochs))
-        orders = orders[:, : rows - rows % self.num_minibatches].reshape(self.num_epochs * self.num_minibatches, -1)
+        cut, size = (batch.groups, rows // batch.group_size) if objective.whole_groups else (batch.rows, rows)
+        orders = jax.vmap(lambda one: jax.random.permutation(one, size))(jax.random.split(learn_key, self.num_epochs))
+        orders = orders[:, : size - size % self.num_minibatches].reshape(self.num_epochs * self.num_minibatches, -1)
 
-        def learn(carry: TokenState, rows: Array) -> tuple[TokenState, Metrics]:
-            return self._learn(carry, objective, batch.rows(rows))
+        def learn(carry: TokenState, index: Array) -> tuple[TokenState, Metrics]:
+            return self._learn(carry, objective, cut(index))
 
         state, found = jax.lax.scan(learn, state, orders)
         return state, metrics | jax.tree.map(jnp.mean, found)
@@ -206,7 +213,9 @@ class TokenAgent:
         matrix = unembedding(params, model.config)
         return token_statistics(hidden, matrix, tokens, self.temperature, extra=extra, mask=prompted.response_mask)
 
-    def build_objective(self, response_length: int | None = None) -> objectives.Objective:
+    def build_objective(
+        self, response_length: int | None = None, vocabulary_size: int | None = None
+    ) -> objectives.Objective:
         """The objective with its settings.
 
         Responses have no more room than the longest right answer needs: a penalty near the limit, which would take from
@@ -214,6 +223,7 @@ class TokenAgent:
 
         Args:
           response_length: T; None for the objective as it is without a task.
+          vocabulary_size: V, for objectives that have it as a setting; None for none.
 
         Raises:
           InvalidSettingError: a setting that is not NAME=VALUE, or a value out of its bounds.
@@ -230,6 +240,8 @@ class TokenAgent:
         known = objectives.settings(self.objective)
         if response_length and "overlong_limit" in known and not {"overlong_limit", "overlong_margin"} & set(settings):
             settings |= {"overlong_limit": response_length + 1, "overlong_margin": 1}
+        if vocabulary_size and "vocabulary_size" in known:
+            settings = {"vocabulary_size": vocabulary_size} | settings
         return objectives.make(self.objective, **settings)
 
     def build_config(self, vocabulary_size: int) -> TransformerConfig:
@@ -258,7 +270,7 @@ class TokenAgent:
         return TokenState(state.params, None, None, None, None, None, state.response_length)
 
     def _model(self, params: PyTree) -> Transformer:
-        return Transformer(self.build_config(params["embed_tokens"]["embedding"].shape[0]))
+        return Transformer(self.build_config(_vocabulary_size(params)))
 
     def _begin(self, state: TokenState) -> TokenState:
         reference = None if state.reference is None else state.params
@@ -318,7 +330,11 @@ class TokenAgent:
 
 
 def _needs_reference(objective: objectives.Objective) -> bool:
-    return any("logp_ref" in stage.needs for stage in objective.stages)
+    return any("logp_ref" in stage.inputs for stage in objective.stages)
+
+
+def _vocabulary_size(params: PyTree) -> int:
+    return int(params["embed_tokens"]["embedding"].shape[0])
 
 
 def _word_settings(objective: str) -> set[str]:

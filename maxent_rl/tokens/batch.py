@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import Array
 
@@ -42,6 +43,7 @@ class TokenBatch:
         that `concatenate([mine, mine_of_side])[source]` brings what a trainer holds of them elsewhere into the same order.
         None where each row is where it was.
       prepared: set by `Objective.prepare`: what is done once to a whole batch has been done.
+      whole_groups: set by it too: the objective compares the responses of a group at each step.
     """
 
     logp_old: Array
@@ -60,15 +62,26 @@ class TokenBatch:
     side: TokenBatch | None = None
     source: Array | None = None
     prepared: bool = struct.field(pytree_node=False, default=False)  # type: ignore[no-untyped-call]
+    whole_groups: bool = struct.field(pytree_node=False, default=False)  # type: ignore[no-untyped-call]
 
     def rows(self, index: Any) -> TokenBatch:
         """The responses at `index` (a slice, or whole numbers), as a minibatch of a prepared batch.
 
         One that is not prepared must be cut into whole groups, and `side` stays whole.
+
+        Raises:
+          ShapeError: the objective needs whole groups, and these are not; indices that are traced cannot be looked at.
         """
+        if self.whole_groups and not isinstance(index, jax.core.Tracer):
+            _check_whole(np.arange(self.mask.shape[0])[index], self.group_size)
         index = index if isinstance(index, slice) else jnp.asarray(index)
         cut: TokenBatch = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], dataclasses.replace(self, side=None))
         return dataclasses.replace(cut, side=self.side)
+
+    def groups(self, index: Any) -> TokenBatch:
+        """The groups at `index` [K], whole numbers: all responses to the K prompts."""
+        first = jnp.asarray(index)[:, None] * self.group_size
+        return self.rows((first + jnp.arange(self.group_size)).ravel())
 
     @property
     def outcomes(self) -> Array:
@@ -153,6 +166,15 @@ def check_outputs(outputs: TokenOutputs, batch: TokenBatch) -> None:
     for name in ("logp", "entropy", "logits"):
         if getattr(outputs, name) is not None:
             _check(name, getattr(outputs, name), jnp.shape(batch.logp_old), "logp_old")
+
+
+def _check_whole(rows: np.ndarray, group_size: int) -> None:
+    groups = rows // group_size
+    if len(rows) % group_size or np.any(groups.reshape(-1, group_size) != groups[::group_size, None]):
+        raise ShapeError(
+            f"These {len(rows)} rows are not whole groups of {group_size}, and the objective compares the responses of a "
+            "group at every step: cut the batch by TokenBatch.groups(indices)."
+        )
 
 
 def _check(name: str, value: Any, shape: tuple[int, ...], other: str) -> None:

@@ -46,7 +46,11 @@ _MOST_UPDATES = 1_000  # between two looks for an interrupt
 
 
 class OfflineLoop:
-    """Trains all seeds of an offline agent; see `training.loop.Loop` for what the methods promise."""
+    """Trains all seeds of an offline agent; see `training.loop.Loop` for what the methods promise.
+
+    Attributes:
+      held_out: the data kept apart from what is learned, or None.
+    """
 
     def __init__(
         self,
@@ -59,7 +63,7 @@ class OfflineLoop:
     ) -> None:
         self.learning, self.seeds, self._names, self.step = learning, seeds, names, 0
         self._agent, self._env, self._digest = numeric(agent), env, digest(data)
-        self._data, self._held_out = place(learning.mesh, data, SAME)
+        self._data, self.held_out = place(learning.mesh, data, SAME)
         self._learner = init_learner(self._agent, learning, seeds)
 
     @property
@@ -93,11 +97,15 @@ class OfflineLoop:
             played = evaluate_host(self._agent, seeds.agent, self.seeds, self.step, episodes, self._env)
         else:
             played = evaluate_device(self._agent, seeds.agent, seeds.key, self.step, episodes, self._env, self.learning)
-        if self._held_out is None or not isinstance(self._agent, ExaminesData):
-            return played
-        found = {name: np.asarray(value) for name, value in _examine(self._agent, seeds.agent, self._held_out).items()}
-        extras = [{name: float(value[index]) for name, value in found.items()} for index in range(len(self.seeds))]
-        return [dataclasses.replace(one, extra=extra) for one, extra in zip(played, extras, strict=True)]
+        return [dataclasses.replace(one, extra=extra) for one, extra in zip(played, self.examine(), strict=True)]
+
+    def examine(self) -> list[dict[str, float]]:
+        """What each seed gives on the data kept apart; nothing where there is none, or the agent measures nothing."""
+        if self.held_out is None or not isinstance(self._agent, ExaminesData):
+            return [{} for _ in self.seeds]
+        found = _examine(self._agent, self._learner.seeds.agent, self.held_out)
+        host = {name: np.asarray(value) for name, value in found.items()}
+        return [{name: float(value[index]) for name, value in host.items()} for index in range(len(self.seeds))]
 
     def get_state(self) -> dict[str, Any]:
         """The arrays that decide what follows, and a number that stands for the data."""

@@ -4,11 +4,17 @@ import dataclasses
 import re
 
 import pytest
-from agents_under_test import AGENTS_UNDER_TEST, NUM_ENVS, NUM_RESPONSES, TOKEN_AGENTS_UNDER_TEST
+from agents_under_test import (
+    AGENTS_UNDER_TEST,
+    NUM_ENVS,
+    NUM_RESPONSES,
+    OFFLINE_AGENTS_UNDER_TEST,
+    TOKEN_AGENTS_UNDER_TEST,
+)
 from environments import DiscretePoint, Point
 
 from maxent_rl.agents import AGENTS, agent_class, agent_name, check_agent
-from maxent_rl.agents.base import WritesResponses
+from maxent_rl.agents.base import WritesResponses, learns_offline
 from maxent_rl.envs import make_device
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 
@@ -20,8 +26,11 @@ def spec_of(discrete):
 def test_every_agent_of_the_registry_is_put_to_the_tests_of_all_agents():
     """Each to those of its kind, and to no others."""
     writing = {name for name in AGENTS if issubclass(agent_class(name), WritesResponses)}
-    assert (set(TOKEN_AGENTS_UNDER_TEST), set(AGENTS_UNDER_TEST)) == (writing, set(AGENTS) - writing)
-    tested = {name: row.agent for name, row in AGENTS_UNDER_TEST.items()} | TOKEN_AGENTS_UNDER_TEST
+    offline = {name for name in AGENTS if learns_offline(agent_class(name))}
+    assert (set(TOKEN_AGENTS_UNDER_TEST), set(OFFLINE_AGENTS_UNDER_TEST)) == (writing, offline)
+    assert set(AGENTS_UNDER_TEST) == set(AGENTS) - writing - offline
+    rows = AGENTS_UNDER_TEST | OFFLINE_AGENTS_UNDER_TEST
+    tested = {name: row.agent for name, row in rows.items()} | TOKEN_AGENTS_UNDER_TEST
     assert {name: agent_name(agent) for name, agent in tested.items()} == {name: name for name in AGENTS}
 
 

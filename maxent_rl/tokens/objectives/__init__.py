@@ -8,7 +8,7 @@ They know no model, tokenizer or trainer: arrays go in, a loss comes out. A batc
 prepared once, then cut:
 
     state, batch = objective.prepare(state, batch)
-    loss, aux = objective(state, outputs, batch.rows(slice(0, 64)))
+    loss, aux = objective(state, outputs, batch.rows(slice(0, 64)))  # batch.groups(...) where objective.whole_groups
 
 `presets.PRESETS` says what each name is made of, `settings(name)` which hyper-parameters it has; who knows TRL's or verl's
 names finds ours in `presets.ELSEWHERE`, or writes theirs and is told.
@@ -20,6 +20,7 @@ import dataclasses
 from typing import Any
 
 from maxent_rl.errors import unknown_name
+from maxent_rl.tokens.objectives.adpo import ADPO
 from maxent_rl.tokens.objectives.advantages import (
     Baseline,
     DynamicSampling,
@@ -53,6 +54,7 @@ from maxent_rl.tokens.objectives.surrogates import (
 )
 
 __all__ = [
+    "ADPO",
     "AEPO",
     "DCPO",
     "OPTIONAL",

@@ -89,10 +89,12 @@ class Stage:
       slot: where it stands.
       needs: fields of the batch ("logp_ref", "entropy_old", "tokens", "truncated") or of the outputs ("entropy") that it
         reads and that may be missing.
+      whole_groups: whether it compares the responses of a group at each step, so that a minibatch must not cut any.
     """
 
     slot: ClassVar[Slot]
     needs: ClassVar[tuple[str, ...]] = ()
+    whole_groups: ClassVar[bool] = False
 
     def init(self, key: Array) -> PyTree:
         """The state that it carries from call to call; stages that do not override this have none."""
@@ -118,6 +120,11 @@ class Stage:
     def active(self) -> bool:
         """Whether it does anything; a stage that is switched off is left out of the chain."""
         return True
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """`needs`, unless its settings decide what it reads."""
+        return self.needs
 
     @property
     def title(self) -> str:
@@ -156,6 +163,11 @@ class Objective:
     stages: tuple[Stage, ...]
     name: str = struct.field(pytree_node=False, default="chain")  # type: ignore[no-untyped-call]
 
+    @property
+    def whole_groups(self) -> bool:
+        """Whether minibatches must be whole groups (`TokenBatch.groups`)."""
+        return any(stage.whole_groups for stage in self.stages)
+
     def init(self, key: Array | None = None) -> PyTree:
         """The state before the first batch.
 
@@ -187,8 +199,9 @@ class Objective:
         """Does once what must see the whole batch: advantages, and what follows from them.
 
         A trainer that learns from a batch in several minibatches calls this first and slices the result
-        (`TokenBatch.rows`). Without it each call of the objective prepares what it is given, but for objectives that move rows
-        (AEPO): then `source` is set, and the policy must score the batch that comes out.
+        (`TokenBatch.rows`, or `TokenBatch.groups` where `whole_groups`). Without it each call of the objective prepares what
+        it is given, but for objectives that move rows (AEPO): then `source` is set, and the policy must score the batch that
+        comes out.
 
         Args:
           state: of the objective.
@@ -216,7 +229,12 @@ class Objective:
                 own, batch = stage.prepare(own, batch)
             states += [own] if _has_state(stage) else []
         batch = dataclasses.replace(
-            batch, advantages=token_advantages(batch), logits_old=None, side=None, prepared=True
+            batch,
+            advantages=token_advantages(batch),
+            logits_old=None,
+            side=None,
+            prepared=True,
+            whole_groups=self.whole_groups,
         )
         return tuple(states), jax.lax.stop_gradient(batch)
 
@@ -352,7 +370,7 @@ _OF_OUTPUTS = ("entropy",)
 
 
 def _check_needs(stage: Stage, batch: TokenBatch, outputs: TokenOutputs | None) -> None:
-    for name in stage.needs:
+    for name in stage.inputs:
         if name in _OF_OUTPUTS and outputs is None:
             continue  # asked when the outputs are there
         if getattr(outputs if name in _OF_OUTPUTS else batch, name) is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from maxent_rl.tokens.objectives.adpo import ADPO
 from maxent_rl.tokens.objectives.advantages import (
     Baseline,
     DynamicSampling,
@@ -176,6 +177,37 @@ PRESETS: dict[str, Preset] = {
         "Soft Actor-Critic Algorithms and Applications, arXiv 1812.05905",
         (GroupAdvantage(), Clipped(), EntropyTarget(), Aggregate()),
     ),
+    "adpo": Preset(
+        "the group's likelihoods relative to those under the policy that drew it are moved to a softmax of the rewards",
+        "ADPO: Anchored Direct Preference Optimization, arXiv 2510.18913",
+        (GroupAdvantage("none"), ADPO(), _SEQUENCE_MEAN),
+    ),
+    "adpo_pair": Preset(
+        "adpo for every pair of a group: each a logistic regression with a soft label",
+        "ADPO: Anchored Direct Preference Optimization, arXiv 2510.18913",
+        (GroupAdvantage("none"), ADPO("pairwise"), _SEQUENCE_MEAN),
+    ),
+    "adpo_verl": Preset(
+        "adpo on the ranking of a group's best, by likelihoods per token, clipped (the authors' later code)",
+        "ADPO: Anchored Direct Preference Optimization, arXiv 2510.18913",
+        (
+            GroupAdvantage("none"),
+            ADPO(
+                "plackett-luce",
+                anchor_temperature=0.5,
+                reward_temperature=0.3,
+                length_normalize=True,
+                log_ratio_most=5.0,
+                anchored_most=10.0,
+                ranking_top=3,
+                ranking_smoothing=0.1,
+                ranking_poly=1.0,
+                temperature_least=0.2,
+                temperature_most=1.5,
+            ),
+            _SEQUENCE_MEAN,
+        ),
+    ),
 }
 
 # Stages that `make` adds to any objective as soon as one of their settings is named: make("grpo", kl_weight=0.04). In
@@ -223,4 +255,6 @@ ELSEWHERE: dict[str, str] = {
     "sapo_temperature_pos": "gate_positive",
     "sapo_temperature_neg": "gate_negative",
     "num_generations": "group_size of the batch",
+    "tau": "anchor_temperature",
+    "beta_reward": "reward_temperature",
 }

@@ -1,0 +1,140 @@
+"""Measures one method of distillation on one environment, all seeds at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from common import ROOT, BenchmarkError
+from multimodal_study import Measured, Seed, Unit
+
+sys.path.insert(0, str(ROOT / "experiments"))  # the flags are read by the very code that reads those of a run
+
+from run import parse
+
+from maxent_rl import envs as environments
+from maxent_rl.agents.adpo import ADPO, ADPOState
+from maxent_rl.distributions import Gaussian
+from maxent_rl.errors import MaxentRLError
+from maxent_rl.training.evaluation import evaluate_policy
+from maxent_rl.training.loop import make_loop
+from maxent_rl.training.offline_loop import OfflineLoop
+from maxent_rl.training.policy import load_policy
+from maxent_rl.types import CandidateSets
+
+_POINTS = 8  # of the curves
+
+
+def find_teachers(
+    given: Mapping[str, Path], envs: Sequence[str], settings: Mapping[str, tuple[str, int]], output: Path
+) -> dict[str, Path]:
+    """A run of SAC for each environment: the one that is given, one trained before, or a new one.
+
+    Raises:
+      BenchmarkError: a training failed.
+    """
+    found = dict(given)
+    for env in envs:
+        if env in found:
+            continue
+        flags, seed = settings[env]
+        folder = output.absolute() / "distillation-teachers"
+        found[env] = folder / environments.canonical_name(env) / "sac" / "teacher"
+        if (found[env] / "policy" / "policy.json").exists():
+            continue
+        command = [sys.executable, "experiments/run.py", "--agent", "sac", "--env", env, *flags.split()]
+        command += ["--seed", str(seed), "--output-dir", str(folder), "--name", "teacher"]
+        if subprocess.run(command, cwd=ROOT, check=False).returncode:
+            raise BenchmarkError(f"The teacher on {env} could not be trained.")
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Students:
+    """Trains students of teachers, by environment."""
+
+    teachers: Mapping[str, Path]
+
+    @property
+    def steps(self) -> dict[str, int]:
+        """Environment steps behind each teacher."""
+        return {env: load_policy(path).step for env, path in self.teachers.items()}
+
+    @cached_property
+    def _returns(self) -> dict[str, float]:
+        return {}
+
+    def __call__(self, unit: Unit) -> Measured:
+        """Measures a unit: for each seed the return, NDCG, divergences, and the curve of the divergence.
+
+        Raises:
+          BenchmarkError: the teacher or the settings do not work.
+        """
+        teacher = self.teachers[unit.env]
+        command = parse([*unit.flags, "--teacher", str(teacher)])
+        run = dataclasses.replace(command.run, env=environments.canonical_name(command.run.env))
+        try:
+            if unit.env not in self._returns:
+                self._returns[unit.env] = evaluate_policy(load_policy(teacher)).mean
+            loop = make_loop(run, command.hyper, run.env, jax.local_devices())
+            assert isinstance(loop, OfflineLoop)
+            curves: list[list[tuple[int, float]]] = [[] for _ in loop.seeds]
+            for point in range(1, _POINTS + 1):
+                loop.advance(run.total_steps * point // _POINTS, lambda: False)
+                loop.check()
+                for curve, found in zip(curves, loop.examine(), strict=True):
+                    curve.append((loop.step, found["kl"]))
+            outcomes = loop.evaluate(int(unit.measured["episodes"]))
+        except MaxentRLError as error:
+            raise BenchmarkError(str(error)) from error
+        divergences = fixed_point_divergences(loop, command.hyper)
+        seeds = []
+        for index, outcome in enumerate(outcomes):
+            values = {"return": outcome.mean, **outcome.extra, "teacher_return": self._returns[unit.env]}
+            values |= {name: float(column[index]) for name, column in divergences.items()}
+            seeds.append(Seed(loop.seeds[index], values, {"curve": curves[index]}))
+        return Measured(seeds, {name: importlib.metadata.version(name) for name in ("maxent_rl", "jax", "flax")})
+
+
+def fixed_point_divergences(loop: OfflineLoop, agent: ADPO) -> dict[str, np.ndarray]:
+    """How far students are from where a fixed anchor with the teacher's own distribution for a target must lead them.
+
+    That is `anchor * teacher**(anchoring temperature / teacher temperature)`, normalised; of Gaussians, a Gaussian.
+
+    Args:
+      loop: with its students.
+      agent: its settings.
+
+    Returns:
+      [seed] mean KL in nats on the states kept apart: from the fixed point to the student, and from the teacher to the fixed
+      point; nothing for other methods.
+    """
+    if agent.method != "adpo" or agent.anchor != "fixed" or agent.target != "teacher":
+        return {}
+    held_out: CandidateSets = loop.held_out
+    teacher = Gaussian(*jnp.split(held_out.teacher, 2, axis=-1))
+    power = agent.anchoring_temperature / agent.teacher_temperature
+
+    @jax.vmap
+    def one(state: ADPOState) -> tuple[jax.Array, jax.Array]:
+        assert state.anchor is not None
+        anchor, student = (
+            agent.unsquashed(state, parameters, held_out.observation)
+            for parameters in (state.anchor.params, state.policy)
+        )
+        precisions = jnp.exp(-2.0 * anchor.log_std), power * jnp.exp(-2.0 * teacher.log_std)
+        precision = sum(precisions)
+        mean = (precisions[0] * anchor.mean + precisions[1] * teacher.mean) / precision
+        point = Gaussian(mean, -0.5 * jnp.log(precision))
+        return jnp.mean(point.divergence(student)), jnp.mean(teacher.divergence(point))
+
+    to_point, from_teacher = one(loop.learner.seeds.agent)
+    return {"kl_fixed_point": np.asarray(to_point), "kl_of_fixed_point": np.asarray(from_teacher)}

@@ -1,0 +1,163 @@
+"""Learning from preferences between responses: DPO and its family over tokens, from a name.
+
+    batch = PreferenceBatch(mask, logp_ref)                    # rows 2i chosen, rows 2i + 1 rejected
+    loss, aux = preference_loss("dpo", logp, batch, beta=0.2)  # [B], one value for each pair
+    total = losses.masked_mean(loss, aux.counts)
+
+The formulas are those of `losses.preference`; here is what makes log-probabilities of responses of those of tokens. As with
+objectives, masked positions may hold anything, NaN included.
+
+Source: Direct Preference Optimization (arXiv 2305.18290) and what followed it, in the forms of TRL's trainer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from maxent_rl.errors import unknown_name
+from maxent_rl.settings import check_settings
+from maxent_rl.tokens.batch import TokenOutputs
+from maxent_rl.tokens.preference_batch import PreferenceAux, PreferenceBatch
+from maxent_rl.tokens.preference_losses import (
+    CPO,
+    DPO,
+    EXO,
+    IPO,
+    KTO,
+    ORPO,
+    RPO,
+    AnchoredPair,
+    ConservativeDPO,
+    Hinge,
+    PreferenceLoss,
+    RobustDPO,
+    SimPO,
+    SoftDPO,
+)
+from maxent_rl.types import PyTree
+
+__all__ = [
+    "ELSEWHERE",
+    "LOSSES",
+    "PreferenceAux",
+    "PreferenceBatch",
+    "PreferenceLoss",
+    "make",
+    "mismatched",
+    "names",
+    "preference_loss",
+    "settings",
+]
+
+LOSSES: dict[str, PreferenceLoss] = {
+    "dpo": DPO(),
+    "cdpo": ConservativeDPO(),
+    "soft": SoftDPO(),
+    "robust": RobustDPO(),
+    "ipo": IPO(),
+    "hinge": Hinge(),
+    "exo": EXO(),
+    "rpo": RPO(),
+    "adpo_pair": AnchoredPair(),
+    "simpo": SimPO(),
+    "orpo": ORPO(),
+    "cpo": CPO(),
+    "kto": KTO(),
+}
+
+# What TRL calls the same thing.
+ELSEWHERE: dict[str, str] = {
+    "label_smoothing": "flip_probability, of cdpo and robust",
+    "simpo_gamma": "gap",
+    "gamma": "gap",
+    "rpo_alpha": "likelihood_weight, of rpo",
+    "lambda": "odds_weight, of orpo",
+    "tau": "anchor_temperature, of adpo_pair",
+}
+
+
+def names() -> tuple[str, ...]:
+    """The names that `make` and `preference_loss` take."""
+    return tuple(LOSSES)
+
+
+def settings(name: str) -> dict[str, Any]:
+    """The hyper-parameters of a named loss, with their defaults.
+
+    Raises:
+      UnknownNameError: there is no such loss.
+    """
+    loss = _named(name)
+    return {field.name: getattr(loss, field.name) for field in dataclasses.fields(loss)}  # type: ignore[arg-type]
+
+
+def make(name: str, **overrides: Any) -> PreferenceLoss:
+    """Makes a named loss: a pytree of its hyper-parameters, to be called as `preference_loss` is, without the name.
+
+    Raises:
+      UnknownNameError: no such loss or hyper-parameter, with the nearest right ones.
+      InvalidSettingError: a value out of its bounds.
+    """
+    known = settings(name)
+    for setting in overrides:
+        if setting not in known:
+            hint = f"What other trainers call {setting} is {ELSEWHERE[setting]} here." if setting in ELSEWHERE else ""
+            raise unknown_name(f"hyper-parameter of {name}", setting, known, hint)
+    loss: PreferenceLoss = dataclasses.replace(_named(name), **overrides)  # type: ignore[type-var]
+    if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(loss)):
+        check_settings(loss)
+    return loss
+
+
+def preference_loss(
+    name: str,
+    outputs: ArrayLike | TokenOutputs,
+    batch: PreferenceBatch,
+    mismatched_logp: ArrayLike | None = None,
+    **overrides: Any,
+) -> tuple[Array, PreferenceAux]:
+    """The loss of each pair of responses, by name.
+
+    Args:
+      name: one of `names()`.
+      outputs: [2B, T] log-probability of each token under the policy that learns, in nats; or what holds it.
+      batch: which responses are the better, and the reference.
+      mismatched_logp: [2B, T] for "kto": the same of the responses to other prompts.
+      **overrides: hyper-parameters of the loss.
+
+    Returns:
+      (loss [B], aux); [2B] for "kto", which has no pairs. What does not count has a loss of 0 without gradient; the mean of
+      the rest is `losses.masked_mean(loss, aux.counts)`.
+
+    Raises:
+      UnknownNameError: no such loss or hyper-parameter, with the nearest right ones.
+      InvalidSettingError: a value out of its bounds.
+      ShapeError: arrays that do not fit together.
+      MissingInputError: the loss needs what the batch does not have.
+    """
+    return make(name, **overrides)(outputs, batch, mismatched_logp)
+
+
+def mismatched(responses: PyTree, paired: bool = True) -> PyTree:
+    """Each response in the place of another prompt's, for the baseline of "kto": row i has the response of the one before.
+
+    Args:
+      responses: a pytree of [N, ...], such as tokens and mask; the prompts stay where they are.
+      paired: rows 2i and 2i + 1 have one prompt: those of the pair before are taken. False for rows that each have their own.
+
+    Returns:
+      The same, rolled along the rows.
+    """
+    return jax.tree.map(lambda leaf: jnp.roll(jnp.asarray(leaf), 2 if paired else 1, axis=0), responses)
+
+
+def _named(name: str) -> PreferenceLoss:
+    if name not in LOSSES:
+        raise unknown_name("preference loss", name, LOSSES)
+    return LOSSES[name]

@@ -36,8 +36,9 @@ from maxent_rl.training.learner import (
     with_rows,
     without_rows,
 )
+from maxent_rl.training.preparing import prepare_learner
 from maxent_rl.training.sharding import SAME, SEEDS, sharded, spread
-from maxent_rl.types import Array, Transition
+from maxent_rl.types import Array, PyTree, Transition
 
 
 @struct.dataclass
@@ -74,6 +75,12 @@ class DeviceLoop:
         """The training state of all seeds."""
         learner: Learner = self._state.learner
         return learner
+
+    def prepare(self, data: PyTree, held_out: PyTree) -> list[dict[str, float]]:
+        """Lets the agent prepare itself from fixed data, before `start`; one dict of what that gave per member."""
+        learner, found = prepare_learner(self._agent, self.learner, data, held_out, self.learning)
+        self._state = dataclasses.replace(self._state, learner=learner)
+        return found
 
     def start(self) -> None:
         """Nothing more to do: the environments were started with the state."""

@@ -29,7 +29,7 @@ from maxent_rl.training.sharding import SAME, SEEDS, divide_batch, place, sharde
 from maxent_rl.types import Array, Metrics, PyTree, Spec
 
 # Streams of random numbers that a seed's root key is folded with; their order is part of what a checkpoint means.
-INIT, ACT, LEARN, ENVIRONMENT, EVALUATION = range(5)
+INIT, ACT, LEARN, ENVIRONMENT, EVALUATION, PREPARE = range(6)
 
 _START_EPISODES, _MOST_START_STEPS = 10, 10_000
 SCHEDULED = ("start_steps", "updates_per_step")  # hyper-parameters that the schedule reads, and nothing else

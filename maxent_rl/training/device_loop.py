@@ -20,6 +20,7 @@ from maxent_rl.envs.device import DeviceEnv, DeviceStep, EnvState, reset_batch, 
 from maxent_rl.training.compilation import compiler_options
 from maxent_rl.training.episodes import Episodes
 from maxent_rl.training.evaluation import Outcomes, evaluate_device
+from maxent_rl.training.faults import check_faults, note_fault
 from maxent_rl.training.learner import (
     ENVIRONMENT,
     LEARNER,
@@ -27,10 +28,8 @@ from maxent_rl.training.learner import (
     Learning,
     Schedule,
     act,
-    check_faults,
     init_learner,
     metric_means,
-    note_fault,
     numeric,
     store_and_learn,
     with_rows,

@@ -22,6 +22,7 @@ from maxent_rl.errors import NonFiniteError
 from maxent_rl.training.compilation import compiler_options
 from maxent_rl.training.episodes import Episodes
 from maxent_rl.training.evaluation import Outcomes, evaluate_host
+from maxent_rl.training.faults import check_faults
 from maxent_rl.training.learner import (
     LEARNER,
     Learner,
@@ -29,7 +30,6 @@ from maxent_rl.training.learner import (
     Schedule,
     SeedState,
     act,
-    check_faults,
     init_learner,
     metric_means,
     numeric,

@@ -20,12 +20,12 @@ from maxent_rl.envs.host import HostEnvs
 from maxent_rl.errors import CheckpointError, InvalidSettingError
 from maxent_rl.training.compilation import compiler_options
 from maxent_rl.training.evaluation import Outcomes, evaluate_device, evaluate_host
+from maxent_rl.training.faults import check_faults
 from maxent_rl.training.learner import (
     LEARNER,
     Learner,
     Learning,
     SeedState,
-    check_faults,
     init_learner,
     metric_means,
     numeric,

@@ -23,6 +23,7 @@ from maxent_rl.tokens.agent import TokenAgent, TokenState
 from maxent_rl.tokens.rollout import examine
 from maxent_rl.training.compilation import compiler_options
 from maxent_rl.training.evaluation import Outcomes
+from maxent_rl.training.faults import check_faults, note_metrics
 from maxent_rl.training.learner import (
     EVALUATION,
     LEARN,
@@ -30,10 +31,8 @@ from maxent_rl.training.learner import (
     Learner,
     Learning,
     SeedState,
-    check_faults,
     init_learner,
     metric_means,
-    note_metrics,
     numeric,
     over_seeds,
     with_rows,

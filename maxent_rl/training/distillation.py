@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from numpy.typing import NDArray
+from rich.console import Console
 
 from maxent_rl.distributions import Categorical, Gaussian, GaussianMixture, TanhGaussian, TanhGaussianMixture
 from maxent_rl.envs import canonical_name
@@ -75,11 +76,13 @@ def load_candidates(
             f"The teacher in {run.teacher} was trained on {teacher.env}, not on {run.env}: pass --env {teacher.env}."
         )
     check_spec(teacher, spec)
-    parts = []
-    for first, count in ((_LEARN, agent.num_states), (_HELD_OUT, agent.held_out_states)):
-        observation = visited_states(teacher, env, count, agent.data_seed, first)
-        key = jax.random.fold_in(jax.random.key(agent.data_seed), first)
-        parts.append(draw_candidates(teacher, agent, observation, key))
+    parts, total = [], agent.num_states + agent.held_out_states
+    # Shown on terminals only, and gone when it is done.
+    with Console(stderr=True).status(f"Playing the teacher for {total:,} states"):
+        for first, count in ((_LEARN, agent.num_states), (_HELD_OUT, agent.held_out_states)):
+            observation = visited_states(teacher, env, count, agent.data_seed, first)
+            key = jax.random.fold_in(jax.random.key(agent.data_seed), first)
+            parts.append(draw_candidates(teacher, agent, observation, key))
     return CandidateData(parts[0], agent.num_states), parts[1]
 
 

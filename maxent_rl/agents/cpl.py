@@ -236,7 +236,8 @@ class CPL:
     def _forward(self, policy: PyTree, observation: Array, dropout_key: Array | None = None) -> Array:
         rate = 0.0 if dropout_key is None else self.dropout
         network = self._network(int(policy["params"]["layers_1"]["bias"].shape[-1]), rate)
-        return cast(Array, network.apply(policy, observation, rngs={"dropout": dropout_key} if rate else None))
+        rngs = None if dropout_key is None else {"dropout": dropout_key}
+        return cast(Array, network.apply(policy, observation, rngs=rngs))
 
     def _distribution(self, outputs: Array) -> TanhGaussian:
         mean, log_std = jnp.split(outputs, 2, axis=-1)

@@ -222,8 +222,10 @@ def test_a_run_says_what_is_wrong_with_its_data(dataset, tmp_path):
         trained(dataset, tmp_path, total_steps=50)
     elsewhere = tmp_path / "elsewhere.npz"
     point_preferences(env="Pendulum-v1").save(elsewhere)
-    with pytest.raises(DataError, match="has preferences of Pendulum-v1, but the run is on Point"):
-        trained(elsewhere, tmp_path)
+    with pytest.raises(DataError, match="has preferences of Pendulum-v1, but the run is on MountainCarContinuous-v0"):
+        train(AGENT, "MountainCarContinuous", dataset=str(elsewhere), output_dir=str(tmp_path), progress=False)
+    with pytest.raises(DataError, match="of 2 entries and actions of 2; Pendulum-v1 has observations of 3 entries"):
+        train(AGENT, "Pendulum", dataset=str(elsewhere), output_dir=str(tmp_path), progress=False)
 
 
 REWARD = SACPreference(

@@ -166,7 +166,7 @@ OFFLINE_AGENTS_UNDER_TEST = {
             bc_steps=12,
             warmup_steps=5,
             learning_rate=1e-2,
-        ),  # fmt: skip
+        ),
         "dataset",
         make_preferences,
         ("reference", "optimizer"),

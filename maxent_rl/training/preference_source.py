@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from maxent_rl import envs as environments
 from maxent_rl.data.preferences import PreferenceData, Preferences, divide, read_preferences
-from maxent_rl.errors import DataError, InvalidSettingError, UnknownNameError
+from maxent_rl.errors import DataError, InvalidSettingError
 from maxent_rl.types import SegmentPairs, Spec
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def check_environment(data: Preferences, run: RunConfig, spec: Spec) -> None:
     Raises:
       DataError: naming both.
     """
-    if data.env != run.env and _has_name(run.env):
+    if data.env != run.env and environments.has_name(run.env):
         raise DataError(f"{run.dataset} has preferences of {data.env}, but the run is on {run.env}.")
     found = data.observation.shape[-1], data.action.shape[-1]
     if spec.num_actions is not None or found != (spec.observation_size, spec.action_size):
@@ -49,12 +49,3 @@ def check_environment(data: Preferences, run: RunConfig, spec: Spec) -> None:
             f"{run.dataset} has observations of {found[0]} entries and actions of {found[1]}; {run.env} has observations "
             f"of {spec.observation_size} entries and {actions}."
         )
-
-
-def _has_name(env: str) -> bool:
-    """Whether that is what an environment is made by, not what a function or an object of the user's is called."""
-    try:
-        environments.canonical_name(env)
-    except UnknownNameError:
-        return False
-    return True

@@ -104,6 +104,9 @@ def _flips(result: Result) -> list[float]:
     return sorted(flip for flip in found if flip is not None) or [FLIPS[0]]
 
 
+_SHORT = {"bc": "BC", "sft": "SFT"}
+
+
 def draw(result: Result, path: Path) -> None:
     """Draws the returns by method and share of wrong labels, and how likely the data stays under CPL with either bias."""
     figure = Figure(figsize=(13.0, 5.0), layout="constrained", facecolor="white")
@@ -130,10 +133,12 @@ def _returns(axes: Any, result: Result) -> None:
         if values:
             axes.axhline(values[0], color=FAINT, linewidth=1, linestyle=":")
             axes.annotate(
-                f"{LABELS[name].split(' of ')[0]} {show_number(values[0])}", (len(names) - 0.5, values[0]),
-                color=FAINT, fontsize=8.5, ha="right", va="bottom",
+                f"{LABELS[name].split(' of ')[0]} {show_number(values[0])}", (len(names) - 0.45, values[0]),
+                color=FAINT, fontsize=8.5, ha="left", va="top" if name == "oracle" else "bottom",
             )  # fmt: skip
-    axes.set_xticks(range(len(names)), [LABELS[name].replace(", ", ",\n").replace(" (", "\n(") for name in names])
+    shown = [_SHORT.get(name, LABELS[name]) for name in names]
+    axes.set_xticks(range(len(names)), [text.replace(", ", ",\n").replace(" (", "\n(") for text in shown])
+    axes.set_xlim(-0.6, len(names) + 0.7)  # room for the names of the lines, which may lie close together
     style(axes)
     axes.legend(frameon=False, fontsize=9, loc="lower left")
     heading(axes, f"Learning from preferences on {ENV}", "return of each seed, and their mean")

@@ -15,7 +15,7 @@ from multimodal_study import Result, Run, mean_and_error, runs_of
 from multimodal_tables import Cell, mean_of, note, rows_of
 from render import insert
 
-from maxent_rl.training.drawing import FAINT, INK, colours, save, style
+from maxent_rl.training.drawing import FAINT, GRID, INK, save, style
 
 MARKERS = "<!-- distillation:begin -->", "<!-- distillation:end -->"
 PAPER = {
@@ -26,6 +26,9 @@ PAPER = {
 
 _ANCHORS = {"fixed": "self-anchor", "ema": "EMA anchor", "copy": "anchor copied", "kl": "anchor by KL"}
 _PAPER_NAMES = {"kd": "kd", "fixed-plain": "self", "ema-plain": "ema"}
+_FAMILIES = {"kd": "#0072B2", "kd-T4": "#56B4E9", "bc": "#7F7F7F", "plain": "#E69F00", "over": "#009E73"}
+_LINES = {"fixed": "-", "ema": "--", "copy": "-.", "kl": ":"}
+_LARGEST = 100.0  # nats; what has left that far behind is lost, and how far says nothing
 _NAMES = {"kd": "KD, T = 1", "kd-T4": "KD, T = 4", "bc": "behaviour cloning"}
 
 
@@ -86,47 +89,63 @@ def draw(result: Result, path: Path, order: Sequence[str]) -> None:
     """
     envs = list(dict.fromkeys(run["env"] for run in result["runs"] if "error" not in run))
     figure = Figure(figsize=(15.0, 4.6 * max(len(envs), 1)), layout="constrained", facecolor="white")
-    palette = dict(zip(order, colours(len(order)), strict=True))
     for row, env in zip(figure.subplots(max(len(envs), 1), 3, squeeze=False), envs, strict=True):
         runs = {name: [run for run in runs_of(result["runs"], env, name) if "error" not in run] for name in order}
         runs = {name: found for name, found in runs.items() if found}
         teacher = next(iter(runs.values()))[0]["values"]["teacher_return"]
-        _bars(row[0], runs, palette, "return", f"{env}: return", log=False)
+        _bars(row[0], runs, "return", f"{env}: return")
         row[0].axvline(teacher, color=INK, linestyle=(0, (4, 3)), linewidth=1.0)
         row[0].annotate(
             "teacher", (teacher, -0.8), ha="right", va="center", color=FAINT, fontsize=9, annotation_clip=False
         )
-        _bars(row[1], runs, palette, "kl", "KL(teacher || student), nats", log=True)
+        _bars(row[1], runs, "kl", f"KL(teacher || student), nats, cut at {_LARGEST:.0f}")
+        row[1].set_xscale("log")
+        row[1].set_xlim(0.1, _LARGEST)
         row[1].set_yticklabels([])
-        _curves(row[2], runs, palette)
+        _curves(row[2], runs)
     save(figure, path, dpi=110)
 
 
-def _bars(
-    axes: Any, runs: Mapping[str, Sequence[Run]], palette: Mapping[str, str], metric: str, title: str, log: bool
-) -> None:
+def _bars(axes: Any, runs: Mapping[str, Sequence[Run]], metric: str, title: str) -> None:
     found = [mean_and_error([run["values"][metric] for run in each]) for each in runs.values()]
     places = np.arange(len(found))
     means, errors = np.array(found).T
-    axes.barh(places, means, xerr=np.nan_to_num(errors), color=[palette[name] for name in runs], height=0.7, ecolor=INK)
+    axes.barh(places, means, xerr=np.nan_to_num(errors), color=[_colour(name) for name in runs], height=0.7, ecolor=INK)
     axes.set_yticks(places, [label(name) for name in runs])
     axes.invert_yaxis()
     style(axes)
     axes.grid(axis="y", visible=False)
-    axes.grid(axis="x", color="#e5e7eb", linewidth=0.8)
-    if log:
-        axes.set_xscale("log")
+    axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold")
 
 
-def _curves(axes: Any, runs: Mapping[str, Sequence[Run]], palette: Mapping[str, str]) -> None:
+def _curves(axes: Any, runs: Mapping[str, Sequence[Run]]) -> None:
     for name, each in runs.items():
         curves = np.array([run["curve"] for run in each])
-        axes.plot(curves[0, :, 0] / 1000, curves[:, :, 1].mean(axis=0), color=palette[name], linewidth=1.5)
+        line = _LINES.get(name.partition("-")[0], "-")
+        axes.plot(
+            curves[0, :, 0] / 1000, curves[:, :, 1].mean(axis=0), color=_colour(name), linestyle=line, linewidth=1.5
+        )
     axes.set_yscale("log")
+    axes.set_ylim(0.1, _LARGEST)
     style(axes)
-    axes.set_xlabel("updates, thousands", color=FAINT, fontsize=9)
-    axes.set_title("KL over training (colours as on the left)", loc="left", color=INK, fontsize=11, fontweight="bold")
+    lines = "— self-anchor   - - EMA   -·- copied   ··· by KL"
+    axes.set_xlabel(f"updates, thousands\n{lines}", color=FAINT, fontsize=9)
+    axes.set_title("KL over training, colours as on the left", loc="left", color=INK, fontsize=11, fontweight="bold")
+
+
+def _colour(contender: str) -> str:
+    return _FAMILIES.get(contender) or _FAMILIES[contender.partition("-")[2]]
+
+
+def _divergence(metric: str) -> Cell:
+    """As `mean_of`, but that students without any likeness to the teacher are said to be such."""
+
+    def cell(runs: Sequence[Run]) -> str:
+        found = [run["values"][metric] for run in runs if metric in run["values"]]
+        return f"over {_LARGEST:,.0f}" if found and np.mean(found) > _LARGEST else mean_of(metric)(runs)
+
+    return cell
 
 
 def _paper(env: str) -> Cell:
@@ -149,7 +168,7 @@ _COLUMNS: dict[str, Cell] = {
     "return": mean_of("return"),
     "of the teacher's": _share,
     "NDCG": mean_of("ndcg"),
-    "KL from the teacher": mean_of("kl"),
+    "KL from the teacher": _divergence("kl"),
     "entropy": mean_of("entropy"),
     "KL from the derived fixed point": mean_of("kl_fixed_point"),
     "the fixed point's own KL from the teacher": mean_of("kl_of_fixed_point"),

@@ -51,6 +51,10 @@ class PolicyError(MaxentRLError):
     """A policy folder that is missing, damaged, or of an unknown format."""
 
 
+class DataError(MaxentRLError, ValueError):
+    """A data set to learn from that is missing, damaged, or of another environment."""
+
+
 class StorageError(MaxentRLError, OSError):
     """A file or folder that cannot be written: no space, no permission, or in the way."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from environments import DiscretePoint, HostDiscretePoint, HostPoint, OneStepDevice, OneStepHost, Point
 from teachers import make_teacher
@@ -17,9 +18,12 @@ from teachers import make_teacher
 from maxent_rl.agents import PPO, SAC
 from maxent_rl.agents.adpo import ADPO
 from maxent_rl.agents.adpo_online import ADPOOnline
+from maxent_rl.agents.cpl import CPL
 from maxent_rl.agents.pmoe import PMOE
 from maxent_rl.agents.pmoe_ppo import PMOEPPO
 from maxent_rl.agents.sac_discrete import SACDiscrete
+from maxent_rl.agents.sac_preference import SACPreference
+from maxent_rl.data.preferences import Preferences
 from maxent_rl.tokens.agent import TokenAgent
 
 BACKENDS = ("host", "device")
@@ -133,6 +137,18 @@ class OfflineRow:
     learning: tuple[str, ...]
 
 
+def make_preferences(folder: Path, seed: int = 0) -> str:
+    """A file of preferences among uniform actions of `Point`: better is what moves towards the origin."""
+    random = np.random.default_rng(seed)
+    observation, action = (random.uniform(-0.99, 0.99, (60, 4, 2)).astype(np.float32) for _ in range(2))
+    score = -np.sum((action + np.sign(observation)) ** 2, axis=(1, 2))
+    pairs = np.arange(60, dtype=np.int32).reshape(30, 2)
+    label = (score[pairs[:, 0]] < score[pairs[:, 1]]).astype(np.float32)
+    path = folder / "point.npz"
+    Preferences(observation, action, pairs, label, "Point", {}, score).save(path)
+    return str(path)
+
+
 # Agents that learn from fixed data, by a loop of their own: training/test_offline_loop.py.
 OFFLINE_AGENTS_UNDER_TEST = {
     "adpo": OfflineRow(
@@ -141,7 +157,24 @@ OFFLINE_AGENTS_UNDER_TEST = {
         make_teacher,
         ("anchor", "optimizer"),
     ),
+    "cpl": OfflineRow(
+        CPL(
+            hidden_sizes=(8,),
+            batch_size=16,
+            density="gaussian",
+            reference=True,
+            bc_steps=12,
+            warmup_steps=5,
+            learning_rate=1e-2,
+        ),
+        "dataset",
+        make_preferences,
+        ("reference", "optimizer"),
+    ),
 }
+
+# Agents that act, once they have learned something from fixed data: agents/test_cpl.py.
+PREPARING_AGENTS_UNDER_TEST = {"sac-preference": SACPreference(**_OFF, reward_hidden_sizes=(8,), reward_updates=10)}
 
 
 def every_agent(*quick: str) -> pytest.MarkDecorator:

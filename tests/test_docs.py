@@ -12,7 +12,9 @@ from maxent_rl.training.sweep import expand
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMAND = re.compile(r"^\s*(?:\$ )?python experiments/(?P<script>run|sweep)\.py(?P<flags>[^\n#]*)", re.MULTILINE)
+COMMAND = re.compile(
+    r"^\s*(?:\$ )?python experiments/(?P<script>run|sweep|dataset)\.py(?P<flags>[^\n#]*)", re.MULTILINE
+)
 
 
 def blocks(page):

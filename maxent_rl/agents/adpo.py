@@ -56,6 +56,7 @@ class ADPO:
     """Distils a teacher (`--teacher RUN`): a student ranks candidate actions as the teacher does, relative to an anchor."""
 
     learns_from: ClassVar[str] = "teacher"
+    run_defaults: ClassVar[dict[str, Any]] = {"total_steps": 20_000}
 
     learning_rate: Positive = 1e-3
     """Adam's step size."""

@@ -98,6 +98,26 @@ class ExaminesData(Protocol):
         ...
 
 
+@runtime_checkable
+class PreparesFromData(Protocol):
+    """An agent that learns by acting, after it has learned something from fixed data once.
+
+    Attributes:
+      prepares_from: the kind of data, one of `training.offline_data.SOURCES`.
+    """
+
+    prepares_from: ClassVar[str]
+
+    def prepare(self, state: PyTree, data: Any, held_out: Any, key: Array) -> tuple[PyTree, Metrics]:
+        """The state to begin with, and scalars that say how well that went."""
+        ...
+
+
+def reads_data(agent: Any) -> str | None:
+    """The kind of fixed data that an agent (or its class) learns from, or prepares itself from; None for none."""
+    return getattr(agent, "learns_from", getattr(agent, "prepares_from", None))
+
+
 def learns_offline(agent: Any) -> bool:
     """Whether an agent (or its class) declares itself an `OfflineAgent`: by `learns_from`."""
     return hasattr(agent, "learns_from")
@@ -156,6 +176,19 @@ class HasExperts(Protocol):
 
     def experts(self, state: PyTree, observation: Array) -> Any:
         """A `GaussianMixture` or `TanhGaussianMixture` of all experts at observations [..., observation]."""
+        ...
+
+
+@runtime_checkable
+class HasCritics(Protocol):
+    """An agent that has learned the values of actions."""
+
+    def act(self, state: PyTree, observation: Array, key: Array) -> Array:
+        """As of every agent."""
+        ...
+
+    def action_values(self, state: PyTree, observation: Array, action: Array, key: Array) -> Array:
+        """All critics' values of actions [..., action] at observations as environments give them: [critic, ...]."""
         ...
 
 

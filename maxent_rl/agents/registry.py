@@ -10,12 +10,14 @@ from maxent_rl.errors import unknown_name
 AGENTS: dict[str, str] = {
     "adpo": "maxent_rl.agents.adpo:ADPO",
     "adpo-online": "maxent_rl.agents.adpo_online:ADPOOnline",
+    "cpl": "maxent_rl.agents.cpl:CPL",
     "grpo": "maxent_rl.tokens.agent:TokenAgent",
     "ppo": "maxent_rl.agents.ppo:PPO",
     "sac": "maxent_rl.agents.sac:SAC",
     "sac-discrete": "maxent_rl.agents.sac_discrete:SACDiscrete",
     "pmoe": "maxent_rl.agents.pmoe:PMOE",
     "pmoe-ppo": "maxent_rl.agents.pmoe_ppo:PMOEPPO",
+    "sac-preference": "maxent_rl.agents.sac_preference:SACPreference",
 }
 
 

@@ -177,6 +177,17 @@ class SoftActorCritic(abc.ABC):
         """The policy's distribution at observations [..., observation]."""
         return self.policy(state.policy, self._normalize(state, observation))
 
+    def action_values(self, state: SACState, observation: Array, action: Array, key: Array) -> Array:
+        """All critics' values [num_critics, ...] of actions at observations as the environment gives them.
+
+        Args:
+          state: of one seed.
+          observation: [..., observation].
+          action: [..., action].
+          key: [] of the critics' dropout, where there is one.
+        """
+        return self.values(state.critics, self._normalize(state, observation), action, key)
+
     def acting(self, state: SACState) -> SACState:
         """The state without what only learning needs."""
         return dataclasses.replace(

@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from maxent_rl.envs.envpool_envs import EnvpoolEnvs
     from maxent_rl.envs.gymnasium_envs import GymnasiumEnvs
     from maxent_rl.envs.host import HostEnvs, HostStep
-    from maxent_rl.envs.registry import canonical_name, is_device, make_device, make_host, make_single
+    from maxent_rl.envs.registry import canonical_name, has_name, is_device, make_device, make_host, make_single
 
 _HOMES = {
     **dict.fromkeys(("DeviceEnv", "DeviceStep", "EnvState", "reset_batch", "step_batch"), "device"),
     "EnvpoolEnvs": "envpool_envs",
     "GymnasiumEnvs": "gymnasium_envs",
     **dict.fromkeys(("HostEnvs", "HostStep"), "host"),
-    **dict.fromkeys(("canonical_name", "is_device", "make_device", "make_host", "make_single"), "registry"),
+    **dict.fromkeys(("canonical_name", "has_name", "is_device", "make_device", "make_host", "make_single"), "registry"),
 }
 __all__ = [
     "DeviceEnv",
@@ -28,6 +28,7 @@ __all__ = [
     "HostEnvs",
     "HostStep",
     "canonical_name",
+    "has_name",
     "is_device",
     "make_device",
     "make_host",

@@ -85,6 +85,15 @@ def canonical_name(name: str) -> str:
     raise _unknown(name, newest)
 
 
+def has_name(env: str) -> bool:
+    """Whether that is an environment's name, not what a function or an object of the user's own is called."""
+    try:
+        canonical_name(env)
+    except UnknownNameError:
+        return False
+    return True
+
+
 def is_device(name: str) -> bool:
     """Whether an environment runs on the device, inside the jitted loop."""
     prefix, _ = _split(name)

@@ -24,12 +24,14 @@ class AnchorState:
     Attributes:
       params: of the anchor, as the policy's; None for a uniform one.
       updates: [] int32 updates so far.
-      recent: [window] latest divergences, the newest last; those not yet filled are NaN.
+      recent: [window] latest divergences, the newest last.
+      filled: [] int32 how many of them there are since the last copy.
     """
 
     params: Any
     updates: Array
     recent: Array
+    filled: Array
 
 
 @struct.dataclass
@@ -62,7 +64,8 @@ class Anchor:
     def init(self, params: Any) -> AnchorState:
         """Begins with the policy itself."""
         own = None if self.kind == "uniform" else jax.tree.map(jnp.copy, params)
-        return AnchorState(own, jnp.zeros((), jnp.int32), jnp.full(self.window, jnp.nan, jnp.float32))
+        zero = jnp.zeros((), jnp.int32)
+        return AnchorState(own, zero, jnp.zeros(self.window, jnp.float32), zero)
 
     def update(self, state: AnchorState, params: Any, divergence: Array) -> AnchorState:
         """Follows the policy by one update, to be called once the loss has been evaluated.
@@ -80,9 +83,12 @@ class Anchor:
         if self.kind == "copy":
             return dataclasses.replace(state, params=_choose(state.updates % self.every == 0, params, state.params))
         recent = jnp.append(state.recent[1:], divergence).astype(jnp.float32)
-        apart = jnp.mean(recent) > self.threshold  # never while the window holds NaN
-        recent = jnp.where(apart, jnp.nan, recent)
-        return dataclasses.replace(state, params=_choose(apart, params, state.params), recent=recent)
+        filled = jnp.minimum(state.filled + 1, self.window)
+        apart = (filled == self.window) & (jnp.mean(recent) > self.threshold)
+        filled = jnp.where(apart, 0, filled)
+        return dataclasses.replace(
+            state, params=_choose(apart, params, state.params), recent=recent, filled=filled.astype(jnp.int32)
+        )
 
     def _nearer(self, old: Array, new: Array) -> Array:
         """In the precision of the parameters: a loop must get back what it gave."""

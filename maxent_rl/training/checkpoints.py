@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import sys
@@ -35,13 +36,14 @@ _NOT_EVALUATED = -sys.float_info.max
 class Checkpoints:
     """The checkpoints of one run, numbered by environment step."""
 
-    def __init__(self, folder: Path, keep: int, processes: Processes | None = None) -> None:
+    def __init__(self, folder: Path, keep: int, processes: Processes | None = None, *, read_only: bool = False) -> None:
         """Opens a folder.
 
         Args:
           folder: the run's `checkpoints/`; made if missing.
           keep: how many of the latest stay.
           processes: of the run: the first one writes, all read; None for this one alone.
+          read_only: change nothing there, as the run may still be going on.
 
         Raises:
           StorageError: the folder cannot be made.
@@ -52,20 +54,23 @@ class Checkpoints:
         self._ocp, self._folder, self._replay = ocp, folder.resolve(), folder.resolve() / "replay"
         self._processes = processes = processes or Processes()
         with storage_errors(f"make the folder {folder}"):
-            self._replay.mkdir(parents=True, exist_ok=True)
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=managers.AnyPreservationPolicy(
-                [managers.LatestN(keep), managers.BestN(get_metric_fn=lambda metrics: metrics["return"], n=1)]
-            ),
-            create=False,
-            # Each process reads for itself: Orbax must not wait for the others.
-            multiprocessing_options=ocp.options.MultiprocessingOptions(
-                primary_host=processes.index,
-                active_processes={processes.index},
-                barrier_sync_key_prefix=f"process{processes.index}",
-            ),
-        )
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+            if not read_only:
+                self._replay.mkdir(parents=True, exist_ok=True)
+        with _quiet() if read_only else contextlib.nullcontext():
+            options = ocp.CheckpointManagerOptions(
+                preservation_policy=managers.AnyPreservationPolicy(
+                    [managers.LatestN(keep), managers.BestN(get_metric_fn=lambda metrics: metrics["return"], n=1)]
+                ),
+                create=False,
+                read_only=read_only,
+                # Each process reads for itself: Orbax must not wait for the others.
+                multiprocessing_options=ocp.options.MultiprocessingOptions(
+                    primary_host=processes.index,
+                    active_processes={processes.index},
+                    barrier_sync_key_prefix=f"process{processes.index}",
+                ),
+            )
+            self._manager = ocp.CheckpointManager(self._folder, options=options)
         self._saved_rows = 0
         self._keep = max(keep, 2)  # the one before the last must be there should the last one be damaged
 
@@ -233,6 +238,18 @@ def write_json(path: Path, value: Any) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial_path, path)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Orbax from warning that what is to be read only is read only."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _nonempty(arrays: Arrays) -> Arrays:

@@ -20,6 +20,7 @@ from maxent_rl.envs.device import DeviceEnv, DeviceStep, EnvState, reset_batch, 
 from maxent_rl.training.compilation import compiler_options
 from maxent_rl.training.episodes import Episodes
 from maxent_rl.training.evaluation import Outcomes, evaluate_device
+from maxent_rl.training.faults import check_faults, note_fault
 from maxent_rl.training.learner import (
     ENVIRONMENT,
     LEARNER,
@@ -27,17 +28,16 @@ from maxent_rl.training.learner import (
     Learning,
     Schedule,
     act,
-    check_faults,
     init_learner,
     metric_means,
-    note_fault,
     numeric,
     store_and_learn,
     with_rows,
     without_rows,
 )
+from maxent_rl.training.preparing import prepare_learner
 from maxent_rl.training.sharding import SAME, SEEDS, sharded, spread
-from maxent_rl.types import Array, Transition
+from maxent_rl.types import Array, PyTree, Transition
 
 
 @struct.dataclass
@@ -74,6 +74,12 @@ class DeviceLoop:
         """The training state of all seeds."""
         learner: Learner = self._state.learner
         return learner
+
+    def prepare(self, data: PyTree, held_out: PyTree) -> list[dict[str, float]]:
+        """Lets the agent prepare itself from fixed data, before `start`; one dict of what that gave per member."""
+        learner, found = prepare_learner(self._agent, self.learner, data, held_out, self.learning)
+        self._state = dataclasses.replace(self._state, learner=learner)
+        return found
 
     def start(self) -> None:
         """Nothing more to do: the environments were started with the state."""

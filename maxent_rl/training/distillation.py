@@ -12,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from numpy.typing import NDArray
+from rich.console import Console
 
 from maxent_rl.distributions import Categorical, Gaussian, GaussianMixture, TanhGaussian, TanhGaussianMixture
-from maxent_rl.envs import canonical_name
+from maxent_rl.envs import has_name
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.host import HostEnvs
-from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, UnknownNameError
+from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.settings import static
 from maxent_rl.training.evaluation import (
     DevicePlay,
@@ -70,26 +71,19 @@ def load_candidates(
     """
     assert run.teacher is not None
     teacher = load_policy(run.teacher, seed=agent.teacher_seed)
-    if teacher.env != run.env and _has_name(teacher.env) and _has_name(run.env):
+    if teacher.env != run.env and has_name(teacher.env) and has_name(run.env):
         raise IncompatibleEnvironmentError(
             f"The teacher in {run.teacher} was trained on {teacher.env}, not on {run.env}: pass --env {teacher.env}."
         )
     check_spec(teacher, spec)
-    parts = []
-    for first, count in ((_LEARN, agent.num_states), (_HELD_OUT, agent.held_out_states)):
-        observation = visited_states(teacher, env, count, agent.data_seed, first)
-        key = jax.random.fold_in(jax.random.key(agent.data_seed), first)
-        parts.append(draw_candidates(teacher, agent, observation, key))
+    parts, total = [], agent.num_states + agent.held_out_states
+    # Shown on terminals only, and gone when it is done.
+    with Console(stderr=True).status(f"Playing the teacher for {total:,} states"):
+        for first, count in ((_LEARN, agent.num_states), (_HELD_OUT, agent.held_out_states)):
+            observation = visited_states(teacher, env, count, agent.data_seed, first)
+            key = jax.random.fold_in(jax.random.key(agent.data_seed), first)
+            parts.append(draw_candidates(teacher, agent, observation, key))
     return CandidateData(parts[0], agent.num_states), parts[1]
-
-
-def _has_name(env: str) -> bool:
-    """Whether that is an environment's name, not what a function or object of the user's own is called."""
-    try:
-        canonical_name(env)
-    except UnknownNameError:
-        return False
-    return True
 
 
 def visited_states(

@@ -22,6 +22,7 @@ from maxent_rl.errors import NonFiniteError
 from maxent_rl.training.compilation import compiler_options
 from maxent_rl.training.episodes import Episodes
 from maxent_rl.training.evaluation import Outcomes, evaluate_host
+from maxent_rl.training.faults import check_faults
 from maxent_rl.training.learner import (
     LEARNER,
     Learner,
@@ -29,7 +30,6 @@ from maxent_rl.training.learner import (
     Schedule,
     SeedState,
     act,
-    check_faults,
     init_learner,
     metric_means,
     numeric,
@@ -37,8 +37,9 @@ from maxent_rl.training.learner import (
     with_rows,
     without_rows,
 )
+from maxent_rl.training.preparing import prepare_learner
 from maxent_rl.training.sharding import SAME, SEEDS, sharded, spread
-from maxent_rl.types import Array
+from maxent_rl.types import Array, PyTree
 
 
 class HostLoop:
@@ -63,6 +64,11 @@ class HostLoop:
         self._action: NDArray[np.float32] = np.zeros(
             (len(seeds), learning.num_envs, *learning.spec.action_shape), np.float32
         )
+
+    def prepare(self, data: PyTree, held_out: PyTree) -> list[dict[str, float]]:
+        """Lets the agent prepare itself from fixed data, before `start`; one dict of what that gave per member."""
+        self.learner, found = prepare_learner(self._agent, self.learner, data, held_out, self.learning)
+        return found
 
     def start(self) -> None:
         """Resets the environments and chooses the first actions; not called when a checkpoint is restored."""

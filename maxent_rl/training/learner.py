@@ -24,12 +24,12 @@ from jax.sharding import Mesh
 
 from maxent_rl.agents.base import learns_on_policy, rollout_time
 from maxent_rl.data import Replay, ReplayLayout, RolloutLayout, RowLayout
-from maxent_rl.errors import NonFiniteError
+from maxent_rl.training.faults import Fault, note_metrics
 from maxent_rl.training.sharding import SAME, SEEDS, divide_batch, place, sharded, spread
 from maxent_rl.types import Array, Metrics, PyTree, Spec
 
 # Streams of random numbers that a seed's root key is folded with; their order is part of what a checkpoint means.
-INIT, ACT, LEARN, ENVIRONMENT, EVALUATION = range(5)
+INIT, ACT, LEARN, ENVIRONMENT, EVALUATION, PREPARE = range(6)
 
 _START_EPISODES, _MOST_START_STEPS = 10, 10_000
 SCHEDULED = ("start_steps", "updates_per_step")  # hyper-parameters that the schedule reads, and nothing else
@@ -95,19 +95,6 @@ class Counters:
     update: Array
     inserted: Array
     metric_count: Array
-
-
-@struct.dataclass
-class Fault:
-    """The first NaN or infinity that was met.
-
-    Attributes:
-      code: [] int32 0 for none, else 1 plus the index into `Learning.fault_names`.
-      step: [] int32 the vector step in which it was met.
-    """
-
-    code: Array
-    step: Array
 
 
 @struct.dataclass
@@ -347,34 +334,6 @@ def take_updates(
     carry = (seed.agent, seed.metric_sums, seed.fault)
     state, sums, fault = jax.lax.fori_loop(0, updates, update, carry)
     return dataclasses.replace(seed, agent=state, metric_sums=sums, fault=fault)
-
-
-def check_faults(learner: Learner, learning: Learning, names: tuple[str, ...]) -> None:
-    """Raises if anything was not finite; `names` says of whom: "Seed 3".
-
-    Raises:
-      NonFiniteError: naming the environment step, the seed and the value.
-    """
-    codes, steps = np.asarray(learner.seeds.fault.code), np.asarray(learner.seeds.fault.step)
-    for name, code, step in zip(names, codes, steps, strict=True):
-        if code:
-            raise NonFiniteError(
-                f"{name}, environment step {int(step) * learning.num_envs}: "
-                f"{learning.fault_names[code - 1]} is NaN or infinite."
-            )
-
-
-def note_fault(fault: Fault, step: Array, code: Array) -> Fault:
-    """Keeps the first fault: `code` is 0 where all is well."""
-    first = (fault.code == 0) & (code > 0)
-    return Fault(code=jnp.where(first, code, fault.code), step=jnp.where(first, step, fault.step))
-
-
-def note_metrics(learning: Learning, fault: Fault, step: Array, metrics: Metrics) -> Fault:
-    """Keeps the first fault: the first of the metrics, by name, that is not finite."""
-    bad = ~jnp.isfinite(jnp.stack([metrics[name] for name in learning.metric_names]))
-    offset = len(learning.fault_names) - len(learning.metric_names) + 1
-    return note_fault(fault, step, jnp.where(jnp.any(bad), jnp.argmax(bad) + offset, 0).astype(jnp.int32))
 
 
 def metric_means(learner: Learner, learning: Learning) -> tuple[Learner, list[dict[str, float]]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import jax
 import numpy as np
 
-from maxent_rl.agents.base import learns_offline
+from maxent_rl.agents.base import reads_data
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.settings import flag
 from maxent_rl.types import Array, PyTree, Spec
@@ -35,15 +35,16 @@ class FixedData(Protocol):
 # gives the data to learn from and what `examine` measures on, or None.
 SOURCES: dict[str, tuple[str, str]] = {
     "teacher": ("teacher", "maxent_rl.training.distillation:load_candidates"),
+    "preferences": ("dataset", "maxent_rl.training.preference_source:load"),
 }
 
 
 def load_data(run: RunConfig, agent: Any, spec: Spec, env: Any) -> tuple[FixedData, PyTree | None]:
-    """Reads or makes what an offline agent learns from, and what is kept apart for measuring.
+    """Reads or makes what an agent learns from (or prepares itself from), and what is kept apart for measuring.
 
     Args:
       run: settings, which say where the data is.
-      agent: an offline agent, whose settings say what to make of it.
+      agent: one that `reads_data`, whose settings say what to make of it.
       spec: of the environment.
       env: a device environment, or what makes host environments from their seeds.
 
@@ -51,7 +52,9 @@ def load_data(run: RunConfig, agent: Any, spec: Spec, env: Any) -> tuple[FixedDa
       InvalidSettingError: the run does not say where.
       MaxentRLError: one of its kinds, for data that is missing, damaged or of another environment.
     """
-    setting, source = SOURCES[agent.learns_from]
+    kind = reads_data(agent)
+    assert kind is not None
+    setting, source = SOURCES[kind]
     if getattr(run, setting) is None:
         what = {"teacher": "a trained policy: pass --teacher RUN", "dataset": "a data set: pass --dataset PATH"}[
             setting
@@ -68,7 +71,8 @@ def refuse_unused(run: RunConfig, agent: Any) -> None:
     Raises:
       InvalidSettingError: naming the flag.
     """
-    read = SOURCES[agent.learns_from][0] if learns_offline(agent) else None
+    kind = reads_data(agent)
+    read = SOURCES[kind][0] if kind is not None else None
     for setting in ("teacher", "dataset"):
         if getattr(run, setting) is not None and setting != read:
             raise InvalidSettingError(f"--agent {run.agent} reads no {flag(setting)}: leave it out.")

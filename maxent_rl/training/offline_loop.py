@@ -25,15 +25,11 @@ from maxent_rl.training.learner import (
     Learner,
     Learning,
     SeedState,
-    check_faults,
-    init_learner,
     metric_means,
-    numeric,
     over_seeds,
     take_updates,
-    with_rows,
-    without_rows,
 )
+from maxent_rl.training.learner_loop import LearnerLoop
 from maxent_rl.training.offline_data import FixedData, digest, load_data
 from maxent_rl.training.sharding import SAME, divide_batch, make_mesh, place, sharded, spread
 from maxent_rl.training.variants import member_agent, member_name
@@ -45,7 +41,7 @@ if TYPE_CHECKING:
 _MOST_UPDATES = 1_000  # between two looks for an interrupt
 
 
-class OfflineLoop:
+class OfflineLoop(LearnerLoop):
     """Trains all seeds of an offline agent; see `training.loop.Loop` for what the methods promise.
 
     Attributes:
@@ -61,18 +57,9 @@ class OfflineLoop:
         data: tuple[FixedData, PyTree | None],
         env: DeviceEnv | Callable[[list[int]], HostEnvs],
     ) -> None:
-        self.learning, self.seeds, self._names, self.step = learning, seeds, names, 0
-        self._agent, self._env, self._digest = numeric(agent), env, digest(data)
+        super().__init__(agent, learning, seeds, names)
+        self._env, self._digest = env, digest(data)
         self._data, self.held_out = place(learning.mesh, data, SAME)
-        self._learner = init_learner(self._agent, learning, seeds)
-
-    @property
-    def learner(self) -> Learner:
-        """The training state of all seeds."""
-        return self._learner
-
-    def start(self) -> None:
-        """Nothing more to do: the data is there."""
 
     def advance(self, until: int, interrupted: Callable[[], bool]) -> None:
         """Takes updates until there have been `until`; looks for an interrupt between chunks."""
@@ -80,10 +67,6 @@ class OfflineLoop:
             updates = np.int32(min(until - self.step, _MOST_UPDATES))
             self._learner = offline_updates(self._agent, self._learner, self._data, updates, self.learning)
             self.step = int(self._learner.counters.step)
-
-    def check(self) -> None:
-        """Raises `NonFiniteError` if a metric was not finite."""
-        check_faults(self._learner, self.learning, self._names)
 
     def take_metrics(self) -> list[dict[str, float]]:
         """Means since the last call, one dict per seed."""
@@ -109,11 +92,7 @@ class OfflineLoop:
 
     def get_state(self) -> dict[str, Any]:
         """The arrays that decide what follows, and a number that stands for the data."""
-        return {"learner": without_rows(self._learner), "data": self._digest}
-
-    def get_env_state(self) -> dict[str, Any] | None:
-        """Nothing: evaluation starts episodes of its own."""
-        return None
+        return super().get_state() | {"data": self._digest}
 
     def set_state(self, state: dict[str, Any], env_state: dict[str, Any] | None, rows: Array, step: int) -> bool:
         """Takes back what `get_state` gave.
@@ -125,11 +104,7 @@ class OfflineLoop:
             raise CheckpointError(
                 "The data is not what this run was trained on, so it cannot go on as if never stopped."
             )
-        self._learner, self.step = with_rows(state["learner"], rows), step
-        return True
-
-    def close(self) -> None:
-        """Nothing to free."""
+        return super().set_state(state, env_state, rows, step)
 
 
 def make_offline_loop(

@@ -46,6 +46,21 @@ PRESETS = {
             "pmoe-ppo": {"router": "exact", "expert_spread": 0.8},
         },
     ),
+    "cpl-bc": Preset(
+        about="CPL-BC: no bias, behaviour cloning beside the preferences",
+        run={},
+        agents={"cpl": {"bias": 1.0, "bc_coefficient": 1.0}},
+    ),
+    "cpl-kl": Preset(
+        about="CPL-KL: scores relative to the cloned policy",
+        run={},
+        agents={"cpl": {"alpha": 0.2, "bias": 0.75, "reference": True, "warmup_multiplier": 0.1}},
+    ),
+    "cpl-paper": Preset(
+        about="the schedule and width of CPL's published runs on MetaWorld",
+        run={"total_steps": 500_000},
+        agents={"cpl": {"bc_steps": 200_000, "hidden_sizes": (512, 512)}},
+    ),
 }
 
 

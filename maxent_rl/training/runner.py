@@ -26,6 +26,7 @@ from maxent_rl.training.interrupts import catch_interrupts
 from maxent_rl.training.loop import Env, Loop, learns_nothing, make_loop
 from maxent_rl.training.plots import draw_curves
 from maxent_rl.training.policy import Policy, export_policy, load_policy, policy_arrays
+from maxent_rl.training.preparing import prepare
 from maxent_rl.training.processes import Processes, divide, join
 from maxent_rl.training.recorder import Recorder
 from maxent_rl.training.trees import from_arrays, pack, to_arrays, unpack
@@ -203,8 +204,9 @@ class Training:
 
     def _begin(self) -> str | None:
         self._write_config()
+        told = prepare(self._run, self._agent, self._loop)
         self._loop.start()
-        return None
+        return told
 
     def _restore(self) -> str | None:
         steps = self._checkpoints.steps()

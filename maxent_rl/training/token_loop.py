@@ -23,6 +23,7 @@ from maxent_rl.tokens.agent import TokenAgent, TokenState
 from maxent_rl.tokens.rollout import examine
 from maxent_rl.training.compilation import compiler_options
 from maxent_rl.training.evaluation import Outcomes
+from maxent_rl.training.faults import note_metrics
 from maxent_rl.training.learner import (
     EVALUATION,
     LEARN,
@@ -30,15 +31,10 @@ from maxent_rl.training.learner import (
     Learner,
     Learning,
     SeedState,
-    check_faults,
-    init_learner,
     metric_means,
-    note_metrics,
-    numeric,
     over_seeds,
-    with_rows,
-    without_rows,
 )
+from maxent_rl.training.learner_loop import LearnerLoop
 from maxent_rl.training.sharding import make_mesh, sharded, spread
 from maxent_rl.training.variants import member_agent, member_name
 from maxent_rl.types import Array, Metrics
@@ -49,33 +45,20 @@ if TYPE_CHECKING:
 _SUPERVISED_STEPS, _SUPERVISED = "supervised/steps", "supervised/loss"
 
 
-class TokenLoop:
+class TokenLoop(LearnerLoop):
     """Trains all seeds of a token agent; see `training.loop.Loop` for what the methods promise."""
 
     def __init__(
         self, agent: TokenAgent, learning: Learning, seeds: tuple[int, ...], names: tuple[str, ...], env: TokenEnv
     ) -> None:
-        self.learning, self.seeds, self._names, self.step = learning, seeds, names, 0
-        self._agent, self._env = numeric(agent), env
-        self._learner = init_learner(self._agent, learning, seeds)
-
-    @property
-    def learner(self) -> Learner:
-        """The training state of all seeds."""
-        return self._learner
-
-    def start(self) -> None:
-        """Nothing more to do: prompts are drawn in each iteration."""
+        super().__init__(agent, learning, seeds, names)
+        self._env = env
 
     def advance(self, until: int, interrupted: Callable[[], bool]) -> None:
         """Trains until iteration `until`; looks for an interrupt between iterations."""
         while self.step < until and not interrupted():
             self._learner = iterate(self._agent, self._learner, self._env, self.learning)
             self.step = int(self._learner.counters.step)
-
-    def check(self) -> None:
-        """Raises `NonFiniteError` if a metric was not finite."""
-        check_faults(self._learner, self.learning, self._names)
 
     def take_metrics(self) -> list[dict[str, float]]:
         """Means since the last call, one dict per seed: over the iterations of the warm start, and over all others."""
@@ -89,22 +72,6 @@ class TokenLoop:
         found = _examine(self._agent, seeds.agent, seeds.key, self._learner.counters.step, episodes, self._env)
         host = {name: np.asarray(value) for name, value in found.items()}
         return [_outcomes({name: value[index] for name, value in host.items()}) for index in range(len(self.seeds))]
-
-    def get_state(self) -> dict[str, Any]:
-        """The arrays that decide what follows."""
-        return {"learner": without_rows(self._learner)}
-
-    def get_env_state(self) -> dict[str, Any] | None:
-        """Nothing: a task has no state."""
-        return None
-
-    def set_state(self, state: dict[str, Any], env_state: dict[str, Any] | None, rows: Array, step: int) -> bool:
-        """Takes back what `get_state` gave."""
-        self._learner, self.step = with_rows(state["learner"], rows), step
-        return True
-
-    def close(self) -> None:
-        """Nothing to free."""
 
 
 def make_token_loop(

@@ -9,6 +9,7 @@ from agents_under_test import (
     NUM_ENVS,
     NUM_RESPONSES,
     OFFLINE_AGENTS_UNDER_TEST,
+    PREPARING_AGENTS_UNDER_TEST,
     TOKEN_AGENTS_UNDER_TEST,
 )
 from environments import DiscretePoint, Point
@@ -28,9 +29,11 @@ def test_every_agent_of_the_registry_is_put_to_the_tests_of_all_agents():
     writing = {name for name in AGENTS if issubclass(agent_class(name), WritesResponses)}
     offline = {name for name in AGENTS if learns_offline(agent_class(name))}
     assert (set(TOKEN_AGENTS_UNDER_TEST), set(OFFLINE_AGENTS_UNDER_TEST)) == (writing, offline)
-    assert set(AGENTS_UNDER_TEST) == set(AGENTS) - writing - offline
+    preparing = {name for name in AGENTS if hasattr(agent_class(name), "prepares_from")}
+    assert set(PREPARING_AGENTS_UNDER_TEST) == preparing
+    assert set(AGENTS_UNDER_TEST) == set(AGENTS) - writing - offline - preparing
     rows = AGENTS_UNDER_TEST | OFFLINE_AGENTS_UNDER_TEST
-    tested = {name: row.agent for name, row in rows.items()} | TOKEN_AGENTS_UNDER_TEST
+    tested = {name: row.agent for name, row in rows.items()} | TOKEN_AGENTS_UNDER_TEST | PREPARING_AGENTS_UNDER_TEST
     assert {name: agent_name(agent) for name, agent in tested.items()} == {name: name for name in AGENTS}
 
 

@@ -168,7 +168,11 @@ def test_the_step_is_traced_once(name, backend):
     first.advance(35, never)
     assert len(traces) == traced and step._cache_size() == compiled + 1
     values = {field: getattr(agent, field) for field in can_vary(agent)}
-    changed = {field: 0.9 * value + 0.01 for field, value in values.items() if value is not None}
+    changed = {
+        field: value + 1 if isinstance(value, int) else 0.9 * value + 0.01
+        for field, value in values.items()
+        if value is not None
+    }
     assert {"learning_rate", "discount"} <= set(changed)
     if hasattr(agent, "start_steps"):
         changed |= {"start_steps": 10, "updates_per_step": 2.0}

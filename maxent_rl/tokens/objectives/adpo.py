@@ -109,7 +109,9 @@ class ADPO(Surrogate):
         log_ratio = log_ratio / jnp.maximum(lengths[:, 0], 1) if self.length_normalize else log_ratio
 
         def of_groups(log_ratio: Array) -> tuple[Array, tuple[Array, Array]]:
-            logits = losses.anchored_logits(log_ratio, 0.0, temperature, self.log_ratio_most, self.anchored_most)
+            logits = losses.anchored_logits(
+                log_ratio, 0.0, temperature, largest_ratio=self.log_ratio_most, largest=self.anchored_most
+            )
             loss = self.group_losses(logits, scores, target, there)
             return jnp.sum(loss), (loss, logits)
 

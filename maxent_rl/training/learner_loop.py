@@ -1,0 +1,46 @@
+"""What loops without environments have in common: tasks and fixed data have no state that a loop must keep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from maxent_rl.training.faults import check_faults
+from maxent_rl.training.learner import Learner, Learning, init_learner, numeric, with_rows, without_rows
+from maxent_rl.types import Array
+
+
+class LearnerLoop:
+    """Holds the training state of all seeds, and nothing else; see `training.loop.Loop` for what the methods promise."""
+
+    def __init__(self, agent: Any, learning: Learning, seeds: tuple[int, ...], names: tuple[str, ...]) -> None:
+        self.learning, self.seeds, self._names, self.step = learning, seeds, names, 0
+        self._agent = numeric(agent)
+        self._learner = init_learner(self._agent, learning, seeds)
+
+    @property
+    def learner(self) -> Learner:
+        """The training state of all seeds."""
+        return self._learner
+
+    def start(self) -> None:
+        """Nothing more to do: there is no episode to begin."""
+
+    def check(self) -> None:
+        """Raises `NonFiniteError` if a metric was not finite."""
+        check_faults(self._learner, self.learning, self._names)
+
+    def get_state(self) -> dict[str, Any]:
+        """The arrays that decide what follows."""
+        return {"learner": without_rows(self._learner)}
+
+    def get_env_state(self) -> dict[str, Any] | None:
+        """Nothing: evaluation starts episodes of its own."""
+        return None
+
+    def set_state(self, state: dict[str, Any], env_state: dict[str, Any] | None, rows: Array, step: int) -> bool:
+        """Takes back what `get_state` gave."""
+        self._learner, self.step = with_rows(state["learner"], rows), step
+        return True
+
+    def close(self) -> None:
+        """Nothing to free."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from typing import Annotated, ClassVar, TypeAlias
 
 import jax
@@ -28,8 +29,23 @@ Flips: TypeAlias = Annotated[float, Interval(0, 0.5, high_open=True)]
 Epsilon: TypeAlias = Annotated[float, Interval(0, 0.5, low_open=True, high_open=True)]
 
 
-class PreferenceLoss:
-    """A loss on pairs; subclasses are `flax.struct` dataclasses of hyper-parameters.
+class PreferenceLoss(abc.ABC):
+    """A loss on preferences; subclasses are `flax.struct` dataclasses of hyper-parameters."""
+
+    @property
+    def title(self) -> str:
+        """Its name in messages."""
+        return type(self).__name__
+
+    @abc.abstractmethod
+    def __call__(
+        self, outputs: ArrayLike | TokenOutputs, batch: PreferenceBatch, mismatched_logp: ArrayLike | None = None
+    ) -> tuple[Array, PreferenceAux]:
+        """The loss of each pair or response: see `preference_loss`."""
+
+
+class PairLoss(PreferenceLoss):
+    """A loss on pairs of a chosen and a rejected response.
 
     Attributes:
       reference: whether it needs the log-probabilities under the reference.
@@ -37,14 +53,9 @@ class PreferenceLoss:
 
     reference: ClassVar[bool] = True
 
-    @property
-    def title(self) -> str:
-        """Its name in messages."""
-        return type(self).__name__
-
+    @abc.abstractmethod
     def of_pairs(self, pairs: Pairs) -> Array:
         """The loss [B] of each pair."""
-        raise NotImplementedError
 
     def rewards(self, pairs: Pairs) -> Array:
         """The implicit rewards [B, 2]."""
@@ -76,7 +87,7 @@ class PreferenceLoss:
 
 
 @struct.dataclass
-class DPO(PreferenceLoss):
+class DPO(PairLoss):
     """Logistic regression on which response is the better (`losses.dpo_loss`)."""
 
     beta: Positive = 0.1
@@ -88,7 +99,7 @@ class DPO(PreferenceLoss):
 
 
 @struct.dataclass
-class ConservativeDPO(PreferenceLoss):
+class ConservativeDPO(PairLoss):
     """DPO with smoothed labels: margins stop growing at `log((1 - eps) / eps) / beta`."""
 
     beta: Positive = 0.1
@@ -102,7 +113,7 @@ class ConservativeDPO(PreferenceLoss):
 
 
 @struct.dataclass
-class SoftDPO(PreferenceLoss):
+class SoftDPO(PairLoss):
     """DPO with the probability that the chosen response is the better one, for all pairs or for each."""
 
     beta: Positive = 0.1
@@ -121,7 +132,7 @@ class SoftDPO(PreferenceLoss):
 
 
 @struct.dataclass
-class RobustDPO(PreferenceLoss):
+class RobustDPO(PairLoss):
     """DPO whose mean over flipped labels is the loss of the clean ones (`losses.robust_dpo_loss`)."""
 
     beta: Positive = 0.1
@@ -135,7 +146,7 @@ class RobustDPO(PreferenceLoss):
 
 
 @struct.dataclass
-class IPO(PreferenceLoss):
+class IPO(PairLoss):
     """The squared distance of the margin from `1 / (2 beta)` (`losses.ipo_loss`)."""
 
     beta: Positive = 0.1
@@ -150,7 +161,7 @@ class IPO(PreferenceLoss):
 
 
 @struct.dataclass
-class Hinge(PreferenceLoss):
+class Hinge(PairLoss):
     """`max(0, 1 - beta margin)`, SLiC with a reference (`losses.hinge_loss`)."""
 
     beta: Positive = 0.1
@@ -162,7 +173,7 @@ class Hinge(PreferenceLoss):
 
 
 @struct.dataclass
-class EXO(PreferenceLoss):
+class EXO(PairLoss):
     """The divergence of the policy's preference from a smoothed label (`losses.exo_loss`)."""
 
     beta: Positive = 0.1
@@ -176,7 +187,7 @@ class EXO(PreferenceLoss):
 
 
 @struct.dataclass
-class RPO(PreferenceLoss):
+class RPO(PairLoss):
     """DPO and, besides, the likelihood per token of the chosen response (`losses.rpo_loss`)."""
 
     beta: Positive = 0.1
@@ -190,7 +201,7 @@ class RPO(PreferenceLoss):
 
 
 @struct.dataclass
-class AnchoredPair(PreferenceLoss):
+class AnchoredPair(PairLoss):
     """ADPO's pairwise loss with the reference as anchor: dpo where tau is `1 / beta` and labels are hard."""
 
     anchor_temperature: Positive = 0.8
@@ -209,7 +220,7 @@ class AnchoredPair(PreferenceLoss):
 
 
 @struct.dataclass
-class SimPO(PreferenceLoss):
+class SimPO(PairLoss):
     """DPO without a reference, per token, with a gap (`losses.simpo_loss`)."""
 
     reference: ClassVar[bool] = False
@@ -228,7 +239,7 @@ class SimPO(PreferenceLoss):
 
 
 @struct.dataclass
-class ORPO(PreferenceLoss):
+class ORPO(PairLoss):
     """Likelihood of the chosen response and a logistic loss on the ratio of odds (`losses.orpo_loss`)."""
 
     reference: ClassVar[bool] = False
@@ -245,7 +256,7 @@ class ORPO(PreferenceLoss):
 
 
 @struct.dataclass
-class CPO(PreferenceLoss):
+class CPO(PairLoss):
     """DPO without a reference and, besides, the likelihood of the chosen response (`losses.cpo_loss`)."""
 
     reference: ClassVar[bool] = False

@@ -1,6 +1,5 @@
 """Settings that all tests share."""
 
-import gc
 import os
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -30,12 +29,6 @@ hypothesis.settings.load_profile("maxent_rl")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow tests first: begun last, one of them would keep one worker busy while the others have nothing left."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-
-
-def pytest_collection_finish() -> None:
-    """Thousands of tests and modules stay: looking through them again and again for garbage is a fifth of tracing."""
-    gc.collect()
-    gc.freeze()
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:

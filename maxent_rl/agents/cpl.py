@@ -84,7 +84,7 @@ class CPL:
     """Measure log-probabilities from those of the policy at the end of cloning (CPL-KL)."""
 
     # The paper's runs on MetaWorld are 500,000 updates, 200,000 of them cloning, with layers of 512 (--preset cpl-paper); the
-    # defaults keep the ratio. An update with layers of 256 takes a third of the time of one with 512.
+    # defaults keep the ratio.
 
     def check(self, spec: Spec, env: str) -> None:
         """Refuses environments and settings that cannot work; see `agents.check_agent`."""

@@ -116,10 +116,8 @@ class ADPO:
 
     def check(self, spec: Spec, env: str) -> None:
         """Refuses settings that cannot work; see `agents.check_agent`."""
-        if spec.num_actions is None and self.num_candidates < 2:
-            raise InvalidSettingError(
-                "--num-candidates must be at least 2: a set of one candidate says nothing about which is better."
-            )
+        if spec.num_actions is None:
+            check_candidates(self.num_candidates)
         if self.network == "simba" and len(set(self.hidden_sizes)) != 1:
             raise InvalidSettingError("--network simba needs equal --hidden-sizes: a residual stream has one width.")
         if not self.log_std_min < self.log_std_max:
@@ -242,8 +240,7 @@ class ADPO:
             temperature = losses.falling_temperature(target, temperature, least=0.1 * temperature)
         logits = losses.anchored_logits(log_prob, anchor_log_prob, temperature, standardize=self.standardize)
         listwise = losses.anchored_loss(logits, target)
-        entropy = -jnp.sum(jax.scipy.special.xlogy(target, target), axis=-1)
-        metrics = {"target/divergence": jnp.mean(listwise - entropy), "target/entropy": jnp.mean(entropy)}
+        metrics = target_metrics(listwise, target)
         if self.loss == "listwise":
             return jnp.mean(listwise), metrics
         if self.loss == "ranking":
@@ -284,3 +281,21 @@ def candidate_log_prob(policy: Any, candidates: Array) -> Array:
     spread = jax.tree.map(lambda leaf: leaf[..., None, :], policy)
     found: Array = spread.log_prob(candidates)
     return found
+
+
+def target_metrics(listwise: Array, target: Array) -> Metrics:
+    """How far the policy is from its target, and how spread that is, from losses [...] and probabilities [..., P]."""
+    entropy = losses.probability_entropy(target)
+    return {"target/divergence": jnp.mean(listwise - entropy), "target/entropy": jnp.mean(entropy)}
+
+
+def check_candidates(count: int) -> None:
+    """Refuses sets of candidates from which nothing can be learned.
+
+    Raises:
+      InvalidSettingError: fewer than two.
+    """
+    if count < 2:
+        raise InvalidSettingError(
+            "--num-candidates must be at least 2: a set of one candidate says nothing about which is better."
+        )

@@ -9,15 +9,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal, cast
 
-import jax
 import jax.numpy as jnp
 from flax import struct
 
 from maxent_rl import losses
+from maxent_rl.agents.adpo import check_candidates, target_metrics
 from maxent_rl.agents.sac import SAC
 from maxent_rl.agents.soft_actor_critic import SACState
 from maxent_rl.distributions import TanhGaussian
-from maxent_rl.errors import InvalidSettingError
 from maxent_rl.networks import Anchor, AnchorName, AnchorState
 from maxent_rl.settings import Count, Fraction, Positive, static
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
@@ -57,17 +56,13 @@ class ADPOOnline(SAC):
 
     def check(self, spec: Spec, env: str) -> None:
         """Refuses settings that cannot work; see `agents.check_agent`."""
-        if self.num_candidates < 2:
-            raise InvalidSettingError(
-                "--num-candidates must be at least 2: a set of one candidate says nothing about which is better."
-            )
+        check_candidates(self.num_candidates)
         super().check(spec, env)
 
     def init(self, key: Array, spec: Spec) -> ADPOOnlineState:
         """Builds the state of one seed; the anchor begins as the policy."""
         state = super().init(key, spec)
-        fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-        return ADPOOnlineState(**fields, anchor=self._anchor.init(state.policy))
+        return ADPOOnlineState(**vars(state), anchor=self._anchor.init(state.policy))
 
     def acting(self, state: SACState) -> SACState:
         """The state without what only learning needs."""
@@ -100,10 +95,9 @@ class ADPOOnline(SAC):
             log_prob = _log_prob(self.policy(policy, batch.observation), candidates)
             logits = losses.anchored_logits(log_prob, anchor_log_prob, self.anchoring_temperature)
             listwise = losses.anchored_loss(logits, target)
-            entropy = -jnp.sum(jax.scipy.special.xlogy(target, target), axis=-1)
-            metrics = {"target/divergence": jnp.mean(listwise - entropy), "target/entropy": jnp.mean(entropy)}
             divergence = jnp.mean(jnp.abs(log_prob - anchor_log_prob))
-            return jnp.mean(listwise), (jnp.mean(log_prob, axis=-1), metrics | {"anchor/log_ratio": divergence})
+            metrics = target_metrics(listwise, target) | {"anchor/log_ratio": divergence}
+            return jnp.mean(listwise), (jnp.mean(log_prob, axis=-1), metrics)
 
         after, log_prob, metrics = self._policy_step(state, loss)
         anchor = self._anchor.update(cast(AnchorState, held.anchor), state.policy, metrics["anchor/log_ratio"])

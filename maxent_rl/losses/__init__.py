@@ -36,6 +36,7 @@ from maxent_rl.losses.entropy import (
     entropy_gradient,
     expected_discriminant,
     policy_gradient_step,
+    probability_entropy,
     softmax_entropy,
 )
 from maxent_rl.losses.groups import group_advantages, whiten
@@ -106,6 +107,7 @@ __all__ = [
     "policy_gradient_step",
     "preference_margin",
     "preference_probability",
+    "probability_entropy",
     "projected_ascent",
     "rank_target",
     "robust_dpo_loss",

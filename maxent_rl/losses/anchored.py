@@ -13,6 +13,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from maxent_rl.losses.candidate_targets import set_deviation
+from maxent_rl.losses.entropy import probability_entropy
 from maxent_rl.losses.preference import logistic_loss
 
 
@@ -215,7 +216,7 @@ def falling_temperature(
     Source: ADPO, the earlier rule. With entropy it moves the other way than `smooth_temperature`.
     """
     target = jax.lax.stop_gradient(jnp.asarray(target))
-    entropy = -jnp.sum(jax.scipy.special.xlogy(target, target), axis=-1, keepdims=True)
+    entropy = probability_entropy(target)[..., None]
     share = entropy / jnp.log(jnp.float32(max(target.shape[-1], 2)))  # a single candidate has no entropy
     return jnp.maximum(jnp.asarray(least), jnp.asarray(base) * (1.0 - jnp.asarray(entropy_weight) * share))
 

@@ -30,6 +30,19 @@ def softmax_entropy(logits: ArrayLike) -> Array:
     return -jnp.sum(probs * log_probs, axis=-1)
 
 
+def probability_entropy(probabilities: ArrayLike) -> Array:
+    """Exact entropy of a distribution that is given by its probabilities, with `0 log 0 = 0`.
+
+    Args:
+      probabilities: [..., choice] whose rows sum to 1.
+
+    Returns:
+      [...] nats.
+    """
+    probabilities = jnp.asarray(probabilities)
+    return -jnp.sum(jax.scipy.special.xlogy(probabilities, probabilities), axis=-1)
+
+
 def entropy_gradient(logits: ArrayLike) -> Array:
     """The gradient of the entropy in the logits: `-p (log p + H)`, which sums to zero.
 

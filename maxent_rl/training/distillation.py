@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -20,16 +20,10 @@ from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.host import HostEnvs
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.settings import static
-from maxent_rl.training.evaluation import (
-    DevicePlay,
-    advance_device,
-    check_spec,
-    play_host,
-    sampled_action,
-    start_device,
-)
+from maxent_rl.training.evaluation import check_spec
 from maxent_rl.training.policy import Policy, load_policy
-from maxent_rl.types import Array, CandidateSets, PyTree, Spec
+from maxent_rl.training.trajectories import record_episodes
+from maxent_rl.types import Array, CandidateSets, Spec
 
 if TYPE_CHECKING:
     from maxent_rl.agents.adpo import ADPO
@@ -98,60 +92,21 @@ def visited_states(
       seed: decides everything.
       first: number of the first round of episodes: other numbers, other episodes.
     """
-    states = jax.tree.map(lambda leaf: leaf[None], policy.state)
-    keys = jax.random.key(seed)[None]
     found: list[NDArray[np.float32]] = []
-    round_number, total = first, 0
+    number, total = first, 0
     while total < count:
         # Not more episodes than are needed where they are long.
         episodes = min(_EPISODES, math.ceil((count - total) / policy.spec.horizon))
-        if callable(env):
-            visited = _host_states(policy.agent, states, seed, round_number, episodes, env, keys)
-        else:
-            visited = _device_states(policy.agent, states, keys, np.int32(round_number), episodes, env)
-        found.append(visited)
-        round_number, total = round_number + 1, total + len(visited)
+        key = jax.random.fold_in(jax.random.key(seed), number)
+        played = record_episodes(policy, env, episodes, seed=seed, step=number, key=key)
+        visited = np.concatenate([each.observation[:-1] for each in played])
+        elapsed = np.concatenate([np.arange(each.length) for each in played])
+        found.append(visited[np.argsort(elapsed, kind="stable")])
+        number, total = number + 1, total + len(visited)
     every = np.concatenate(found)
     chosen = np.random.default_rng([seed, first]).choice(len(every), count, replace=False)
     picked: NDArray[np.float32] = every[np.sort(chosen)]
     return picked
-
-
-def _host_states(
-    agent: Any,
-    states: PyTree,
-    seed: int,
-    round_number: int,
-    episodes: int,
-    make_envs: Callable[[list[int]], HostEnvs],
-    keys: Array,
-) -> NDArray[np.float32]:
-    keys = jax.vmap(lambda key: jax.random.fold_in(key, round_number))(keys)
-    played = play_host(agent, states, (seed,), round_number, episodes, make_envs, keys, sampled_action)
-    visited: NDArray[np.float32] = np.concatenate([play.observation[play.running] for play in played])
-    return visited
-
-
-def _device_states(
-    agent: Any, states: PyTree, keys: Array, round_number: Any, episodes: int, env: DeviceEnv
-) -> NDArray[np.float32]:
-    observation, running = _play_device(agent, states, keys, round_number, episodes, env)
-    visited: NDArray[np.float32] = np.asarray(observation)[np.asarray(running)]
-    return visited
-
-
-@partial(jax.jit, static_argnames=("episodes", "env"))
-def _play_device(
-    agent: Any, states: PyTree, keys: Array, round_number: Array, episodes: int, env: DeviceEnv
-) -> tuple[Array, Array]:
-    keys = jax.vmap(lambda key: jax.random.fold_in(key, round_number))(keys)
-
-    def advance(play: DevicePlay, _: None) -> tuple[DevicePlay, tuple[Array, Array]]:
-        after = advance_device(agent, states, keys, play, env, sampled_action)[0]
-        return after, (play.observation[0], play.running[0])
-
-    start = start_device(keys, round_number, episodes, env)
-    return jax.lax.scan(advance, start, None, length=env.spec.horizon)[1]
 
 
 def draw_candidates(teacher: Policy, agent: ADPO, observation: NDArray[np.float32], key: Array) -> CandidateSets:

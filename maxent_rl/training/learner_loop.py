@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from maxent_rl.training.faults import check_faults
 from maxent_rl.training.learner import Learner, Learning, init_learner, numeric, with_rows, without_rows
+from maxent_rl.training.variants import member_agent, member_name
 from maxent_rl.types import Array
 
 
 class LearnerLoop:
     """Holds the training state of all seeds, and nothing else; see `training.loop.Loop` for what the methods promise."""
 
-    def __init__(self, agent: Any, learning: Learning, seeds: tuple[int, ...], names: tuple[str, ...]) -> None:
-        self.learning, self.seeds, self._names, self.step = learning, seeds, names, 0
-        self._agent = numeric(agent)
-        self._learner = init_learner(self._agent, learning, seeds)
+    def __init__(self, agent: Any, learning: Learning, members: Sequence[dict[str, float]]) -> None:
+        self.learning, self.step = learning, 0
+        self.seeds = tuple(int(member["seed"]) for member in members)
+        self._names = tuple(map(member_name, members))
+        self._agent = numeric(member_agent(agent, members))
+        self._learner = init_learner(self._agent, learning, self.seeds)
 
     @property
     def learner(self) -> Learner:

@@ -32,7 +32,6 @@ from maxent_rl.training.learner import (
 from maxent_rl.training.learner_loop import LearnerLoop
 from maxent_rl.training.offline_data import FixedData, digest, load_data
 from maxent_rl.training.sharding import SAME, divide_batch, make_mesh, place, sharded, spread
-from maxent_rl.training.variants import member_agent, member_name
 from maxent_rl.types import Array, Metrics, PyTree, Spec
 
 if TYPE_CHECKING:
@@ -52,12 +51,11 @@ class OfflineLoop(LearnerLoop):
         self,
         agent: Any,
         learning: Learning,
-        seeds: tuple[int, ...],
-        names: tuple[str, ...],
+        members: Sequence[dict[str, float]],
         data: tuple[FixedData, PyTree | None],
         env: DeviceEnv | Callable[[list[int]], HostEnvs],
     ) -> None:
-        super().__init__(agent, learning, seeds, names)
+        super().__init__(agent, learning, members)
         self._env, self._digest = env, digest(data)
         self._data, self.held_out = place(learning.mesh, data, SAME)
 
@@ -143,9 +141,7 @@ def make_offline_loop(
         metric_names=_metric_names(agent, spec, data),
         mesh=make_mesh(len(members), devices, run.batch_devices, agent.batch_size),
     )
-    seeds = tuple(int(member["seed"]) for member in members)
-    names = tuple(map(member_name, members))
-    return OfflineLoop(member_agent(agent, members), learning, seeds, names, (data, held_out), env)
+    return OfflineLoop(agent, learning, members, (data, held_out), env)
 
 
 def _metric_names(agent: Any, spec: Spec, data: FixedData) -> tuple[str, ...]:

@@ -36,7 +36,6 @@ from maxent_rl.training.learner import (
 )
 from maxent_rl.training.learner_loop import LearnerLoop
 from maxent_rl.training.sharding import make_mesh, sharded, spread
-from maxent_rl.training.variants import member_agent, member_name
 from maxent_rl.types import Array, Metrics
 
 if TYPE_CHECKING:
@@ -49,9 +48,9 @@ class TokenLoop(LearnerLoop):
     """Trains all seeds of a token agent; see `training.loop.Loop` for what the methods promise."""
 
     def __init__(
-        self, agent: TokenAgent, learning: Learning, seeds: tuple[int, ...], names: tuple[str, ...], env: TokenEnv
+        self, agent: TokenAgent, learning: Learning, members: Sequence[dict[str, float]], env: TokenEnv
     ) -> None:
-        super().__init__(agent, learning, seeds, names)
+        super().__init__(agent, learning, members)
         self._env = env
 
     def advance(self, until: int, interrupted: Callable[[], bool]) -> None:
@@ -113,9 +112,7 @@ def make_token_loop(
         metric_names=_metric_names(agent, env, run.num_envs),
         mesh=mesh,
     )
-    seeds = tuple(int(member["seed"]) for member in members)
-    names = tuple(map(member_name, members))
-    return TokenLoop(member_agent(agent, members), learning, seeds, names, env)
+    return TokenLoop(agent, learning, members, env)
 
 
 def _metric_names(agent: TokenAgent, env: TokenEnv, num_envs: int) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ The start states, and the random numbers of sampled actions, are those of `evalu
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxent_rl.envs.device import DeviceEnv
+from maxent_rl.envs.host import HostEnvs
 from maxent_rl.errors import NonFiniteError
 from maxent_rl.training.evaluation import (
     Choose,
@@ -86,18 +88,45 @@ def collect_trajectories(
       NonFiniteError: the environment gave NaN or infinity.
     """
     check_episodes(episodes, seed)
-    source = open_environment(policy, env)
+    key = jax.random.key(seed)
+    return record_episodes(policy, open_environment(policy, env), episodes, seed=seed, step=0, key=key, choose=choose)
+
+
+def record_episodes(
+    policy: Policy,
+    source: DeviceEnv | Callable[[list[int]], HostEnvs],
+    episodes: int,
+    *,
+    seed: int,
+    step: int,
+    key: Array,
+    choose: Choose = sampled_action,
+) -> list[Trajectory]:
+    """As `collect_trajectories`, in an environment that is open already.
+
+    Args:
+      policy: what acts.
+      source: a device environment, or what makes host environments from their seeds.
+      episodes: how many, side by side.
+      seed: decides, with the step, the start states of host environments.
+      step: another one, other episodes.
+      key: [] random key of the actions, and of the start states of device environments.
+      choose: as for `collect_trajectories`.
+
+    Raises:
+      NonFiniteError: the environment gave NaN or infinity.
+    """
     states = jax.tree.map(lambda leaf: leaf[None], policy.state)
-    keys = jax.random.key(seed)[None]
+    keys = key[None]
     if callable(source):
-        rows = list(play_host(policy.agent, states, (seed,), 0, episodes, source, keys, choose))
+        rows = list(play_host(policy.agent, states, (seed,), step, episodes, source, keys, choose))
         first, length = rows[0].observation, np.sum([row.running for row in rows], axis=0)
         following, action, reward = (
             np.stack([getattr(row, name) for row in rows]) for name in ("next_observation", "action", "reward")
         )
         notes = jax.tree.map(lambda *each: np.stack(each)[:, 0], *(row.notes for row in rows))
     else:
-        found = _record(policy.agent, states, keys, np.int32(0), episodes, source, choose)
+        found = _record(policy.agent, states, keys, np.int32(step), episodes, source, choose)
         # There is one seed, whose axis comes first in what is there once, and second in what is there for every step.
         first, length = (np.asarray(leaf)[0] for leaf in found[:2])
         following, action, notes, reward = jax.tree.map(lambda leaf: np.asarray(leaf)[:, 0], found[2])

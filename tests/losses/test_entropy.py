@@ -15,6 +15,7 @@ from maxent_rl.losses import (
     entropy_gradient,
     expected_discriminant,
     policy_gradient_step,
+    probability_entropy,
     softmax_entropy,
 )
 
@@ -301,3 +302,9 @@ def controlled(target):
         return logits + 0.05 * (jax.nn.softmax(logits / temperature) - jax.nn.softmax(logits))
 
     return softmax_entropy(jax.lax.fori_loop(0, 20_000, step, LOGITS))
+
+
+def test_the_entropy_of_probabilities_is_that_of_their_logits():
+    logits = jnp.array([[0.3, -1.2, 2.0], [0.0, 0.0, 0.0]])
+    np.testing.assert_allclose(probability_entropy(jax.nn.softmax(logits)), softmax_entropy(logits), rtol=1e-6)
+    np.testing.assert_array_equal(probability_entropy(jnp.array([1.0, 0.0])), 0.0)

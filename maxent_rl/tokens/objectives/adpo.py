@@ -215,7 +215,7 @@ def _of_responses(values: Array, mask: Array) -> Array:
 
 def _metrics(logits: Array, log_ratio: Array, target: Array, temperature: Array, there: Array) -> dict[str, Array]:
     counts = jnp.any(there, axis=-1)
-    entropy = -jnp.sum(jax.scipy.special.xlogy(target, target), axis=-1)
+    entropy = losses.probability_entropy(target)
     return {
         "adpo/divergence": losses.masked_mean(losses.anchored_loss(logits, target, there) - entropy, counts),
         "adpo/log_ratio": losses.masked_mean(jnp.abs(log_ratio), there),

@@ -36,14 +36,8 @@ def measure_run(runs: Path, read: Reader, unit: Unit) -> Measured:
     digest = hashlib.sha256(json.dumps(unit.settings, sort_keys=True).encode()).hexdigest()[:8]
     folder = runs / f"{unit.env}-{unit.contender}-{digest}".replace("/", "-")
     folder.mkdir(parents=True, exist_ok=True)
-    begun = _checkpointed(folder)
-    if begun is None:
-        shutil.rmtree(folder / "runs", ignore_errors=True)
-        flags = [*unit.flags, "--output-dir", str(folder / "runs")]
-    else:
-        flags = ["--resume", str(begun)]
     try:
-        Process([sys.executable, str(ROOT / "experiments" / "run.py"), *flags], folder).wait(Teller(folder))
+        _train(folder, unit.flags)
     except BenchmarkError:
         shutil.rmtree(folder, ignore_errors=True)  # what does not work would not work again
         raise
@@ -53,6 +47,29 @@ def measure_run(runs: Path, read: Reader, unit: Unit) -> Measured:
     found = Measured(read(metrics, evaluations), described["versions"])
     shutil.rmtree(folder)
     return found
+
+
+def trained_run(folder: Path, name: str, flags: Sequence[str]) -> Path:
+    """A run that a study needs, trained to its end, if need be from where it was interrupted; it stays.
+
+    Args:
+      folder: in which the folders of such runs lie.
+      name: of this one.
+      flags: of experiments/run.py, without --output-dir and --name.
+
+    Returns:
+      The run's own folder.
+
+    Raises:
+      BenchmarkError: the run failed; with the end of what it said.
+    """
+    own = folder / name
+    own.mkdir(parents=True, exist_ok=True)
+    if not (own / "done").exists():
+        _train(own, [*flags, "--name", name])
+        (own / "done").touch()
+    (config,) = (own / "runs").glob("*/*/*/config.json")
+    return config.parent
 
 
 class Teller:
@@ -81,6 +98,17 @@ def read_rows(path: Path) -> list[Row]:
         {name: float(value or "nan") for name, value in row.items() if " " not in (value or "")}
         for row in csv.DictReader(whole)
     ]
+
+
+def _train(folder: Path, flags: Sequence[str]) -> None:
+    """Runs experiments/run.py with its records below `folder`, or goes on with the interrupted run that is there."""
+    begun = _checkpointed(folder)
+    if begun is None:
+        shutil.rmtree(folder / "runs", ignore_errors=True)
+        flags = [*flags, "--output-dir", str(folder / "runs")]
+    else:
+        flags = ["--resume", str(begun)]
+    Process([sys.executable, str(ROOT / "experiments" / "run.py"), *flags], folder).wait(Teller(folder))
 
 
 def _checkpointed(folder: Path) -> Path | None:

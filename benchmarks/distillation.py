@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from common import RESULTS, ROOT, BenchmarkError, command_line, exit_status
+from common import RESULTS, ROOT, command_line, exit_status
 from distillation_tables import render, table
-from multimodal_study import Result, Unit, study
+from multimodal_study import Result, Unit, refuse_unknown, study
 
 CONTENDERS = {
     "kd": "--method kd --teacher-temperature 1",
@@ -67,17 +67,6 @@ class Run:
     output: Path = RESULTS
     """Folder of the results."""
 
-    def check(self) -> None:
-        """Refuses names that there are not.
-
-        Raises:
-          BenchmarkError: an unknown contender or environment.
-        """
-        for kind, wanted, known in (("contender", self.contenders, CONTENDERS), ("environment", self.envs, TEACHERS)):
-            for name in wanted:
-                if name not in known:
-                    raise BenchmarkError(f"Unknown {kind} {name!r}; there are: {', '.join(known)}.")
-
     def units(self, steps: Mapping[str, int]) -> list[Unit]:
         """The programs to run, given how many environment steps each environment's teacher was trained for."""
         common = (
@@ -91,10 +80,15 @@ class Run:
         ]
 
     def run(self) -> Result:
-        """Measures."""
+        """Measures.
+
+        Raises:
+          BenchmarkError: an unknown contender or environment, or a teacher that could not be trained.
+        """
         from distillation_study import Students, find_teachers
 
-        self.check()
+        refuse_unknown("contender", self.contenders, CONTENDERS)
+        refuse_unknown("environment", self.envs, TEACHERS)
         given = dict(zip(self.envs, self.teachers, strict=False))
         students = Students(find_teachers(given, self.envs, TEACHERS, self.output))
         return study("distillation", self.units(students.steps), students, self, self.output, self.fresh)

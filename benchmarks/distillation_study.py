@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from common import ROOT, BenchmarkError
+from continued_run import trained_run
 from multimodal_study import Measured, Seed, Unit
 
 sys.path.insert(0, str(ROOT / "experiments"))  # the flags are read by the very code that reads those of a run
@@ -24,6 +22,7 @@ from maxent_rl import envs as environments
 from maxent_rl.agents.adpo import ADPO, ADPOState
 from maxent_rl.distributions import Gaussian
 from maxent_rl.errors import MaxentRLError
+from maxent_rl.training.config import describe
 from maxent_rl.training.evaluation import evaluate_policy
 from maxent_rl.training.loop import make_loop
 from maxent_rl.training.offline_loop import OfflineLoop
@@ -42,35 +41,23 @@ def find_teachers(
       BenchmarkError: a training failed.
     """
     found = dict(given)
-    for env in envs:
-        if env in found:
-            continue
+    for env in (env for env in envs if env not in found):
         flags, seed = settings[env]
         folder = output.absolute() / "distillation-teachers"
-        found[env] = folder / environments.canonical_name(env) / "sac" / "teacher"
-        if (found[env] / "policy" / "policy.json").exists():
-            continue
-        command = [sys.executable, "experiments/run.py", "--agent", "sac", "--env", env, *flags.split()]
-        command += ["--seed", str(seed), "--output-dir", str(folder), "--name", "teacher"]
-        if subprocess.run(command, cwd=ROOT, check=False).returncode:
-            raise BenchmarkError(f"The teacher on {env} could not be trained.")
+        found[env] = trained_run(folder, env, ["--agent", "sac", "--env", env, *flags.split(), "--seed", str(seed)])
     return found
 
 
-@dataclasses.dataclass(frozen=True)
 class Students:
     """Trains students of teachers, by environment."""
 
-    teachers: Mapping[str, Path]
+    def __init__(self, teachers: Mapping[str, Path]) -> None:
+        self._teachers, self._returns = teachers, dict[str, float]()
 
     @property
     def steps(self) -> dict[str, int]:
         """Environment steps behind each teacher."""
-        return {env: load_policy(path).step for env, path in self.teachers.items()}
-
-    @cached_property
-    def _returns(self) -> dict[str, float]:
-        return {}
+        return {env: load_policy(path).step for env, path in self._teachers.items()}
 
     def __call__(self, unit: Unit) -> Measured:
         """Measures a unit: for each seed the return, NDCG, divergences, and the curve of the divergence.
@@ -78,7 +65,7 @@ class Students:
         Raises:
           BenchmarkError: the teacher or the settings do not work.
         """
-        teacher = self.teachers[unit.env]
+        teacher = self._teachers[unit.env]
         command = parse([*unit.flags, "--teacher", str(teacher)])
         run = dataclasses.replace(command.run, env=environments.canonical_name(command.run.env))
         try:
@@ -101,7 +88,7 @@ class Students:
             values = {"return": outcome.mean, **outcome.extra, "teacher_return": self._returns[unit.env]}
             values |= {name: float(column[index]) for name, column in divergences.items()}
             seeds.append(Seed(loop.seeds[index], values, {"curve": curves[index]}))
-        return Measured(seeds, {name: importlib.metadata.version(name) for name in ("maxent_rl", "jax", "flax")})
+        return Measured(seeds, describe(run, command.hyper)["versions"])
 
 
 def fixed_point_divergences(loop: OfflineLoop, agent: ADPO) -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ import tyro
 from common import RESULTS, ROOT, BenchmarkError, command_line, exit_status
 from entropy_collapse_records import LAST_EVALUATIONS, PART, measure_or_take_over
 from entropy_collapse_tables import NAMES, OBJECTIVES, TARGETS, render, table
-from multimodal_study import Result, Unit, study
+from multimodal_study import Result, Unit, refuse_unknown, study
 
 ENV = "tokens/countdown"
 
@@ -134,9 +134,7 @@ class Objectives(Study):
 
     def objectives(self) -> dict[str, str]:
         """Those of the table."""
-        for contender in self.contenders:
-            if contender not in CONTENDERS:
-                raise BenchmarkError(f"Unknown contender {contender!r}; there are: {', '.join(CONTENDERS)}.")
+        refuse_unknown("contender", self.contenders, CONTENDERS)
         return {name: CONTENDERS[name] for name in self.contenders}
 
 

@@ -20,7 +20,7 @@ from typing import ClassVar, NamedTuple
 
 import tyro
 from common import RESULTS, ROOT, BenchmarkError, command_line, exit_status
-from multimodal_study import Result, Unit, study
+from multimodal_study import Result, Unit, refuse_unknown, study
 from multimodal_tables import table
 
 ROUTERS = ("frequency", "score", "exact", "gumbel", "straight_through", "attention")
@@ -105,10 +105,8 @@ class Study(abc.ABC):
         Raises:
           BenchmarkError: an unknown contender or environment.
         """
-        for kind, wanted, known in (("contender", self.contenders, CONTENDERS), ("environment", self.envs, SETTINGS)):
-            for name in wanted:
-                if name not in known:
-                    raise BenchmarkError(f"Unknown {kind} {name!r}; there are: {', '.join(known)}.")
+        refuse_unknown("contender", self.contenders, CONTENDERS)
+        refuse_unknown("environment", self.envs, SETTINGS)
         return [
             Unit(env, contender, self._all_flags(env, contender), self.measured())
             for env in self.envs

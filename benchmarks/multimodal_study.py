@@ -10,7 +10,7 @@ import json
 import os
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,6 +103,18 @@ def study(
     _finish(result, units, path)
     console.print(f"Written: {path}")
     return result
+
+
+def refuse_unknown(kind: str, wanted: Sequence[str], known: Iterable[str]) -> None:
+    """Refuses names that there are not.
+
+    Raises:
+      BenchmarkError: naming those that there are.
+    """
+    known = list(known)
+    for name in wanted:
+        if name not in known:
+            raise BenchmarkError(f"Unknown {kind} {name!r}; there are: {', '.join(known)}.")
 
 
 def is_done(unit: Unit, runs: Sequence[Run]) -> bool:

@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 
 import tyro
-from common import RESULTS, ROOT, BenchmarkError, command_line, exit_status
-from multimodal_study import Result, Unit, study
+from common import RESULTS, ROOT, command_line, exit_status
+from multimodal_study import Result, Unit, refuse_unknown, study
 
 NAME = "preference_learning"
 ENV = "Pendulum"
@@ -86,9 +86,7 @@ class Study:
         Raises:
           BenchmarkError: an unknown method.
         """
-        for name in self.methods:
-            if name not in METHODS:
-                raise BenchmarkError(f"Unknown method {name!r}; there are: {', '.join(METHODS)}.")
+        refuse_unknown("method", self.methods, METHODS)
         measured = {
             "half": f"{HALF} {self.sources}",
             "oracle": f"{ORACLE} {self.sources}",

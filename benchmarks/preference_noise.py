@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from common import BUSY, RESULTS, ROOT, BenchmarkError, busy_share, command_line, new_result, write_json
+from multimodal_study import refuse_unknown
 from preference_noise_methods import (
     ALL,
     ANCHOR_TEMPERATURE,
@@ -64,9 +65,7 @@ class Measure:
 
     def run(self) -> int:
         """Measures what is not done yet; returns the exit status."""
-        for name in self.methods:
-            if name not in ALL:
-                raise BenchmarkError(f"Unknown method {name!r}; there are: {', '.join(ALL)}.")
+        refuse_unknown("method", self.methods, ALL)
         if self.num_seeds < 1:
             raise BenchmarkError(f"Expected at least one seed, got {self.num_seeds}.")
         console, done = Console(stderr=True, soft_wrap=True), {}

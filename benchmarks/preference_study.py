@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from common import ROOT, BenchmarkError
+from common import ROOT
 from contenders import Process
-from continued_run import Row, Teller, measure_run
+from continued_run import Row, Teller, measure_run, trained_run
 from multimodal_study import Measured, Seed, Unit
 
 from maxent_rl.data.preferences import read_preferences
@@ -83,17 +83,8 @@ def dataset(runs: Path, unit: Unit) -> Path:
 def _source(runs: Path, unit: Unit, name: str) -> Path:
     """The folder of the run of a policy behind the data, trained where it is not there yet."""
     flags = str(unit.measured[name])
-    folder = runs / "sources"
     own = f"{name}-{_digest({'flags': flags})}"
-    found = list(folder.glob(f"*/*/{own}/policy/policy.json"))
-    if not found or not (found[0].parents[1] / "done").exists():
-        if found:
-            raise BenchmarkError(f"{found[0].parents[1]} was not trained to its end: delete it.")
-        command = [sys.executable, str(ROOT / "experiments" / "run.py"), "--env", unit.env, *shlex.split(flags)]
-        _run([*command, "--output-dir", str(folder), "--name", own], runs / f"training-{name}")
-        found = list(folder.glob(f"*/*/{own}/policy/policy.json"))
-        (found[0].parents[1] / "done").touch()
-    return found[0].parents[1]
+    return trained_run(runs / "sources", own, ["--env", unit.env, *shlex.split(flags)])
 
 
 def _run(command: Sequence[str], folder: Path) -> None:

@@ -38,7 +38,10 @@ def host_devices(count):
 
 
 def finish(process):
-    output, _ = process.communicate(timeout=600)
+    try:
+        output, _ = process.communicate(timeout=600)
+    finally:
+        process.kill()  # one that hangs must not outlive its test
     assert process.returncode == 0, output
 
 

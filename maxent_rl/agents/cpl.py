@@ -19,7 +19,7 @@ from flax import struct
 from maxent_rl import losses
 from maxent_rl.distributions import TanhGaussian
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
-from maxent_rl.networks import MLP
+from maxent_rl.networks import MLP, orthogonal
 from maxent_rl.settings import Count, Finite, Interval, NonNegative, Positive, Weight, static
 from maxent_rl.types import Array, Metrics, PyTree, SegmentPairs, Spec
 
@@ -247,9 +247,8 @@ class CPL:
         return action_size if self.density == "deterministic" else 2 * action_size
 
     def _network(self, outputs: int, dropout: float) -> nn.Module:
-        orthogonal = nn.initializers.orthogonal()
-        trunk = MLP(self.hidden_sizes, dropout=dropout, kernel_init=orthogonal)
-        return nn.Sequential([trunk, nn.Dense(outputs, kernel_init=orthogonal)])
+        trunk = MLP(self.hidden_sizes, dropout=dropout, kernel_init=orthogonal())
+        return nn.Sequential([trunk, nn.Dense(outputs, kernel_init=orthogonal())])
 
     def _adam(self) -> optax.GradientTransformation:
         # The step size is applied by `update`, as it follows the state's counter. Over one flat vector, as in SAC.

@@ -11,7 +11,7 @@ from maxent_rl.networks.on_policy import (
 from maxent_rl.networks.policy import CategoricalPolicy, TanhGaussianMixturePolicy, TanhGaussianPolicy
 from maxent_rl.networks.running_statistics import RewardScale, RunningStatistics
 from maxent_rl.networks.transformer import Transformer, TransformerCache, TransformerConfig, init_cache, unembedding
-from maxent_rl.networks.trunk import MLP, TRUNKS, Activation, SimbaTrunk, make_trunk
+from maxent_rl.networks.trunk import MLP, TRUNKS, Activation, SimbaTrunk, make_trunk, orthogonal
 
 __all__ = [
     "MLP",
@@ -37,5 +37,6 @@ __all__ = [
     "ValueFunction",
     "init_cache",
     "make_trunk",
+    "orthogonal",
     "unembedding",
 ]

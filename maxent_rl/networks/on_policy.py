@@ -13,19 +13,19 @@ import jax.numpy as jnp
 from jax import Array
 
 from maxent_rl.distributions import Categorical, Gaussian, GaussianMixture, TanhGaussian
-from maxent_rl.networks.trunk import MLP, Activation
+from maxent_rl.networks.trunk import MLP, Activation, orthogonal
 
 _LOG_STD_MIN, _LOG_STD_MAX = -5.0, 2.0
 
 
 def orthogonal_trunk(hidden_sizes: Sequence[int], activation: Activation) -> MLP:
     """Hidden layers with orthogonal weights of gain sqrt(2)."""
-    return MLP(tuple(hidden_sizes), activation=activation, kernel_init=nn.initializers.orthogonal(math.sqrt(2.0)))
+    return MLP(tuple(hidden_sizes), activation=activation, kernel_init=orthogonal(math.sqrt(2.0)))
 
 
 def orthogonal_head(size: int, gain: float, name: str) -> nn.Dense:
     """A last layer: a gain of 0.01 makes the first policy nearly the same for all observations."""
-    return nn.Dense(size, kernel_init=nn.initializers.orthogonal(gain), name=name)
+    return nn.Dense(size, kernel_init=orthogonal(gain), name=name)
 
 
 class GaussianPolicy(nn.Module):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -57,7 +58,7 @@ class SimbaTrunk(nn.Module):
     def __call__(self, inputs: Array) -> Array:
         """Maps [..., inputs] to [..., hidden_sizes[-1]]."""
         width = self.hidden_sizes[-1]
-        stream = nn.Dense(width, kernel_init=nn.initializers.orthogonal(1.0))(inputs)
+        stream = nn.Dense(width, kernel_init=orthogonal(1.0))(inputs)
         for _ in self.hidden_sizes:
             branch = nn.LayerNorm()(stream)
             branch = nn.relu(nn.Dense(4 * width, kernel_init=nn.initializers.he_normal())(branch))
@@ -95,3 +96,19 @@ def make_trunk(
 def torch_uniform() -> nn.initializers.Initializer:
     """Uniform in +-1/sqrt(fan-in), PyTorch's default for linear layers."""
     return nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform", dtype=jnp.float32)
+
+
+def orthogonal(gain: float = 1.0) -> nn.initializers.Initializer:
+    """Orthogonal weights, with seeds under `vmap` decomposed one after the other.
+
+    On CPUs jaxlib divides a batch of decompositions among the threads of a pool, and waits for them on a thread of that very
+    pool: as many batches at once as there are threads, two layers on two cores, wait for each other for good.
+    """
+    drawn = nn.initializers.orthogonal(gain)
+
+    def init(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+        one = jax.custom_batching.sequential_vmap(lambda key: drawn(key, shape, dtype))  # type: ignore[no-untyped-call]
+        weights: Array = one(key)
+        return weights
+
+    return init

@@ -108,3 +108,18 @@ class SegmentPairs:
     observation: Array
     action: Array
     label: Array
+
+
+@struct.dataclass
+class LoggedTransition(Transition):
+    """A batch of transitions from a data set, with what the data itself says came after, with any leading axes `[...]`.
+
+    Attributes:
+      next_action: [..., action] the action taken at `next_observation` in the data; zeros where there is none.
+      followed: [...] 1 where there is one: neither an episode nor the data ends here; else 0.
+      return_to_go: [...] rewards from this step to the last logged one of its episode, discounted to this step.
+    """
+
+    next_action: Array
+    followed: Array
+    return_to_go: Array

@@ -99,6 +99,15 @@ class ExaminesData(Protocol):
 
 
 @runtime_checkable
+class BeginsFromData(Protocol):
+    """An offline agent whose state takes something from the data before the first update, such as how observations spread."""
+
+    def begin(self, state: PyTree, data: Any) -> PyTree:
+        """The state, of the same structure, to begin with; `data` is what batches are drawn from."""
+        ...
+
+
+@runtime_checkable
 class PreparesFromData(Protocol):
     """An agent that learns by acting, after it has learned something from fixed data once.
 

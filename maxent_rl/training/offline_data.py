@@ -36,6 +36,7 @@ class FixedData(Protocol):
 SOURCES: dict[str, tuple[str, str]] = {
     "teacher": ("teacher", "maxent_rl.training.distillation:load_candidates"),
     "preferences": ("dataset", "maxent_rl.training.preference_source:load"),
+    "transitions": ("dataset", "maxent_rl.training.dataset_source:load_transitions"),
 }
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from maxent_rl.agents.base import ExaminesData, check_agent
+from maxent_rl.agents.base import BeginsFromData, ExaminesData, check_agent
 from maxent_rl.data import RolloutLayout
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.host import HostEnvs
@@ -31,7 +31,7 @@ from maxent_rl.training.learner import (
 )
 from maxent_rl.training.learner_loop import LearnerLoop
 from maxent_rl.training.offline_data import FixedData, digest, load_data
-from maxent_rl.training.sharding import SAME, divide_batch, make_mesh, place, sharded, spread
+from maxent_rl.training.sharding import SAME, SEEDS, divide_batch, make_mesh, place, sharded, spread
 from maxent_rl.types import Array, Metrics, PyTree, Spec
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ class OfflineLoop(LearnerLoop):
         super().__init__(agent, learning, members)
         self._env, self._digest = env, digest(data)
         self._data, self.held_out = place(learning.mesh, data, SAME)
+        if isinstance(agent, BeginsFromData):
+            self._learner = _begin(self._agent, self._learner, self._data, learning)
 
     def advance(self, until: int, interrupted: Callable[[], bool]) -> None:
         """Takes updates until there have been `until`; looks for an interrupt between chunks."""
@@ -187,6 +189,18 @@ def offline_updates(agent: Any, learner: Learner, data: FixedData, updates: Arra
     run = sharded(learning.mesh, run, (spread(agent), LEARNER, SAME, SAME), LEARNER)
     after: Learner = run(agent, learner, data, updates)
     return after
+
+
+@partial(jax.jit, static_argnames="learning")
+def _begin(agent: Any, learner: Learner, data: FixedData, learning: Learning) -> Learner:
+    """Has each seed take from the data what it begins with."""
+
+    def run(agent: Any, seeds: SeedState, data: FixedData) -> SeedState:
+        states = over_seeds(lambda agent, state: agent.begin(state, data), agent, seeds.agent)
+        return dataclasses.replace(seeds, agent=states)
+
+    begun: SeedState = sharded(learning.mesh, run, (spread(agent), SEEDS, SAME), SEEDS)(agent, learner.seeds, data)
+    return dataclasses.replace(learner, seeds=begun)
 
 
 @jax.jit

@@ -1,0 +1,78 @@
+"""A data set of transitions as it lies in memory: what happened, in order, episode after episode."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Episodes(NamedTuple):
+    """Where the episodes of a data set lie.
+
+    Attributes:
+      start: [episodes] index of the first transition of each.
+      length: [episodes] transitions of each.
+      complete: [episodes] whether it has an end in the data; only the last one can lack it.
+    """
+
+    start: NDArray[np.int64]
+    length: NDArray[np.int64]
+    complete: NDArray[np.bool_]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """N transitions in the order in which they happened, episodes one after the other.
+
+    All is in the environment's own units: actions are what the environment was given, not rescaled to [-1, 1].
+
+    Attributes:
+      observation: [N, observation] before the action.
+      action: [N, action] float32, or [N] int32 for discrete ones.
+      reward: [N].
+      next_observation: [N, observation] what the action led to; at an episode's end the true last observation.
+      terminated: [N] where a terminal state ended the episode.
+      truncated: [N] where a time limit cut it; never both.
+      env: name of the environment; None where the file does not say.
+      about: how it was made, as JSON values.
+    """
+
+    observation: NDArray[np.float32]
+    action: NDArray[np.float32] | NDArray[np.int32]
+    reward: NDArray[np.float32]
+    next_observation: NDArray[np.float32]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    env: str | None = None
+    about: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Transitions."""
+        return len(self.reward)
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether actions are choices."""
+        return self.action.ndim == 1
+
+    @property
+    def episodes(self) -> Episodes:
+        """Where the episodes lie."""
+        ends = np.flatnonzero(self.terminated | self.truncated)
+        complete = np.ones(len(ends), bool)
+        if self.size and (not len(ends) or ends[-1] != self.size - 1):
+            ends, complete = np.append(ends, self.size - 1), np.append(complete, False)
+        start = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
+        return Episodes(start.astype(np.int64), (ends - start + 1).astype(np.int64), complete)
+
+    @property
+    def returns(self) -> NDArray[np.float64]:
+        """[complete episodes] undiscounted returns."""
+        start, _, complete = self.episodes
+        if not len(start):
+            return np.zeros(0)
+        return np.add.reduceat(self.reward.astype(np.float64), start)[complete]

@@ -271,14 +271,12 @@ def measure(
     entropy = plugin_entropy(counter.frequencies()[1]) if counter.exact else None
     coverage, table, common = None, [], None
     if reference is not None:
-        against = count_pairs(reference, binning, exact_limit)
-        coverage = _compare((data, reference), (counter, against), binning, draws, seed)
-        common = overlap(counter, against)
-        del against, counter  # as large as the data; the other bins need as much again
-        kwargs = {"draws": draws, "seed": seed, "exact_limit": exact_limit}
+        coverage, common = _against(data, reference, counter, binning, draws, seed)
+        del counter  # as large as the data; the other bins need as much again
         for number in sensitivity:
             other = Binning(binning.limits, number)
-            table.append(coverage if number == edges else state_action_coverage(data, reference, other, **kwargs))
+            options = {"draws": draws, "seed": seed, "exact_limit": exact_limit}
+            table.append(coverage if number == edges else state_action_coverage(data, reference, other, **options))
     _add_notes(notes, episodes.size, count.value, coverage, entropy)
     return Quality(
         size=episodes.size,
@@ -303,6 +301,13 @@ def measure(
         shared_limits=reference is not None,
         notes=tuple(notes),
     )
+
+
+def _against(
+    data: Source, reference: Source, counter: PairCounter, binning: Binning, draws: int, seed: int
+) -> tuple[Saco, Overlap]:
+    others = count_pairs(reference, binning, counter.exact_limit)
+    return _compare((data, reference), (counter, others), binning, draws, seed), overlap(counter, others)
 
 
 def _first(source: Source) -> tuple[dict[str, object], str | None]:

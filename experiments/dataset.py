@@ -1,13 +1,15 @@
-"""Makes data sets to learn from: `python experiments/dataset.py preferences --policy RUN --oracle RUN --output FILE`."""
+"""Makes data sets to learn from, and measures them: `python experiments/dataset.py preferences --help`, `... measure --help`."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
+from dataset_measure import Measure, measure_dataset
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -47,7 +49,7 @@ class Preferences:
     """Which seed of the oracle's run judges; None for the first."""
 
 
-COMMANDS = {"preferences": Preferences}
+COMMANDS: dict[str, Callable[..., Any]] = {"preferences": Preferences, "measure": Measure}
 
 
 def main(arguments: list[str]) -> int:
@@ -55,15 +57,18 @@ def main(arguments: list[str]) -> int:
     return run_command(_main, arguments, "Stopped before the data set was complete; nothing was written.")
 
 
-def parse(arguments: list[str]) -> Preferences:
+def parse(arguments: list[str]) -> Preferences | Measure:
     """Parses the command line."""
-    command: Preferences = tyro.extras.subcommand_cli_from_dict(COMMANDS, args=arguments, description=__doc__)
+    command: Preferences | Measure = tyro.extras.subcommand_cli_from_dict(COMMANDS, args=arguments, description=__doc__)
     return command
 
 
 def _main(arguments: list[str]) -> int:
     command = parse(arguments)
     check_settings(command)
+    if isinstance(command, Measure):
+        measure_dataset(command)
+        return 0
     _check_output(command.output)
     make_preferences(command)
     return 0

@@ -18,6 +18,9 @@ AGENTS: dict[str, str] = {
     "pmoe": "maxent_rl.agents.pmoe:PMOE",
     "pmoe-ppo": "maxent_rl.agents.pmoe_ppo:PMOEPPO",
     "sac-preference": "maxent_rl.agents.sac_preference:SACPreference",
+    "bc": "maxent_rl.agents.bc:BC",
+    "dqn": "maxent_rl.agents.dqn:DQN",
+    "dqn-online": "maxent_rl.agents.dqn:DQNOnline",
 }
 
 

@@ -61,12 +61,20 @@ from maxent_rl.losses.ranking import normalized_discounted_gain
 from maxent_rl.losses.router import gumbel_softmax, router_exact_loss, router_frequency_loss, router_score_loss
 from maxent_rl.losses.soft_bellman import critic_loss, soft_bellman_target, soft_value
 from maxent_rl.losses.temperature import damped_temperature, temperature_loss, temperature_loss_dual
+from maxent_rl.losses.temporal_difference import (
+    bellman_target,
+    double_q_value,
+    huber,
+    taken_value,
+    temporal_difference_loss,
+)
 
 __all__ = [
     "aggregate",
     "anchored_logits",
     "anchored_loss",
     "anchored_pair_loss",
+    "bellman_target",
     "best_rejected",
     "clipped_away",
     "clipped_surrogate",
@@ -79,6 +87,7 @@ __all__ = [
     "damped_temperature",
     "differential_information",
     "differential_information_entropy",
+    "double_q_value",
     "dpo_loss",
     "entropy_change",
     "entropy_discriminant",
@@ -90,6 +99,7 @@ __all__ = [
     "group_advantages",
     "gumbel_softmax",
     "hinge_loss",
+    "huber",
     "implicit_reward",
     "importance_ratio",
     "ipo_loss",
@@ -125,8 +135,10 @@ __all__ = [
     "softmax_entropy",
     "softmax_target",
     "squared_error_log_prob",
+    "taken_value",
     "teacher_over_anchor_target",
     "temperature_loss",
     "temperature_loss_dual",
+    "temporal_difference_loss",
     "whiten",
 ]

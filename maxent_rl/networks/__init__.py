@@ -11,7 +11,7 @@ from maxent_rl.networks.on_policy import (
 from maxent_rl.networks.policy import CategoricalPolicy, TanhGaussianMixturePolicy, TanhGaussianPolicy
 from maxent_rl.networks.running_statistics import RewardScale, RunningStatistics
 from maxent_rl.networks.transformer import Transformer, TransformerCache, TransformerConfig, init_cache, unembedding
-from maxent_rl.networks.trunk import MLP, TRUNKS, Activation, SimbaTrunk, make_trunk, orthogonal
+from maxent_rl.networks.trunk import MLP, TRUNKS, Activation, FeedForward, SimbaTrunk, make_trunk, orthogonal
 
 __all__ = [
     "MLP",
@@ -23,6 +23,7 @@ __all__ = [
     "CategoricalPolicy",
     "Critic",
     "CriticEnsemble",
+    "FeedForward",
     "GaussianMixturePolicy",
     "GaussianPolicy",
     "OrthogonalCategoricalPolicy",

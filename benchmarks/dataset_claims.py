@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from maxent_rl.data.quality import HIGH
-from scipy.stats import spearmanr
+from maxent_rl.data.findings import HIGH
+from scipy.stats import rankdata
 
 from maxent_rl.reports.statistics import Interval
 
@@ -23,7 +23,7 @@ FAMILIES = {
     "constrained": ("bcq", "cql-discrete", "crr"),
 }
 AGENTS = tuple(agent for agents in FAMILIES.values() for agent in agents)
-_RESAMPLES, _CONFIDENCE = 2_000, 0.95
+RESAMPLES, _CONFIDENCE = 1_000, 0.95
 _LAST = 3  # evaluations whose mean is the return "at the end"
 
 
@@ -77,7 +77,7 @@ def bootstrap(data: Sequence[Point], statistic: Statistic, seed: int = 0) -> Int
         groups.setdefault((point.env, point.behaviour), []).append(point)
     clusters, generator = list(groups.values()), np.random.default_rng(seed)
     drawn = []
-    for _ in range(_RESAMPLES):
+    for _ in range(RESAMPLES):
         chosen = generator.integers(len(clusters), size=len(clusters))
         drawn.append(statistic([point for index in chosen for point in clusters[index]]))
     defined = np.array(drawn)[np.isfinite(drawn)]
@@ -100,7 +100,7 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float:
     """Rank correlation; NaN where one side does not vary."""
     if len(set(first)) < 2 or len(set(second)) < 2:
         return float("nan")
-    return float(spearmanr(first, second).statistic)
+    return float(np.corrcoef(rankdata(first), rankdata(second))[0, 1])
 
 
 def mean_of(agents: Sequence[str], point: Point, which: str = "best") -> float:
@@ -129,7 +129,8 @@ class Finding(NamedTuple):
     Attributes:
       claim: in words.
       numbers: what speaks for it where above 0, by name.
-      holds: "yes" where every interval lies above 0, "no" where one lies below it or all reach it, else "in part".
+      holds: "yes" where every interval lies above 0, "no" where one lies below it or all reach it, else "in part"; "not told"
+        where there is no data set to tell by.
     """
 
     claim: str
@@ -192,6 +193,9 @@ def findings(data: Sequence[Point], which: str = "best") -> list[Finding]:
 
 
 def _verdict(numbers: Sequence[Interval]) -> str:
+    numbers = [number for number in numbers if np.isfinite(number.estimate)]  # no data set may lie in a region
+    if not numbers:
+        return "not told"
     if all(number.low > 0 for number in numbers):
         return "yes"
     if any(number.high < 0 for number in numbers) or not any(number.low > 0 for number in numbers):

@@ -25,7 +25,7 @@ from dataset_claims import (
 )  # fmt: skip
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from maxent_rl.data.quality import HIGH
+from maxent_rl.data.findings import HIGH
 from render import insert
 
 from maxent_rl.reports.statistics import Interval

@@ -29,8 +29,13 @@ from maxent_rl.agents import PPO, SAC
 from maxent_rl.agents.adpo import ADPO
 from maxent_rl.agents.adpo_online import ADPOOnline
 from maxent_rl.agents.bc import BC
+from maxent_rl.agents.bcq import BCQ
+from maxent_rl.agents.behavior_values import BVE, MCE
 from maxent_rl.agents.cpl import CPL
+from maxent_rl.agents.cql_discrete import CQLDiscrete
+from maxent_rl.agents.crr import CRR
 from maxent_rl.agents.dqn import DQN, DQNOnline
+from maxent_rl.agents.many_heads import QRDQN, REM
 from maxent_rl.agents.pmoe import PMOE
 from maxent_rl.agents.pmoe_ppo import PMOEPPO
 from maxent_rl.agents.sac_discrete import SACDiscrete
@@ -246,6 +251,13 @@ OFFLINE_AGENTS_UNDER_TEST = {
     ),
     "bc": _discrete_data(BC(**_FIXED)),
     "dqn": _discrete_data(DQN(**_FIXED, target_every=10)),
+    "qr-dqn": _discrete_data(QRDQN(**_FIXED, target_every=10, num_quantiles=3)),
+    "rem": _discrete_data(REM(**_FIXED, target_every=10, num_heads=4)),
+    "bve": _discrete_data(BVE(**_FIXED)),
+    "mce": _discrete_data(MCE(**_FIXED)),
+    "bcq": _discrete_data(BCQ(**_FIXED, target_every=10)),
+    "cql-discrete": _discrete_data(CQLDiscrete(**_FIXED, target_every=10)),
+    "crr": _discrete_data(CRR(**_FIXED, target_every=10)),
 }
 
 # Agents that act, once they have learned something from fixed data: agents/test_cpl.py.

@@ -39,7 +39,7 @@ class BCState:
 
 @struct.dataclass
 class BC:
-    """Behaviour cloning, offline, for discrete and continuous actions: it can be no better than the data, nor needs rewards."""
+    """Behaviour cloning, offline, for discrete and continuous actions: it needs no rewards, and is as good as the data."""
 
     learns_from: ClassVar[str] = "transitions"
 

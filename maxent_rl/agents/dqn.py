@@ -13,14 +13,14 @@ import jax.numpy as jnp
 from flax import struct
 
 from maxent_rl import losses
-from maxent_rl.agents.value_based import ValueBased, ValueState
+from maxent_rl.agents.value_based import ValueState, WithTargets
 from maxent_rl.distributions import Categorical
 from maxent_rl.settings import Count, Fraction, NonNegative, Positive, static
 from maxent_rl.types import Array, Metrics, Transition
 
 
 @struct.dataclass
-class DoubleQLearning(ValueBased):
+class DoubleQLearning(WithTargets):
     """Bootstraps from the target's value of what the online network finds best."""
 
     def targets(self, state: ValueState, batch: Transition, key: Array) -> Array:
@@ -28,8 +28,8 @@ class DoubleQLearning(ValueBased):
         assert state.targets is not None
         # Two passes, apart from the one that is differentiated: one online pass of both observations would be backed
         # through at twice the batch, and took 40 % longer (five seeds, 64 x 64, batch 64, on a CPU).
-        selecting = self.values(state.networks, batch.next_observation)
-        valuing = self.values(state.targets, batch.next_observation)
+        selecting = self.trained_values(state.networks, batch.next_observation, key)
+        valuing = self.trained_values(state.targets, batch.next_observation, key)
         return self.bellman_target(batch, losses.double_q_value(selecting, valuing))
 
 

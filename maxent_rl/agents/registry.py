@@ -21,6 +21,13 @@ AGENTS: dict[str, str] = {
     "bc": "maxent_rl.agents.bc:BC",
     "dqn": "maxent_rl.agents.dqn:DQN",
     "dqn-online": "maxent_rl.agents.dqn:DQNOnline",
+    "qr-dqn": "maxent_rl.agents.many_heads:QRDQN",
+    "rem": "maxent_rl.agents.many_heads:REM",
+    "bve": "maxent_rl.agents.behavior_values:BVE",
+    "mce": "maxent_rl.agents.behavior_values:MCE",
+    "bcq": "maxent_rl.agents.bcq:BCQ",
+    "cql-discrete": "maxent_rl.agents.cql_discrete:CQLDiscrete",
+    "crr": "maxent_rl.agents.crr:CRR",
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any, ClassVar, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ class ValueState:
 
     Attributes:
       networks: parameters of each network by name: "q", and what else an agent adds.
-      targets: copies of them that stand still between updates divisible by `target_every`; None where an agent has none.
+      targets: copies of them as they were at the last copying; None where an agent has none.
       optimizer: Adam's state for all networks.
       step: [] int32 updates so far.
     """
@@ -45,16 +45,12 @@ class ValueState:
 class ValueBased(abc.ABC):
     """The family's common part: a network with one value for each action, acted on greedily."""
 
-    bootstraps: ClassVar[bool] = True  # whether values are learned from a copy of the networks
-
     learning_rate: Positive = 1e-4
     """Adam's step size."""
     discount: Fraction = 0.99
     """Weight of the next step's value (gamma)."""
     huber_delta: Positive = 1.0
     """Errors of values beyond this, in return, count linearly."""
-    target_every: Count = 100
-    """Updates after which the networks are copied into the targets."""
 
     batch_size: Count = static(128)
     """Transitions in a batch."""
@@ -91,7 +87,7 @@ class ValueBased(abc.ABC):
             networks[name] = self._network(outputs).init(jax.random.fold_in(key, index), observation)
         return ValueState(
             networks=networks,
-            targets=jax.tree.map(jnp.copy, networks) if self.bootstraps else None,
+            targets=None,
             optimizer=self._optimizer().init(networks),
             step=jnp.zeros((), jnp.int32),
         )
@@ -113,7 +109,7 @@ class ValueBased(abc.ABC):
         return self.forward(networks["q"], observation)
 
     def update(self, state: ValueState, batch: Any, key: Array) -> tuple[ValueState, Metrics]:
-        """One gradient step on a batch; every `target_every` updates the targets become what the networks are.
+        """One gradient step on a batch.
 
         Args:
           state: the state of one seed.
@@ -132,7 +128,7 @@ class ValueBased(abc.ABC):
         direction, optimizer = self._optimizer().update(gradient, state.optimizer)
         networks = cast(Networks, optax.apply_updates(state.networks, direction))
         state = ValueState(networks, state.targets, optimizer, state.step + 1)
-        return self._copy_into_targets(state), metrics | {"critic/target_mean": jnp.mean(target)}
+        return state, metrics | {"critic/target_mean": jnp.mean(target)}
 
     def loss(self, networks: Networks, batch: Any, target: Array, key: Array) -> tuple[Array, Metrics]:
         """What the update descends, and metrics.
@@ -143,19 +139,27 @@ class ValueBased(abc.ABC):
           target: as from `targets`; constant.
           key: [] the one that `targets` had.
         """
-        return self.value_loss(self.values(networks, batch.observation), batch, target)
+        return self.value_loss(self.trained_values(networks, batch.observation, key), batch, target)
 
-    def value_loss(self, values: Array, batch: Any, target: Array) -> tuple[Array, Metrics]:
+    def value_loss(
+        self, values: Array, batch: Any, target: Array, counted: Array | None = None
+    ) -> tuple[Array, Metrics]:
         """The mean Huber loss of the taken actions' values.
 
         Args:
           values: [batch, choice].
           batch: [batch] transitions.
           target: [batch].
+          counted: [batch] 1 where a transition counts, else 0; None where all do.
         """
         taken = losses.taken_value(values, batch.action)
-        loss = jnp.mean(losses.temporal_difference_loss(taken, target, self.huber_delta))
+        each = losses.temporal_difference_loss(taken, target, self.huber_delta)
+        loss = jnp.mean(each) if counted is None else losses.masked_mean(each, counted)
         return loss, {"critic/loss": loss, "critic/q_mean": jnp.mean(taken)}
+
+    def trained_values(self, networks: Networks, observation: Array, key: Array) -> Array:
+        """As `values`, for what an update bootstraps from and moves, where that is not what is acted on."""
+        return self.values(networks, observation)
 
     def outputs(self, num_actions: int) -> dict[str, int]:
         """How many outputs each network has, by its name."""
@@ -170,16 +174,29 @@ class ValueBased(abc.ABC):
         """Rewards [batch] and what follows: `next_value` [batch] at the next observation, but for terminal states."""
         return losses.bellman_target(batch.reward, self.discount**batch.steps, batch.terminated, next_value)
 
-    def _copy_into_targets(self, state: ValueState) -> ValueState:
-        if not self.bootstraps:
-            return state
-        # Selected, not branched on: with seeds side by side a branch would become a selection of two whole programs.
-        due = state.step % self.target_every == 0
-        targets = jax.tree.map(lambda new, old: jnp.where(due, new, old), state.networks, state.targets)
-        return dataclasses.replace(state, targets=targets)
-
     def _network(self, outputs: int) -> FeedForward:
         return FeedForward(self.hidden_sizes, outputs, self.activation)
 
     def _optimizer(self) -> optax.GradientTransformation:
         return optax.flatten(optax.adam(self.learning_rate))  # over one flat vector, as in SAC
+
+
+@struct.dataclass
+class WithTargets(ValueBased):
+    """One that bootstraps from copies of its networks, which stand still for a while."""
+
+    target_every: Count = 100
+    """Updates after which the networks are copied into the targets."""
+
+    def init(self, key: Array, spec: Spec) -> ValueState:
+        """Builds the state of one seed, the targets equal to the networks."""
+        state = super().init(key, spec)
+        return dataclasses.replace(state, targets=jax.tree.map(jnp.copy, state.networks))
+
+    def update(self, state: ValueState, batch: Any, key: Array) -> tuple[ValueState, Metrics]:
+        """As of the family; after each `target_every` updates the targets become what the networks are."""
+        state, metrics = super().update(state, batch, key)
+        # Selected, not branched on: with seeds side by side a branch would become a selection of two whole programs.
+        due = state.step % self.target_every == 0
+        targets = jax.tree.map(lambda new, old: jnp.where(due, new, old), state.networks, state.targets)
+        return dataclasses.replace(state, targets=targets), metrics

@@ -14,6 +14,12 @@ from maxent_rl.losses.anchored import (
     smooth_temperature,
 )
 from maxent_rl.losses.candidate_targets import kde_target, rank_target, softmax_target, teacher_over_anchor_target
+from maxent_rl.losses.conservative import (
+    better_than_policy,
+    conservative_penalty,
+    likely_choices,
+    weighted_cloning_loss,
+)
 from maxent_rl.losses.contrastive import (
     contrastive_loss,
     contrastive_ranking_loss,
@@ -57,6 +63,7 @@ from maxent_rl.losses.preference import (
     rpo_loss,
     simpo_loss,
 )
+from maxent_rl.losses.quantile_regression import quantile_huber_loss, quantile_midpoints
 from maxent_rl.losses.ranking import normalized_discounted_gain
 from maxent_rl.losses.router import gumbel_softmax, router_exact_loss, router_frequency_loss, router_score_loss
 from maxent_rl.losses.soft_bellman import critic_loss, soft_bellman_target, soft_value
@@ -76,9 +83,11 @@ __all__ = [
     "anchored_pair_loss",
     "bellman_target",
     "best_rejected",
+    "better_than_policy",
     "clipped_away",
     "clipped_surrogate",
     "clipped_value_loss",
+    "conservative_penalty",
     "contrastive_loss",
     "contrastive_ranking_loss",
     "covariance_contribution",
@@ -107,6 +116,7 @@ __all__ = [
     "kl_estimate",
     "kto_baseline",
     "kto_loss",
+    "likely_choices",
     "logistic_loss",
     "masked_deviation",
     "masked_mean",
@@ -119,6 +129,8 @@ __all__ = [
     "preference_probability",
     "probability_entropy",
     "projected_ascent",
+    "quantile_huber_loss",
+    "quantile_midpoints",
     "rank_target",
     "robust_dpo_loss",
     "router_exact_loss",
@@ -140,5 +152,6 @@ __all__ = [
     "temperature_loss",
     "temperature_loss_dual",
     "temporal_difference_loss",
+    "weighted_cloning_loss",
     "whiten",
 ]

@@ -11,13 +11,17 @@ AGENTS: dict[str, str] = {
     "adpo": "maxent_rl.agents.adpo:ADPO",
     "adpo-online": "maxent_rl.agents.adpo_online:ADPOOnline",
     "cpl": "maxent_rl.agents.cpl:CPL",
+    "cql": "maxent_rl.agents.cql:CQL",
     "grpo": "maxent_rl.tokens.agent:TokenAgent",
+    "iql": "maxent_rl.agents.iql:IQL",
     "ppo": "maxent_rl.agents.ppo:PPO",
+    "rebrac": "maxent_rl.agents.rebrac:ReBRAC",
     "sac": "maxent_rl.agents.sac:SAC",
     "sac-discrete": "maxent_rl.agents.sac_discrete:SACDiscrete",
     "pmoe": "maxent_rl.agents.pmoe:PMOE",
     "pmoe-ppo": "maxent_rl.agents.pmoe_ppo:PMOEPPO",
     "sac-preference": "maxent_rl.agents.sac_preference:SACPreference",
+    "td3-bc": "maxent_rl.agents.td3_bc:TD3BC",
 }
 
 

@@ -13,16 +13,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from environments import DiscretePoint, HostDiscretePoint, HostPoint, OneStepDevice, OneStepHost, Point
+from point_data import mixed_point_data
 from teachers import make_teacher
 
 from maxent_rl.agents import PPO, SAC
 from maxent_rl.agents.adpo import ADPO
 from maxent_rl.agents.adpo_online import ADPOOnline
 from maxent_rl.agents.cpl import CPL
+from maxent_rl.agents.cql import CQL
+from maxent_rl.agents.iql import IQL
 from maxent_rl.agents.pmoe import PMOE
 from maxent_rl.agents.pmoe_ppo import PMOEPPO
+from maxent_rl.agents.rebrac import ReBRAC
 from maxent_rl.agents.sac_discrete import SACDiscrete
 from maxent_rl.agents.sac_preference import SACPreference
+from maxent_rl.agents.td3_bc import TD3BC
+from maxent_rl.data.dataset_files import write_npz
 from maxent_rl.data.preferences import Preferences
 from maxent_rl.tokens.agent import TokenAgent
 
@@ -149,6 +155,19 @@ def make_preferences(folder: Path, seed: int = 0) -> str:
     return str(path)
 
 
+def make_dataset(folder: Path, discrete: bool = False, seed: int = 0) -> str:
+    """A file of transitions of `Point`, under a mixed policy."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "point.npz"
+    write_npz(mixed_point_data(episodes=8, seed=seed), path)
+    return str(path)
+
+
+_continuous = partial(
+    OfflineRow, source="dataset", make=make_dataset, learning=("critic", "optimizer", "target", "['value']")
+)
+_SMALL = {"hidden_sizes": (8,), "batch_size": 16, "learning_rate": 1e-2}
+
 # Agents that learn from fixed data, by a loop of their own: training/test_offline_loop.py.
 OFFLINE_AGENTS_UNDER_TEST = {
     "adpo": OfflineRow(
@@ -171,6 +190,12 @@ OFFLINE_AGENTS_UNDER_TEST = {
         make_preferences,
         ("reference", "optimizer"),
     ),
+    "cql": _continuous(
+        CQL(**_SMALL, sampled_actions=2, lagrange_threshold=0.5), learning=("critic", "optimizer", "log_alpha", "weight")
+    ),
+    "iql": _continuous(IQL(**_SMALL)),
+    "rebrac": _continuous(ReBRAC(**_SMALL)),
+    "td3-bc": _continuous(TD3BC(**_SMALL)),
 }
 
 # Agents that act, once they have learned something from fixed data: agents/test_cpl.py.

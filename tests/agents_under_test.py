@@ -32,14 +32,18 @@ from maxent_rl.agents.bc import BC
 from maxent_rl.agents.bcq import BCQ
 from maxent_rl.agents.behavior_values import BVE, MCE
 from maxent_rl.agents.cpl import CPL
+from maxent_rl.agents.cql import CQL
 from maxent_rl.agents.cql_discrete import CQLDiscrete
 from maxent_rl.agents.crr import CRR
 from maxent_rl.agents.dqn import DQN, DQNOnline
+from maxent_rl.agents.iql import IQL
 from maxent_rl.agents.many_heads import QRDQN, REM
 from maxent_rl.agents.pmoe import PMOE
 from maxent_rl.agents.pmoe_ppo import PMOEPPO
+from maxent_rl.agents.rebrac import ReBRAC
 from maxent_rl.agents.sac_discrete import SACDiscrete
 from maxent_rl.agents.sac_preference import SACPreference
+from maxent_rl.agents.td3_bc import TD3BC
 from maxent_rl.data.dataset import Dataset
 from maxent_rl.data.dataset_files import write_npz
 from maxent_rl.data.preferences import Preferences
@@ -226,6 +230,12 @@ _discrete_data = partial(
     learning=("targets", "optimizer"),
     discrete=True,
 )
+_continuous = partial(
+    OfflineRow,
+    source="dataset",
+    make=partial(make_dataset, discrete=False),
+    learning=("critic", "optimizer", "target", "['value']"),
+)
 
 # Agents that learn from fixed data, by a loop of their own: training/test_offline_loop.py.
 OFFLINE_AGENTS_UNDER_TEST = {
@@ -258,6 +268,13 @@ OFFLINE_AGENTS_UNDER_TEST = {
     "bcq": _discrete_data(BCQ(**_FIXED, target_every=10)),
     "cql-discrete": _discrete_data(CQLDiscrete(**_FIXED, target_every=10)),
     "crr": _discrete_data(CRR(**_FIXED, target_every=10)),
+    "cql": _continuous(
+        CQL(**_FIXED, sampled_actions=2, lagrange_threshold=0.5),
+        learning=("critic", "optimizer", "log_alpha", "weight"),
+    ),
+    "iql": _continuous(IQL(**_FIXED)),
+    "rebrac": _continuous(ReBRAC(**_FIXED)),
+    "td3-bc": _continuous(TD3BC(**_FIXED)),
 }
 
 # Agents that act, once they have learned something from fixed data: agents/test_cpl.py.

@@ -11,8 +11,11 @@ AGENTS: dict[str, str] = {
     "adpo": "maxent_rl.agents.adpo:ADPO",
     "adpo-online": "maxent_rl.agents.adpo_online:ADPOOnline",
     "cpl": "maxent_rl.agents.cpl:CPL",
+    "cql": "maxent_rl.agents.cql:CQL",
     "grpo": "maxent_rl.tokens.agent:TokenAgent",
+    "iql": "maxent_rl.agents.iql:IQL",
     "ppo": "maxent_rl.agents.ppo:PPO",
+    "rebrac": "maxent_rl.agents.rebrac:ReBRAC",
     "sac": "maxent_rl.agents.sac:SAC",
     "sac-discrete": "maxent_rl.agents.sac_discrete:SACDiscrete",
     "pmoe": "maxent_rl.agents.pmoe:PMOE",
@@ -28,6 +31,7 @@ AGENTS: dict[str, str] = {
     "bcq": "maxent_rl.agents.bcq:BCQ",
     "cql-discrete": "maxent_rl.agents.cql_discrete:CQLDiscrete",
     "crr": "maxent_rl.agents.crr:CRR",
+    "td3-bc": "maxent_rl.agents.td3_bc:TD3BC",
 }
 
 

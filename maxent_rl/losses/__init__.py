@@ -3,6 +3,7 @@
 They know no networks, optimisers or environments, so a loss can be taken into any other trainer.
 """
 
+from maxent_rl.losses.advantage_weighted import advantage_weight, advantage_weighted_loss
 from maxent_rl.losses.advantages import clipped_value_loss, generalized_advantages
 from maxent_rl.losses.aggregation import aggregate, masked_deviation, masked_mean, masked_quantile
 from maxent_rl.losses.anchored import (
@@ -13,6 +14,7 @@ from maxent_rl.losses.anchored import (
     plackett_luce_loss,
     smooth_temperature,
 )
+from maxent_rl.losses.behavior_regularized import behavior_regularized_loss, smoothed_action
 from maxent_rl.losses.candidate_targets import kde_target, rank_target, softmax_target, teacher_over_anchor_target
 from maxent_rl.losses.conservative import (
     better_than_policy,
@@ -20,6 +22,7 @@ from maxent_rl.losses.conservative import (
     likely_choices,
     weighted_cloning_loss,
 )
+from maxent_rl.losses.conservative_sampled import sampled_conservative_gap, sampled_soft_maximum
 from maxent_rl.losses.contrastive import (
     contrastive_loss,
     contrastive_ranking_loss,
@@ -45,6 +48,7 @@ from maxent_rl.losses.entropy import (
     probability_entropy,
     softmax_entropy,
 )
+from maxent_rl.losses.expectile import expectile_loss
 from maxent_rl.losses.groups import group_advantages, whiten
 from maxent_rl.losses.policy_gradient import clipped_away, clipped_surrogate, importance_ratio, soft_policy_loss
 from maxent_rl.losses.preference import (
@@ -77,10 +81,13 @@ from maxent_rl.losses.temporal_difference import (
 )
 
 __all__ = [
+    "advantage_weight",
+    "advantage_weighted_loss",
     "aggregate",
     "anchored_logits",
     "anchored_loss",
     "anchored_pair_loss",
+    "behavior_regularized_loss",
     "bellman_target",
     "best_rejected",
     "better_than_policy",
@@ -103,6 +110,7 @@ __all__ = [
     "entropy_gradient",
     "exo_loss",
     "expected_discriminant",
+    "expectile_loss",
     "falling_temperature",
     "generalized_advantages",
     "group_advantages",
@@ -137,10 +145,13 @@ __all__ = [
     "router_frequency_loss",
     "router_score_loss",
     "rpo_loss",
+    "sampled_conservative_gap",
     "sampled_differential_information_entropy",
+    "sampled_soft_maximum",
     "segment_score",
     "simpo_loss",
     "smooth_temperature",
+    "smoothed_action",
     "soft_bellman_target",
     "soft_policy_loss",
     "soft_value",

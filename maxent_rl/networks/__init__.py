@@ -1,6 +1,7 @@
 """Flax modules: trunks (plain and residual), policies' heads, ensembles of critics, and a transformer over tokens."""
 
 from maxent_rl.networks.anchors import Anchor, AnchorName, AnchorState
+from maxent_rl.networks.bounded_policy import BoundedMeanGaussianPolicy, DeterministicPolicy
 from maxent_rl.networks.critic import Critic, CriticEnsemble
 from maxent_rl.networks.on_policy import (
     GaussianMixturePolicy,
@@ -20,9 +21,11 @@ __all__ = [
     "Anchor",
     "AnchorName",
     "AnchorState",
+    "BoundedMeanGaussianPolicy",
     "CategoricalPolicy",
     "Critic",
     "CriticEnsemble",
+    "DeterministicPolicy",
     "FeedForward",
     "GaussianMixturePolicy",
     "GaussianPolicy",

@@ -35,7 +35,8 @@ def made_up(score, envs=("maxent/A", "maxent/B"), behaviours=3):
                     for agent in agents:
                         reached = -10.0 + 100.0 * (score(family, tq, saco) + generator.normal(0.0, 0.01))
                         curve = np.linspace(-10.0, reached, EVALUATIONS)
-                        runs.append({"data": name, "agent": agent, "steps": [1, 2, 3, 4], "returns": [curve.tolist()] * SEEDS, "seconds": 2.0})  # fmt: skip
+                        run = {"data": name, "agent": agent, "steps": [1, 2, 3, 4], "seconds": 2.0}
+                        runs.append(run | {"returns": [curve.tolist()] * SEEDS})
     settings = {"size": 100, "updates": 10, "batch_size": 4}
     return {"settings": settings, "hardware": {"summary": "2-core CPU"}, "datasets": datasets, "runs": runs}
 

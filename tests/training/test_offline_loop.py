@@ -120,7 +120,7 @@ def test_variants_are_what_they_would_be_alone(name, sources):
 def test_nan_stops_the_run_with_step_and_culprit(name, sources):
     agent = OFFLINE_AGENTS_UNDER_TEST[name].agent.replace(learning_rate=1e30)
     loop = loop_for(name, sources[name], agent=agent)
-    with pytest.raises(NonFiniteError, match=r"Seed 0, environment step [2-5]: [\w/]+ is NaN or infinite"):
+    with pytest.raises(NonFiniteError, match=r"Seed 0, environment step [1-5]: [\w/]+ is NaN or infinite"):
         loop.advance(20, never)
         loop.check()
 

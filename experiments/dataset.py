@@ -1,4 +1,4 @@
-"""Makes data sets to learn from, and measures them: `python experiments/dataset.py preferences --help`, `... measure --help`."""
+"""Makes data sets to learn from and measures them: `python experiments/dataset.py preferences ...`, `... measure FILE`."""
 
 from __future__ import annotations
 

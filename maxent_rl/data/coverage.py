@@ -201,6 +201,15 @@ def _random(coordinate: int, values: NDArray[Any]) -> Keys:
     return _mix(begin + values.astype(np.uint64) * _GOLDEN)
 
 
+def exact_keys(chunk: Dataset) -> Keys:
+    """Hashes [n] of each state-action pair as it is, unbinned: equal for pairs that are equal in every bit."""
+    found = np.zeros(chunk.size, np.uint64)
+    for entry, values in enumerate((*_columns(chunk), *([chunk.action] if chunk.is_discrete else []))):
+        bits = values if values.dtype.kind in "iu" else (values.astype(np.float32) + np.float32(0)).view(np.uint32)
+        found ^= _random(entry, bits)  # adding zero makes -0 and 0 one
+    return _mix(found)
+
+
 class Count(NamedTuple):
     """A number of distinct pairs.
 

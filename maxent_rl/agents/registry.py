@@ -11,6 +11,8 @@ AGENTS: dict[str, str] = {
     "adpo": "maxent_rl.agents.adpo:ADPO",
     "adpo-online": "maxent_rl.agents.adpo_online:ADPOOnline",
     "cpl": "maxent_rl.agents.cpl:CPL",
+    "doc": "maxent_rl.agents.doc:DoC",
+    "dt": "maxent_rl.agents.dt:DT",
     "grpo": "maxent_rl.tokens.agent:TokenAgent",
     "ppo": "maxent_rl.agents.ppo:PPO",
     "sac": "maxent_rl.agents.sac:SAC",

@@ -20,6 +20,7 @@ from maxent_rl.losses.contrastive import (
     segment_score,
     squared_error_log_prob,
 )
+from maxent_rl.losses.dichotomy import energy_term, reverse_gradient
 from maxent_rl.losses.differential_information import (
     best_rejected,
     differential_information,
@@ -80,6 +81,7 @@ __all__ = [
     "differential_information",
     "differential_information_entropy",
     "dpo_loss",
+    "energy_term",
     "entropy_change",
     "entropy_discriminant",
     "entropy_gradient",
@@ -110,6 +112,7 @@ __all__ = [
     "probability_entropy",
     "projected_ascent",
     "rank_target",
+    "reverse_gradient",
     "robust_dpo_loss",
     "router_exact_loss",
     "router_frequency_loss",

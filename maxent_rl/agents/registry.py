@@ -12,6 +12,8 @@ AGENTS: dict[str, str] = {
     "adpo-online": "maxent_rl.agents.adpo_online:ADPOOnline",
     "cpl": "maxent_rl.agents.cpl:CPL",
     "cql": "maxent_rl.agents.cql:CQL",
+    "doc": "maxent_rl.agents.doc:DoC",
+    "dt": "maxent_rl.agents.dt:DT",
     "grpo": "maxent_rl.tokens.agent:TokenAgent",
     "iql": "maxent_rl.agents.iql:IQL",
     "ppo": "maxent_rl.agents.ppo:PPO",

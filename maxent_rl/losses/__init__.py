@@ -29,6 +29,7 @@ from maxent_rl.losses.contrastive import (
     segment_score,
     squared_error_log_prob,
 )
+from maxent_rl.losses.dichotomy import energy_term, reverse_gradient
 from maxent_rl.losses.differential_information import (
     best_rejected,
     differential_information,
@@ -105,6 +106,7 @@ __all__ = [
     "differential_information_entropy",
     "double_q_value",
     "dpo_loss",
+    "energy_term",
     "entropy_change",
     "entropy_discriminant",
     "entropy_gradient",
@@ -140,6 +142,7 @@ __all__ = [
     "quantile_huber_loss",
     "quantile_midpoints",
     "rank_target",
+    "reverse_gradient",
     "robust_dpo_loss",
     "router_exact_loss",
     "router_frequency_loss",

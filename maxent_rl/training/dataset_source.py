@@ -11,6 +11,7 @@ from maxent_rl import envs as environments
 from maxent_rl.data.dataset import Dataset
 from maxent_rl.data.dataset_files import read_dataset
 from maxent_rl.data.logged import LoggedTransitions
+from maxent_rl.data.windows import EpisodeWindows
 from maxent_rl.errors import DataError
 from maxent_rl.types import Spec
 
@@ -28,6 +29,15 @@ def load_transitions(run: RunConfig, agent: Any, spec: Spec, env: Any) -> tuple[
       DataError: it is missing, damaged, or of another environment.
     """
     return LoggedTransitions.create(load_dataset(run, spec), float(getattr(agent, "discount", 1.0))), None
+
+
+def load_windows(run: RunConfig, agent: Any, spec: Spec, env: Any) -> tuple[EpisodeWindows, None]:
+    """Reads the data set that `run.dataset` names, to draw windows of the agent's lengths; see `offline_data.load_data`.
+
+    Raises:
+      DataError: it is missing, damaged, or of another environment.
+    """
+    return EpisodeWindows.create(load_dataset(run, spec), agent.context, getattr(agent, "ahead", 1)), None
 
 
 def load_dataset(run: RunConfig, spec: Spec) -> Dataset:

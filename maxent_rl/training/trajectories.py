@@ -150,7 +150,7 @@ def _record(
     agent: Any, states: PyTree, keys: Array, step: Array, episodes: int, env: DeviceEnv, choose: Choose
 ) -> tuple[Array, Array, PyTree]:
     """First observations and lengths [seed, env], and of every step to the horizon what it gave, [step, seed, env, ...]."""
-    start = start_device(keys, step, episodes, env)
+    start = start_device(agent, states, keys, step, episodes, env)
 
     def advance(play: Any, _: None) -> tuple[Any, PyTree]:
         play, (action, notes, reward) = advance_device(agent, states, keys, play, env, choose)

@@ -158,9 +158,7 @@ def open_archive(path: Path, what: str, required: Sequence[str]) -> Iterator[Arc
     """
     with refuse_damage(path), open(path, "rb") as file:
         if not zipfile.is_zipfile(file):
-            raise DataError(
-                f"{path} is not {what}, or is cut off: expected an npz archive with {', '.join(required)}."
-            )
+            raise DataError(f"{path} is not {what}, or is cut off: expected an npz archive with {', '.join(required)}.")
         with zipfile.ZipFile(file) as opened:
             archive = Archive(opened)
             missing = [name for name in required if name not in archive.names]

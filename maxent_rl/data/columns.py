@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,7 +46,8 @@ def same_observation(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.bo
     """[N] whether two observations [N, observation] are the same, but for rounding: 1e-5 of their size."""
     if np.array_equal(first, second):
         return np.ones(len(first), bool)
-    return np.isclose(first, second, rtol=_TOLERANCE, atol=_SMALLEST).all(axis=1)
+    same: NDArray[np.bool_] = np.isclose(first, second, rtol=_TOLERANCE, atol=_SMALLEST).all(axis=1)
+    return same
 
 
 def to_observations(array: NDArray[Any], name: str, what: str = "observations") -> NDArray[np.float32]:
@@ -163,11 +164,11 @@ def column_pieces(
         count = min(size, total - position)
         rows = _read(columns, count, str(path))
         position += count
-        rows = rows if held is None else _joined(held, rows)
+        rows = rows if held is None else _each(lambda old, new: np.concatenate([old, new]), held, rows)
         piece = _transitions(rows, position == total)
         for first in range(0, len(piece["reward"]), size):  # with the row held back it may be one too many
             yield Dataset(**{key: array[first : first + size] for key, array in piece.items()}, env=env, about=about)
-        held = _Rows(**{key: value if value is None else value[-1:].copy() for key, value in vars(rows).items()})
+        held = _each(lambda array: array[-1:].copy(), rows)
 
 
 def _check_sizes(columns: Mapping[str, Column], path: Path) -> int:
@@ -184,7 +185,9 @@ def _check_sizes(columns: Mapping[str, Column], path: Path) -> int:
     sizes = {shape[0] if shape else None for shape in shapes.values()}
     if len(sizes) > 1 or None in sizes:
         told = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
-        raise DataError(f"{path} has arrays of different lengths: {told}; expected one row for each step in all of them.")
+        raise DataError(
+            f"{path} has arrays of different lengths: {told}; expected one row for each step in all of them."
+        )
     if "next_observations" in shapes and shapes["next_observations"] != shapes["observations"]:
         raise DataError(
             f"{path} has observations of shape {shapes['observations']} and next_observations of shape "
@@ -206,9 +209,13 @@ def _read(columns: Mapping[str, Column], count: int, name: str) -> _Rows:
     )
 
 
-def _joined(held: _Rows, rows: _Rows) -> _Rows:
-    pairs = {key: (getattr(held, key), getattr(rows, key)) for key in vars(rows)}
-    return _Rows(**{key: None if new is None else np.concatenate([old, new]) for key, (old, new) in pairs.items()})
+def _each(function: Callable[..., NDArray[Any]], *rows: _Rows) -> _Rows:
+    """A function of each array that the file has."""
+    arrays: dict[str, Any] = {
+        field.name: None if vars(rows[0])[field.name] is None else function(*(vars(each)[field.name] for each in rows))
+        for field in dataclasses.fields(_Rows)
+    }
+    return _Rows(**arrays)
 
 
 def _transitions(rows: _Rows, is_last: bool) -> dict[str, NDArray[Any]]:

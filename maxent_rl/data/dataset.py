@@ -91,6 +91,5 @@ def join(parts: Sequence[Dataset]) -> Dataset:
     """One after the other, with what the first one says of itself."""
     if len(parts) == 1:
         return parts[0]
-    return dataclasses.replace(
-        parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
-    )
+    joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
+    return dataclasses.replace(parts[0], **joined)

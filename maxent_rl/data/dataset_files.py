@@ -36,7 +36,7 @@ def read_dataset(path: str | Path) -> Dataset:
       DataError: it is missing, damaged, or holds impossible numbers.
       MissingDependencyError: its format needs a package that is not installed.
     """
-    return join(list(_checked_pieces(Path(path), None)))
+    return join(list(_checked(_pieces(Path(path), None), str(path))))
 
 
 def open_chunks(path: str | Path, chunk_size: int) -> Iterator[Dataset]:
@@ -54,7 +54,7 @@ def open_chunks(path: str | Path, chunk_size: int) -> Iterator[Dataset]:
     """
     if chunk_size < 1:
         raise InvalidSettingError(f"Pieces of a data set must have 1 transition at least, got {chunk_size}.")
-    return _checked_pieces(Path(path), chunk_size)
+    return _checked(_pieces(Path(path), chunk_size), str(path))
 
 
 def write_dataset(data: Dataset, path: str | Path) -> None:
@@ -89,9 +89,9 @@ def check_output(path: Path) -> None:
         )
 
 
-def _checked_pieces(path: Path, size: int | None) -> Iterator[Dataset]:
-    checks = PieceChecks(str(path))
-    for piece in _pieces(path, size):
+def _checked(pieces: Iterator[Dataset], name: str) -> Iterator[Dataset]:
+    checks = PieceChecks(name)
+    for piece in pieces:
         checks.check(piece)
         yield piece
     checks.finish()
@@ -135,7 +135,7 @@ class PieceChecks:
         both = np.flatnonzero(piece.terminated & piece.truncated)
         if len(both):
             raise DataError(
-                f"{self._name} has step {self._size + both[0]} both terminated and cut by a time limit; expected one of the two."
+                f"{self._name} has step {self._size + both[0]} both terminated and cut by a time limit; expected one of them."
             )
         if self._last is not None:
             self._check_going_on(join([self._last, piece.part(0, 1)]), self._size - 1)

@@ -204,6 +204,7 @@ class HostPlay(NamedTuple):
       notes: of `Choose`, a pytree of [seed, env, ...].
       reward: [N].
       next_observation: [N, observation] the true one after the action.
+      terminated: [N] whether a terminal state ended the episode.
     """
 
     running: Bools
@@ -212,6 +213,7 @@ class HostPlay(NamedTuple):
     notes: PyTree
     reward: Floats
     next_observation: Floats
+    terminated: Bools
 
 
 def play_host(
@@ -235,7 +237,9 @@ def play_host(
             action = action.reshape(envs.num_envs, *action.shape[2:])
             elapsed += 1
             result = envs.step(action)
-            yield HostPlay(running, observation, action, notes, result.reward, result.next_observation)
+            yield HostPlay(
+                running, observation, action, notes, result.reward, result.next_observation, result.terminated
+            )
             running = running & ~(result.terminated | result.truncated)
             observation = result.observation
     finally:

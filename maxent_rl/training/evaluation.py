@@ -206,6 +206,7 @@ class HostPlay(NamedTuple):
       notes: of `Choose`, a pytree of [seed, env, ...].
       reward: [N].
       next_observation: [N, observation] the true one after the action.
+      terminated: [N] whether a terminal state ended the episode.
     """
 
     running: Bools
@@ -214,6 +215,7 @@ class HostPlay(NamedTuple):
     notes: PyTree
     reward: Floats
     next_observation: Floats
+    terminated: Bools
 
 
 def play_host(
@@ -239,7 +241,9 @@ def play_host(
             action = action.reshape(envs.num_envs, *action.shape[2:])
             elapsed += 1
             result = envs.step(action)
-            yield HostPlay(running, observation, action, notes, result.reward, result.next_observation)
+            yield HostPlay(
+                running, observation, action, notes, result.reward, result.next_observation, result.terminated
+            )
             if isinstance(agent, Remembers):
                 memory = _remember(agent, states, memory, seen, chosen, result.reward.reshape(len(seeds), episodes))
             running = running & ~(result.terminated | result.truncated)

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from maxent_rl.agents.base import acting_state, fresh_memory, recalling, remember
 from maxent_rl.agents.registry import AGENTS, agent_class
 from maxent_rl.errors import CheckpointError, InvalidSettingError, MaxentRLError, PolicyError
+from maxent_rl.training.action_units import to_environment
 from maxent_rl.training.checkpoints import storage_errors
 from maxent_rl.training.config import agent_from
 from maxent_rl.training.trees import Arrays, from_arrays, to_arrays
@@ -139,14 +140,8 @@ class Policy:
                 f"The policy expects observations [..., {self.spec.observation_size}], got shape {array.shape}."
             )
         state = self.state if memory is None else recalling(self.agent, self.state, memory)
-        action = np.asarray(self._mode(state, array) if key is None else self._act(state, array, key))
-        if self.spec.num_actions is not None:
-            return action
-        action = np.asarray(np.clip(action, -1.0, 1.0))  # not every distribution keeps to the box
-        if self.spec.action_low is None or self.spec.action_high is None:
-            return action
-        low, high = np.array([self.spec.action_low, self.spec.action_high], np.float32)
-        return np.asarray(low + (action + 1) * (high - low) / 2, np.float32)
+        action = self._mode(state, array) if key is None else self._act(state, array, key)
+        return to_environment(np.asarray(action), self.spec)
 
 
 def load_policy(

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from maxent_rl.data.findings import HIGH
 from scipy.stats import rankdata
 
+from maxent_rl.data.findings import HIGH
 from maxent_rl.reports.statistics import Interval
 
 Result = Mapping[str, Any]

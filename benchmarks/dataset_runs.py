@@ -15,8 +15,9 @@ from dataset_study import KINDS, Settings
 from maxent_rl import train
 from maxent_rl.agents.dqn import DQNOnline
 from maxent_rl.agents.registry import agent_class
+from maxent_rl.data.coverage import Binning, Limits
 from maxent_rl.data.dataset import Dataset
-from maxent_rl.data.dataset_files import read_dataset, write_dataset
+from maxent_rl.data.dataset_files import write_dataset
 from maxent_rl.data.quality import state_action_coverage, trajectory_quality
 from maxent_rl.training.collecting import Collecting, collect
 from maxent_rl.training.config import RunConfig
@@ -71,7 +72,7 @@ def _measured(
 ) -> list[dict[str, Any]]:
     """Writes and measures the data sets of one online run; limits and reference are those of its replay data."""
     replay, random_return = made["replay"], float(made["random"].returns.mean())
-    expert_return = float(replay.about["expert_return"])
+    expert_return, binning = float(replay.about["expert_return"]), Binning(Limits.of(replay), settings.edges)
     found = []
     for kind, data in made.items():
         name = f"{env.removeprefix('maxent/')}/{behaviour}/{kind}"
@@ -79,7 +80,7 @@ def _measured(
         path = folder / file
         path.unlink(missing_ok=True)
         write_dataset(data, path)
-        coverage = state_action_coverage(data, replay, edges=settings.edges)
+        coverage = state_action_coverage(data, replay, binning)
         returns = data.returns
         mean = float(returns.mean()) if len(returns) else float("nan")
         found.append(
@@ -119,18 +120,14 @@ def learn(
       (updates at each evaluation, mean return [seed][evaluation]).
     """
     kind = agent_class(agent)
-    own = {
-        "hidden_sizes": settings.hidden_sizes,
-        "batch_size": settings.batch_size,
-        "learning_rate": settings.learning_rate,
-    }
-    if any(field.name == "discount" for field in dataclasses.fields(kind)):
-        own["discount"] = discount
+    fields = {field.name for field in dataclasses.fields(kind)}
+    wanted = dataclasses.asdict(settings) | {"discount": discount}
+    built = kind(**{name: value for name, value in wanted.items() if name in fields})
     run = RunConfig(
         agent=agent, env=data["env"], dataset=str(folder / data["file"]), total_steps=settings.updates,
         num_seeds=settings.num_seeds, seed=settings.seed,
     )  # fmt: skip
-    loop = make_loop(run, kind(**own), data["env"], jax.local_devices())
+    loop = make_loop(run, built, data["env"], jax.local_devices())
     steps = [settings.updates * (index + 1) // settings.evaluations for index in range(settings.evaluations)]
     found = []
     try:

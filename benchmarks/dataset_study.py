@@ -50,6 +50,10 @@ class Settings:
     """Episodes of an evaluation."""
     batch_size: Count = 64
     """Transitions in a batch (the paper has 128)."""
+    target_every: Count = 30
+    """Updates after which an offline agent copies its targets (the paper has 100): as often in all as values need to travel."""
+    num_quantiles: Count = 20
+    """Quantiles of qr-dqn (the paper has 50)."""
     hidden_sizes: tuple[Count, ...] = (64, 64)
     """Units of the hidden layers (the paper has three of 256)."""
     learning_rate: Positive = 1e-3

@@ -25,9 +25,9 @@ from dataset_claims import (
 )  # fmt: skip
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from maxent_rl.data.findings import HIGH
 from render import insert
 
+from maxent_rl.data.findings import HIGH
 from maxent_rl.reports.statistics import Interval
 from maxent_rl.training.drawing import FAINT, GRID, INK, save
 

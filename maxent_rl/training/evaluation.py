@@ -289,6 +289,8 @@ def _choose(
 @partial(jax.jit, static_argnames="episodes")
 def _start_memory(agent: Any, states: PyTree, episodes: int) -> PyTree:
     """The memory [seed, env, ...] of episodes that start."""
+    if not isinstance(agent, Remembers):
+        return ()  # whatever the state: that of an agent that needs none has no seeds to map over
     return over_seeds(lambda agent, state: fresh_memory(agent, state, (episodes,)), agent, states)
 
 

@@ -119,11 +119,11 @@ def test_episodes_and_returns_of_a_data_set():
 def test_minari_reads_the_folder(tmp_path, monkeypatch):
     data = walk(ends="tcu", discrete=True)
     data = dataclasses.replace(data, env="CartPole-v1", about=data.about | {"num_actions": 3})
-    write_dataset(data, tmp_path / "own" / "walk-v0")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    write_dataset(data, tmp_path / "own" / "walk-v0")
     found = minari.load_dataset("own/walk-v0")
     assert (found.total_episodes, found.total_steps, found.action_space.n) == (3, 8, 3)
-    assert found.env_spec.id == "CartPole-v1"
+    assert found.env_spec.id == "CartPole-v1" and found.id == "own/walk-v0"
     for episode, (start, length) in zip(found, zip(*data.episodes[:2], strict=True), strict=True):
         rows = slice(start, start + length)
         np.testing.assert_array_equal(episode.observations[:-1], data.observation[rows])
@@ -132,6 +132,7 @@ def test_minari_reads_the_folder(tmp_path, monkeypatch):
         np.testing.assert_array_equal(episode.rewards, data.reward[rows])
         np.testing.assert_array_equal(episode.terminations, data.terminated[rows])
         np.testing.assert_array_equal(episode.truncations, data.truncated[rows])
+        assert "EpisodeData" in repr(episode) and episode.infos == {}
     assert_same(read_dataset("own/walk-v0"), data)  # by its name, as Minari has it
 
 

@@ -122,9 +122,7 @@ def collect_transitions(command: Collect) -> None:
     found = data.episodes
     tail = "" if found.complete.all() else ", the last unfinished"
     returns = data.returns
-    mean = (
-        f"mean return {returns.mean():,.1f}" if len(returns) else "no return, as none came to its end"
-    )
+    mean = f"mean return {returns.mean():,.1f}" if len(returns) else "no return, as none came to its end"
     print(f"{command.output}: {data.size:,} transitions of {data.env}, {command.kind}")
     print(f"  {len(found.start):,} episode{'s' * (len(found.start) != 1)}{tail}; {mean}")
     for note in notes:

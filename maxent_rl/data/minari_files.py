@@ -106,7 +106,7 @@ class _Episode:
     """One group of the file.
 
     It is read by h5py's low-level functions: there can be tens of thousands of short episodes, and opening their arrays is
-    all that takes time (4,566 of them: 3.4 s, by the others 9.4 s, two cores that had other work as well).
+    all that takes time (4,566 of them: 3.4 s, by the usual ones 9.4 s, on two cores that had other work as well).
     """
 
     def __init__(self, file: Any, index: int, is_last: bool, path: Path) -> None:
@@ -206,11 +206,12 @@ def write_minari(data: Dataset, path: Path) -> None:
                 write_array(group.id, "rewards", data.reward[rows])
                 write_array(group.id, "terminations", data.terminated[rows])
                 write_array(group.id, "truncations", data.truncated[rows])
+                group.create_group("infos")  # without one, Minari cannot print an episode
         size = round((folder / _FILE).stat().st_size / 1e6, 1)
-        (folder / _METADATA).write_text(json.dumps(_metadata(data, path.name) | {"dataset_size": size}))
+        (folder / _METADATA).write_text(json.dumps(_metadata(data, path) | {"dataset_size": size}))
 
 
-def _metadata(data: Dataset, name: str) -> dict[str, Any]:
+def _metadata(data: Dataset, path: Path) -> dict[str, Any]:
     """What Minari wants to know, and what we do."""
     observed = (data.observation.shape[1],)
     if data.is_discrete:
@@ -226,13 +227,20 @@ def _metadata(data: Dataset, name: str) -> dict[str, Any]:
         "jpeg_encoding": False,
         "observation_space": json.dumps(_box(observed, -np.inf, np.inf)),
         "action_space": json.dumps(acted),
-        "dataset_id": name if is_minari_id(name) else f"{re.sub(r'[^-_a-zA-Z0-9]', '-', name)}-v0",
+        "dataset_id": _id_for(path),
         "minari_version": _VERSION,
         _OURS: {"env": data.env, "about": data.about},
     }
     if data.env is not None and data.env in gymnasium.registry:
         described["env_spec"] = gymnasium.spec(data.env).to_json()
     return described
+
+
+def _id_for(path: Path) -> str:
+    """What Minari calls a data set: its place below Minari's root, or the folder's name where it lies elsewhere."""
+    root, whole = minari_root().resolve(), path.resolve()
+    name = whole.relative_to(root).as_posix() if whole.is_relative_to(root) else path.name
+    return name if is_minari_id(name) else f"{re.sub(r'[^-_/a-zA-Z0-9]', '-', name)}-v0"
 
 
 def _box(shape: tuple[int, ...], low: Any, high: Any) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Settings:
     batch_size: Count = 64
     """Transitions in a batch (the paper has 128)."""
     target_every: Count = 30
-    """Updates after which an offline agent copies its targets (the paper has 100): as often in all as values need to travel."""
+    """Updates after which an offline agent copies its targets (the paper has 100, for many more updates)."""
     num_quantiles: Count = 20
     """Quantiles of qr-dqn (the paper has 50)."""
     hidden_sizes: tuple[Count, ...] = (64, 64)

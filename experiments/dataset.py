@@ -1,6 +1,7 @@
 """Makes data sets to learn from, and measures them: transitions of an environment, or preferences over segments of behaviour.
 
 `python experiments/dataset.py collect --policy RUN --kind noisy --output FILE`;
+`python experiments/dataset.py join FILE FILE --output FILE`;
 `python experiments/dataset.py measure FILE --reference FILE`;
 `python experiments/dataset.py preferences --policy RUN --oracle RUN --output FILE`.
 """
@@ -82,7 +83,22 @@ class Collect:
     """Which seed of the policy's run; None for the first."""
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"collect": Collect, "measure": Measure, "preferences": Preferences}
+@dataclasses.dataclass(frozen=True)
+class Join:
+    """Makes one data set of several of the same environment, such as medium-expert of a medium and an expert one."""
+
+    inputs: tyro.conf.Positional[tuple[Path, ...]]
+    """Data sets, in the order in which they follow each other."""
+    output: Path
+    """What to write, as of collect."""
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "collect": Collect,
+    "join": Join,
+    "measure": Measure,
+    "preferences": Preferences,
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -90,9 +106,9 @@ def main(arguments: list[str]) -> int:
     return run_command(_main, arguments, "Stopped before the data set was complete; nothing was written.")
 
 
-def parse(arguments: list[str]) -> Collect | Measure | Preferences:
+def parse(arguments: list[str]) -> Collect | Join | Measure | Preferences:
     """Parses the command line."""
-    command: Collect | Measure | Preferences = tyro.extras.subcommand_cli_from_dict(
+    command: Collect | Join | Measure | Preferences = tyro.extras.subcommand_cli_from_dict(
         COMMANDS, args=arguments, description=__doc__
     )
     return command
@@ -103,6 +119,8 @@ def _main(arguments: list[str]) -> int:
     check_settings(command)
     if isinstance(command, Collect):
         collect_transitions(command)
+    elif isinstance(command, Join):
+        join_datasets(command)
     elif isinstance(command, Measure):
         measure_dataset(command)
     else:
@@ -112,8 +130,7 @@ def _main(arguments: list[str]) -> int:
 
 def collect_transitions(command: Collect) -> None:
     """Makes a data set of transitions and says what is in it."""
-    from maxent_rl.data.dataset_files import check_output, write_dataset
-    from maxent_rl.training.checkpoints import storage_errors
+    from maxent_rl.data.dataset_files import check_output
     from maxent_rl.training.collecting import Collecting, collect
 
     check_output(command.output)
@@ -123,24 +140,41 @@ def collect_transitions(command: Collect) -> None:
     collecting = Collecting(**settings)
     with _progress(f"Collecting {command.kind} transitions", collecting.wanted) as told:
         data, notes = collect(collecting, told)
-    with storage_errors(f"write {command.output}"):
-        write_dataset(data, command.output)
+    _write(data, command.output, f", {command.kind}", notes)
+
+
+def join_datasets(command: Join) -> None:
+    """Makes one data set of several and says what is in it."""
+    from maxent_rl.data.dataset import concatenate
+    from maxent_rl.data.dataset_files import check_output, read_dataset
+
+    check_output(command.output)
+    _refuse_existing(command.output)
+    _write(concatenate([read_dataset(path) for path in command.inputs]), command.output, "", [])
+
+
+def _write(data: Dataset, output: Path, kind: str, notes: list[str]) -> None:
+    """Writes a data set and says what is in it."""
+    from maxent_rl.data.dataset_files import write_dataset
+    from maxent_rl.training.checkpoints import storage_errors
+
+    with storage_errors(f"write {output}"):
+        write_dataset(data, output)
     found = data.episodes
     tail = "" if found.complete.all() else ", the last unfinished"
     returns = data.returns
     mean = f"mean return {returns.mean():,.1f}" if len(returns) else "no return, as none came to its end"
-    print(f"{command.output}: {data.size:,} transitions of {data.env}, {command.kind}")
+    print(f"{output}: {data.size:,} transitions of {data.env or 'an environment that the files do not name'}{kind}")
     print(f"  {len(found.start):,} episode{'s' * (len(found.start) != 1)}{tail}; {mean}")
     for note in notes:
         print(f"  {note}")
-    print(
-        f"  learn from it:  python experiments/run.py --agent {_learner(data)} --env {data.env} --dataset {command.output}"
-    )
+    env = data.env or "NAME"
+    print(f"  learn from it:  python experiments/run.py --agent {_learner(data)} --env {env} --dataset {output}")
 
 
 def _learner(data: Dataset) -> str:
     """An agent that can learn from such data."""
-    return "cql" if data.is_discrete else "iql"
+    return "cql-discrete" if data.is_discrete else "iql"
 
 
 def make_preferences(command: Preferences) -> None:

@@ -38,7 +38,7 @@ def test_random_transitions_as_an_archive_and_as_a_minari_folder(main, tmp_path,
         assert main([*flags, str(path)]) == 0
         told = capsys.readouterr().out
         assert f"{path}: 300 transitions of CartPole-v1, random" in told and "mean return" in told
-        assert f"--agent cql --env CartPole-v1 --dataset {path}" in told
+        assert f"--agent cql-discrete --env CartPole-v1 --dataset {path}" in told
     first, second = map(read_dataset, paths)
     for name in ARRAYS:
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
@@ -80,3 +80,32 @@ def test_errors_are_one_sentence(main, policy, tmp_path, capsys):
         error = capsys.readouterr().err
         assert message in error and len(error.strip().splitlines()) == 1, error
     assert [path.name for path in tmp_path.iterdir()] == ["there.npz"]
+
+
+def test_data_sets_are_joined(main, tmp_path, capsys):
+    parts = [str(tmp_path / name) for name in ("first.npz", "second.npz")]
+    for seed, part in enumerate(parts):
+        flags = ["collect", "--env", "CartPole", "--kind", "random", "--size", "60", "--seed", str(seed)]
+        assert main([*flags, "--output", part]) == 0
+    both = tmp_path / "both.npz"
+    capsys.readouterr()
+    assert main(["join", *parts, "--output", str(both)]) == 0
+    assert f"{both}: 120 transitions of CartPole-v1\n" in capsys.readouterr().out
+    first, second, joined = map(read_dataset, [*parts, both])
+    for name in set(ARRAYS) - {"truncated"}:
+        np.testing.assert_array_equal(
+            getattr(joined, name), np.concatenate([getattr(first, name), getattr(second, name)])
+        )
+    assert len(joined.episodes.start) == len(first.episodes.start) + len(second.episodes.start)
+    assert "seed" not in joined.about and joined.about["kind"] == "random"
+    assert main(["join", *parts, "--output", str(both)]) == 1
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_only_data_sets_of_one_environment_are_joined(main, tmp_path, capsys):
+    parts = [str(tmp_path / f"{env}.npz") for env in ("CartPole", "Pendulum")]
+    for part in parts:
+        assert main(["collect", "--env", Path(part).stem, "--kind", "random", "--size", "20", "--output", part]) == 0
+    assert main(["join", *parts, "--output", str(tmp_path / "both.npz")]) == 1
+    assert "Only data sets of one environment can be joined" in capsys.readouterr().err
+    assert not (tmp_path / "both.npz").exists()

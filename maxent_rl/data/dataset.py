@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from maxent_rl.errors import DataError
+
 
 class Episodes(NamedTuple):
     """Where the episodes of a data set lie.
@@ -93,3 +95,30 @@ def join(parts: Sequence[Dataset]) -> Dataset:
         return parts[0]
     joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
     return dataclasses.replace(parts[0], **joined)
+
+
+def concatenate(sets: Sequence[Dataset]) -> Dataset:
+    """Data sets of one environment as one; an episode that one of them leaves unfinished counts as cut there.
+
+    What they say of themselves is kept where all say the same.
+
+    Raises:
+      DataError: none, or sets of different environments or shapes.
+    """
+    if not sets:
+        raise DataError("There is no data set to join.")
+    kinds = {(each.env, each.observation.shape[1:], each.action.shape[1:], each.is_discrete) for each in sets}
+    if len(kinds) > 1:
+        found = "; ".join(
+            f"{env or 'an environment without a name'} with observations {seen} and "
+            f"{'discrete actions' if discrete else f'actions {done}'}"
+            for env, seen, done, discrete in sorted(kinds, key=str)
+        )
+        raise DataError(f"Only data sets of one environment can be joined, these are of {found}.")
+    closed = []
+    for each in sets[:-1]:
+        truncated = each.truncated.copy()
+        truncated[-1:] |= ~each.terminated[-1:]
+        closed.append(dataclasses.replace(each, truncated=truncated))
+    about = {key: value for key, value in sets[0].about.items() if all(each.about.get(key) == value for each in sets)}
+    return dataclasses.replace(join([*closed, sets[-1]]), about=about)

@@ -19,7 +19,7 @@ import numpy as np
 from flax import struct
 
 from maxent_rl import envs as environments
-from maxent_rl.data.dataset import Dataset, join
+from maxent_rl.data.dataset import Dataset, concatenate, join
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.host import HostEnvs
 from maxent_rl.errors import CheckpointError, InvalidSettingError
@@ -174,7 +174,7 @@ def _played(collecting: Collecting, policy: Policy | None, env: str, source: Sou
         return play(policy, most_likely, size)
     at_random = round(_RANDOM_SHARE * size)
     first = play(uniform, sampled_action, at_random)
-    return mix(first, play(policy, most_likely, size - at_random, before=at_random))
+    return concatenate([first, play(policy, most_likely, size - at_random, before=at_random)])
 
 
 def disturbed_action(
@@ -211,13 +211,6 @@ def from_trajectory(trajectory: Trajectory, spec: Spec) -> Dataset:
         terminated=ends & trajectory.terminated,
         truncated=ends & (not trajectory.terminated),
     )
-
-
-def mix(first: Dataset, second: Dataset) -> Dataset:
-    """One data set after the other; an episode of the first that is not at its end is taken as cut there."""
-    truncated = first.truncated.copy()
-    truncated[-1:] |= ~first.terminated[-1:]
-    return join([dataclasses.replace(first, truncated=truncated), second])
 
 
 def _replayed(collecting: Collecting, policy: Policy) -> tuple[Dataset, list[str]]:

@@ -52,10 +52,11 @@ def _loss_and_slope(quantiles: Array, target: Array, delta: ArrayLike) -> tuple[
     error = target[..., None, :] - quantiles[..., :, None]
     level = quantile_midpoints(quantiles.shape[-1])[:, None]
     weight = jnp.where(error < 0, 1.0 - level, level)
+    limit = jnp.asarray(delta)
     even = jnp.full(target.shape[-1], 1.0 / target.shape[-1], target.dtype)
     mean = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-    loss = jnp.sum(mean(weight * huber(error, delta), even), axis=-1)
-    return loss, -mean(weight * jnp.clip(error, -delta, delta), even)
+    loss = jnp.sum(mean(weight * huber(error, limit), even), axis=-1)
+    return loss, -mean(weight * jnp.clip(error, -limit, limit), even)
 
 
 def _forward(quantiles: Array, target: Array, delta: ArrayLike) -> tuple[Array, tuple[Array, Array, ArrayLike]]:

@@ -72,7 +72,7 @@ def huber(error: ArrayLike, delta: ArrayLike = 1.0) -> Array:
 
     Source: Robust Estimation of a Location Parameter, P. Huber, 1964.
     """
-    error = jnp.asarray(error)
+    error, delta = jnp.asarray(error), jnp.asarray(delta)
     clipped = jnp.clip(error, -delta, delta)
     # Of one form on both sides: the gradient is the clipped error, also for errors whose square overflows.
     return clipped * (error - 0.5 * clipped)

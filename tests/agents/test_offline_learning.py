@@ -12,7 +12,7 @@ from maxent_rl.training.config import RunConfig
 from maxent_rl.training.loop import make_loop
 
 SETTINGS = {"hidden_sizes": (32, 32), "batch_size": 64, "learning_rate": 3e-3}
-QUICK = ("bc", "bcq", "cql-discrete")
+QUICK = ("bc", "cql-discrete")
 NAMES = ("bc", "dqn", "qr-dqn", "rem", "bve", "mce", "bcq", "cql-discrete", "crr")
 
 

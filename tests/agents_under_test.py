@@ -197,24 +197,36 @@ def make_preferences(folder: Path, seed: int = 0) -> str:
     return str(path)
 
 
-def make_dataset(folder: Path, discrete: bool, seed: int = 0, episodes: int = 20, length: int = 20) -> str:
-    """A file of transitions of `DiscretePoint` or `Point` by uniform actions, every episode cut by its time limit."""
+def make_dataset(
+    folder: Path, discrete: bool, seed: int = 0, episodes: int = 20, length: int = 20, skill: float = 0.0
+) -> str:
+    """A file of transitions of `DiscretePoint` or `Point`, every episode cut by its time limit.
+
+    Actions are uniform, but for a share `skill` that goes straight for the origin.
+    """
     random = np.random.default_rng(seed)
-    shape = (episodes, length)
-    action = random.integers(len(DIRECTIONS), size=shape) if discrete else random.uniform(-0.99, 0.99, (*shape, 2))
-    moved = 0.1 * np.cumsum(DIRECTIONS[action] if discrete else action, axis=1)
-    start = random.uniform(-1, 1, (episodes, 1, 2))
-    after = start + moved
-    before = np.concatenate([start, after[:, :-1]], axis=1)
-    truncated = np.zeros(shape, bool)
-    truncated[:, -1] = True
+    place = random.uniform(-1, 1, (episodes, 2))
+    before, taken, after = [], [], []
+    for _ in range(length):
+        skilled = random.random(episodes) < skill
+        if discrete:
+            nearest = np.argmin(np.sum((place[:, None] + 0.1 * DIRECTIONS) ** 2, axis=-1), axis=-1)
+            action = np.where(skilled, nearest, random.integers(len(DIRECTIONS), size=episodes))
+        else:
+            action = np.where(skilled[:, None], np.clip(-10 * place, -1, 1), random.uniform(-1, 1, (episodes, 2)))
+        before.append(place)
+        taken.append(action)
+        place = place + 0.1 * (DIRECTIONS[action] if discrete else action)
+        after.append(place)
+    observation, action, following = (np.stack(each, axis=1) for each in (before, taken, after))
+    ends = np.arange(episodes * length) % length == length - 1
     data = Dataset(
-        observation=before.reshape(-1, 2).astype(np.float32),
+        observation=observation.reshape(-1, 2).astype(np.float32),
         action=action.reshape(-1).astype(np.int32) if discrete else action.reshape(-1, 2).astype(np.float32),
-        reward=-np.sum(after**2, axis=-1).reshape(-1).astype(np.float32),
-        next_observation=after.reshape(-1, 2).astype(np.float32),
+        reward=-np.sum(following**2, axis=-1).reshape(-1).astype(np.float32),
+        next_observation=following.reshape(-1, 2).astype(np.float32),
         terminated=np.zeros(episodes * length, bool),
-        truncated=truncated.reshape(-1),
+        truncated=ends,
         env="DiscretePoint" if discrete else "Point",
     )
     folder.mkdir(parents=True, exist_ok=True)

@@ -26,14 +26,18 @@ class BVE(ValueBased):
     learns_from: ClassVar[str] = "transitions"
 
     def targets(self, state: ValueState, batch: LoggedTransition, key: Array) -> Array:
-        """[batch] SARSA's targets."""
-        following = self.values(state.networks, batch.next_observation)
-        return self.bellman_target(batch, losses.taken_value(following, batch.next_action))
+        """[batch] SARSA's targets; 0 where there is none."""
+        following = losses.taken_value(self.values(state.networks, batch.next_observation), batch.next_action)
+        return jnp.where(_has_target(batch), self.bellman_target(batch, following), 0.0)
 
     def loss(self, networks: Networks, batch: LoggedTransition, target: Array, key: Array) -> tuple[Array, Metrics]:
-        """Of transitions that have a target: terminal ones, and those that the data goes on from."""
-        counted = jnp.maximum(batch.terminated, batch.followed)
-        return self.value_loss(self.values(networks, batch.observation), batch, target, counted)
+        """Of the transitions that have a target."""
+        return self.value_loss(self.values(networks, batch.observation), batch, target, _has_target(batch))
+
+
+def _has_target(batch: LoggedTransition) -> Array:
+    """[batch] terminal transitions, and those that the data goes on from."""
+    return (batch.terminated > 0) | (batch.followed > 0)
 
 
 @struct.dataclass

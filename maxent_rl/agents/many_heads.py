@@ -21,17 +21,14 @@ def mix_heads(parameters: PyTree, weights: Array) -> PyTree:
     """The network whose outputs are a mixture of another's heads.
 
     Args:
-      parameters: of a network with outputs [head * choice].
+      parameters: of a network with outputs [choice * head].
       weights: [head].
 
     Returns:
       Parameters of a network with outputs [choice].
     """
-    head = parameters["params"]["head"]
-    mixed = {
-        "kernel": jnp.einsum("fhc,h->fc", head["kernel"].reshape(head["kernel"].shape[0], len(weights), -1), weights),
-        "bias": weights @ head["bias"].reshape(len(weights), -1),
-    }
+    head, count = parameters["params"]["head"], len(weights)
+    mixed = {name: array.reshape(*array.shape[:-1], -1, count) @ weights for name, array in head.items()}
     return {"params": parameters["params"] | {"head": mixed}}
 
 
@@ -57,7 +54,7 @@ class QRDQN(DQN):
     def quantiles(self, networks: Networks, observation: Array) -> Array:
         """[..., quantile, choice] at observations [..., observation], in units of return."""
         found = self.forward(networks["q"], observation)
-        return found.reshape(*found.shape[:-1], self.num_quantiles, -1)
+        return jnp.swapaxes(found.reshape(*found.shape[:-1], -1, self.num_quantiles), -1, -2)
 
     def targets(self, state: ValueState, batch: Transition, key: Array) -> Array:
         """[batch, quantile] quantiles of what follows, by the targets, for the action that the online network finds best."""

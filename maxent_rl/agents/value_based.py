@@ -150,7 +150,7 @@ class ValueBased(abc.ABC):
           values: [batch, choice].
           batch: [batch] transitions.
           target: [batch].
-          counted: [batch] 1 where a transition counts, else 0; None where all do.
+          counted: [batch] where a transition counts; None where all do.
         """
         taken = losses.taken_value(values, batch.action)
         each = losses.temporal_difference_loss(taken, target, self.huber_delta)

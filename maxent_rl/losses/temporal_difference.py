@@ -72,10 +72,10 @@ def huber(error: ArrayLike, delta: ArrayLike = 1.0) -> Array:
 
     Source: Robust Estimation of a Location Parameter, P. Huber, 1964.
     """
-    size = jnp.abs(jnp.asarray(error))
-    square = jnp.minimum(size, delta)
-    # Of one form on both sides: the gradient is the error clipped to +-delta, also for errors whose square overflows.
-    return square * (size - 0.5 * square)
+    error, delta = jnp.asarray(error), jnp.asarray(delta)
+    clipped = jnp.clip(error, -delta, delta)
+    # Of one form on both sides: the gradient is the clipped error, also for errors whose square overflows.
+    return clipped * (error - 0.5 * clipped)
 
 
 def temporal_difference_loss(value: ArrayLike, target: ArrayLike, delta: ArrayLike = 1.0) -> Array:

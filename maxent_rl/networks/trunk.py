@@ -50,7 +50,7 @@ def selu(inputs: Array) -> Array:
 
     Source: Self-Normalizing Neural Networks (arXiv 1706.02515), equation 2.
     """
-    below = _SELU_ALPHA * (jnp.exp(jnp.minimum(inputs, 0.0)) - 1.0)
+    below = _SELU_ALPHA * (jnp.exp(jnp.where(inputs > 0, 0.0, inputs)) - 1.0)
     return _SELU_SCALE * jnp.where(inputs > 0, inputs, below)
 
 

@@ -8,7 +8,8 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 from maxent_rl.agents import PPO
-from maxent_rl.networks import orthogonal
+from maxent_rl.networks import FeedForward, orthogonal
+from maxent_rl.networks.trunk import selu
 from maxent_rl.types import Spec
 
 
@@ -39,3 +40,19 @@ def test_no_batch_of_matrices_is_decomposed_at_once():
     program = jax.make_jaxpr(jax.vmap(lambda key: PPO().init(key, spec)))(jax.random.split(jax.random.key(0), 2))
     shapes = decompositions(program.jaxpr)
     assert len(shapes) >= 6 and all(len(shape) == 2 for shape in shapes)
+
+
+def test_selu_is_that_of_jax_and_so_is_its_slope():
+    inputs = jnp.concatenate([jnp.linspace(-30, 30, 61), jnp.array([-1e-4, 1e-4, -1e30, 1e30])])
+    np.testing.assert_allclose(selu(inputs), jax.nn.selu(inputs), rtol=1e-6, atol=2e-7)
+    np.testing.assert_allclose(jax.vmap(jax.grad(selu))(inputs), jax.vmap(jax.grad(jax.nn.selu))(inputs), atol=1e-6)
+
+
+def test_a_feed_forward_network_begins_with_zero_biases_and_keeps_mean_and_variance():
+    network = FeedForward((256, 256, 256), 128)
+    inputs = jax.random.normal(jax.random.key(1), (512, 256))
+    parameters = network.init(jax.random.key(0), inputs)
+    biases = [leaf for leaf in jax.tree.leaves(parameters) if leaf.ndim == 1]
+    assert len(biases) == 4 and not any(np.any(bias) for bias in biases)
+    outputs = network.apply(parameters, inputs)
+    assert abs(outputs.mean()) < 0.05 and 0.85 < outputs.std() < 1.15

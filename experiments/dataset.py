@@ -1,12 +1,18 @@
-"""Makes data sets to learn from and measures them: `python experiments/dataset.py preferences ...`, `... measure FILE`."""
+"""Makes data sets to learn from, and measures them: transitions of an environment, or preferences over segments of behaviour.
+
+`python experiments/dataset.py collect --policy RUN --kind noisy --output FILE`;
+`python experiments/dataset.py measure FILE --reference FILE`;
+`python experiments/dataset.py preferences --policy RUN --oracle RUN --output FILE`.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 from dataset_measure import Measure, measure_dataset
@@ -15,6 +21,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from maxent_rl.errors import InvalidSettingError, StorageError, run_command
 from maxent_rl.settings import Count, Fraction, NonNegative, Weight, check_settings
+
+if TYPE_CHECKING:
+    from maxent_rl.data.dataset import Dataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +58,31 @@ class Preferences:
     """Which seed of the oracle's run judges; None for the first."""
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"preferences": Preferences, "measure": Measure}
+@dataclasses.dataclass(frozen=True)
+class Collect:
+    """Collects transitions: of random actions, of a trained policy, of both, or those that training itself has seen."""
+
+    output: Path
+    """What to write: an archive (NAME.npz), or a folder in Minari's format (NAME, without an ending)."""
+    policy: Path | None = None
+    """Run whose policy acts; for --kind random only its environment matters."""
+    env: str | None = None
+    """Environment, as for run.py; None for the policy's."""
+    kind: Literal["random", "expert", "mixed", "noisy", "replay"] = "expert"
+    """Uniform actions; the policy's most likely ones; 80 % of the former, then 20 % of the latter; the latter with noise; or
+    the run's replay buffer, in order."""
+    size: Count | None = None
+    """Transitions; None for 100,000. Of a replay buffer the first ones; None for all that it holds."""
+    noise: Weight = 0.2
+    """For --kind noisy: the probability of a uniform action instead, or the standard deviation of Gaussian noise on continuous
+    actions, whose range is [-1, 1]."""
+    seed: NonNegative = 0
+    """Decides start states and what is random in the actions."""
+    policy_seed: int | None = None
+    """Which seed of the policy's run; None for the first."""
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {"collect": Collect, "measure": Measure, "preferences": Preferences}
 
 
 def main(arguments: list[str]) -> int:
@@ -57,21 +90,57 @@ def main(arguments: list[str]) -> int:
     return run_command(_main, arguments, "Stopped before the data set was complete; nothing was written.")
 
 
-def parse(arguments: list[str]) -> Preferences | Measure:
+def parse(arguments: list[str]) -> Collect | Measure | Preferences:
     """Parses the command line."""
-    command: Preferences | Measure = tyro.extras.subcommand_cli_from_dict(COMMANDS, args=arguments, description=__doc__)
+    command: Collect | Measure | Preferences = tyro.extras.subcommand_cli_from_dict(
+        COMMANDS, args=arguments, description=__doc__
+    )
     return command
 
 
 def _main(arguments: list[str]) -> int:
     command = parse(arguments)
     check_settings(command)
-    if isinstance(command, Measure):
+    if isinstance(command, Collect):
+        collect_transitions(command)
+    elif isinstance(command, Measure):
         measure_dataset(command)
-        return 0
-    _check_output(command.output)
-    make_preferences(command)
+    else:
+        make_preferences(command)
     return 0
+
+
+def collect_transitions(command: Collect) -> None:
+    """Makes a data set of transitions and says what is in it."""
+    from maxent_rl.data.dataset_files import check_output, write_dataset
+    from maxent_rl.training.checkpoints import storage_errors
+    from maxent_rl.training.collecting import Collecting, collect
+
+    check_output(command.output)
+    _refuse_existing(command.output)
+    settings: dict[str, Any] = {field.name: getattr(command, field.name) for field in dataclasses.fields(Collecting)}
+    settings["policy"] = None if command.policy is None else str(command.policy)
+    collecting = Collecting(**settings)
+    with _progress(f"Collecting {command.kind} transitions", collecting.wanted) as told:
+        data, notes = collect(collecting, told)
+    with storage_errors(f"write {command.output}"):
+        write_dataset(data, command.output)
+    found = data.episodes
+    tail = "" if found.complete.all() else ", the last unfinished"
+    returns = data.returns
+    mean = f"mean return {returns.mean():,.1f}" if len(returns) else "no return, as none came to its end"
+    print(f"{command.output}: {data.size:,} transitions of {data.env}, {command.kind}")
+    print(f"  {len(found.start):,} episode{'s' * (len(found.start) != 1)}{tail}; {mean}")
+    for note in notes:
+        print(f"  {note}")
+    print(
+        f"  learn from it:  python experiments/run.py --agent {_learner(data)} --env {data.env} --dataset {command.output}"
+    )
+
+
+def _learner(data: Dataset) -> str:
+    """An agent that can learn from such data."""
+    return "cql" if data.is_discrete else "iql"
 
 
 def make_preferences(command: Preferences) -> None:
@@ -81,19 +150,17 @@ def make_preferences(command: Preferences) -> None:
     from maxent_rl.training.policy import load_policy
     from maxent_rl.training.restored import load_state
 
+    if command.output.suffix != ".npz":
+        raise InvalidSettingError(f"--output must end in .npz, got {command.output}.")
+    _refuse_existing(command.output)
     policy = load_policy(command.policy, seed=command.policy_seed)
     oracle = None
     if command.label == "regret" and command.oracle is not None:
         oracle = load_state(command.oracle, seed=command.oracle_seed)
     names = [field.name for field in dataclasses.fields(preference_making.Making)]
     making = preference_making.Making(**{name: getattr(command, name) for name in names})
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    # On standard error, so that standard output holds the result alone; shows nothing where that is no terminal.
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(f"Playing {policy.env}", total=command.episodes)
-        data, told = preference_making.make_preferences(
-            policy, making, oracle, lambda played: progress.update(task, completed=played)
-        )
+    with _progress(f"Playing {policy.env}", command.episodes) as report:
+        data, told = preference_making.make_preferences(policy, making, oracle, report)
     with storage_errors(f"write {command.output}"):
         data.save(command.output)
     pairs = f"{len(data.pairs):,} pairs of" if len(data.pairs) else "any two comparable of"
@@ -106,10 +173,20 @@ def make_preferences(command: Preferences) -> None:
     print(f"  learn from it:  python experiments/run.py --agent cpl --env {data.env} --dataset {command.output}")
 
 
-def _check_output(path: Path) -> None:
-    """Refuses a place where nothing can be written, before anything is played."""
-    if path.suffix != ".npz":
-        raise InvalidSettingError(f"--output must end in .npz, got {path}.")
+@contextlib.contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar, and what tells it how far the work is.
+
+    On standard error, so that standard output holds the result alone; shows nothing where that is no terminal.
+    """
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def _refuse_existing(path: Path) -> None:
+    """Refuses a place where something is, before anything is played."""
     if path.exists():
         raise StorageError(f"{path} is there already: choose another --output or delete it.")
 

@@ -123,3 +123,31 @@ class LoggedTransition(Transition):
     next_action: Array
     followed: Array
     return_to_go: Array
+
+
+@struct.dataclass
+class Windows:
+    """A batch of windows of T consecutive steps of one episode each, padded on the left, with leading axes `[...]`.
+
+    The present is the step from which the agent looks ahead; what comes before is its past, what follows, the present
+    itself included, its future. Entries of padded places are zeros.
+
+    Attributes:
+      observation: [..., T, observation] before each action.
+      action: [..., T, action]; [..., T] for discrete actions, as floats.
+      reward: [..., T].
+      next_observation: [..., T, observation] what each action led to.
+      return_to_go: [..., T] undiscounted rewards from each step to the last one of its episode.
+      timestep: [..., T] int32 steps of the episode before each.
+      mask: [..., T] 1 where there is a step, 0 for padding.
+      future: [..., T] 1 from the present on; the last place always belongs to it.
+    """
+
+    observation: Array
+    action: Array
+    reward: Array
+    next_observation: Array
+    return_to_go: Array
+    timestep: Array
+    mask: Array
+    future: Array

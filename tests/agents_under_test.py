@@ -12,17 +12,40 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from environments import DiscretePoint, HostDiscretePoint, HostPoint, OneStepDevice, OneStepHost, Point
+from environments import (
+    DIRECTIONS,
+    DiscretePoint,
+    HostDiscretePoint,
+    HostPoint,
+    OneStepDevice,
+    OneStepHost,
+    Point,
+    host_discrete_point,
+    host_point,
+)
 from teachers import make_teacher
 
 from maxent_rl.agents import PPO, SAC
 from maxent_rl.agents.adpo import ADPO
 from maxent_rl.agents.adpo_online import ADPOOnline
+from maxent_rl.agents.bc import BC
+from maxent_rl.agents.bcq import BCQ
+from maxent_rl.agents.behavior_values import BVE, MCE
 from maxent_rl.agents.cpl import CPL
+from maxent_rl.agents.cql import CQL
+from maxent_rl.agents.cql_discrete import CQLDiscrete
+from maxent_rl.agents.crr import CRR
+from maxent_rl.agents.dqn import DQN, DQNOnline
+from maxent_rl.agents.iql import IQL
+from maxent_rl.agents.many_heads import QRDQN, REM
 from maxent_rl.agents.pmoe import PMOE
 from maxent_rl.agents.pmoe_ppo import PMOEPPO
+from maxent_rl.agents.rebrac import ReBRAC
 from maxent_rl.agents.sac_discrete import SACDiscrete
 from maxent_rl.agents.sac_preference import SACPreference
+from maxent_rl.agents.td3_bc import TD3BC
+from maxent_rl.data.dataset import Dataset
+from maxent_rl.data.dataset_files import write_npz
 from maxent_rl.data.preferences import Preferences
 from maxent_rl.tokens.agent import TokenAgent
 
@@ -44,6 +67,7 @@ class Row:
       learning: what only learning needs: must not be among the arrays of an exported policy.
       discrete: whether its tests have discrete actions.
       both: whether it takes actions of the other kind too.
+      metrics: what its metrics have in any case.
     """
 
     agent: Any
@@ -54,6 +78,7 @@ class Row:
     learning: tuple[str, ...]
     discrete: bool = False
     both: bool = False
+    metrics: tuple[str, ...] = ("critic/loss", "actor/loss", "actor/entropy")
 
     def env(self, backend: str, **settings: Any) -> Any:
         """The point, as `train` takes it."""
@@ -107,6 +132,16 @@ AGENTS_UNDER_TEST = {
     "adpo-online": _off_policy(
         ADPOOnline(**_OFF, num_candidates=4, anchor="ema"), learning=("critic", "optimizer", "log_alpha", "anchor")
     ),
+    "dqn-online": Row(
+        DQNOnline(**_OFF, target_every=10),
+        probe={"discount": 0.5, "updates_per_step": 2.0},
+        values=lambda agent, state, observation: agent.values(state.networks, observation),
+        updates=100,
+        refused=({"exploration_updates": 0}, "--exploration-updates must be at least 1, got 0"),
+        learning=("targets", "optimizer"),
+        discrete=True,
+        metrics=("critic/loss", "actor/entropy"),
+    ),
     "ppo": _on_policy(PPO(**_ON), both=True),
     "pmoe-ppo": _on_policy(PMOEPPO(**_ON, num_experts=2)),
 }
@@ -127,14 +162,27 @@ class OfflineRow:
     Attributes:
       agent: with small networks.
       source: the setting of a run that says where the data is.
-      make: writes such data for the environment `Point` into a folder and gives what the setting takes.
+      make: writes such data for the row's environment into a folder, from a `seed`, and gives what the setting takes.
       learning: what only learning needs: must not be among the arrays of an exported policy.
+      discrete: whether its tests have discrete actions: data and runs of `DiscretePoint` instead of `Point`.
     """
 
     agent: Any
     source: str
-    make: Callable[[Path], str]
+    make: Callable[..., str]
     learning: tuple[str, ...]
+    discrete: bool = False
+
+    @property
+    def env_name(self) -> str:
+        """As the data has it."""
+        return "DiscretePoint" if self.discrete else "Point"
+
+    def env(self, backend: str) -> Any:
+        """The point, as `train` takes it."""
+        if backend == "host":
+            return host_discrete_point if self.discrete else host_point
+        return DiscretePoint() if self.discrete else Point()
 
 
 def make_preferences(folder: Path, seed: int = 0) -> str:
@@ -148,6 +196,46 @@ def make_preferences(folder: Path, seed: int = 0) -> str:
     Preferences(observation, action, pairs, label, "Point", {}, score).save(path)
     return str(path)
 
+
+def make_dataset(folder: Path, discrete: bool, seed: int = 0, episodes: int = 20, length: int = 20) -> str:
+    """A file of transitions of `DiscretePoint` or `Point` by uniform actions, every episode cut by its time limit."""
+    random = np.random.default_rng(seed)
+    shape = (episodes, length)
+    action = random.integers(len(DIRECTIONS), size=shape) if discrete else random.uniform(-0.99, 0.99, (*shape, 2))
+    moved = 0.1 * np.cumsum(DIRECTIONS[action] if discrete else action, axis=1)
+    start = random.uniform(-1, 1, (episodes, 1, 2))
+    after = start + moved
+    before = np.concatenate([start, after[:, :-1]], axis=1)
+    truncated = np.zeros(shape, bool)
+    truncated[:, -1] = True
+    data = Dataset(
+        observation=before.reshape(-1, 2).astype(np.float32),
+        action=action.reshape(-1).astype(np.int32) if discrete else action.reshape(-1, 2).astype(np.float32),
+        reward=-np.sum(after**2, axis=-1).reshape(-1).astype(np.float32),
+        next_observation=after.reshape(-1, 2).astype(np.float32),
+        terminated=np.zeros(episodes * length, bool),
+        truncated=truncated.reshape(-1),
+        env="DiscretePoint" if discrete else "Point",
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_npz(data, folder / "transitions.npz")
+    return str(folder / "transitions.npz")
+
+
+_FIXED = {"hidden_sizes": (8,), "batch_size": 16, "learning_rate": 1e-2}
+_discrete_data = partial(
+    OfflineRow,
+    source="dataset",
+    make=partial(make_dataset, discrete=True),
+    learning=("targets", "optimizer"),
+    discrete=True,
+)
+_continuous = partial(
+    OfflineRow,
+    source="dataset",
+    make=partial(make_dataset, discrete=False),
+    learning=("critic", "optimizer", "target", "['value']"),
+)
 
 # Agents that learn from fixed data, by a loop of their own: training/test_offline_loop.py.
 OFFLINE_AGENTS_UNDER_TEST = {
@@ -171,10 +259,33 @@ OFFLINE_AGENTS_UNDER_TEST = {
         make_preferences,
         ("reference", "optimizer"),
     ),
+    "bc": _discrete_data(BC(**_FIXED)),
+    "dqn": _discrete_data(DQN(**_FIXED, target_every=10)),
+    "qr-dqn": _discrete_data(QRDQN(**_FIXED, target_every=10, num_quantiles=3)),
+    "rem": _discrete_data(REM(**_FIXED, target_every=10, num_heads=4)),
+    "bve": _discrete_data(BVE(**_FIXED)),
+    "mce": _discrete_data(MCE(**_FIXED)),
+    "bcq": _discrete_data(BCQ(**_FIXED, target_every=10)),
+    "cql-discrete": _discrete_data(CQLDiscrete(**_FIXED, target_every=10)),
+    "crr": _discrete_data(CRR(**_FIXED, target_every=10)),
+    "cql": _continuous(
+        CQL(**_FIXED, sampled_actions=2, lagrange_threshold=0.5),
+        learning=("critic", "optimizer", "log_alpha", "weight"),
+    ),
+    "iql": _continuous(IQL(**_FIXED)),
+    "rebrac": _continuous(ReBRAC(**_FIXED)),
+    "td3-bc": _continuous(TD3BC(**_FIXED)),
 }
 
 # Agents that act, once they have learned something from fixed data: agents/test_cpl.py.
 PREPARING_AGENTS_UNDER_TEST = {"sac-preference": SACPreference(**_OFF, reward_hidden_sizes=(8,), reward_updates=10)}
+
+
+def every_offline_agent(*quick: str) -> pytest.MarkDecorator:
+    """Runs a test for every agent that learns from fixed data, as `name`; as a slow test for all but those named, if any."""
+    slow = [[pytest.mark.slow] if quick and name not in quick else [] for name in OFFLINE_AGENTS_UNDER_TEST]
+    rows = [pytest.param(name, marks=marks) for name, marks in zip(OFFLINE_AGENTS_UNDER_TEST, slow, strict=True)]
+    return pytest.mark.parametrize("name", rows)
 
 
 def every_agent(*quick: str) -> pytest.MarkDecorator:

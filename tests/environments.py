@@ -120,3 +120,8 @@ class OneStepHost(gymnasium.Env):
 def host_point():
     """A factory, as `train` takes it."""
     return HostPoint()
+
+
+def host_discrete_point():
+    """Likewise."""
+    return HostDiscretePoint()

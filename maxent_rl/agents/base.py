@@ -108,6 +108,15 @@ class BeginsFromData(Protocol):
 
 
 @runtime_checkable
+class ChecksData(Protocol):
+    """An offline agent that can say of a data set whether it can learn from it."""
+
+    def check_data(self, data: Any) -> None:
+        """Raises an error that says what of the data does not fit."""
+        ...
+
+
+@runtime_checkable
 class PreparesFromData(Protocol):
     """An agent that learns by acting, after it has learned something from fixed data once.
 
@@ -120,6 +129,42 @@ class PreparesFromData(Protocol):
     def prepare(self, state: PyTree, data: Any, held_out: Any, key: Array) -> tuple[PyTree, Metrics]:
         """The state to begin with, and scalars that say how well that went."""
         ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """An offline agent whose actions follow from the episode so far, not from the observation alone.
+
+    Whoever plays keeps the memory: a fresh one for each episode, put into the state before `act` and `mode`, and told after
+    each step what happened. With a state that nothing was put into, they choose an episode's first action.
+    """
+
+    def memory(self, state: PyTree, batch_shape: tuple[int, ...]) -> PyTree:
+        """What is known at the start of episodes, a pytree of [*batch_shape, ...]."""
+        ...
+
+    def recalling(self, state: PyTree, memory: PyTree) -> PyTree:
+        """The state with which `act` and `mode` choose by what is remembered, for observations [*batch_shape, observation]."""
+        ...
+
+    def remember(self, state: PyTree, memory: PyTree, observation: Array, action: Array, reward: Array) -> PyTree:
+        """The memory after a step: observations before it, the actions chosen, and their rewards [*batch_shape]."""
+        ...
+
+
+def fresh_memory(agent: Any, state: PyTree, batch_shape: tuple[int, ...]) -> PyTree:
+    """The memory at the start of episodes; nothing, without a single array, for agents that do not remember."""
+    return agent.memory(state, batch_shape) if isinstance(agent, Remembers) else ()
+
+
+def recalling(agent: Any, state: PyTree, memory: PyTree) -> PyTree:
+    """The state to act with: the very one that was given for agents that do not remember."""
+    return agent.recalling(state, memory) if isinstance(agent, Remembers) else state
+
+
+def remember(agent: Any, state: PyTree, memory: PyTree, observation: Array, action: Array, reward: Array) -> PyTree:
+    """The memory after a step; nothing for agents that do not remember."""
+    return agent.remember(state, memory, observation, action, reward) if isinstance(agent, Remembers) else ()
 
 
 def reads_data(agent: Any) -> str | None:
@@ -231,6 +276,10 @@ def check_agent(agent: Any, spec: Spec, env: str) -> None:
     if spec.num_actions is not None and spec.action_shape and not isinstance(agent, WritesResponses):
         # Agents here choose one action at a time; what writes sequences is trained by a loop of its own.
         raise IncompatibleEnvironmentError(f"{env} wants sequences of {spec.action_size} tokens; use --agent grpo.")
+    if isinstance(agent, Remembers) and not learns_offline(agent):
+        raise InvalidSettingError(
+            f"{type(agent).__name__} remembers its episodes, which only offline agents can: loops that collect keep no memory."
+        )
     if isinstance(agent, ChecksSpec):
         agent.check(spec, env)
 

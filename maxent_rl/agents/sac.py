@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from maxent_rl import losses
-from maxent_rl.agents.soft_actor_critic import SACState, SoftActorCritic
+from maxent_rl.agents.soft_actor_critic import Collecting, SACState, SoftActorCritic
 from maxent_rl.distributions import TanhGaussian
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks import TanhGaussianPolicy
@@ -25,8 +25,8 @@ __all__ = ["SAC", "SACState"]
 
 
 @struct.dataclass
-class SAC(SoftActorCritic):
-    """Soft Actor-Critic: maximises return plus entropy, off-policy; its target entropy is minus the action dimensions."""
+class SquashedSoftActorCritic(SoftActorCritic):
+    """What SAC learns by, whoever collects: a tanh-Gaussian policy, and a target entropy of minus the action dimensions."""
 
     log_std_min: Finite = -20.0
     """Lower bound of the policy's log standard deviation before squashing."""
@@ -144,3 +144,8 @@ class SAC(SoftActorCritic):
 
     def _policy_network(self, action_size: int) -> TanhGaussianPolicy:
         return TanhGaussianPolicy(self.network, self.hidden_sizes, action_size)
+
+
+@struct.dataclass
+class SAC(Collecting, SquashedSoftActorCritic):
+    """Soft Actor-Critic: maximises return plus entropy, off-policy; its target entropy is minus the action dimensions."""

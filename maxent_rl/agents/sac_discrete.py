@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from maxent_rl import losses
-from maxent_rl.agents.soft_actor_critic import SACState, SoftActorCritic
+from maxent_rl.agents.soft_actor_critic import Collecting, SACState, SoftActorCritic
 from maxent_rl.distributions import Categorical
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks import CategoricalPolicy
@@ -21,7 +21,7 @@ from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
 
 
 @struct.dataclass
-class SACDiscrete(SoftActorCritic):
+class SACDiscrete(Collecting, SoftActorCritic):
     """SAC with a categorical policy and critics that value every choice; expectations over actions are exact."""
 
     target_entropy_share: Fraction = 0.89

@@ -25,6 +25,7 @@ from maxent_rl.settings import Count, Fraction, NonNegative, Positive, static
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
 
 PolicyLoss: TypeAlias = Callable[[PyTree], tuple[Array, tuple[Array, Metrics]]]
+CriticPenalty: TypeAlias = Callable[[PyTree, Array], tuple[Array, Metrics]]
 
 
 @struct.dataclass
@@ -53,8 +54,23 @@ class SACState:
 
 
 @struct.dataclass
+class Collecting:
+    """Settings of the family's members that learn from what they do, as `OffPolicyAgent` has them."""
+
+    start_steps: NonNegative | None = None
+    """Environment steps with uniform actions before the first update; None for ten episodes, at most 10,000."""
+    updates_per_step: Positive = 1.0
+    """Gradient steps for each environment step (update-to-data ratio)."""
+
+    replay_size: Count = static(1_000_000)
+    """Transitions that the replay buffer holds for each seed; the oldest give way."""
+    n_step: Count = static(1)
+    """Environment steps whose rewards are summed before the critics' value is used."""
+
+
+@struct.dataclass
 class SoftActorCritic(abc.ABC):
-    """The family's common part: maximises return plus entropy, off-policy."""
+    """The family's common part: maximises return plus entropy from transitions of any policy."""
 
     learning_rate: Positive = 3e-4
     """Adam's step size for policy, critics and temperature."""
@@ -66,17 +82,9 @@ class SoftActorCritic(abc.ABC):
     """Entropy that the temperature holds, in nats; None for the agent's own rule."""
     initial_temperature: Positive = 1.0
     """Weight of the entropy at the start (alpha), in return per nat."""
-    start_steps: NonNegative | None = None
-    """Environment steps with uniform actions before the first update; None for ten episodes, at most 10,000."""
-    updates_per_step: Positive = 1.0
-    """Gradient steps for each environment step (update-to-data ratio)."""
 
     batch_size: Count = static(256)
     """Transitions in a batch."""
-    replay_size: Count = static(1_000_000)
-    """Transitions that the replay buffer holds for each seed; the oldest give way."""
-    n_step: Count = static(1)
-    """Environment steps whose rewards are summed before the critics' value is used."""
     hidden_sizes: tuple[Count, ...] = static((256, 256))
     """Width of each hidden layer (mlp) or residual block (simba), for policy and critics."""
     network: Literal["mlp", "simba"] = static("mlp")
@@ -159,7 +167,7 @@ class SoftActorCritic(abc.ABC):
             critics=critics,
             target_critics=jax.tree.map(jnp.copy, critics),
             log_alpha=log_alpha,
-            policy_optimizer=self._optimizer().init(policy),
+            policy_optimizer=self._policy_optimizer().init(policy),
             critic_optimizer=self._optimizer().init(critics),
             temperature_optimizer=self._optimizer().init(log_alpha),
             normalizer=RunningStatistics.create(spec.observation_size) if self.normalize_observations else None,
@@ -239,14 +247,32 @@ class SoftActorCritic(abc.ABC):
             self._temperature(state),
         )
 
-        def loss(critics: PyTree) -> tuple[Array, Array]:
-            q = self.values(critics, batch.observation, batch.action, dropout_key)
-            return jnp.sum(jnp.mean(losses.critic_loss(q, target), axis=-1)), jnp.mean(q)
+        penalty = self.critic_penalty(state, batch, key)
 
-        (value, q_mean), gradient = jax.value_and_grad(loss, has_aux=True)(state.critics)
+        def loss(critics: PyTree) -> tuple[Array, Metrics]:
+            q = self.values(critics, batch.observation, batch.action, dropout_key)
+            added, metrics = penalty(critics, q)
+            error = jnp.sum(jnp.mean(losses.critic_loss(q, target), axis=-1))
+            return error + added, {"critic/q_mean": jnp.mean(q), **metrics}
+
+        (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.critics)
         step, optimizer = self._optimizer().update(gradient, state.critic_optimizer)
         state = dataclasses.replace(state, critics=optax.apply_updates(state.critics, step), critic_optimizer=optimizer)
-        return state, {"critic/loss": value, "critic/q_mean": q_mean, "critic/target_mean": jnp.mean(target)}
+        return state, {"critic/loss": value, "critic/target_mean": jnp.mean(target), **metrics}
+
+    def critic_penalty(self, state: SACState, batch: Transition, key: Array) -> CriticPenalty:
+        """What the critics' loss has beside the Bellman error: nothing here.
+
+        Args:
+          state: of one seed.
+          batch: [batch], with normalised observations.
+          key: [] of the critics' step.
+
+        Returns:
+          A function of the critics' parameters and of their values [num_critics, batch] of the batch's actions, to a
+          scalar and metrics.
+        """
+        return lambda critics, q: (jnp.zeros(()), {})
 
     def update_temperature(
         self, state: SACState, batch: Transition, log_prob: Array, key: Array
@@ -276,7 +302,7 @@ class SoftActorCritic(abc.ABC):
     def _policy_step(self, state: SACState, loss: PolicyLoss) -> tuple[SACState, Array, Metrics]:
         """One step of Adam down a loss of the policy's parameters that also gives log-probabilities and metrics."""
         (value, (log_prob, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(state.policy)
-        step, optimizer = self._optimizer().update(gradient, state.policy_optimizer)
+        step, optimizer = self._policy_optimizer().update(gradient, state.policy_optimizer)
         state = dataclasses.replace(state, policy=optax.apply_updates(state.policy, step), policy_optimizer=optimizer)
         return state, log_prob, {"actor/loss": value, "actor/entropy": -jnp.mean(log_prob), **metrics}
 
@@ -303,6 +329,9 @@ class SoftActorCritic(abc.ABC):
     def _optimizer(self) -> optax.GradientTransformation:
         # Over one flat vector: three long loops instead of three for each array (benchmarks/NOTES.md has what it gains).
         return optax.flatten(optax.adam(self.learning_rate))
+
+    def _policy_optimizer(self) -> optax.GradientTransformation:
+        return self._optimizer()
 
     def _temperature(self, state: SACState) -> Array:
         return jnp.exp(cast(Array, state.log_alpha))

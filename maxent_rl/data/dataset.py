@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,3 +77,19 @@ class Dataset:
         if not len(start):
             return np.zeros(0)
         return np.add.reduceat(self.reward.astype(np.float64), start)[complete]
+
+    def part(self, first: int, last: int) -> Dataset:
+        """Transitions `first` up to, but not with, `last`; views, not copies."""
+        return dataclasses.replace(self, **{name: getattr(self, name)[first:last] for name in ARRAYS})
+
+
+ARRAYS = ("observation", "action", "reward", "next_observation", "terminated", "truncated")
+"""The arrays of a data set, by their names."""
+
+
+def join(parts: Sequence[Dataset]) -> Dataset:
+    """One after the other, with what the first one says of itself."""
+    if len(parts) == 1:
+        return parts[0]
+    joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
+    return dataclasses.replace(parts[0], **joined)

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ import numpy as np
 from flax import struct
 from numpy.typing import NDArray
 
+from maxent_rl.data.archives import open_archive, write_archive
 from maxent_rl.errors import DataError
 from maxent_rl.types import Array, SegmentPairs
 
@@ -98,17 +96,7 @@ class Preferences:
         arrays = {"observation": self.observation, "action": self.action, "pairs": self.pairs, "label": self.label}
         arrays |= {} if self.score is None else {"score": self.score}
         about = json.dumps(self.about | {"env": self.env})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        try:
-            with open(partial, "wb") as file:
-                np.savez_compressed(file, allow_pickle=False, format=_FORMAT, about=about, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        write_archive(path, {"format": _FORMAT, "about": about, **arrays}, compressed=True)
 
 
 def _check_shapes(data: Preferences, name: str) -> None:
@@ -143,37 +131,13 @@ def read_preferences(path: str | Path) -> Preferences:
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise DataError(f"{path} {what}; expected a file that `experiments/dataset.py preferences` wrote.")
-    try:
-        with open(path, "rb") as file:
-            if not zipfile.is_zipfile(file):
-                raise DataError(
-                    f"{path} is not a data set of preferences, or is cut off: expected an npz archive with "
-                    f"{', '.join(_REQUIRED)}."
-                )
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [key for key in _REQUIRED if key not in archive.files]
-            if missing:
-                raise DataError(f"{path} is not a data set of preferences: it has no {', '.join(missing)}.")
-            if str(archive["format"]) != _FORMAT:
-                raise DataError(f"{path} has the format {str(archive['format'])!r}; this version reads {_FORMAT!r}.")
-            arrays = {key: archive[key] for key in (*_REQUIRED[1:], "score") if key in archive.files}
+    with open_archive(path, "a data set of preferences", _REQUIRED) as archive:
+        if str(archive.array("format")) != _FORMAT:
+            raise DataError(f"{path} has the format {str(archive.array('format'))!r}; this version reads {_FORMAT!r}.")
+        arrays = {key: archive.array(key) for key in (*_REQUIRED[1:], "score") if key in archive.names}
         about = json.loads(str(arrays.pop("about")))
         env = about.pop("env")
         found = Preferences(**_typed(arrays, path), env=str(env), about=about)
-    except DataError:
-        raise
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        reason = "it holds pickled objects, which are never read" if "pickle" in str(error) else str(error)
-        raise DataError(f"{path} is damaged: {reason.splitlines()[0].rstrip('.')}.") from error
     found.check(str(path))
     return found
 

@@ -1,4 +1,4 @@
-"""Small environments of our own, with several right answers: what a policy of one mode cannot hold.
+"""Small environments of our own: with several right answers, which a policy of one mode cannot hold, and classics in JAX.
 
 `maxent/TwoOptima` and `maxent/FourOptima` are bandits: one step, one of several actions that are equally good.
 `maxent/MultiGoal` is a point mass with four goals, as the soft Q-learning literature has it (arXiv 1702.08165, section
@@ -13,6 +13,9 @@ import itertools
 import jax
 import jax.numpy as jnp
 
+from maxent_rl.envs.classic_envs import CartPole, MountainCar
+from maxent_rl.envs.device import DeviceEnv
+from maxent_rl.envs.grid_envs import DynamicObstacles, LavaGap
 from maxent_rl.envs.reward_map import RewardMap
 from maxent_rl.errors import unknown_name
 from maxent_rl.types import Array, Spec
@@ -136,14 +139,18 @@ class MultiGoal:
         return distances
 
 
-_ENVIRONMENTS: dict[str, Optima | MultiGoal] = {
+_ENVIRONMENTS: dict[str, DeviceEnv] = {
     "TwoOptima": Optima(((-0.6,), (0.6,))),
     "FourOptima": Optima(tuple(itertools.product((-0.5, 0.5), repeat=2))),
     "MultiGoal": MultiGoal(),
+    "CartPole": CartPole(),
+    "MountainCar": MountainCar(),
+    "LavaGap": LavaGap(),
+    "DynamicObstacles": DynamicObstacles(),
 }
 
 
-def make_maxent(name: str) -> Optima | MultiGoal:
+def make_maxent(name: str) -> DeviceEnv:
     """Makes an environment by the name after `maxent/`.
 
     Raises:

@@ -3,6 +3,7 @@
 They know no networks, optimisers or environments, so a loss can be taken into any other trainer.
 """
 
+from maxent_rl.losses.advantage_weighted import advantage_weight, advantage_weighted_loss
 from maxent_rl.losses.advantages import clipped_value_loss, generalized_advantages
 from maxent_rl.losses.aggregation import aggregate, masked_deviation, masked_mean, masked_quantile
 from maxent_rl.losses.anchored import (
@@ -13,13 +14,22 @@ from maxent_rl.losses.anchored import (
     plackett_luce_loss,
     smooth_temperature,
 )
+from maxent_rl.losses.behavior_regularized import behavior_regularized_loss, smoothed_action
 from maxent_rl.losses.candidate_targets import kde_target, rank_target, softmax_target, teacher_over_anchor_target
+from maxent_rl.losses.conservative import (
+    better_than_policy,
+    conservative_penalty,
+    likely_choices,
+    weighted_cloning_loss,
+)
+from maxent_rl.losses.conservative_sampled import sampled_conservative_gap, sampled_soft_maximum
 from maxent_rl.losses.contrastive import (
     contrastive_loss,
     contrastive_ranking_loss,
     segment_score,
     squared_error_log_prob,
 )
+from maxent_rl.losses.dichotomy import energy_term, reverse_gradient
 from maxent_rl.losses.differential_information import (
     best_rejected,
     differential_information,
@@ -39,6 +49,7 @@ from maxent_rl.losses.entropy import (
     probability_entropy,
     softmax_entropy,
 )
+from maxent_rl.losses.expectile import expectile_loss
 from maxent_rl.losses.groups import group_advantages, whiten
 from maxent_rl.losses.policy_gradient import clipped_away, clipped_surrogate, importance_ratio, soft_policy_loss
 from maxent_rl.losses.preference import (
@@ -57,20 +68,34 @@ from maxent_rl.losses.preference import (
     rpo_loss,
     simpo_loss,
 )
+from maxent_rl.losses.quantile_regression import quantile_huber_loss, quantile_midpoints
 from maxent_rl.losses.ranking import normalized_discounted_gain
 from maxent_rl.losses.router import gumbel_softmax, router_exact_loss, router_frequency_loss, router_score_loss
 from maxent_rl.losses.soft_bellman import critic_loss, soft_bellman_target, soft_value
 from maxent_rl.losses.temperature import damped_temperature, temperature_loss, temperature_loss_dual
+from maxent_rl.losses.temporal_difference import (
+    bellman_target,
+    double_q_value,
+    huber,
+    taken_value,
+    temporal_difference_loss,
+)
 
 __all__ = [
+    "advantage_weight",
+    "advantage_weighted_loss",
     "aggregate",
     "anchored_logits",
     "anchored_loss",
     "anchored_pair_loss",
+    "behavior_regularized_loss",
+    "bellman_target",
     "best_rejected",
+    "better_than_policy",
     "clipped_away",
     "clipped_surrogate",
     "clipped_value_loss",
+    "conservative_penalty",
     "contrastive_loss",
     "contrastive_ranking_loss",
     "covariance_contribution",
@@ -79,17 +104,21 @@ __all__ = [
     "damped_temperature",
     "differential_information",
     "differential_information_entropy",
+    "double_q_value",
     "dpo_loss",
+    "energy_term",
     "entropy_change",
     "entropy_discriminant",
     "entropy_gradient",
     "exo_loss",
     "expected_discriminant",
+    "expectile_loss",
     "falling_temperature",
     "generalized_advantages",
     "group_advantages",
     "gumbel_softmax",
     "hinge_loss",
+    "huber",
     "implicit_reward",
     "importance_ratio",
     "ipo_loss",
@@ -97,6 +126,7 @@ __all__ = [
     "kl_estimate",
     "kto_baseline",
     "kto_loss",
+    "likely_choices",
     "logistic_loss",
     "masked_deviation",
     "masked_mean",
@@ -109,24 +139,33 @@ __all__ = [
     "preference_probability",
     "probability_entropy",
     "projected_ascent",
+    "quantile_huber_loss",
+    "quantile_midpoints",
     "rank_target",
+    "reverse_gradient",
     "robust_dpo_loss",
     "router_exact_loss",
     "router_frequency_loss",
     "router_score_loss",
     "rpo_loss",
+    "sampled_conservative_gap",
     "sampled_differential_information_entropy",
+    "sampled_soft_maximum",
     "segment_score",
     "simpo_loss",
     "smooth_temperature",
+    "smoothed_action",
     "soft_bellman_target",
     "soft_policy_loss",
     "soft_value",
     "softmax_entropy",
     "softmax_target",
     "squared_error_log_prob",
+    "taken_value",
     "teacher_over_anchor_target",
     "temperature_loss",
     "temperature_loss_dual",
+    "temporal_difference_loss",
+    "weighted_cloning_loss",
     "whiten",
 ]

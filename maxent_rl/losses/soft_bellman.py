@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl.losses.temporal_difference import bellman_target
+
 
 def soft_value(q: ArrayLike, log_prob: ArrayLike, temperature: ArrayLike) -> Array:
     """The soft value of a state, estimated from one sampled action: `q - temperature * log_prob`.
@@ -52,9 +54,7 @@ def soft_bellman_target(
 
     Source: arXiv 1812.05905, equations 2 and 3.
     """
-    going_on = 1.0 - jnp.asarray(terminated, dtype=jnp.result_type(float))
-    value = soft_value(next_q, next_log_prob, temperature)
-    return jax.lax.stop_gradient(jnp.asarray(reward) + discount * going_on * value)
+    return bellman_target(reward, discount, terminated, soft_value(next_q, next_log_prob, temperature))
 
 
 def critic_loss(q: ArrayLike, target: ArrayLike) -> Array:

@@ -1,7 +1,9 @@
 """Flax modules: trunks (plain and residual), policies' heads, ensembles of critics, and a transformer over tokens."""
 
 from maxent_rl.networks.anchors import Anchor, AnchorName, AnchorState
+from maxent_rl.networks.bounded_policy import BoundedMeanGaussianPolicy, DeterministicPolicy
 from maxent_rl.networks.critic import Critic, CriticEnsemble
+from maxent_rl.networks.dichotomy import FutureReader, HistoryReader, LatentPolicy, OutcomeEnergy
 from maxent_rl.networks.on_policy import (
     GaussianMixturePolicy,
     GaussianPolicy,
@@ -10,8 +12,9 @@ from maxent_rl.networks.on_policy import (
 )
 from maxent_rl.networks.policy import CategoricalPolicy, TanhGaussianMixturePolicy, TanhGaussianPolicy
 from maxent_rl.networks.running_statistics import RewardScale, RunningStatistics
+from maxent_rl.networks.sequence import SequenceConfig, SequenceReader
 from maxent_rl.networks.transformer import Transformer, TransformerCache, TransformerConfig, init_cache, unembedding
-from maxent_rl.networks.trunk import MLP, TRUNKS, Activation, SimbaTrunk, make_trunk, orthogonal
+from maxent_rl.networks.trunk import MLP, TRUNKS, Activation, FeedForward, SimbaTrunk, make_trunk, orthogonal
 
 __all__ = [
     "MLP",
@@ -20,14 +23,23 @@ __all__ = [
     "Anchor",
     "AnchorName",
     "AnchorState",
+    "BoundedMeanGaussianPolicy",
     "CategoricalPolicy",
     "Critic",
     "CriticEnsemble",
+    "DeterministicPolicy",
+    "FeedForward",
+    "FutureReader",
     "GaussianMixturePolicy",
     "GaussianPolicy",
+    "HistoryReader",
+    "LatentPolicy",
     "OrthogonalCategoricalPolicy",
+    "OutcomeEnergy",
     "RewardScale",
     "RunningStatistics",
+    "SequenceConfig",
+    "SequenceReader",
     "SimbaTrunk",
     "TanhGaussianMixturePolicy",
     "TanhGaussianPolicy",

@@ -163,28 +163,47 @@ class Transformer(nn.Module):
             name="embed_tokens",
         )
         # One row per token: over two axes, the sums of the weights' gradients take a CPU twice as long.
-        hidden = embed(jnp.where(valid, tokens, 0).reshape(-1))
-        mask, positions = _mask_and_positions(valid, cache)
-        rotation = _rotation(positions, config)
-        layers = []
-        for index in range(config.num_layers):
-            known, size = (None, 0) if cache is None else (cache.layers[index], cache.size)
-            hidden, keys_and_values = _Layer(config, name=f"layers_{index}")(hidden, mask, rotation, known, size)
-            layers.append(keys_and_values)
-        hidden = _RMSNorm(config, name="norm")(hidden)
+        hidden, layers = read_causally(config, embed(jnp.where(valid, tokens, 0).reshape(-1)), valid, cache)
         if self.is_initializing() and not config.tie_embeddings:
             _dense(config, config.vocabulary_size, "lm_head")(hidden[:1])  # makes the parameters, no more
         hidden = hidden.reshape(*tokens.shape, config.hidden_size)
         if cache is None:
             return hidden
         known_valid = _append(cache.valid, valid, cache.size, 1)
-        return hidden, TransformerCache(tuple(layers), known_valid, cache.size + tokens.shape[1])
+        return hidden, TransformerCache(layers, known_valid, cache.size + tokens.shape[1])
+
+
+def read_causally(
+    config: TransformerConfig, hidden: Array, valid: Array, cache: TransformerCache | None = None, dropout: float = 0.0
+) -> tuple[Array, tuple[LayerCache, ...]]:
+    """The blocks and the final norm, as submodules of the compact module that calls this.
+
+    Args:
+      config: the shape; its vocabulary plays no part.
+      hidden: [N * L, D] embeddings, row after row.
+      valid: [N, L] bool; False for padding.
+      cache: what was read before.
+      dropout: share of what each block adds that is dropped; needs a random key of that name.
+
+    Returns:
+      ([N * L, D], keys and values of each layer).
+    """
+    mask, positions = _mask_and_positions(valid, cache)
+    rotation = _rotation(positions, config)
+    layers = []
+    for index in range(config.num_layers):
+        known, size = (None, 0) if cache is None else (cache.layers[index], cache.size)
+        layer = _Layer(config, dropout, name=f"layers_{index}")
+        hidden, keys_and_values = layer(hidden, mask, rotation, known, size)
+        layers.append(keys_and_values)
+    return _RMSNorm(config, name="norm")(hidden), tuple(layers)
 
 
 class _Layer(nn.Module):
     """Attention and MLP, each on the normalised residual stream and added to it."""
 
     config: TransformerConfig
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(
@@ -192,9 +211,12 @@ class _Layer(nn.Module):
     ) -> tuple[Array, LayerCache]:
         normed = _RMSNorm(self.config, name="input_layernorm")(stream)
         attended, known = _Attention(self.config, name="self_attn")(normed, mask, rotation, cache, cache_size)
-        stream = stream + attended
+        stream = stream + self._drop(attended)
         normed = _RMSNorm(self.config, name="post_attention_layernorm")(stream)
-        return stream + _MLP(self.config, name="mlp")(normed), known
+        return stream + self._drop(_MLP(self.config, name="mlp")(normed)), known
+
+    def _drop(self, branch: Array) -> Array:
+        return nn.Dropout(self.dropout, deterministic=False)(branch) if self.dropout else branch
 
 
 class _Attention(nn.Module):

@@ -173,6 +173,35 @@ class Checkpoints:
         self._saved_rows = step
         return rows
 
+    def member_rows(self, step: int, capacity: int, width: int, member: int) -> NDArray[np.float32]:
+        """Reads what the replay buffer of one member held at a checkpoint; changes nothing.
+
+        Args:
+          step: of the checkpoint.
+          capacity: rows of the buffer.
+          width: entries of a row.
+          member: which of the run's, counted over all its processes.
+
+        Returns:
+          [row, width] the rows, the oldest first.
+
+        Raises:
+          CheckpointError: rows are missing, damaged, or of other shape.
+        """
+        position = max(0, step - capacity)
+        parts = []
+        for first, last, path in self._segments():
+            if position < last <= step and first <= position:
+                segment = self._load(path, mapped=True)
+                if segment.ndim != 3 or segment.shape[1:] != (last - first, width) or member >= len(segment):
+                    expected = ("members", last - first, width)
+                    raise CheckpointError(f"The replay file {path} has shape {segment.shape}, expected {expected}.")
+                parts.append(np.array(segment[member, position - first :]))
+                position = last
+        if position < step:
+            raise CheckpointError(f"Replay rows {position} to {step} are missing from {self._replay}.")
+        return np.concatenate(parts) if parts else np.zeros((0, width), np.float32)
+
     def close(self) -> None:
         """Waits for what is under way and frees what Orbax holds."""
         with storage_errors(f"write a checkpoint to {self._folder}"):
@@ -190,14 +219,18 @@ class Checkpoints:
         os.replace(partial_path, path)
 
     def _read_segment(self, path: Path, count: int, rows: Array) -> NDArray[np.float32]:
-        try:
-            segment: NDArray[np.float32] = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise CheckpointError(f"The replay file {path} is damaged ({_first_line(error)}).") from error
+        segment = self._load(path)
         expected = (rows.shape[0] * self._processes.count, count, rows.shape[2])
         if segment.shape != expected:
             raise CheckpointError(f"The replay file {path} has shape {segment.shape}, expected {expected}.")
         return self._processes.share_arrays({"rows": segment})["rows"]
+
+    def _load(self, path: Path, *, mapped: bool = False) -> NDArray[np.float32]:
+        try:
+            segment: NDArray[np.float32] = np.load(path, allow_pickle=False, mmap_mode="r" if mapped else None)
+        except (OSError, ValueError, EOFError) as error:
+            raise CheckpointError(f"The replay file {path} is damaged ({_first_line(error)}).") from error
+        return segment
 
     def _prune(self, capacity: int) -> None:
         """Deletes rows that no kept checkpoint's buffer holds; the best one may lose its rows, as none resumes from it."""

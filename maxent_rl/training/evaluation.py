@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from maxent_rl.agents.base import Remembers, fresh_memory, recalling, remember
 from maxent_rl.envs.device import DeviceEnv, step_within
 from maxent_rl.envs.host import Bools, Floats, HostEnvs
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, NonFiniteError
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 Choose: TypeAlias = Callable[[Any, PyTree, Array, Array | None], tuple[Array, PyTree]]
 """How one seed's agent acts: (agent, state, observation [env, observation], key) to actions [env, action], and notes on
-them, a pytree of [env, ...]. The key is None where nothing is sampled."""
+them, a pytree of [env, ...]. The key is None where nothing is sampled. What the agent remembers of the episodes is in the
+state already."""
 
 # A stream of random numbers for sampled actions, beside those of `learner`, which count up from 0.
 _SAMPLES = 2**31 - 1
@@ -204,6 +206,7 @@ class HostPlay(NamedTuple):
       notes: of `Choose`, a pytree of [seed, env, ...].
       reward: [N].
       next_observation: [N, observation] the true one after the action.
+      terminated: [N] whether a terminal state ended the episode.
     """
 
     running: Bools
@@ -212,6 +215,7 @@ class HostPlay(NamedTuple):
     notes: PyTree
     reward: Floats
     next_observation: Floats
+    terminated: Bools
 
 
 def play_host(
@@ -229,13 +233,19 @@ def play_host(
     try:
         observation = envs.reset()
         running, elapsed = np.ones(envs.num_envs, bool), np.int32(0)
+        memory = _start_memory(agent, states, episodes)
         while running.any():
-            chosen, notes = _choose(agent, states, observation.reshape(len(seeds), episodes, -1), keys, elapsed, choose)
+            seen = observation.reshape(len(seeds), episodes, -1)
+            chosen, notes = _choose(agent, states, memory, seen, keys, elapsed, choose)
             action = np.asarray(chosen)
             action = action.reshape(envs.num_envs, *action.shape[2:])
             elapsed += 1
             result = envs.step(action)
-            yield HostPlay(running, observation, action, notes, result.reward, result.next_observation)
+            yield HostPlay(
+                running, observation, action, notes, result.reward, result.next_observation, result.terminated
+            )
+            if isinstance(agent, Remembers):
+                memory = _remember(agent, states, memory, seen, chosen, result.reward.reshape(len(seeds), episodes))
             running = running & ~(result.terminated | result.truncated)
             observation = result.observation
     finally:
@@ -254,7 +264,13 @@ def sampled_action(agent: Any, state: PyTree, observation: Array, key: Array | N
 
 @partial(jax.jit, static_argnames="choose")
 def _choose(
-    agent: Any, states: PyTree, observation: Array, keys: Array | None, elapsed: Array, choose: Choose
+    agent: Any,
+    states: PyTree,
+    memory: PyTree,
+    observation: Array,
+    keys: Array | None,
+    elapsed: Array,
+    choose: Choose,
 ) -> tuple[Array, PyTree]:
     """[seed, env, observation] to actions [seed, env, action] and notes on them."""
 
@@ -262,10 +278,24 @@ def _choose(
         return jax.random.fold_in(jax.random.fold_in(key, _SAMPLES), elapsed)
 
     drawn = None if keys is None else jax.vmap(draw)(keys)
-    chosen: tuple[Array, PyTree] = over_seeds(
-        lambda agent, *seen: choose(agent, *seen), agent, states, observation, drawn
-    )
+
+    def one(agent: Any, state: PyTree, memory: PyTree, observation: Array, key: Array | None) -> tuple[Array, PyTree]:
+        return choose(agent, recalling(agent, state, memory), observation, key)
+
+    chosen: tuple[Array, PyTree] = over_seeds(one, agent, states, memory, observation, drawn)
     return chosen
+
+
+@partial(jax.jit, static_argnames="episodes")
+def _start_memory(agent: Any, states: PyTree, episodes: int) -> PyTree:
+    """The memory [seed, env, ...] of episodes that start."""
+    return over_seeds(lambda agent, state: fresh_memory(agent, state, (episodes,)), agent, states)
+
+
+@jax.jit
+def _remember(agent: Any, states: PyTree, memory: PyTree, observation: Array, action: Array, reward: Array) -> PyTree:
+    """The memory [seed, env, ...] after a step of all episodes."""
+    return over_seeds(remember, agent, states, memory, observation, action, reward)
 
 
 def evaluate_device(
@@ -306,6 +336,7 @@ class DevicePlay(NamedTuple):
       length: [seed, env] int32 steps so far.
       elapsed: [] int32 steps of those that still run.
       running: [seed, env] which those are.
+      memory: what the agent remembers of its episodes, a pytree of [seed, env, ...]; () where it does not.
     """
 
     inner: PyTree
@@ -314,9 +345,10 @@ class DevicePlay(NamedTuple):
     length: Array
     elapsed: Array
     running: Array
+    memory: PyTree
 
 
-def start_device(keys: Array, step: Array, episodes: int, env: DeviceEnv) -> DevicePlay:
+def start_device(agent: Any, states: PyTree, keys: Array, step: Array, episodes: int, env: DeviceEnv) -> DevicePlay:
     """Starts `episodes` episodes of each seed, from root keys [seed]."""
 
     def start(key: Array) -> Array:
@@ -324,20 +356,21 @@ def start_device(keys: Array, step: Array, episodes: int, env: DeviceEnv) -> Dev
 
     inner, observation = jax.vmap(jax.vmap(env.reset))(jax.vmap(start)(keys))
     zeros = jnp.zeros(observation.shape[:2])
-    return DevicePlay(
-        inner, observation, zeros, zeros.astype(jnp.int32), jnp.int32(0), jnp.ones(zeros.shape, dtype=bool)
-    )
+    running, memory = jnp.ones(zeros.shape, dtype=bool), _start_memory(agent, states, episodes)
+    return DevicePlay(inner, observation, zeros, zeros.astype(jnp.int32), jnp.int32(0), running, memory)
 
 
 def advance_device(
     agent: Any, states: PyTree, keys: Array, play: DevicePlay, env: DeviceEnv, choose: Choose
 ) -> tuple[DevicePlay, tuple[Array, PyTree, Array]]:
     """One step of all episodes; with it the actions, the notes on them, and the rewards, each [seed, env, ...]."""
-    action, notes = _choose(agent, states, play.observation, keys, play.elapsed, choose)
+    action, notes = _choose(agent, states, play.memory, play.observation, keys, play.elapsed, choose)
     inner, observation, reward, terminated = jax.vmap(jax.vmap(partial(step_within, env)))(play.inner, action)
     total, length = play.total + jnp.where(play.running, reward, 0.0), play.length + play.running
     running = play.running & ~terminated.astype(bool)
-    return DevicePlay(inner, observation, total, length, play.elapsed + 1, running), (action, notes, reward)
+    memory = _remember(agent, states, play.memory, play.observation, action, reward)
+    after = DevicePlay(inner, observation, total, length, play.elapsed + 1, running, memory)
+    return after, (action, notes, reward)
 
 
 @partial(jax.jit, static_argnames=("episodes", "env", "learning", "choose"))
@@ -358,7 +391,7 @@ def _play(
         def advance(play: DevicePlay) -> DevicePlay:
             return advance_device(agent, states, keys, play, env, choose)[0]
 
-        played = jax.lax.while_loop(going, advance, start_device(keys, step, episodes, env))
+        played = jax.lax.while_loop(going, advance, start_device(agent, states, keys, step, episodes, env))
         return played.total, played.length
 
     specs = (spread(agent), SEEDS, SEEDS, SAME), (SEEDS, SEEDS)

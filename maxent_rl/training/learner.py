@@ -247,13 +247,9 @@ def act(agent: Any, learning: Learning, seeds: SeedState, observation: Array, st
     Returns:
       [seed, env, action].
     """
-    spec = learning.spec
 
     def uniform(seed: SeedState, observed: Array, key: Array) -> Array:
-        shape = (observed.shape[0], *spec.action_shape)
-        if spec.num_actions is not None:
-            return jax.random.randint(key, shape, 0, spec.num_actions).astype(jnp.float32)
-        return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+        return uniform_actions(learning.spec, len(observed), key)
 
     def policy(agent: Any, seed: SeedState, observed: Array, key: Array) -> Array:
         action: Array = agent.act(seed.agent, observed, key)
@@ -266,6 +262,14 @@ def act(agent: Any, learning: Learning, seeds: SeedState, observation: Array, st
 
     action: Array = over_seeds(one, agent, seeds, observation)
     return action
+
+
+def uniform_actions(spec: Spec, count: int, key: Array) -> Array:
+    """[count, action] drawn uniformly from all that an agent can do; discrete ones are floats [count]."""
+    shape = (count, *spec.action_shape)
+    if spec.num_actions is not None:
+        return jax.random.randint(key, shape, 0, spec.num_actions).astype(jnp.float32)
+    return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
 
 
 def store_and_learn(agent: Any, learning: Learning, learner: Learner, rows: Array, updates: Array) -> Learner:

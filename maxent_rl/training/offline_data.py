@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import jax
 import numpy as np
 
-from maxent_rl.agents.base import reads_data
+from maxent_rl.agents.base import ChecksData, reads_data
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.settings import flag
 from maxent_rl.types import Array, PyTree, Spec
@@ -37,6 +37,7 @@ SOURCES: dict[str, tuple[str, str]] = {
     "teacher": ("teacher", "maxent_rl.training.distillation:load_candidates"),
     "preferences": ("dataset", "maxent_rl.training.preference_source:load"),
     "transitions": ("dataset", "maxent_rl.training.dataset_source:load_transitions"),
+    "windows": ("dataset", "maxent_rl.training.dataset_source:load_windows"),
 }
 
 
@@ -63,6 +64,8 @@ def load_data(run: RunConfig, agent: Any, spec: Spec, env: Any) -> tuple[FixedDa
         raise InvalidSettingError(f"--agent {run.agent} learns from {what}.")
     module, _, function = source.partition(":")
     data, held_out = getattr(importlib.import_module(module), function)(run, agent, spec, env)
+    if isinstance(agent, ChecksData):
+        agent.check_data(data)
     return data, held_out
 
 

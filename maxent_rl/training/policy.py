@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from maxent_rl.agents.base import acting_state
+from maxent_rl.agents.base import acting_state, fresh_memory, recalling, remember
 from maxent_rl.agents.registry import AGENTS, agent_class
 from maxent_rl.errors import CheckpointError, InvalidSettingError, MaxentRLError, PolicyError
+from maxent_rl.training.action_units import to_environment
 from maxent_rl.training.checkpoints import storage_errors
 from maxent_rl.training.config import agent_from
 from maxent_rl.training.trees import Arrays, from_arrays, to_arrays
@@ -68,6 +70,14 @@ def export_policy(folder: Path, config: dict[str, Any], arrays: Arrays, spec: Sp
 class Policy:
     """A trained policy of one seed: `policy(observation)` gives the action, in the environment's own units.
 
+    Policies of agents that remember need to be told what happened; for the others this changes nothing:
+
+    ```python
+    memory = policy.memory()
+    action = policy(observation, memory=memory)
+    memory = policy.remember(memory, observation, action, reward)
+    ```
+
     Attributes:
       agent: the agent with its hyper-parameters, those of the variant included.
       state: the agent's state, as far as acting needs it.
@@ -93,13 +103,30 @@ class Policy:
         self.backend: str | None = description["backend"]
         self.step: int = description["step"]
         self._mode, self._act = jax.jit(agent.mode), jax.jit(agent.act)
+        self._remember = jax.jit(partial(remember, agent))
 
-    def __call__(self, observation: ArrayLike, key: jax.Array | None = None) -> NDArray[np.float32]:
+    def memory(self, batch_shape: tuple[int, ...] = ()) -> PyTree:
+        """What the policy remembers at the start of episodes, for observations [*batch_shape, observation]."""
+        return fresh_memory(self.agent, self.state, batch_shape)
+
+    def remember(self, memory: PyTree, observation: ArrayLike, action: ArrayLike, reward: ArrayLike) -> PyTree:
+        """The memory after a step: the observation before it, the action in the environment's own units, the reward."""
+        taken = np.asarray(action, np.float32)
+        if self.spec.action_low is not None and self.spec.action_high is not None:
+            low, high = np.array([self.spec.action_low, self.spec.action_high], np.float32)
+            taken = 2 * (taken - low) / (high - low) - 1
+        seen, paid = jnp.asarray(observation, jnp.float32), jnp.asarray(reward, jnp.float32)
+        return self._remember(self.state, memory, seen, jnp.asarray(taken), paid)
+
+    def __call__(
+        self, observation: ArrayLike, key: jax.Array | None = None, *, memory: PyTree = None
+    ) -> NDArray[np.float32]:
         """Chooses actions.
 
         Args:
           observation: [..., observation]; one observation or a batch.
           key: None for the most likely action; a random key for a sample.
+          memory: of the episodes so far; None at their start, and for policies that do not remember.
 
         Returns:
           [..., action] in the environment's own units, as its `step` takes them; discrete ones are whole numbers [...].
@@ -112,14 +139,9 @@ class Policy:
             raise InvalidSettingError(
                 f"The policy expects observations [..., {self.spec.observation_size}], got shape {array.shape}."
             )
-        action = np.asarray(self._mode(self.state, array) if key is None else self._act(self.state, array, key))
-        if self.spec.num_actions is not None:
-            return action
-        action = np.asarray(np.clip(action, -1.0, 1.0))  # not every distribution keeps to the box
-        if self.spec.action_low is None or self.spec.action_high is None:
-            return action
-        low, high = np.array([self.spec.action_low, self.spec.action_high], np.float32)
-        return np.asarray(low + (action + 1) * (high - low) / 2, np.float32)
+        state = self.state if memory is None else recalling(self.agent, self.state, memory)
+        action = self._mode(state, array) if key is None else self._act(state, array, key)
+        return to_environment(np.asarray(action), self.spec)
 
 
 def load_policy(

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from maxent_rl.agents.base import HasCritics
 from maxent_rl.data.preferences import LARGEST_ACTION, Preferences, compare
 from maxent_rl.errors import DataError, IncompatibleEnvironmentError, InvalidSettingError
-from maxent_rl.training.evaluation import environment_seed
+from maxent_rl.training.evaluation import environment_seed, open_environment
 from maxent_rl.training.policy import Policy
 from maxent_rl.training.restored import Restored, state_values
-from maxent_rl.training.trajectories import Trajectory, collect_trajectories
+from maxent_rl.training.trajectories import Trajectory, keep_playing
 from maxent_rl.types import Array, PyTree
 
 Floats = NDArray[np.float32]
@@ -32,7 +32,7 @@ Report = Callable[[int], None]
 _SIDE_BY_SIDE = 64  # episodes; more would be faster by little, and each takes memory to its end
 _OBSERVATIONS_AT_ONCE = 1024  # whose values are computed together, with 64 actions each
 _HELD_OUT_SHARE = 0.1
-_PLAY, _CHOOSE = range(2)  # streams of random numbers
+_CHOOSE = 1  # a stream of random numbers, beside that of `trajectories`
 
 
 class Segments(NamedTuple):
@@ -137,9 +137,9 @@ def play(policy: Policy, episodes: int, action_noise: float, seed: int) -> Itera
     """Plays episodes, some of them side by side at a time, with sampled actions and Gaussian noise on them."""
     together = min(episodes, _SIDE_BY_SIDE)
     choose = partial(noisy_action, action_noise)  # one object: each new one compiles anew
+    played = keep_playing(policy, open_environment(policy), together, seed=seed, choose=choose)
     for first in range(0, episodes, together):
-        own = environment_seed(seed, _PLAY, first) % 2**31
-        yield collect_trajectories(policy, together, seed=own, choose=choose)[: episodes - first]
+        yield next(played)[: episodes - first]
 
 
 def noisy_action(

@@ -6,7 +6,8 @@ The start states, and the random numbers of sampled actions, are those of `evalu
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from maxent_rl.training.evaluation import (
     Choose,
     advance_device,
     check_episodes,
+    environment_seed,
     open_environment,
     play_host,
     sampled_action,
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
+_PLAY = 0  # a stream of random numbers
+
 
 @dataclasses.dataclass(frozen=True)
 class Trajectory:
@@ -44,12 +48,14 @@ class Trajectory:
       action: [n, action] in [-1, 1], or [n] for discrete ones.
       reward: [n].
       notes: what was noted on each action, a pytree of [n, ...].
+      terminated: whether a terminal state ended it; a time limit cut it otherwise.
     """
 
     observation: Floats
     action: Floats
     reward: Floats
     notes: PyTree = ()
+    terminated: bool = False
 
     @property
     def length(self) -> int:
@@ -125,19 +131,45 @@ def record_episodes(
             np.stack([getattr(row, name) for row in rows]) for name in ("next_observation", "action", "reward")
         )
         notes = jax.tree.map(lambda *each: np.stack(each)[:, 0], *(row.notes for row in rows))
+        terminated = np.any([row.running & row.terminated for row in rows], axis=0)
     else:
         found = _record(policy.agent, states, keys, np.int32(step), episodes, source, choose)
         # There is one seed, whose axis comes first in what is there once, and second in what is there for every step.
-        first, length = (np.asarray(leaf)[0] for leaf in found[:2])
-        following, action, notes, reward = jax.tree.map(lambda leaf: np.asarray(leaf)[:, 0], found[2])
+        first, length, terminated = (np.asarray(leaf)[0] for leaf in found[:3])
+        following, action, notes, reward = jax.tree.map(lambda leaf: np.asarray(leaf)[:, 0], found[3])
     trajectories = []
     for index, steps in enumerate(length):
         kept = _of_episode((following, action, reward, notes), index, steps)
         observation = np.concatenate([first[index][None], kept[0]])
-        trajectories.append(Trajectory(observation, *kept[1:]))
+        trajectories.append(Trajectory(observation, kept[1], kept[2], kept[3], bool(terminated[index])))
     if not all(np.isfinite(each.reward).all() and np.isfinite(each.observation).all() for each in trajectories):
         raise NonFiniteError(f"{policy.env} gave NaN or infinity as a reward or an observation in these episodes.")
     return trajectories
+
+
+def keep_playing(
+    policy: Policy,
+    source: DeviceEnv | Callable[[list[int]], HostEnvs],
+    together: int,
+    *,
+    seed: int,
+    choose: Choose = sampled_action,
+) -> Iterator[list[Trajectory]]:
+    """Plays episodes without end, `together` of them side by side at a time.
+
+    Args:
+      policy: what acts.
+      source: as for `record_episodes`.
+      together: episodes.
+      seed: decides all of them.
+      choose: as for `collect_trajectories`; one object, as each new one compiles anew.
+
+    Raises:
+      NonFiniteError: the environment gave NaN or infinity.
+    """
+    for first in itertools.count(0, together):
+        own = environment_seed(seed, _PLAY, first) % 2**31
+        yield record_episodes(policy, source, together, seed=own, step=0, key=jax.random.key(own), choose=choose)
 
 
 def _of_episode(arrays: PyTree, index: int, steps: int) -> Any:
@@ -148,13 +180,13 @@ def _of_episode(arrays: PyTree, index: int, steps: int) -> Any:
 @partial(jax.jit, static_argnames=("episodes", "env", "choose"))
 def _record(
     agent: Any, states: PyTree, keys: Array, step: Array, episodes: int, env: DeviceEnv, choose: Choose
-) -> tuple[Array, Array, PyTree]:
-    """First observations and lengths [seed, env], and of every step to the horizon what it gave, [step, seed, env, ...]."""
-    start = start_device(keys, step, episodes, env)
+) -> tuple[Array, Array, Array, PyTree]:
+    """First observations, lengths and whether episodes terminated [seed, env]; what every step gave [step, seed, env, ...]."""
+    start = start_device(agent, states, keys, step, episodes, env)
 
     def advance(play: Any, _: None) -> tuple[Any, PyTree]:
         play, (action, notes, reward) = advance_device(agent, states, keys, play, env, choose)
         return play, (play.observation, action, notes, reward)
 
     played, rows = jax.lax.scan(advance, start, length=env.spec.horizon)
-    return start.observation, played.length, rows
+    return start.observation, played.length, ~played.running, rows

@@ -118,11 +118,11 @@ class _Play(NamedTuple):
     max_steps: int | None
     stochastic: bool
 
-    def action(self, observation: Any, episode: int, step: int) -> NDArray[Any]:
+    def action(self, observation: Any, episode: int, step: int, memory: Any) -> NDArray[Any]:
         key = None
         if self.stochastic:
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), episode), step)
-        return self.policy(observation, key)
+        return self.policy(observation, key, memory=memory)
 
 
 class _Scene(NamedTuple):
@@ -201,13 +201,15 @@ def _host_frames(play: _Play, env: gymnasium.Env[Any, Any]) -> Iterator[Frame]:
     space = env.action_space
     for episode in range(play.episodes):
         observation, _ = env.reset(seed=environment_seed(play.seed, EVALUATION, 0, episode))
+        memory = play.policy.memory()
         yield _frame(env)
         for step in range(most):
-            action = play.action(np.ravel(observation), episode, step)
+            action, before = play.action(np.ravel(observation), episode, step, memory), np.ravel(observation)
             if isinstance(space, gymnasium.spaces.Box):
                 action = action.astype(space.dtype).reshape(space.shape)
             command = action if action.ndim else action.item()
-            observation, _, terminated, truncated, _ = env.step(command)
+            observation, reward, terminated, truncated, _ = env.step(command)
+            memory = play.policy.remember(memory, before, action, float(reward))
             yield _frame(env)
             if terminated or truncated:
                 break
@@ -244,9 +246,12 @@ def _device_states(play: _Play, env: DeviceEnv) -> Iterator[Any]:
     root = jax.random.fold_in(jax.random.fold_in(jax.random.key(play.seed), EVALUATION), 0)
     for episode, key in enumerate(jax.random.split(root, play.episodes)):
         state, observation = reset(key)
+        memory = play.policy.memory()
         yield state
         for step in range(play.max_steps or env.spec.horizon):
-            state, observation, _, terminated = advance(state, play.action(observation, episode, step))
+            action, before = play.action(observation, episode, step, memory), observation
+            state, observation, reward, terminated = advance(state, action)
+            memory = play.policy.remember(memory, before, action, reward)
             yield state
             if terminated:
                 break

@@ -7,8 +7,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from agents_under_test import NUM_ENVS, OFFLINE_AGENTS_UNDER_TEST
-from environments import Point, host_point
+from agents_under_test import BACKENDS, NUM_ENVS, OFFLINE_AGENTS_UNDER_TEST, every_offline_agent
+from environments import Point
 from run_processes import finish, host_devices, start_python
 
 from maxent_rl import load_policy, resume, train
@@ -18,14 +18,14 @@ from maxent_rl.training.evaluation import evaluate_policy
 from maxent_rl.training.loop import make_loop
 from maxent_rl.training.recorder import read_csv
 
-ENVS = {"host": host_point, "device": Point()}
 SETTINGS = {
     "total_steps": 40, "eval_every": 20, "eval_episodes": 2, "checkpoint_every": 15, "log_every": 10, "num_seeds": 2,
     "progress": False, "name": "run",
 }  # fmt: skip
 TIMING = {"seconds", "steps_per_second"}
 
-every_offline_agent = pytest.mark.parametrize("name", OFFLINE_AGENTS_UNDER_TEST)
+# One that begins from the data and has phases, and one of many that learn from transitions: for tests of the loop's own work.
+REPRESENTATIVES = ("cpl", "dqn")
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +42,14 @@ def never():
 
 
 def loop_for(name, source, env="device", agent=None, **settings):
-    agent = agent or OFFLINE_AGENTS_UNDER_TEST[name].agent
-    return make_loop(RunConfig(agent=name, env="Point", **source, **settings), agent, ENVS[env], jax.local_devices())
+    row = OFFLINE_AGENTS_UNDER_TEST[name]
+    run = RunConfig(agent=name, env=row.env_name, **source, **settings)
+    return make_loop(run, agent or row.agent, row.env(env), jax.local_devices())
 
 
 def run(folder, name, source, agent=None, env="device", **settings):
-    agent = agent or OFFLINE_AGENTS_UNDER_TEST[name].agent
-    return train(agent, ENVS[env], output_dir=str(folder), **source, **(SETTINGS | {"total_steps": 40} | settings))
+    row = OFFLINE_AGENTS_UNDER_TEST[name]
+    return train(agent or row.agent, row.env(env), output_dir=str(folder), **source, **(SETTINGS | settings))
 
 
 def table(folder, name):
@@ -60,7 +61,7 @@ def assert_same_states(first, second):
         np.testing.assert_array_equal(a, b)
 
 
-@every_offline_agent
+@every_offline_agent()
 def test_a_seed_alone_learns_what_it_learns_among_others_and_chunks_change_nothing(name, sources):
     many, alone = loop_for(name, sources[name], num_seeds=3), loop_for(name, sources[name], seed=1)
     many.advance(30, never)
@@ -76,9 +77,9 @@ def test_a_seed_alone_learns_what_it_learns_among_others_and_chunks_change_nothi
     assert len(metrics) == 3 and all(np.isfinite(value) for row in metrics for value in row.values())
 
 
-@every_offline_agent
+@every_offline_agent(*REPRESENTATIVES)
 def test_a_run_that_is_stopped_and_resumed_equals_one_that_is_not(tmp_path, name, sources):
-    agent, env = OFFLINE_AGENTS_UNDER_TEST[name].agent, ENVS["device"]
+    agent, env = OFFLINE_AGENTS_UNDER_TEST[name].agent, OFFLINE_AGENTS_UNDER_TEST[name].env("device")
     whole = run(tmp_path / "whole", name, sources[name])
     part = run(tmp_path / "part", name, sources[name], total_steps=25)
     resumed = resume(part.folder, total_steps=40, agent=type(agent), env=env, progress=False)
@@ -87,8 +88,8 @@ def test_a_run_that_is_stopped_and_resumed_equals_one_that_is_not(tmp_path, name
     assert table(whole.folder, "eval.csv")[-2:] == table(resumed.folder, "eval.csv")[-2:]
 
 
-@pytest.mark.parametrize("env", ENVS)
-@every_offline_agent
+@pytest.mark.parametrize("env", BACKENDS)
+@every_offline_agent(*REPRESENTATIVES)
 def test_a_run_leaves_a_policy_that_plays_as_the_last_evaluation_did(tmp_path, name, env, sources):
     result = run(tmp_path, name, sources[name], env=env)
     rows = table(result.folder, "eval.csv")
@@ -97,11 +98,12 @@ def test_a_run_leaves_a_policy_that_plays_as_the_last_evaluation_did(tmp_path, n
     policy = load_policy(result.folder, seed=1, agent=type(OFFLINE_AGENTS_UNDER_TEST[name].agent))
     arrays = np.load(result.folder / "policy" / "arrays.npz").files
     assert not [key for key in arrays for word in OFFLINE_AGENTS_UNDER_TEST[name].learning if word in key]
-    assert np.shape(policy(np.zeros((5, 2)))) == (5, 2)
-    assert np.isfinite(evaluate_policy(policy, 2, env=ENVS[env]).mean)
+    row = OFFLINE_AGENTS_UNDER_TEST[name]
+    assert np.shape(policy(np.zeros((5, 2)))) == ((5,) if row.discrete else (5, 2))
+    assert np.isfinite(evaluate_policy(policy, 2, env=row.env(env)).mean)
 
 
-@every_offline_agent
+@every_offline_agent(*REPRESENTATIVES)
 def test_variants_are_what_they_would_be_alone(name, sources):
     agent, rates = OFFLINE_AGENTS_UNDER_TEST[name].agent, (1e-3, 1e-2)
     together = loop_for(name, sources[name], variants={"learning_rate": rates})
@@ -114,11 +116,11 @@ def test_variants_are_what_they_would_be_alone(name, sources):
             np.testing.assert_allclose(np.asarray(a)[index], np.asarray(b)[0], rtol=1e-4, atol=1e-5)
 
 
-@every_offline_agent
+@every_offline_agent(*REPRESENTATIVES)
 def test_nan_stops_the_run_with_step_and_culprit(name, sources):
     agent = OFFLINE_AGENTS_UNDER_TEST[name].agent.replace(learning_rate=1e30)
     loop = loop_for(name, sources[name], agent=agent)
-    with pytest.raises(NonFiniteError, match=r"Seed 0, environment step [2-5]: [\w/]+ is NaN or infinite"):
+    with pytest.raises(NonFiniteError, match=r"Seed 0, environment step [1-5]: [\w/]+ is NaN or infinite"):
         loop.advance(20, never)
         loop.check()
 
@@ -129,13 +131,13 @@ def test_an_interrupt_ends_advancing(sources):
     assert loop.step == 0
 
 
-@every_offline_agent
+@every_offline_agent(*REPRESENTATIVES)
 def test_environments_side_by_side_are_refused(name, sources):
     with pytest.raises(InvalidSettingError, match="learns from fixed data and steps no environments"):
         loop_for(name, sources[name], num_envs=NUM_ENVS)
 
 
-@every_offline_agent
+@every_offline_agent(*REPRESENTATIVES)
 def test_without_its_data_the_flag_is_named_and_another_agent_refuses_it(name, sources):
     flag = f"--{OFFLINE_AGENTS_UNDER_TEST[name].source}"
     with pytest.raises(InvalidSettingError, match=f"--agent {name} learns from .*: pass {flag}"):
@@ -144,7 +146,7 @@ def test_without_its_data_the_flag_is_named_and_another_agent_refuses_it(name, s
         train("sac", Point(), progress=False, **sources[name])
 
 
-@every_offline_agent
+@every_offline_agent(*REPRESENTATIVES)
 def test_a_run_does_not_go_on_with_other_data(tmp_path, name, sources):
     row = OFFLINE_AGENTS_UNDER_TEST[name]
     result = run(tmp_path, name, sources[name], total_steps=20)
@@ -153,7 +155,7 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path, name, sources):
     config["run"][row.source] = other
     (result.folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="data is not what this run was trained on"):
-        resume(result.folder, total_steps=40, agent=type(row.agent), env=ENVS["device"], progress=False)
+        resume(result.folder, total_steps=40, agent=type(row.agent), env=row.env("device"), progress=False)
 
 
 SHARDED = """
@@ -174,7 +176,7 @@ np.savez(out, **{str(index): np.asarray(leaf) for index, leaf in enumerate(leave
 
 
 @pytest.mark.slow
-@every_offline_agent
+@every_offline_agent()
 def test_seeds_sharded_over_two_devices_equal_seeds_on_one(tmp_path, name, sources):
     here = Path(__file__).parent
     path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])

@@ -1,0 +1,44 @@
+"""Advantage-weighted regression: cloning of the data's actions, the better ones more.
+
+Source: Advantage-Weighted Regression (arXiv 1910.00177), equation 5; clipped as in Implicit Q-Learning (arXiv 2110.06169).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+
+def advantage_weight(advantage: ArrayLike, inverse_temperature: ArrayLike, most: ArrayLike) -> Array:
+    """The weight of an action of the data: `min(exp(inverse_temperature * advantage), most)`.
+
+    Args:
+      advantage: [...] action value minus state value, in units of return.
+      inverse_temperature: [] per unit of return; 0 clones all alike.
+      most: [] the largest weight.
+
+    Returns:
+      [...] weights; constant (gradients are stopped).
+
+    Source: arXiv 2110.06169, equation 7, and its code for the clip.
+    """
+    exponent = inverse_temperature * jnp.asarray(advantage)
+    # The minimum is taken in the exponent: exp alone would overflow to infinity first.
+    return jax.lax.stop_gradient(jnp.exp(jnp.minimum(exponent, jnp.log(jnp.asarray(most)))))
+
+
+def advantage_weighted_loss(log_prob: ArrayLike, weight: ArrayLike) -> Array:
+    """Weighted cloning: `-weight * log_prob`.
+
+    Args:
+      log_prob: [...] log pi(a|s) of the data's actions, in nats.
+      weight: [...] of each; held constant.
+
+    Returns:
+      [...] loss per action, in nats.
+
+    Source: arXiv 2110.06169, equation 7.
+    """
+    return -jax.lax.stop_gradient(jnp.asarray(weight)) * jnp.asarray(log_prob)

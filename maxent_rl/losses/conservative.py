@@ -1,0 +1,73 @@
+"""What keeps a policy that is learned from fixed data to the actions of the data."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+
+def conservative_penalty(values: Array, data_value: ArrayLike, log_density: ArrayLike = 0.0) -> Array:
+    """How much better than the data's action the best others look: `log sum_k exp(Q_k) / density_k - Q(s, a_data)`.
+
+    Its gradient lowers all values, the largest most, and raises that of the data's action. With temperature T give values
+    divided by T, and multiply the penalty by T.
+
+    Args:
+      values: [..., K] values of all choices, or of sampled actions, in units of return.
+      data_value: [...] value of the data's action.
+      log_density: [..., K] log-density in nats with which each action was sampled, constant; 0 for all choices.
+
+    Returns:
+      [...] in units of return; over all choices it is at least 0. For samples it is up to the constant log K.
+
+    Source: Conservative Q-Learning for Offline Reinforcement Learning (arXiv 2006.04779), equation 4 and appendix F.
+    """
+    return jax.nn.logsumexp(values - jax.lax.stop_gradient(jnp.asarray(log_density)), axis=-1) - data_value
+
+
+def likely_choices(log_prob: Array, threshold: ArrayLike) -> Array:
+    """Which choices are likely enough: those whose probability, relative to the likeliest, is above a threshold.
+
+    Args:
+      log_prob: [..., choice] log-probabilities in nats, up to a constant (logits).
+      threshold: [] from 0 to below 1.
+
+    Returns:
+      [..., choice] booleans; at least one in each row is true.
+
+    Source: Benchmarking Batch Deep Reinforcement Learning Algorithms (arXiv 1910.01708), equation 16.
+    """
+    return jnp.exp(log_prob - jnp.max(log_prob, axis=-1, keepdims=True)) > threshold
+
+
+def better_than_policy(value: Array, sampled_values: Array) -> Array:
+    """The binary filter: whether an action is better than what the policy does on average.
+
+    Args:
+      value: [...] value of the action.
+      sampled_values: [..., K] values of actions that were drawn from the policy.
+
+    Returns:
+      [...] 1 where the value is above their mean, else 0.
+
+    Source: Critic Regularized Regression (arXiv 2006.15134), equation 3 with the advantage's mean estimator.
+    """
+    return jnp.asarray(value > jnp.mean(sampled_values, axis=-1), value.dtype)
+
+
+def weighted_cloning_loss(log_prob: Array, weight: ArrayLike) -> Array:
+    """Cloning of the actions that are worth it: `-weight * log_prob`.
+
+    Args:
+      log_prob: [...] log pi(a|s) of the data's action, in nats.
+      weight: [...] what it is worth, such as a filter; held constant. Where it is 0, `log_prob` may be anything.
+
+    Returns:
+      [...] loss, in nats.
+
+    Source: Critic Regularized Regression (arXiv 2006.15134), equation 1.
+    """
+    weight = jax.lax.stop_gradient(jnp.asarray(weight))
+    return -weight * jnp.where(weight == 0, 0.0, log_prob)

@@ -1,0 +1,82 @@
+"""`experiments/dataset.py collect`: what is written and told, and errors in one sentence."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import minari
+import numpy as np
+import pytest
+from teachers import make_teacher
+
+from maxent_rl import envs
+from maxent_rl.data.dataset import ARRAYS
+from maxent_rl.data.dataset_files import read_dataset
+
+
+@pytest.fixture(scope="module")
+def main():
+    path = Path(__file__).parents[1] / "experiments" / "dataset.py"
+    spec = importlib.util.spec_from_file_location("experiments_dataset_collect", path)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module.main
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    env = envs.make_device("maxent/MultiGoal")
+    return make_teacher(tmp_path_factory.mktemp("teacher"), env=env, env_name="maxent/MultiGoal")
+
+
+def test_random_transitions_as_an_archive_and_as_a_minari_folder(main, tmp_path, capsys, monkeypatch):
+    flags = ["collect", "--env", "CartPole", "--kind", "random", "--size", "300", "--output"]
+    paths = tmp_path / "cart.npz", tmp_path / "cart" / "random-v0"
+    for path in paths:
+        assert main([*flags, str(path)]) == 0
+        told = capsys.readouterr().out
+        assert f"{path}: 300 transitions of CartPole-v1, random" in told and "mean return" in told
+        assert f"--agent cql --env CartPole-v1 --dataset {path}" in told
+    first, second = map(read_dataset, paths)
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+    assert first.about == second.about and first.env == second.env == "CartPole-v1"
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    assert minari.load_dataset("cart/random-v0").total_steps == 300
+    assert f"{len(first.episodes.start)} episodes" in told
+
+
+def test_a_policy_with_noise(main, policy, tmp_path, capsys):
+    path = tmp_path / "noisy.npz"
+    flags = ["collect", "--policy", policy, "--kind", "noisy", "--noise", "0.3", "--size", "50", "--seed", "5"]
+    assert main([*flags, "--output", str(path)]) == 0
+    assert "--agent iql" in capsys.readouterr().out
+    about = read_dataset(path).about
+    assert (about["kind"], about["noise"], about["seed"], about["policy"]) == ("noisy", 0.3, 5, policy)
+
+
+def test_an_episode_that_did_not_end_has_no_return(main, policy, tmp_path, capsys):
+    assert main(["collect", "--policy", policy, "--size", "2", "--output", str(tmp_path / "few.npz")]) == 0
+    assert "1 episode, the last unfinished; no return" in capsys.readouterr().out
+
+
+def test_errors_are_one_sentence(main, policy, tmp_path, capsys):
+    (tmp_path / "there.npz").write_text("something")
+    output = ["--output", str(tmp_path / "data.npz")]
+    for flags, message in (
+        ([*output], "--kind expert needs --policy RUN"),
+        (["--kind", "random", *output], "need --env NAME"),
+        (["--kind", "random", "--env", "CartPoll", *output], "Did you mean 'CartPole-v1'"),
+        (["--policy", str(tmp_path), *output], "There is no policy in"),
+        (["--policy", policy, "--kind", "replay", *output], "There is no run at"),
+        (["--policy", policy, "--env", "CartPole", *output], "trained on"),
+        (["--policy", policy, "--size", "0", *output], "--size must be at least 1"),
+        (["--policy", policy, "--output", str(tmp_path / "there.npz")], "is there already"),
+        (["--policy", policy, "--output", str(tmp_path / "data.hdf5")], "as Minari folders"),
+    ):
+        assert main(["collect", *flags]) == 1
+        error = capsys.readouterr().err
+        assert message in error and len(error.strip().splitlines()) == 1, error
+    assert [path.name for path in tmp_path.iterdir()] == ["there.npz"]

@@ -32,8 +32,9 @@ from contenders import scratch
 
 from maxent_rl.data.coverage import PairCounter
 from maxent_rl.data.dataset import Dataset
+from maxent_rl.data.dataset_files import write_dataset
 from maxent_rl.data.quality import measure as measure_quality
-from maxent_rl.data.sketch import STANDARD_ERROR
+from maxent_rl.data.sketch import STANDARD_ERROR, Sketch
 
 _OBSERVATION, _ACTION, _EPISODE, _CHUNK = 17, 6, 1000, 1 << 20
 _SHOW = ("seconds", "cpu_seconds", "peak_memory_mb", "sketch_seconds", "relative_error_percent", "standard_errors")
@@ -79,9 +80,7 @@ def library(transitions: int, repeat: int) -> dict[str, float]:
 def write(folder: str, transitions: int, repeat: int) -> dict[str, float]:
     """Writes a data set and a reference."""
     for index, name in enumerate(("data", "reference")):
-        data = halfcheetah_like(transitions, 2 * repeat + index)
-        names = ("observation", "action", "reward", "next_observation", "terminated", "truncated")
-        np.savez(Path(folder) / f"{name}.npz", **{each: getattr(data, each) for each in names})
+        write_dataset(halfcheetah_like(transitions, 2 * repeat + index), Path(folder) / f"{name}.npz")
     return {}
 
 
@@ -123,6 +122,7 @@ def _command(transitions: int, more: list[str], repeat: int) -> Measurement:
 
 def items(count: int, repeat: int) -> Measurement:
     """Counts distinct random keys, each of which comes twice."""
+    Sketch()  # loads the package
     values: dict[str, float] = {}
     found = {}
     for name, limit in (("seconds", 2 * count), ("sketch_seconds", 0)):

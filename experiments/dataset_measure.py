@@ -49,7 +49,7 @@ class Measure:
 
 def measure_dataset(command: Measure) -> None:
     """Measures a data set, says what was found, and writes what was asked for."""
-    from maxent_rl.data.dataset_files import read_dataset
+    from maxent_rl.data.measured_files import open_source
     from maxent_rl.data.quality import measure
     from maxent_rl.data.returns import record_episodes
 
@@ -63,10 +63,10 @@ def measure_dataset(command: Measure) -> None:
     with Console(stderr=True).status("Measuring"):
         random_return = command.random_return
         if command.random is not None:
-            random_return = record_episodes(read_dataset(command.random), command.discount).mean_return
+            random_return = record_episodes(open_source(command.random), command.discount).mean_return
         quality = measure(
-            read_dataset(command.path),
-            None if command.reference is None else read_dataset(command.reference),
+            open_source(command.path),
+            None if command.reference is None else open_source(command.reference),
             random_return=random_return,
             expert_return=command.expert_return,
             edges=command.edges,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -11,23 +12,24 @@ from dataset import main
 
 from maxent_rl.data import quality
 from maxent_rl.data.dataset import Dataset
-from maxent_rl.data.dataset_files import write_npz
+from maxent_rl.data.dataset_files import write_dataset
+from maxent_rl.data.measured_files import open_source
 from maxent_rl.errors import DataError
 from maxent_rl.reports.data_quality import as_json, draw_plane, rows
 
 
 def data(size=200, seed=0, end=50, discrete=True):
     rng = np.random.default_rng(seed)
-    observation = rng.integers(0, 12, (size, 2)).astype(np.float32)
+    seen = rng.integers(0, 12, (size + 1, 2)).astype(np.float32)
     action = rng.integers(0, 3, size).astype(np.int32) if discrete else rng.uniform(-1, 1, (size, 2)).astype(np.float32)
     ended = np.arange(size) % end == end - 1
-    return Dataset(observation, action, np.ones(size, np.float32), observation, np.zeros(size, bool), ended, env="Grid")
+    return Dataset(seen[:-1], action, np.ones(size, np.float32), seen[1:], np.zeros(size, bool), ended, env="Grid")
 
 
 @pytest.fixture
 def files(tmp_path):
     for name, made in {"data": data(), "reference": data(400, 1), "random": data(200, 2, 20)}.items():
-        write_npz(made, tmp_path / f"{name}.npz")
+        write_dataset(made, tmp_path / f"{name}.npz")
     return tmp_path
 
 
@@ -82,7 +84,7 @@ def test_a_picture_needs_both_numbers(files, capsys):
 
 
 def test_a_reference_of_another_environment_is_refused(files, capsys):
-    write_npz(data(discrete=False), files / "other.npz")
+    write_dataset(data(discrete=False), files / "other.npz")
     assert main(["measure", f"{files}/data.npz", "--reference", f"{files}/other.npz"]) == 1
     assert "do not fit together" in capsys.readouterr().err
 
@@ -104,3 +106,19 @@ def test_rows_say_what_was_estimated_and_what_is_missing():
     empty = quality.measure(data(10))
     assert ("return", "not known", "no complete episode") in list(rows(empty))
     assert as_json(empty)["tq"] is None and json.dumps(as_json(empty), allow_nan=False)
+
+
+def test_a_file_too_large_to_keep_is_read_anew_for_every_pass(files):
+    kept, reread = open_source(files / "data.npz"), open_source(files / "data.npz", most_bytes=100)
+    assert isinstance(kept, list) and callable(reread)
+    both = [quality.measure(source, open_source(files / "reference.npz")) for source in (kept, reread)]
+    assert as_json(both[0]) == as_json(both[1]) == as_json(quality.measure(data(), data(400, 1)))
+
+
+def test_references_that_the_file_has_are_taken(files, capsys):
+    made = dataclasses.replace(data(), about={"random_return": 20.0, "expert_return": 80.0})
+    write_dataset(made, files / "made.npz")
+    assert main(["measure", f"{files}/made.npz"]) == 0
+    assert "0.5000" in capsys.readouterr().out
+    assert main(["measure", f"{files}/absent.npz"]) == 1
+    assert "absent.npz" in capsys.readouterr().err

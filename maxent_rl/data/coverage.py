@@ -232,6 +232,7 @@ class PairCounter:
         self.size = 0
         self.exact_limit = exact_limit
         self._kept: list[Keys] = []
+        self._sorted = False
         self.sketch: Sketch | None = None
 
     @property
@@ -243,6 +244,7 @@ class PairCounter:
         """Takes in the keys [n] of further transitions."""
         self.size += len(keys)
         self._kept.append(keys)
+        self._sorted = False
         if self.size > self.exact_limit:
             self.sketch = self.sketch or Sketch()
             for part in self._kept:
@@ -251,18 +253,18 @@ class PairCounter:
 
     @property
     def keys(self) -> Keys:
-        """[size] all keys, in order; only of an exact count."""
-        if len(self._kept) != 1:
-            self._kept = [np.concatenate([np.zeros(0, np.uint64), *self._kept])]
+        """[size] all keys, ascending; only of an exact count."""
+        if not self._sorted:
+            ordered = np.concatenate([np.zeros(0, np.uint64), *self._kept])
+            ordered.sort()
+            self._kept, self._sorted = [ordered], True
         return self._kept[0]
 
     def frequencies(self) -> tuple[Keys, NDArray[np.int64]]:
         """The distinct keys, ascending, and how often each was there; only of an exact count."""
-        ordered = np.sort(self.keys)
-        first = (
-            np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(ordered) else np.zeros(0, int)
-        )
-        return ordered[first], np.diff(np.append(first, len(ordered)))
+        keys = self.keys
+        first = np.flatnonzero(np.concatenate([[len(keys) > 0], keys[1:] != keys[:-1]])[: len(keys)])
+        return keys[first], np.diff(np.append(first, len(keys)))
 
     def distinct(self) -> Count:
         """u(D), the number of distinct pairs."""

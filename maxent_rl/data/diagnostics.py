@@ -144,15 +144,10 @@ def diagnose(
       DataError: fewer transitions than two, or features that are not finite numbers [n, d].
       InvalidSettingError: a discount outside [0, 1).
     """
-    if not 0.0 <= discount < 1.0:
-        raise InvalidSettingError(f"The discount must be at least 0 and less than 1, got {discount:g}.")
-    if data.size < 2:
-        raise DataError(f"Diagnostics need two transitions or more, got {data.size}.")
+    _check(data, discount)
     samples = featurize(data, features, policy, transitions=transitions, seed=seed)
-    wanted = None
-    if target is not None:
-        theirs = featurize(target, features, policy, transitions=transitions, seed=seed)
-        wanted = _moments(_sums(theirs, np.asarray(discount**theirs.step, np.float64)), discount)
+    theirs = None if target is None else featurize(target, features, policy, transitions=transitions, seed=seed)
+    wanted = None if theirs is None else _moments(_sums(theirs, discount ** theirs.step.astype(np.float64)), discount)
     blocks = _block_sums(samples)
     total = blocks.total(np.ones(len(blocks.weight)))
     numbers = _numbers(total, wanted, discount, ridge)
@@ -176,6 +171,13 @@ def diagnose(
         how=samples.how,
         intervals=_bootstrap(blocks, wanted, discount, ridge, bootstrap, np.random.default_rng(seed)),
     )
+
+
+def _check(data: Dataset, discount: float) -> None:
+    if not 0.0 <= discount < 1.0:
+        raise InvalidSettingError(f"The discount must be at least 0 and less than 1, got {discount:g}.")
+    if data.size < 2:
+        raise DataError(f"Diagnostics need two transitions or more, got {data.size}.")
 
 
 class _Sums(NamedTuple):

@@ -33,7 +33,7 @@ from maxent_rl.data.coverage import (
 )
 from maxent_rl.data.findings import favoured
 from maxent_rl.data.returns import Distribution, record_episodes
-from maxent_rl.errors import InvalidSettingError
+from maxent_rl.errors import DataError, InvalidSettingError
 
 SENSITIVITY_EDGES = (5, 10, 20, 50, 100)
 
@@ -122,7 +122,10 @@ def state_action_coverage(
       seed: decides them.
       exact_limit: transitions up to which pairs are counted exactly, and by HyperLogLog beyond.
     """
-    binning = binning or Binning(Limits.of(reference))
+    return _coverage(data, reference, binning or Binning(Limits.of(reference)), draws, seed, exact_limit)
+
+
+def _coverage(data: Source, reference: Source, binning: Binning, draws: int, seed: int, exact_limit: int) -> Saco:
     counted = (count_pairs(data, binning, exact_limit), count_pairs(reference, binning, exact_limit))
     return _compare((data, reference), counted, binning, draws, seed)
 
@@ -260,47 +263,35 @@ def measure(
       DataError: the data is empty or not finite, or data and reference do not fit together.
     """
     binning = Binning(Limits.of(data if reference is None else reference), edges)
+    first = next(chunks_of(data), None)
+    if first is None:
+        raise DataError("The data set has no transitions to measure.")
     episodes = record_episodes(data, discount)
-    about, env = _first(data)
-    random_return = _reference(random_return, about.get("random_return"))
-    expert_return = _reference(expert_return, about.get("expert_return"))
+    random_return = _reference(random_return, first.about.get("random_return"))
+    expert_return = _reference(expert_return, first.about.get("expert_return"))
     notes: list[str] = []
     tq = _quality(episodes.mean_return, random_return, expert_return, notes)
     counter, actions = _count_all(data, binning, exact_limit)
-    count = counter.distinct()
+    count, coverage, common = counter.distinct(), None, None
     entropy = plugin_entropy(counter.frequencies()[1]) if counter.exact else None
-    coverage, table, common = None, [], None
+    table: tuple[Saco, ...] = ()
     if reference is not None:
         coverage, common = _against(data, reference, counter, binning, draws, seed)
         del counter  # as large as the data; the other bins need as much again
-        for number in sensitivity:
-            other = Binning(binning.limits, number)
-            options = {"draws": draws, "seed": seed, "exact_limit": exact_limit}
-            table.append(coverage if number == edges else state_action_coverage(data, reference, other, **options))
+        others = {number: Binning(binning.limits, number) for number in sensitivity if number != edges}
+        found = {key: _coverage(data, reference, each, draws, seed, exact_limit) for key, each in others.items()}
+        table = tuple(found.get(number, coverage) for number in sensitivity)
     _add_notes(notes, episodes.size, count.value, coverage, entropy)
     return Quality(
-        size=episodes.size,
-        env=env,
-        tq=tq,
-        random_return=random_return,
-        expert_return=expert_return,
-        coverage=coverage,
-        sensitivity=tuple(table),
-        distinct=count.value,
-        distinct_error=count.relative_error,
+        size=episodes.size, env=first.env, tq=tq, random_return=random_return, expert_return=expert_return,
+        coverage=coverage, sensitivity=table, distinct=count.value, distinct_error=count.relative_error,
         collision_probability=0.0 if count.relative_error else collision_probability(count.value),
-        entropy=entropy,
-        perplexity=None if entropy is None else math.exp(entropy),
-        overlap=common,
+        entropy=entropy, perplexity=None if entropy is None else math.exp(entropy), overlap=common,
         action_entropy=tuple(plugin_entropy(column) for column in actions),
-        returns=Distribution.of(episodes.returns),
-        lengths=Distribution.of(episodes.lengths),
-        time_limits=episodes.time_limits / max(len(episodes.returns), 1),
-        tail=episodes.tail / episodes.size,
-        edges=edges,
-        shared_limits=reference is not None,
-        notes=tuple(notes),
-    )
+        returns=Distribution.of(episodes.returns), lengths=Distribution.of(episodes.lengths),
+        time_limits=episodes.time_limits / max(len(episodes.returns), 1), tail=episodes.tail / episodes.size,
+        edges=edges, shared_limits=reference is not None, notes=tuple(notes),
+    )  # fmt: skip
 
 
 def _against(
@@ -308,11 +299,6 @@ def _against(
 ) -> tuple[Saco, Overlap]:
     others = count_pairs(reference, binning, counter.exact_limit)
     return _compare((data, reference), (counter, others), binning, draws, seed), overlap(counter, others)
-
-
-def _first(source: Source) -> tuple[dict[str, object], str | None]:
-    first = next(chunks_of(source))
-    return first.about, first.env
 
 
 def _reference(given: float | None, stored: object) -> float | None:

@@ -214,9 +214,12 @@ def test_chunks_measure_as_the_whole():
     assert dataclasses.asdict(both[0]) == dataclasses.asdict(both[1])
 
 
-def test_data_that_do_not_fit_together_are_refused():
+def test_data_that_are_empty_or_do_not_fit_together_are_refused():
     with pytest.raises(DataError, match="do not fit together"):
         quality.measure(random_data(50), random_data(50, discrete=False))
+    for data, reference in (([], None), ([], random_data(50)), (random_data(50), [])):
+        with pytest.raises(DataError, match="no transitions to measure"):
+            quality.measure(data, reference)
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,8 @@ OFFLINE_AGENTS_UNDER_TEST = {
         ("reference", "optimizer"),
     ),
     "cql": _continuous(
-        CQL(**_SMALL, sampled_actions=2, lagrange_threshold=0.5), learning=("critic", "optimizer", "log_alpha", "weight")
+        CQL(**_SMALL, sampled_actions=2, lagrange_threshold=0.5),
+        learning=("critic", "optimizer", "log_alpha", "weight"),
     ),
     "iql": _continuous(IQL(**_SMALL)),
     "rebrac": _continuous(ReBRAC(**_SMALL)),

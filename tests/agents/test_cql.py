@@ -80,7 +80,9 @@ def test_the_penalty_raises_the_data_above_other_actions():
         state = init(agent, jax.random.key(0))
         for index in range(60):
             state, _ = update(agent, state, batch, jax.random.key(index))
-        here, there = (agent.values(state.critics, batch.observation, a, jax.random.key(0)) for a in (batch.action, away))
+        here, there = (
+            agent.values(state.critics, batch.observation, a, jax.random.key(0)) for a in (batch.action, away)
+        )
         return jnp.mean(here - there)
 
     assert margin(5.0) > margin(0.0) + 0.5

@@ -43,7 +43,9 @@ def test_the_penalty_of_the_next_value_is_the_squared_distance_summed_over_dimen
 def test_where_the_data_has_no_next_action_nothing_is_charged():
     """At a time limit and at the end of the data, whatever stands there, NaN included."""
     followed = jnp.array([1.0, 0.0] * 4)
-    batch = logged_batch(followed=followed, next_action=jnp.where(followed[:, None] > 0, 0.0, jnp.nan) * jnp.ones((8, 2)))
+    batch = logged_batch(
+        followed=followed, next_action=jnp.where(followed[:, None] > 0, 0.0, jnp.nan) * jnp.ones((8, 2))
+    )
     found = SMALL.next_penalty(batch, jnp.ones((8, 2)))
     np.testing.assert_allclose(found, 0.01 * 2 * followed, rtol=1e-6)
     _, metrics = update(SMALL, init(SMALL, jax.random.key(0)), batch, jax.random.key(1))

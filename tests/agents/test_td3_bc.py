@@ -37,7 +37,9 @@ def test_the_policy_and_all_targets_learn_in_every_other_update():
     second, again = update(SMALL, first, logged_batch(seed=1), jax.random.key(2))
     third, _ = update(SMALL, second, logged_batch(), jax.random.key(3))
     for name in ("policy", "target_policy", "target_critics", "policy_optimizer"):
-        assert not same(getattr(state, name), getattr(first, name)) and same(getattr(first, name), getattr(second, name))
+        assert not same(getattr(state, name), getattr(first, name)) and same(
+            getattr(first, name), getattr(second, name)
+        )
         assert not same(getattr(second, name), getattr(third, name))
     assert not same(first.critics, second.critics)
     assert again["actor/loss"] == metrics["actor/loss"] and np.isfinite(metrics["critic/loss"])

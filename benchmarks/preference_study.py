@@ -36,7 +36,7 @@ def measure(runs: Path, unit: Unit) -> Measured:
     """
     runs.mkdir(parents=True, exist_ok=True)
     if unit.contender == "uniform":
-        return _reference(_uniform(unit.env))
+        return _reference(uniform_return(unit.env))
     if unit.contender == "oracle":
         policy = load_policy(_source(runs, unit, "oracle"))
         return _reference(evaluate_policy(policy, _EPISODES).mean)
@@ -92,15 +92,15 @@ def _run(command: Sequence[str], folder: Path) -> None:
     Process(command, folder).wait(Teller(folder))
 
 
-def _uniform(env: str) -> float:
+def uniform_return(env: str, episodes: int = _EPISODES) -> float:
     """Mean return of uniform actions."""
     rng = np.random.default_rng(0)
-    envs = make_host(env, range(_EPISODES))
+    envs = make_host(env, range(episodes))
     try:
         envs.reset()
-        running, total = np.ones(_EPISODES, bool), np.zeros(_EPISODES)
+        running, total = np.ones(episodes, bool), np.zeros(episodes)
         while running.any():
-            step = envs.step(rng.uniform(-1, 1, (_EPISODES, *envs.spec.action_shape)).astype(np.float32))
+            step = envs.step(rng.uniform(-1, 1, (episodes, *envs.spec.action_shape)).astype(np.float32))
             total += np.where(running, step.reward, 0.0)
             running &= ~(step.terminated | step.truncated)
         return float(total.mean())

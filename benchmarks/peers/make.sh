@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Makes the virtual environments of the peers that the benchmarks compare with: .peers/sb, .peers/brax and .peers/trl.
+# Makes the virtual environments of the peers that the benchmarks compare with: .peers/sb, .peers/brax, .peers/trl
+# and .peers/d3rlpy.
 #
 #   benchmarks/peers/make.sh            all
 #   benchmarks/peers/make.sh sb         Stable-Baselines3 (SAC, PPO) and SBX
 #   benchmarks/peers/make.sh brax       Brax's own SAC and PPO, and rejax
 #   benchmarks/peers/make.sh trl        TRL (losses over tokens)
+#   benchmarks/peers/make.sh d3rlpy     d3rlpy (IQL, TD3+BC, CQL)
 #
 # One that is there already is made anew only when its requirements have changed. PYTHON names the interpreter (3.11 or
 # newer; python3.11 by default, with which the pins were resolved), PEERS the folder. pip reads its own settings, so
@@ -18,7 +20,7 @@ python=${PYTHON:-$(command -v python3.11 || command -v python3)}
 make_peer() {
     local name=$1 requirements=$here/requirements-$1.txt venv=$peers/$1
     if [ ! -f "$requirements" ]; then
-        echo "error: there are no peers called '$name'; there are: sb brax trl." >&2
+        echo "error: there are no peers called '$name'; there are: sb brax trl d3rlpy." >&2
         return 1
     fi
     if cmp -s "$requirements" "$venv/.installed"; then
@@ -34,5 +36,5 @@ make_peer() {
     echo "Made $venv."
 }
 
-[ "$#" -gt 0 ] || set -- sb brax trl
+[ "$#" -gt 0 ] || set -- sb brax trl d3rlpy
 for name in "$@"; do make_peer "$name"; done

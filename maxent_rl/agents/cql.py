@@ -54,11 +54,11 @@ class CQL(SquashedSoftActorCritic):
     entropy_backup: bool = static(False)
     """Whether targets count the policy's entropy as SAC's do."""
 
-    # The authors' code weighs the penalty against the squared Bellman error without its half (equation 4 has the half), and the
-    # published weights are meant so; so is this one. Its threshold is compared with the penalty times its weight and without
-    # the division by the number of samples (appendix F has it): a published 10 at a weight of 5 with 10 actions is
-    # 2 - log 30 = -1.4 here. Left out are its first updates of the policy by cloning (10,000 to 40,000 of a million), and the
-    # variants of the backup that maximise over sampled actions.
+    # The authors' code weighs the penalty against the squared Bellman error without its half (equation 4 has the half), and
+    # the published weights are meant so; so is this one. Its threshold is compared with the penalty times its weight, and
+    # without the division by the number of samples that appendix F has: a published 10 at a weight of 5 with 10 actions is
+    # 2 - log 30 = -1.4 here. Left out are its first updates of the policy by cloning (10,000 to 40,000 of a million), and
+    # the backup that maximises over sampled actions.
 
     def check(self, spec: Spec, env: str) -> None:
         """Refuses environments and settings that cannot work; see `agents.check_agent`."""
@@ -116,9 +116,9 @@ class CQL(SquashedSoftActorCritic):
         state, metrics = super().update_critics(state, batch, noise, key)
         state = cast(CQLState, state)
         if state.log_weight is not None:
-            gap = metrics["conservative/gap"]
-            gradient = jax.grad(lambda log_weight: -jnp.exp(log_weight) * (gap - self.lagrange_threshold))
-            step, optimizer = self._optimizer().update(gradient(state.log_weight), state.weight_optimizer)
+            surplus = metrics["conservative/gap"] - cast(float, self.lagrange_threshold)
+            gradient = jax.grad(lambda log_weight: -jnp.exp(log_weight) * surplus)(state.log_weight)
+            step, optimizer = self._optimizer().update(gradient, state.weight_optimizer)
             moved = optax.apply_updates(state.log_weight, step)
             state = dataclasses.replace(state, log_weight=moved, weight_optimizer=optimizer)
         return state, metrics | {"conservative/weight": self._weight(state)}

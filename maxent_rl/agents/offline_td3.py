@@ -104,7 +104,7 @@ class OfflineTD3(OfflineActorCritic):
 
         def learn(old: _Delayed) -> _Delayed:
             new = self._learn_delayed(old, state.critics, batch)
-            return jax.tree.map(lambda after, before: jnp.where(due, after, before), new, old)
+            return cast(_Delayed, jax.tree.map(lambda after, before: jnp.where(due, after, before), new, old))
 
         after = learn(old) if self.policy_delay == 1 else jax.lax.cond(_in_any_seed(due), learn, lambda old: old, old)
         state = dataclasses.replace(state, step=cast(Array, state.step) + 1, **after._asdict())
@@ -154,6 +154,6 @@ def _in_any_seed(due: Array) -> Array:
     return due
 
 
-@_in_any_seed.def_vmap  # type: ignore[untyped-decorator]
+@_in_any_seed.def_vmap
 def _reduce(axis_size: int, batched: list[bool], due: Array) -> tuple[Array, bool]:
     return _in_any_seed(jnp.any(due, axis=0) if batched[0] else due), False

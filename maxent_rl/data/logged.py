@@ -12,6 +12,7 @@ from flax import struct
 from numpy.typing import NDArray
 
 from maxent_rl.data.dataset import Dataset
+from maxent_rl.data.replay import uniform_below
 from maxent_rl.types import Array, LoggedTransition
 
 _SCALARS = 5  # reward, terminated, truncated, followed, return to go
@@ -61,7 +62,7 @@ class LoggedTransitions:
 
     def sample(self, key: Array, batch_size: int) -> LoggedTransition:
         """Draws transitions [batch] uniformly, with replacement."""
-        return self.unpack(self.rows[jax.random.randint(key, (batch_size,), 0, self.size)])
+        return self.unpack(self.rows[uniform_below(jax.random.bits(key, (batch_size,)), jnp.int32(self.size))])
 
     def unpack(self, rows: Array) -> LoggedTransition:
         """Unpacks rows [..., width]; discrete actions are floats [...]."""

@@ -56,7 +56,7 @@ class ReplayLayout(RowLayout):
           episode ends, or where the newest row is reached; `steps` says how many.
         """
         filled = jnp.minimum(replay.inserted, self.capacity)
-        start = _below(jax.random.bits(key, (self.batch_size,)), filled)
+        start = uniform_below(jax.random.bits(key, (self.batch_size,)), filled)
         if self.n_step == 1:
             return self.unpack(replay.rows[start])
         offsets = jnp.arange(self.n_step) * self.num_envs
@@ -79,7 +79,7 @@ class ReplayLayout(RowLayout):
         )
 
 
-def _below(bits: Array, bound: Array) -> Array:
+def uniform_below(bits: Array, bound: Array) -> Array:
     """Integers from 0 up to `bound`, the floor of `bits * bound / 2^32`: one draw where `randint` takes two and three keys.
 
     Args:

@@ -31,7 +31,7 @@ def behavior_regularized_loss(
     """
     q = jnp.asarray(q)
     scale = value_weight / jnp.maximum(jnp.mean(jnp.abs(jax.lax.stop_gradient(q))), _SMALLEST_VALUE)
-    return distance_weight * jnp.asarray(distance) - scale * q
+    return jnp.asarray(distance_weight) * jnp.asarray(distance) - scale * q
 
 
 def smoothed_action(action: ArrayLike, noise: ArrayLike, scale: ArrayLike, most: ArrayLike) -> Array:

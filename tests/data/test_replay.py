@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maxent_rl.data import Replay, ReplayLayout
-from maxent_rl.data.replay import _below
+from maxent_rl.data.replay import uniform_below
 from maxent_rl.types import Spec, Transition
 
 SPEC = Spec((3,), (2,), 100)
@@ -130,4 +130,4 @@ def test_seeds_under_vmap_draw_what_they_draw_alone():
 
 @given(bits=st.integers(0, 2**32 - 1), bound=st.integers(1, 2**31 - 1))
 def test_random_bits_become_the_index_that_exact_arithmetic_gives(bits: int, bound: int) -> None:
-    assert int(_below(jnp.uint32(bits), jnp.int32(bound))) == bits * bound >> 32
+    assert int(uniform_below(jnp.uint32(bits), jnp.int32(bound))) == bits * bound >> 32

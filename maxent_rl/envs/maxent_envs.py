@@ -13,6 +13,8 @@ import itertools
 import jax
 import jax.numpy as jnp
 
+from maxent_rl.envs.chance_envs import CHANCE, make_chance
+from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.reward_map import RewardMap
 from maxent_rl.errors import unknown_name
 from maxent_rl.types import Array, Spec
@@ -143,12 +145,16 @@ _ENVIRONMENTS: dict[str, Optima | MultiGoal] = {
 }
 
 
-def make_maxent(name: str) -> Optima | MultiGoal:
+def make_maxent(name: str) -> DeviceEnv:
     """Makes an environment by the name after `maxent/`.
 
     Raises:
       UnknownNameError: naming the nearest right ones.
     """
+    family, _, number = name.partition("-")
+    if family in CHANCE:
+        return make_chance(family, number)
     if name not in _ENVIRONMENTS:
-        raise unknown_name("environment", f"maxent/{name}", [f"maxent/{known}" for known in _ENVIRONMENTS])
+        known = [*_ENVIRONMENTS, *CHANCE]
+        raise unknown_name("environment", f"maxent/{name}", [f"maxent/{each}" for each in known])
     return _ENVIRONMENTS[name]

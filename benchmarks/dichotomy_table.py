@@ -1,94 +1,137 @@
-"""The bandit's tables, trained on the exact expected objective: what each weight of the constraint leads to.
+"""Methods as tables, trained on the exact objective of the data: what each leads to, optimisation and networks aside.
 
-Nothing is sampled: the posterior over four latents, the policy and the energy are tables of logits, and all sums run over the
-four outcomes (action, reward). `descended` has the constraint as the equations have it, or with the sign of the code that was
-published, under which the posterior is pushed to know more of luck.
+Nothing is sampled but the data: posterior over latents, policy, value and energy are tables, and all sums run over the states,
+actions and outcomes that the data has. An outcome is what the environment decides: a reward of the bandit, a next state of the
+lake. A latent is made of the present action and its outcome. The tables are trained with the constraint as the equations have
+it, or with the sign of the code that was published, under which the posterior is pushed to know more of luck.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
 from maxent_rl.losses import energy_term
 
-LATENTS = 4
 LEARNING_RATE, OUTER, INNER = 0.05, 8_000, 5
+_LEAST_PRIOR = 0.01  # a latent that is rarer is not among a hundred draws from the prior
+
+
+class Law(NamedTuple):
+    """What the data says.
+
+    Attributes:
+      joint: [state, action, outcome] how often each is.
+      paid: [state, action, outcome] the mean return from there on; 0 where there is none.
+      lucky: [state, action] how often each is among the steps that had the largest return still before them.
+    """
+
+    joint: np.ndarray
+    paid: np.ndarray
+    lucky: np.ndarray
 
 
 class Found(NamedTuple):
     """What one seed came to.
 
     Attributes:
-      reward: of the policy under the latent of highest value.
-      information: MI(r; z | a), in nats.
+      policy: [state, action] under the latent of highest value.
+      promised: [state] that value.
+      information: MI(outcome; latent | state, action), in nats.
       energy: the energy term.
-      promised: the value of that latent.
     """
 
-    reward: Array
+    policy: Array
+    promised: Array
     information: Array
     energy: Array
-    promised: Array
 
 
-def joint(probability: Array | float) -> Array:
-    """[action, reward] of the data: arm 0 is taken with 1 - p and pays with p, arm 1 the other way round."""
-    p = jnp.asarray(probability)
-    pays = jnp.stack([p, 1 - p])
-    return pays[::-1][:, None] * jnp.stack([1 - pays, pays], axis=1)
+def bandit_law(probability: float) -> Law:
+    """The bandit of infinite data: arm 0 is taken with 1 - p and pays with p, arm 1 the other way round."""
+    pays = np.array([probability, 1 - probability])
+    joint = (pays[::-1, None] * np.stack([1 - pays, pays], axis=1))[None]
+    return Law(joint, np.broadcast_to([0.0, 1.0], joint.shape).copy(), joint[..., 1])
 
 
-def _terms(tables: dict[str, Array], energy: Array, law: Array) -> tuple[Array, Array]:
-    """What policy and value lose, and the energy term, both as exact expectations."""
-    posterior = law[..., None] * jax.nn.softmax(tables["posterior"])  # [action, reward, latent]
-    policy, value = jax.nn.log_softmax(tables["policy"]), jax.nn.log_softmax(tables["value"])
-    imitation = -jnp.einsum("arz,za->", posterior, policy) - jnp.einsum("arz,zr->", posterior, value)
-    log_rho = jnp.log(jnp.sum(law, axis=0))
-    sampled = jnp.moveaxis(energy, 1, -1)[:, None]  # [action, 1, latent, reward]
-    return imitation, jnp.sum(posterior * energy_term(energy, sampled, log_rho))
+def _tables(key: Array, shape: tuple[int, int, int], latents: int) -> tuple[dict[str, Array], Array]:
+    states, actions, outcomes = shape
+    sizes = {
+        "posterior": (states, actions, outcomes, latents),
+        "policy": (states, latents, actions),
+        "value": (states, latents),
+        "energy": (states, actions, outcomes, latents),
+    }
+    keys = jax.random.split(key, len(sizes))
+    made = {
+        name: jax.random.truncated_normal(own, -2.0, 2.0, size)
+        for own, (name, size) in zip(keys, sizes.items(), strict=True)
+    }
+    return made, made.pop("energy")
 
 
-@partial(jax.jit, static_argnames=("outer", "inner", "ascended"))
+def _losses(tables: dict[str, Array], law: Law) -> Array:
+    """What policy and value lose."""
+    posterior = law.joint[..., None] * jax.nn.softmax(tables["posterior"])  # [state, action, outcome, latent]
+    imitation = -jnp.einsum("saoz,sza->", posterior, jax.nn.log_softmax(tables["policy"]))
+    gap = tables["value"][:, None, None] - law.paid[..., None]
+    return imitation + jnp.sum(posterior * gap**2)
+
+
+def _term(tables: dict[str, Array], energy: Array, law: Law) -> Array:
+    posterior = law.joint[..., None] * jax.nn.softmax(tables["posterior"])
+    rho = jnp.sum(law.joint, axis=(0, 1))
+    log_rho = jnp.where(rho > 0, jnp.log(jnp.where(rho > 0, rho, 1.0)), -jnp.inf)
+    sampled = jnp.moveaxis(energy, 2, -1)[:, :, None]  # [state, action, 1, latent, outcome]
+    return jnp.sum(posterior * energy_term(energy, sampled, log_rho))
+
+
+def _rate(tables: dict[str, Array], law: Law) -> Array:
+    """The divergence of the posterior from the best prior of each state: what a VAE pays."""
+    log_posterior, joint = jax.nn.log_softmax(tables["posterior"]), law.joint[..., None]
+    return jnp.sum(joint * jnp.exp(log_posterior) * (log_posterior - jnp.log(_prior(tables, law))[:, None, None]))
+
+
+def _prior(tables: dict[str, Array], law: Law) -> Array:
+    """[state, latent]: the posterior's mean, which the divergence's descent ends at."""
+    posterior = law.joint[..., None] * jax.nn.softmax(tables["posterior"])
+    total = jnp.sum(posterior, axis=(1, 2, 3))[:, None]
+    return (jnp.sum(posterior, axis=(1, 2)) + 1e-12) / (total + 1e-12 * posterior.shape[-1])
+
+
+@partial(jax.jit, static_argnames=("latents", "outer", "inner"))
 def train(
-    key: Array, probability: float, beta: float, outer: int = OUTER, inner: int = INNER, *, ascended: bool = False
+    key: Array, law: Law, beta: float, rate: float, latents: int, outer: int = OUTER, inner: int = INNER
 ) -> Found:
     """Trains one seed.
 
     Args:
       key: decides the tables to begin with.
-      probability: the bandit's.
-      beta: weight of the constraint.
+      law: of the data.
+      beta: weight of the constraint; below 0 for the sign of the published code.
+      rate: weight with which the posterior's divergence from the prior is descended: Future-VAE.
+      latents: number of them.
       outer: descents of posterior, policy and value.
       inner: ascents of the energy before each.
-      ascended: the published code's sign: the posterior ascends the energy term too.
     """
-    law, adam = joint(probability), optax.adam(LEARNING_RATE)
-    shapes = {"posterior": (2, 2, LATENTS), "policy": (LATENTS, 2), "value": (LATENTS, 2)}
-    keys = jax.random.split(key, 4)
-    tables = {
-        name: jax.random.truncated_normal(own, -2.0, 2.0, shape)
-        for own, (name, shape) in zip(keys, shapes.items(), strict=False)
-    }
-    energy = jax.random.truncated_normal(keys[3], -2.0, 2.0, (2, 2, LATENTS))
-    weight = -beta if ascended else beta
+    adam = optax.adam(LEARNING_RATE)
+    tables, energy = _tables(key, law.joint.shape, latents)
 
     def loss(tables: dict[str, Array], energy: Array) -> Array:
-        imitation, term = _terms(tables, energy, law)
-        return imitation + weight * term
+        return _losses(tables, law) + beta * _term(tables, energy, law) + rate * _rate(tables, law)
 
-    def outer_step(_: Array, carry: tuple) -> tuple:
+    def outer_step(_: Array, carry: Any) -> Any:
         tables, energy, own, others = carry
 
-        def ascend(_: Array, carry: tuple) -> tuple:
+        def ascend(_: Array, carry: Any) -> Any:
             energy, state = carry
-            slope = jax.grad(lambda energy: -_terms(tables, energy, law)[1])(energy)
-            step, state = adam.update(slope, state)
+            step, state = adam.update(jax.grad(lambda energy: -_term(tables, energy, law))(energy), state)
             return energy + step, state
 
         energy, others = jax.lax.fori_loop(0, inner, ascend, (energy, others))
@@ -97,26 +140,25 @@ def train(
 
     start = (tables, energy, adam.init(tables), adam.init(energy))
     tables, energy, _, _ = jax.lax.fori_loop(0, outer, outer_step, start)
-    return _measure(tables, energy, law, probability)
+    return _measure(tables, energy, law)
 
 
-def _measure(tables: dict[str, Array], energy: Array, law: Array, probability: float) -> Found:
-    value = jax.nn.softmax(tables["value"])[:, 1]
-    best = jnp.argmax(value)
-    policy = jax.nn.softmax(tables["policy"])[best]
-    with_latent = law[..., None] * jax.nn.softmax(tables["posterior"])
-    of_reward = with_latent / jnp.sum(with_latent, axis=1, keepdims=True)
-    told = jnp.log(of_reward) - jnp.log(law / jnp.sum(law, axis=1, keepdims=True))[..., None]
-    return Found(
-        policy[0] * probability + policy[1] * (1 - probability),
-        jnp.sum(with_latent * told),
-        _terms(tables, energy, law)[1],
-        value[best],
-    )
+def _measure(tables: dict[str, Array], energy: Array, law: Law) -> Found:
+    value = jnp.where(_prior(tables, law) > _LEAST_PRIOR, tables["value"], -jnp.inf)
+    best = jnp.argmax(value, axis=1)[:, None]
+    policy = jnp.take_along_axis(jax.nn.softmax(tables["policy"]), best[..., None], axis=1)[:, 0]
+    with_latent = law.joint[..., None] * jax.nn.softmax(tables["posterior"])
+    of_outcome = with_latent / jnp.maximum(jnp.sum(with_latent, axis=2, keepdims=True), 1e-30)
+    without = law.joint / jnp.maximum(jnp.sum(law.joint, axis=2, keepdims=True), 1e-30)
+    seen = with_latent > 0
+    told = jnp.log(jnp.where(seen, of_outcome, 1.0)) - jnp.log(jnp.where(seen, without[..., None], 1.0))
+    promised = jnp.take_along_axis(value, best, axis=1)[:, 0]
+    return Found(policy, promised, jnp.sum(with_latent * told), _term(tables, energy, law))
 
 
-def train_seeds(seeds: int, probability: float, beta: float, *, ascended: bool = False) -> Found:
-    """As `train`, of the first seeds, at once: each number is [seed]."""
-    keys = jax.random.split(jax.random.key(0), seeds)
-    one = partial(train, probability=probability, beta=beta, ascended=ascended)
-    return jax.vmap(lambda key: one(key))(keys)
+def train_seeds(laws: list[Law], beta: float, rate: float, latents: int, **further: int) -> Found:
+    """As `train`, one seed for each law, at once: each number is [seed, ...]."""
+    stacked = jax.tree.map(lambda *each: jnp.asarray(np.stack(each), jnp.float32), *laws)
+    keys = jax.random.split(jax.random.key(0), len(laws))
+    trained: Found = jax.vmap(lambda key, law: train(key, law, beta, rate, latents, **further))(keys, stacked)
+    return trained

@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from dichotomy_table import Law
 from numpy.typing import NDArray
 
 from maxent_rl.data.dataset import Dataset
+from maxent_rl.data.logged import returns_to_go
 from maxent_rl.envs.chance_envs import FrozenLake, Table
 
 Floats = NDArray[np.float64]
@@ -74,13 +76,13 @@ def greedy_policy(table: Table, epsilon: float) -> Floats:
     return (1 - epsilon) * np.eye(count)[optimal_actions(table)] + epsilon / count
 
 
-def success(table: Table, policy: Floats, horizon: int) -> float:
+def success(table: Table, policy: Floats, horizon: int, discount: float = 1.0) -> float:
     """The return from state 0 of a policy [state, action] within that many steps."""
     moves = np.einsum("sa,san->sn", policy, table.probability)
     alive, total = np.eye(len(policy))[0], 0.0
-    for _ in range(horizon):
+    for step in range(horizon):
         reached = alive @ moves
-        total += float(reached @ table.reward)
+        total += discount**step * float(reached @ table.reward)
         alive = np.where(table.terminal, 0.0, reached)
     return total
 
@@ -97,10 +99,11 @@ def lake_data(env: FrozenLake, epsilon: float, size: int, seed: int) -> Dataset:
     table, random = env.table, np.random.default_rng(seed)
     policy, states = greedy_policy(table, epsilon), np.eye(env.spec.observation_size, dtype=np.float32)
     tiles, actions, following, truncated = (np.empty(size, np.int64) for _ in range(4))
+    chosen, led_to = np.cumsum(policy, axis=1), np.cumsum(table.probability, axis=2)
     tile, elapsed = 0, 0
-    for index in range(size):
-        tiles[index], actions[index] = tile, random.choice(policy.shape[1], p=policy[tile])
-        tile, elapsed = random.choice(len(states), p=table.probability[tile, actions[index]]), elapsed + 1
+    for index, (first, second) in enumerate(random.random((size, 2)) * (1.0 - 1e-12)):
+        tiles[index], actions[index] = tile, np.searchsorted(chosen[tile], first, side="right")
+        tile, elapsed = int(np.searchsorted(led_to[tile, actions[index]], second, side="right")), elapsed + 1
         following[index], truncated[index] = tile, elapsed == env.horizon
         if table.terminal[tile] or elapsed == env.horizon:
             tile, elapsed = 0, 0
@@ -109,6 +112,28 @@ def lake_data(env: FrozenLake, epsilon: float, size: int, seed: int) -> Dataset:
         states[tiles], actions.astype(np.int32), table.reward[following].astype(np.float32), states[following],
         terminated, truncated.astype(bool) & ~terminated, env=f"maxent/FrozenLake-{env.slipping:g}",
     )  # fmt: skip
+
+
+def law_of(data: Dataset, states: int, actions: int, discount: float) -> Law:
+    """What a data set of one-hot observations says; outcomes are next states, or rewards 0 and 1 where there is one state."""
+    state, following = (np.argmax(each, axis=1) for each in (data.observation, data.next_observation))
+    outcomes = states
+    if states == 1:
+        following, outcomes = data.reward.astype(np.int64), 2
+    ended = data.terminated | data.truncated
+    to_go, undiscounted = (returns_to_go(data.reward, ended, factor).astype(np.float64) for factor in (discount, 1.0))
+    count, total = np.zeros((states, actions, outcomes)), np.zeros((states, actions, outcomes))
+    np.add.at(count, (state, data.action, following), 1.0)
+    np.add.at(total, (state, data.action, following), to_go)
+    lucky = np.zeros((states, actions))
+    np.add.at(lucky, (state, data.action), (undiscounted == undiscounted.max()).astype(np.float64))
+    return Law(count / data.size, total / np.maximum(count, 1.0), lucky / data.size)
+
+
+def conditional(weights: Floats) -> Floats:
+    """[state, action] probabilities from weights of them; uniform where there are none."""
+    total = weights.sum(axis=1, keepdims=True)
+    return np.where(total > 0, weights / np.where(total > 0, total, 1.0), 1.0 / weights.shape[1])
 
 
 def softmax(logits: jax.Array) -> Floats:

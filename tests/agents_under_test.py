@@ -19,10 +19,14 @@ from maxent_rl.agents import PPO, SAC
 from maxent_rl.agents.adpo import ADPO
 from maxent_rl.agents.adpo_online import ADPOOnline
 from maxent_rl.agents.cpl import CPL
+from maxent_rl.agents.doc import DoC
+from maxent_rl.agents.dt import DT
 from maxent_rl.agents.pmoe import PMOE
 from maxent_rl.agents.pmoe_ppo import PMOEPPO
 from maxent_rl.agents.sac_discrete import SACDiscrete
 from maxent_rl.agents.sac_preference import SACPreference
+from maxent_rl.data.dataset import Dataset
+from maxent_rl.data.dataset_files import write_npz
 from maxent_rl.data.preferences import Preferences
 from maxent_rl.tokens.agent import TokenAgent
 
@@ -149,6 +153,21 @@ def make_preferences(folder: Path, seed: int = 0) -> str:
     return str(path)
 
 
+def make_episodes(folder: Path, seed: int = 0) -> str:
+    """A data set of episodes of five uniform actions of `Point`; better is what moves towards the origin."""
+    random = np.random.default_rng(seed)
+    observation, action = (random.uniform(-0.99, 0.99, (60, 2)).astype(np.float32) for _ in range(2))
+    following = observation + np.float32(0.1) * action
+    ended = np.arange(60) % 5 == 4
+    data = Dataset(observation, action, -np.sum(following**2, axis=1), following, ended & False, ended, env="Point")
+    path = folder / "episodes.npz"
+    path.parent.mkdir(exist_ok=True)
+    write_npz(data, path)
+    return str(path)
+
+
+_SEQUENCES = {"width": 8, "layers": 1, "context": 2, "batch_size": 8, "dropout": 0.0, "warmup_steps": 1}
+
 # Agents that learn from fixed data, by a loop of their own: training/test_offline_loop.py.
 OFFLINE_AGENTS_UNDER_TEST = {
     "adpo": OfflineRow(
@@ -170,6 +189,13 @@ OFFLINE_AGENTS_UNDER_TEST = {
         "dataset",
         make_preferences,
         ("reference", "optimizer"),
+    ),
+    "dt": OfflineRow(DT(**_SEQUENCES), "dataset", make_episodes, ("optimizer",)),
+    "doc": OfflineRow(
+        DoC(**_SEQUENCES, ahead=2, head_sizes=(8,), latent_size=3, num_latents=4, energy_steps=1),
+        "dataset",
+        make_episodes,
+        ("optimizer", "energy", "posterior"),
     ),
 }
 

@@ -22,7 +22,7 @@ SMALL = {
 BANDIT = DoC(
     context=1, ahead=1, latent="categorical", latent_size=4, outcomes="rewards", beta=3.0, anneal_steps=100, **SMALL
 )
-WALK = DoC(context=2, ahead=2, latent_size=3, **SMALL)
+WALK = DoC(context=2, ahead=2, latent="gaussian", latent_size=3, **SMALL)
 SPEC = Spec((1,), (), 4, num_actions=2)
 P = 0.1
 

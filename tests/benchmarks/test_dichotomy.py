@@ -33,14 +33,18 @@ def test_the_lakes_data_and_the_exact_return_agree():
 def test_the_exact_tables_hold_no_luck_where_the_constraint_is_heavy_and_all_of_it_where_there_is_none(
     probability, of_luck, of_arm
 ):
-    free = dichotomy_table.train_seeds(3, probability, 0.0)
+    def trained(beta):
+        found = dichotomy_table.train_seeds([dichotomy_table.bandit_law(probability)] * 3, beta, 0.0, latents=4)
+        return found, [task.bandit_return(policy[0], probability) for policy in np.asarray(found.policy)]
+
+    free, earned = trained(0.0)
     assert np.max(free.information) == pytest.approx(of_luck, abs=1e-3)
     np.testing.assert_allclose(free.promised, 1.0, atol=1e-2)
-    assert np.min(free.reward) < 1 - probability - 0.1
-    bound = dichotomy_table.train_seeds(3, probability, 3.0)
+    assert np.min(earned) < 1 - probability - 0.1
+    bound, earned = trained(3.0)
     np.testing.assert_allclose(bound.information, 0.0, atol=2e-4)
     np.testing.assert_allclose(bound.energy, of_arm, atol=1e-3)
-    np.testing.assert_allclose(bound.reward, 1 - probability, atol=1e-2)
-    np.testing.assert_allclose(bound.promised, bound.reward, atol=1e-2)
-    published = dichotomy_table.train_seeds(3, probability, 1.0, ascended=True)
+    np.testing.assert_allclose(earned, 1 - probability, atol=1e-2)
+    np.testing.assert_allclose(np.ravel(bound.promised), earned, atol=1e-2)
+    published, _ = trained(-1.0)
     np.testing.assert_allclose(published.information, of_luck, atol=1e-3)

@@ -114,21 +114,19 @@ def measure(unit: Unit) -> Measured:
     held against it is the return in the same units: discounted where values are.
     """
     from dichotomy_table import train_seeds
-    from dichotomy_task import bandit_data, bandit_return, conditional, lake_data, law_of, success
+    from dichotomy_task import bandit_law_of, bandit_return, conditional, lake_law_of, success
 
     from maxent_rl.envs.chance_envs import FrozenLake
 
     settings, chance, seeds = unit.measured, unit.measured["chance"], range(unit.measured["num_seeds"])
     lake = FrozenLake(chance) if unit.env.startswith("FrozenLake") else None
     if lake is not None:
-        table, horizon = lake.table, lake.horizon
-        sets = [lake_data(lake, EPSILON, settings["transitions"], seed) for seed in seeds]
-        laws = [law_of(data, len(table.terminal), table.probability.shape[1], DISCOUNT) for data in sets]
+        laws = [lake_law_of(chance, EPSILON, DISCOUNT, settings["transitions"], seed) for seed in seeds]
     else:
-        laws = [law_of(bandit_data(chance, settings["episodes"], seed), 1, 2, 1.0) for seed in seeds]
+        laws = [bandit_law_of(chance, settings["episodes"], seed) for seed in seeds]
 
     def earned(policy: np.ndarray, discount: float = 1.0) -> float:
-        return bandit_return(policy[0], chance) if lake is None else success(table, policy, horizon, discount)
+        return bandit_return(policy[0], chance) if lake is None else success(lake.table, policy, lake.horizon, discount)
 
     values: list[dict[str, float]] = []
     if METHODS[unit.contender] is None:

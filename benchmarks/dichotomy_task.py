@@ -6,6 +6,7 @@ that can happen, not a mean over episodes.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -128,6 +129,19 @@ def law_of(data: Dataset, states: int, actions: int, discount: float) -> Law:
     lucky = np.zeros((states, actions))
     np.add.at(lucky, (state, data.action), (undiscounted == undiscounted.max()).astype(np.float64))
     return Law(count / data.size, total / np.maximum(count, 1.0), lucky / data.size)
+
+
+@cache
+def lake_law_of(slipping: float, epsilon: float, discount: float, transitions: int, seed: int) -> Law:
+    """What one seed's data of a lake says; made once for all methods."""
+    env = FrozenLake(slipping)
+    data = lake_data(env, epsilon, transitions, seed)
+    return law_of(data, env.spec.observation_size, env.spec.num_actions or 0, discount)
+
+
+def bandit_law_of(probability: float, episodes: int, seed: int) -> Law:
+    """What one seed's data of a bandit says."""
+    return law_of(bandit_data(probability, episodes, seed), 1, 2, 1.0)
 
 
 def conditional(weights: Floats) -> Floats:

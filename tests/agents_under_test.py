@@ -192,7 +192,7 @@ OFFLINE_AGENTS_UNDER_TEST = {
     ),
     "dt": OfflineRow(DT(**_SEQUENCES), "dataset", make_episodes, ("optimizer",)),
     "doc": OfflineRow(
-        DoC(**_SEQUENCES, ahead=2, head_sizes=(8,), latent_size=3, num_latents=4, energy_steps=1),
+        DoC(**_SEQUENCES | {"layers": 0}, ahead=2, head_sizes=(8,), latent_size=3, num_latents=4, energy_steps=1),
         "dataset",
         make_episodes,
         ("optimizer", "energy", "posterior"),

@@ -137,7 +137,7 @@ class Windows:
       action: [..., T, action]; [..., T] for discrete actions, as floats.
       reward: [..., T].
       next_observation: [..., T, observation] what each action led to.
-      return_to_go: [..., T] undiscounted rewards from each step to the last one of its episode.
+      return_to_go: [..., T] rewards from each step to the last one of its episode, discounted to this step.
       timestep: [..., T] int32 steps of the episode before each.
       mask: [..., T] 1 where there is a step, 0 for padding.
       future: [..., T] 1 from the present on; the last place always belongs to it.

@@ -35,7 +35,9 @@ from maxent_rl.agents.cpl import CPL
 from maxent_rl.agents.cql import CQL
 from maxent_rl.agents.cql_discrete import CQLDiscrete
 from maxent_rl.agents.crr import CRR
+from maxent_rl.agents.doc import DoC
 from maxent_rl.agents.dqn import DQN, DQNOnline
+from maxent_rl.agents.dt import DT
 from maxent_rl.agents.iql import IQL
 from maxent_rl.agents.many_heads import QRDQN, REM
 from maxent_rl.agents.pmoe import PMOE
@@ -249,6 +251,22 @@ _continuous = partial(
     learning=("critic", "optimizer", "target", "['value']"),
 )
 
+
+def make_episodes(folder: Path, seed: int = 0) -> str:
+    """A data set of episodes of five uniform actions of `Point`; better is what moves towards the origin."""
+    random = np.random.default_rng(seed)
+    observation, action = (random.uniform(-0.99, 0.99, (60, 2)).astype(np.float32) for _ in range(2))
+    following = observation + np.float32(0.1) * action
+    ended = np.arange(60) % 5 == 4
+    data = Dataset(observation, action, -np.sum(following**2, axis=1), following, ended & False, ended, env="Point")
+    path = folder / "episodes.npz"
+    path.parent.mkdir(exist_ok=True)
+    write_npz(data, path)
+    return str(path)
+
+
+_SEQUENCES = {"width": 8, "layers": 1, "context": 2, "batch_size": 8, "dropout": 0.0, "warmup_steps": 1}
+
 # Agents that learn from fixed data, by a loop of their own: training/test_offline_loop.py.
 OFFLINE_AGENTS_UNDER_TEST = {
     "adpo": OfflineRow(
@@ -287,6 +305,13 @@ OFFLINE_AGENTS_UNDER_TEST = {
     "iql": _continuous(IQL(**_FIXED)),
     "rebrac": _continuous(ReBRAC(**_FIXED)),
     "td3-bc": _continuous(TD3BC(**_FIXED)),
+    "dt": OfflineRow(DT(**_SEQUENCES), "dataset", make_episodes, ("optimizer",)),
+    "doc": OfflineRow(
+        DoC(**_SEQUENCES | {"layers": 0}, ahead=2, head_sizes=(8,), latent_size=3, num_latents=4, energy_steps=1),
+        "dataset",
+        make_episodes,
+        ("optimizer", "energy", "posterior"),
+    ),
 }
 
 # Agents that act, once they have learned something from fixed data: agents/test_cpl.py.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal, TypeAlias, cast
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,7 @@ from maxent_rl.distributions import Categorical, Gaussian
 from maxent_rl.errors import DataError
 from maxent_rl.losses import masked_mean
 from maxent_rl.networks import FutureReader, HistoryReader, LatentPolicy, OutcomeEnergy
-from maxent_rl.settings import Count, NonNegative, Positive, Weight, static
+from maxent_rl.settings import Count, Interval, NonNegative, Positive, Weight, static
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Windows
 
 LatentLaw: TypeAlias = Gaussian | Categorical
@@ -91,13 +91,15 @@ class DoC(SequenceAgent[DoCState]):
     """Weight of the prior's loss."""
     value_weight: Weight = 1.0
     """Weight of the value's loss."""
+    discount: Annotated[float, Interval(0, 1, low_open=True)] = 1.0
+    """Factor of later rewards in the returns that latents are judged by; the same for all variants of a run."""
     energy_learning_rate: Positive = 1e-3
     """Adam's step size for the energy."""
 
     ahead: Count = static(20)
     """Steps from the present one on, itself included, that a latent is made of."""
-    latent: Literal["gaussian", "categorical"] = static("gaussian")
-    """What a latent is; a categorical one is drawn straight-through."""
+    latent: Literal["gaussian", "categorical"] = static("categorical")
+    """What a latent is: a categorical one, drawn straight-through, can have several modes, which a Gaussian prior cannot."""
     latent_size: Count = static(32)
     """Entries of a Gaussian latent, or number of categories."""
     num_latents: Count = static(100)

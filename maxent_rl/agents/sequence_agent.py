@@ -155,7 +155,7 @@ def adam() -> optax.GradientTransformation:
 
 def limited(gradient: PyTree, largest: Array | float) -> PyTree:
     """The gradient, shortened where its norm over all parameters is larger."""
-    norm = optax.global_norm(gradient)
+    norm = jnp.sqrt(sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(gradient)))
     factor = jnp.minimum(1.0, largest / jnp.maximum(norm, 1e-12))
     return jax.tree.map(lambda leaf: factor * leaf, gradient)
 

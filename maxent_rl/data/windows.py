@@ -21,7 +21,7 @@ class EpisodeWindows:
       action: [N, action], or [N] for discrete ones, as floats.
       reward: [N].
       next_observation: [N, observation].
-      return_to_go: [N] undiscounted.
+      return_to_go: [N].
       timestep: [N] int32 transitions of its episode before each.
       remaining: [N] int32 transitions of its episode from each on, itself included.
       context: the most steps of a window up to its present, which counts among them.
@@ -39,13 +39,14 @@ class EpisodeWindows:
     ahead: int = struct.field(pytree_node=False, default=1)  # type: ignore[no-untyped-call]
 
     @classmethod
-    def create(cls, data: Dataset, context: int, ahead: int = 1) -> EpisodeWindows:
+    def create(cls, data: Dataset, context: int, ahead: int = 1, discount: float = 1.0) -> EpisodeWindows:
         """Takes a data set whose actions are those of agents, continuous ones in [-1, 1].
 
         Args:
           data: the data set.
           context: the most steps up to the present.
           ahead: the most steps from the present on.
+          discount: factor of later rewards in `return_to_go`.
         """
         start, length, _ = data.episodes
         timestep = np.arange(data.size) - np.repeat(start, length)
@@ -54,7 +55,7 @@ class EpisodeWindows:
             action=jnp.asarray(data.action, jnp.float32),
             reward=jnp.asarray(data.reward, jnp.float32),
             next_observation=jnp.asarray(data.next_observation, jnp.float32),
-            return_to_go=jnp.asarray(returns_to_go(data.reward, data.terminated | data.truncated, 1.0)),
+            return_to_go=jnp.asarray(returns_to_go(data.reward, data.terminated | data.truncated, discount)),
             timestep=jnp.asarray(timestep, jnp.int32),
             remaining=jnp.asarray(np.repeat(length, length) - timestep, jnp.int32),
             context=context,
@@ -73,7 +74,7 @@ class EpisodeWindows:
 
     @property
     def returns(self) -> Array:
-        """[N] the return of the episode at its first step, and NaN at the others."""
+        """[N] the return to go at the first step of each episode, and NaN at the others."""
         return jnp.where(self.timestep == 0, self.return_to_go, jnp.nan)
 
     def sample(self, key: Array, batch_size: int) -> Windows:

@@ -13,6 +13,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 
+from maxent_rl.envs.chance_envs import CHANCE, make_chance
 from maxent_rl.envs.classic_envs import CartPole, MountainCar
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.grid_envs import DynamicObstacles, LavaGap
@@ -156,6 +157,10 @@ def make_maxent(name: str) -> DeviceEnv:
     Raises:
       UnknownNameError: naming the nearest right ones.
     """
+    family, _, number = name.partition("-")
+    if family in CHANCE:
+        return make_chance(family, number)
     if name not in _ENVIRONMENTS:
-        raise unknown_name("environment", f"maxent/{name}", [f"maxent/{known}" for known in _ENVIRONMENTS])
+        known = [*_ENVIRONMENTS, *CHANCE]
+        raise unknown_name("environment", f"maxent/{name}", [f"maxent/{each}" for each in known])
     return _ENVIRONMENTS[name]

@@ -16,7 +16,7 @@ from maxent_rl.networks.sequence import SequenceConfig, SequenceReader
 from maxent_rl.networks.trunk import MLP
 
 # Of what becomes a latent's law: posterior and prior begin near each other, and no deviation at its bound.
-_SMALL = nn.initializers.normal(0.02)
+_SMALL = nn.initializers.normal(0.1)
 
 
 class HistoryReader(nn.Module):

@@ -39,7 +39,8 @@ def load_windows(run: RunConfig, agent: Any, spec: Spec, env: Any) -> tuple[Epis
     Raises:
       DataError: it is missing, damaged, or of another environment.
     """
-    return EpisodeWindows.create(load_dataset(run, spec), agent.context, getattr(agent, "ahead", 1)), None
+    ahead, discount = getattr(agent, "ahead", 1), float(getattr(agent, "discount", 1.0))
+    return EpisodeWindows.create(load_dataset(run, spec), agent.context, ahead, discount), None
 
 
 def load_dataset(run: RunConfig, spec: Spec) -> Dataset:

@@ -47,7 +47,7 @@ from maxent_rl.agents.sac_discrete import SACDiscrete
 from maxent_rl.agents.sac_preference import SACPreference
 from maxent_rl.agents.td3_bc import TD3BC
 from maxent_rl.data.dataset import Dataset
-from maxent_rl.data.dataset_files import write_npz
+from maxent_rl.data.dataset_files import write_dataset
 from maxent_rl.data.preferences import Preferences
 from maxent_rl.tokens.agent import TokenAgent
 
@@ -232,7 +232,7 @@ def make_dataset(
         env="DiscretePoint" if discrete else "Point",
     )
     folder.mkdir(parents=True, exist_ok=True)
-    write_npz(data, folder / "transitions.npz")
+    write_dataset(data, folder / "transitions.npz")
     return str(folder / "transitions.npz")
 
 
@@ -250,19 +250,6 @@ _continuous = partial(
     make=partial(make_dataset, discrete=False),
     learning=("critic", "optimizer", "target", "['value']"),
 )
-
-
-def make_episodes(folder: Path, seed: int = 0) -> str:
-    """A data set of episodes of five uniform actions of `Point`; better is what moves towards the origin."""
-    random = np.random.default_rng(seed)
-    observation, action = (random.uniform(-0.99, 0.99, (60, 2)).astype(np.float32) for _ in range(2))
-    following = observation + np.float32(0.1) * action
-    ended = np.arange(60) % 5 == 4
-    data = Dataset(observation, action, -np.sum(following**2, axis=1), following, ended & False, ended, env="Point")
-    path = folder / "episodes.npz"
-    path.parent.mkdir(exist_ok=True)
-    write_npz(data, path)
-    return str(path)
 
 
 _SEQUENCES = {"width": 8, "layers": 1, "context": 2, "batch_size": 8, "dropout": 0.0, "warmup_steps": 1}
@@ -305,12 +292,10 @@ OFFLINE_AGENTS_UNDER_TEST = {
     "iql": _continuous(IQL(**_FIXED)),
     "rebrac": _continuous(ReBRAC(**_FIXED)),
     "td3-bc": _continuous(TD3BC(**_FIXED)),
-    "dt": OfflineRow(DT(**_SEQUENCES), "dataset", make_episodes, ("optimizer",)),
-    "doc": OfflineRow(
+    "dt": _continuous(DT(**_SEQUENCES), learning=("optimizer",)),
+    "doc": _continuous(
         DoC(**_SEQUENCES | {"layers": 0}, ahead=2, head_sizes=(8,), latent_size=3, num_latents=4, energy_steps=1),
-        "dataset",
-        make_episodes,
-        ("optimizer", "energy", "posterior"),
+        learning=("optimizer", "energy", "posterior"),
     ),
 }
 

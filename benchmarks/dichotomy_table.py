@@ -81,7 +81,8 @@ def _losses(tables: dict[str, Array], law: Law) -> Array:
     posterior = law.joint[..., None] * jax.nn.softmax(tables["posterior"])  # [state, action, outcome, latent]
     imitation = -jnp.einsum("saoz,sza->", posterior, jax.nn.log_softmax(tables["policy"]))
     gap = tables["value"][:, None, None] - law.paid[..., None]
-    return imitation + jnp.sum(posterior * gap**2)
+    lost: Array = imitation + jnp.sum(posterior * gap**2)
+    return lost
 
 
 def _term(tables: dict[str, Array], energy: Array, law: Law) -> Array:
@@ -102,7 +103,8 @@ def _prior(tables: dict[str, Array], law: Law) -> Array:
     """[state, latent]: the posterior's mean, which the divergence's descent ends at."""
     posterior = law.joint[..., None] * jax.nn.softmax(tables["posterior"])
     total = jnp.sum(posterior, axis=(1, 2, 3))[:, None]
-    return (jnp.sum(posterior, axis=(1, 2)) + 1e-12) / (total + 1e-12 * posterior.shape[-1])
+    prior: Array = (jnp.sum(posterior, axis=(1, 2)) + 1e-12) / (total + 1e-12 * posterior.shape[-1])
+    return prior
 
 
 @partial(jax.jit, static_argnames=("latents", "outer", "inner"))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import cache
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from dichotomy_table import Law
 from numpy.typing import NDArray
@@ -62,7 +61,8 @@ def optimal_actions(table: Table) -> NDArray[np.int64]:
     value = np.zeros(len(table.terminal))
     for _ in range(2_000):
         value = np.max(_action_values(table, value), axis=1)
-    return np.argmax(np.round(_action_values(table, value), 10), axis=1)
+    best: NDArray[np.int64] = np.argmax(np.round(_action_values(table, value), 10), axis=1)
+    return best
 
 
 def _action_values(table: Table, value: Floats) -> Floats:
@@ -74,7 +74,8 @@ def _action_values(table: Table, value: Floats) -> Floats:
 def greedy_policy(table: Table, epsilon: float) -> Floats:
     """[state, action] the best action, or with probability epsilon any of them."""
     count = table.probability.shape[1]
-    return (1 - epsilon) * np.eye(count)[optimal_actions(table)] + epsilon / count
+    policy: Floats = (1 - epsilon) * np.eye(count)[optimal_actions(table)] + epsilon / count
+    return policy
 
 
 def success(table: Table, policy: Floats, horizon: int, discount: float = 1.0) -> float:
@@ -118,16 +119,16 @@ def lake_data(env: FrozenLake, epsilon: float, size: int, seed: int) -> Dataset:
 def law_of(data: Dataset, states: int, actions: int, discount: float) -> Law:
     """What a data set of one-hot observations says; outcomes are next states, or rewards 0 and 1 where there is one state."""
     state, following = (np.argmax(each, axis=1) for each in (data.observation, data.next_observation))
-    outcomes = states
+    outcomes, action = states, data.action.astype(np.int64)
     if states == 1:
         following, outcomes = data.reward.astype(np.int64), 2
     ended = data.terminated | data.truncated
     to_go, undiscounted = (returns_to_go(data.reward, ended, factor).astype(np.float64) for factor in (discount, 1.0))
     count, total = np.zeros((states, actions, outcomes)), np.zeros((states, actions, outcomes))
-    np.add.at(count, (state, data.action, following), 1.0)
-    np.add.at(total, (state, data.action, following), to_go)
+    np.add.at(count, (state, action, following), 1.0)
+    np.add.at(total, (state, action, following), to_go)
     lucky = np.zeros((states, actions))
-    np.add.at(lucky, (state, data.action), (undiscounted == undiscounted.max()).astype(np.float64))
+    np.add.at(lucky, (state, action), (undiscounted == undiscounted.max()).astype(np.float64))
     return Law(count / data.size, total / np.maximum(count, 1.0), lucky / data.size)
 
 
@@ -148,10 +149,3 @@ def conditional(weights: Floats) -> Floats:
     """[state, action] probabilities from weights of them; uniform where there are none."""
     total = weights.sum(axis=1, keepdims=True)
     return np.where(total > 0, weights / np.where(total > 0, total, 1.0), 1.0 / weights.shape[1])
-
-
-def softmax(logits: jax.Array) -> Floats:
-    """Probabilities along the last axis, in double precision."""
-    found = np.asarray(logits, np.float64)
-    powers = np.exp(found - found.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)

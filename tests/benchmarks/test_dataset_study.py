@@ -5,8 +5,9 @@ import json
 import dataset_claims
 import numpy as np
 import pytest
+from common import BenchmarkError
 from dataset_claims import AGENTS, FAMILIES, bootstrap, findings, points, rank_correlation, spearman
-from dataset_study import KINDS
+from dataset_study import KINDS, Settings, Study
 from dataset_tables import draw, render, tables
 
 PLACES = {"random": (0.0, 0.9), "replay": (0.5, 1.0), "mixed": (0.1, 0.5), "noisy": (0.75, 0.8), "expert": (0.9, 0.2)}
@@ -108,3 +109,27 @@ def test_a_figure_of_some_agents_alone_can_be_drawn(tmp_path):
     result["runs"] = [run for run in result["runs"] if run["agent"] in ("bc", "dqn")]
     draw(points(result), tmp_path / "few.png")
     assert (tmp_path / "few.png").exists()
+
+
+@pytest.mark.slow
+def test_a_small_study_from_online_runs_to_the_end_and_only_what_is_missing_again(tmp_path, capsys):
+    settings = Settings(size=300, behaviours=1, num_seeds=2, updates=20, evaluations=2, episodes=2, hidden_sizes=(8,))
+    study = Study(settings, envs=("maxent/MountainCar",), agents=("bc", "dqn"), output=tmp_path)
+    assert study.run() == 0
+    path = tmp_path / "dataset_study.json"
+    result = json.loads(path.read_text())
+    by_kind = {data["kind"]: data for data in result["datasets"]}
+    assert result["complete"] and list(by_kind) == list(KINDS)
+    assert all(data["size"] == 300 for data in result["datasets"])
+    assert by_kind["replay"]["saco"] == 1.0 and by_kind["random"]["return_mean"] == by_kind["random"]["random_return"]
+    assert [run["steps"] for run in result["runs"]] == [[10, 20]] * 10
+    assert all(np.shape(run["returns"]) == (2, 2) for run in result["runs"])
+    missing = result["runs"].pop()
+    path.write_text(json.dumps(result))
+    capsys.readouterr()
+    assert study.run() == 0
+    again = json.loads(path.read_text())["runs"][-1]
+    assert capsys.readouterr().err.count("best") == 1
+    assert {**again, "seconds": 0} == {**missing, "seconds": 0}
+    with pytest.raises(BenchmarkError, match="other settings"):
+        Study(Settings(size=301), output=tmp_path).run()

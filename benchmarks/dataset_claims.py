@@ -81,7 +81,7 @@ def bootstrap(data: Sequence[Point], statistic: Statistic, seed: int = 0) -> Int
         chosen = generator.integers(len(clusters), size=len(clusters))
         drawn.append(statistic([point for index in chosen for point in clusters[index]]))
     defined = np.array(drawn)[np.isfinite(drawn)]
-    if not len(defined):
+    if not len(defined) or np.ptp(defined) == 0:  # of a single data set, which says nothing of others
         return Interval(statistic(data), float("nan"), float("nan"))
     tail = 50 * (1 - _CONFIDENCE)
     return Interval(statistic(data), *(float(bound) for bound in np.percentile(defined, [tail, 100 - tail])))
@@ -193,7 +193,7 @@ def findings(data: Sequence[Point], which: str = "best") -> list[Finding]:
 
 
 def _verdict(numbers: Sequence[Interval]) -> str:
-    numbers = [number for number in numbers if np.isfinite(number.estimate)]  # no data set may lie in a region
+    numbers = [number for number in numbers if np.isfinite(number.low)]  # no data set may lie in a region, or one alone
     if not numbers:
         return "not told"
     if all(number.low > 0 for number in numbers):

@@ -134,8 +134,8 @@ def publish(
     readme: Path,
     figure: Path,
     markers: tuple[str, str],
-    tables: Callable[[Result], str],
-    draw: Callable[[Result, Path], None],
+    tables: Callable[[dict[str, Any]], str],
+    draw: Callable[[dict[str, Any], Path], None],
     shows: str,
 ) -> None:
     """Writes tables and figure of a study that has been measured.

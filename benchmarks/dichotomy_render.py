@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import BenchmarkError
 from dichotomy_study import METHODS
 from dichotomy_task import bandit_forms
 from matplotlib.figure import Figure
 from multimodal_study import Result, Run, mean_and_error
-from render import insert
+from render import publish
 
 from maxent_rl.training.drawing import FAINT, INK, colours, heading, save, style
 
@@ -40,15 +37,7 @@ def render(results: Path, readme: Path, figure: Path) -> None:
     Raises:
       BenchmarkError: nothing has been measured, or the markers are missing.
     """
-    if not results.exists():
-        raise BenchmarkError(f"There is no {results}: run the study first.")
-    result = json.loads(results.read_text())
-    text = f"{tables(result)}\n\n![Returns and broken promises](results/{figure.name})"
-    print(text)
-    draw(result, figure)
-    if not insert(readme, text, MARKERS):
-        raise BenchmarkError(f"{readme} has no lines {MARKERS[0]} and {MARKERS[1]} to write the tables between.")
-    print(f"Written: {figure} and {readme}", file=sys.stderr)
+    publish(results, readme, figure, MARKERS, tables, draw, "Returns and broken promises")
 
 
 def tables(result: Result) -> str:

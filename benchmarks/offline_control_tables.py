@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import BenchmarkError, show_number
+from common import show_number
 from matplotlib.figure import Figure
 from multimodal_study import Result, Run, runs_of, show_mean
 from offline_control import METHODS, REFERENCES
 from offline_tables import AGENT_NAMES, CONTROL_MARKERS
-from render import insert
+from render import publish
 
 from maxent_rl.training.drawing import FAINT, INK, colours, heading, save, style
 
@@ -25,16 +23,7 @@ def render(results: Path, readme: Path, figure: Path) -> None:
     Raises:
       BenchmarkError: nothing has been measured, or the markers are missing.
     """
-    if not results.exists():
-        raise BenchmarkError(f"There is no {results}: run the study first.")
-    result = json.loads(results.read_text())
-    text = f"{table(result)}\n\n![Scores by method and data set, and learning curves](results/{figure.name})"
-    print(text)
-    draw(result, figure)
-    print(f"Written: {figure}", file=sys.stderr)
-    if not insert(readme, text, CONTROL_MARKERS):
-        raise BenchmarkError(f"{readme} has no lines {' and '.join(CONTROL_MARKERS)} to write the table between.")
-    print(f"Written: {readme}", file=sys.stderr)
+    publish(results, readme, figure, CONTROL_MARKERS, table, draw, "Scores by method and data set, and learning curves")
 
 
 def table(result: Result) -> str:

@@ -25,7 +25,7 @@ import numpy as np
 
 from maxent_rl.agents.registry import agent_class
 from maxent_rl.data.dataset import Dataset
-from maxent_rl.data.dataset_files import write_npz
+from maxent_rl.data.dataset_files import write_dataset
 from maxent_rl.training.compilation import compiler_options
 from maxent_rl.training.config import RunConfig
 from maxent_rl.training.learner import numeric
@@ -60,11 +60,11 @@ class Still:
 def write_random(path: Path, size: int) -> None:
     """Random transitions with HalfCheetah's shapes, in episodes of 1000 steps."""
     random = np.random.default_rng(0)
-    observation, after = (random.normal(size=(size, 17)).astype(np.float32) for _ in range(2))
+    seen = random.normal(size=(size + 1, 17)).astype(np.float32)
     action = random.uniform(-0.99, 0.99, (size, 6)).astype(np.float32)
     reward = random.normal(size=size).astype(np.float32)
     truncated = np.arange(1, size + 1) % HALF_CHEETAH.horizon == 0
-    write_npz(Dataset(observation, action, reward, after, np.zeros(size, bool), truncated), path)
+    write_dataset(Dataset(seen[:-1], action, reward, seen[1:], np.zeros(size, bool), truncated), path)
 
 
 def make_agent(args: argparse.Namespace) -> Any:

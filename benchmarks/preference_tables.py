@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import BenchmarkError, show_number
+from common import show_number
 from matplotlib.figure import Figure
 from multimodal_study import Result, Run, mean_and_error, runs_of, show_mean
 from multimodal_tables import note
 from preference_learning import ENV, FLIPS, METHODS, REFERENCES, contender
-from render import insert
+from render import publish
 
 from maxent_rl.training.drawing import FAINT, INK, colours, heading, save, style
 
@@ -40,16 +38,7 @@ def render(results: Path, readme: Path, figure: Path) -> None:
     Raises:
       BenchmarkError: nothing has been measured, or the markers are missing.
     """
-    if not results.exists():
-        raise BenchmarkError(f"There is no {results}: run the study first.")
-    result = json.loads(results.read_text())
-    text = f"{table(result)}\n\n![Returns, and the likelihood of the data](results/{figure.name})"
-    print(text)
-    draw(result, figure)
-    print(f"Written: {figure}", file=sys.stderr)
-    if not insert(readme, text, MARKERS):
-        raise BenchmarkError(f"{readme} has no lines {MARKERS[0]} and {MARKERS[1]} to write the table between.")
-    print(f"Written: {readme}", file=sys.stderr)
+    publish(results, readme, figure, MARKERS, table, draw, "Returns, and the likelihood of the data")
 
 
 def table(result: Result) -> str:

@@ -129,6 +129,41 @@ def insert(readme: Path, table: str, markers: tuple[str, str] = (BEGIN, END)) ->
     return True
 
 
+def publish(
+    results: Path,
+    readme: Path,
+    figure: Path,
+    markers: tuple[str, str],
+    tables: Callable[[dict[str, Any]], str],
+    draw: Callable[[dict[str, Any], Path], None],
+    shows: str,
+) -> None:
+    """Writes tables and figure of a study that has been measured.
+
+    Args:
+      results: file of what was measured.
+      readme: file with the markers.
+      figure: to write, in the folder `results` beside the readme.
+      markers: between which the tables stand.
+      tables: of what was measured, as Markdown.
+      draw: writes the figure.
+      shows: what the figure shows, for those who cannot see it.
+
+    Raises:
+      BenchmarkError: nothing has been measured, or the markers are missing.
+    """
+    if not results.exists():
+        raise BenchmarkError(f"There is no {results}: run the study first.")
+    result = json.loads(results.read_text())
+    text = f"{tables(result)}\n\n![{shows}](results/{figure.name})"
+    print(text)
+    draw(result, figure)
+    print(f"Written: {figure}", file=sys.stderr)
+    if not insert(readme, text, markers):
+        raise BenchmarkError(f"{readme} has no lines {markers[0]} and {markers[1]} to write the tables between.")
+    print(f"Written: {readme}", file=sys.stderr)
+
+
 def _counts(result: Result) -> list[int]:
     return [value["count"] for metrics in result["summary"].values() for value in metrics.values()]
 

@@ -284,7 +284,7 @@ OFFLINE_AGENTS_UNDER_TEST = {
     "mce": _discrete_data(MCE(**_FIXED)),
     "bcq": _discrete_data(BCQ(**_FIXED, target_every=10)),
     "cql-discrete": _discrete_data(CQLDiscrete(**_FIXED, target_every=10)),
-    "crr": _discrete_data(CRR(**_FIXED, target_every=10)),
+    "crr": _discrete_data(CRR(**_FIXED, target_every=10), learning=("targets", "optimizer", "['q']")),
     "cql": _continuous(
         CQL(**_FIXED, sampled_actions=2, lagrange_threshold=0.5),
         learning=("critic", "optimizer", "log_alpha", "weight"),

@@ -11,7 +11,13 @@ from environments import Point
 
 from maxent_rl.data.dataset import Dataset
 from maxent_rl.data.logged import LoggedTransitions
-from maxent_rl.types import LoggedTransition
+from maxent_rl.types import LoggedTransition, Spec
+
+SPEC = Spec((3,), (2,), 100)
+"""Of the transitions of `logged_batch`."""
+
+init = jax.jit(lambda agent, key: agent.init(key, SPEC))
+update = jax.jit(lambda agent, state, batch, key: agent.update(state, batch, key))
 
 
 def mixed_point_data(episodes=30, seed=0, good=0.4, horizon=20):

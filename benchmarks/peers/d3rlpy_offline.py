@@ -89,11 +89,11 @@ def main() -> None:
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())  # the last line of the output is ours
     with np.load(args.dataset, allow_pickle=False) as archive:
         data = d3rlpy.dataset.MDPDataset(
-            observations=archive["observation"],
-            actions=archive["action"],
-            rewards=archive["reward"],
-            terminals=archive["terminated"].astype(np.float32),
-            timeouts=archive["truncated"].astype(np.float32),
+            observations=archive["observations"],
+            actions=archive["actions"],
+            rewards=archive["rewards"],
+            terminals=archive["terminals"].astype(np.float32),
+            timeouts=archive["timeouts"].astype(np.float32),
         )
     model = algorithm(args)
     values = {"updates_per_second": fitted_speed(model, data, args)}

@@ -22,10 +22,6 @@ class CQLDiscrete(DQN):
     conservative_weight: Weight = 0.1
     """Weight of the penalty beside the loss of values (alpha)."""
 
-    def instead(self) -> str:
-        """Where to turn with continuous actions, in words."""
-        return "--agent cql handles those"
-
     def loss(self, networks: Networks, batch: LoggedTransition, target: Array, key: Array) -> tuple[Array, Metrics]:
         """The loss of values and the penalty."""
         values = self.values(networks, batch.observation)

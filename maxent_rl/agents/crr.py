@@ -6,6 +6,7 @@ A Dataset Perspective on Offline Reinforcement Learning (arXiv 2111.04714).
 
 from __future__ import annotations
 
+import dataclasses
 from typing import ClassVar
 
 import jax
@@ -47,6 +48,10 @@ class CRR(WithTargets):
     def mode(self, state: ValueState, observation: Array) -> Array:
         """Chooses the actor's likeliest actions: [..., observation] to [...]."""
         return self.distribution(state, observation).mode()
+
+    def acting(self, state: ValueState) -> ValueState:
+        """The state without what only learning needs, the values among it."""
+        return dataclasses.replace(super().acting(state), networks={"actor": state.networks["actor"]})
 
     def targets(self, state: ValueState, batch: LoggedTransition, key: Array) -> Array:
         """[batch] by the target critic's value of an action drawn from the target actor."""

@@ -91,11 +91,12 @@ class DoC(SequenceAgent[DoCState]):
     """Weight of the prior's loss."""
     value_weight: Weight = 1.0
     """Weight of the value's loss."""
-    discount: Annotated[float, Interval(0, 1, low_open=True)] = 1.0
-    """Factor of later rewards in the returns that latents are judged by; the same for all variants of a run."""
     energy_learning_rate: Positive = 1e-3
     """Adam's step size for the energy."""
 
+    discount: Annotated[float, Interval(0, 1, low_open=True)] = static(1.0)
+    """Factor of later rewards in the returns that latents are judged by; structural, as the data's returns are summed with
+    it once."""
     ahead: Count = static(20)
     """Steps from the present one on, itself included, that a latent is made of."""
     latent: Literal["gaussian", "categorical"] = static("categorical")
@@ -177,16 +178,6 @@ class DoC(SequenceAgent[DoCState]):
         nothing: dict[str, Any] = dict.fromkeys(("energy", "energy_optimizer", "rewards", "reward_log_probs"))
         return dataclasses.replace(state, parameters=parameters, **nothing)
 
-    def act(self, state: DoCState, observation: Array, key: Array) -> Array:
-        """Draws actions by the best latent: [..., observation] to [..., action]; continuous ones are not random."""
-        outputs = self.outputs_now(state, observation)
-        return jnp.tanh(outputs) if state.num_actions is None else jax.random.categorical(key, outputs)
-
-    def mode(self, state: DoCState, observation: Array) -> Array:
-        """Chooses the most likely actions by the best latent: [..., observation] to [..., action]."""
-        outputs = self.outputs_now(state, observation)
-        return jnp.tanh(outputs) if state.num_actions is None else jnp.argmax(outputs, axis=-1)
-
     def memory(self, state: DoCState, batch_shape: tuple[int, ...]) -> DoCMemory:
         """See `agents.base.Remembers`."""
         return DoCMemory(self._start_history(state, batch_shape), jnp.zeros((*batch_shape, self.latent_size)))
@@ -201,7 +192,7 @@ class DoC(SequenceAgent[DoCState]):
         return DoCMemory(memory.history.push(observation, action, reward, jnp.zeros_like(reward)), latent)
 
     def outputs_now(self, state: DoCState, observation: Array) -> Array:
-        """The policy's outputs [..., outputs] at observations, after what is remembered: logits, or actions before tanh."""
+        """As of the family, by the best latent."""
         return self._choose(state, observation)[0]
 
     def promise(self, state: DoCState, observation: Array) -> Array:

@@ -72,16 +72,6 @@ class DT(SequenceAgent[SequenceState]):
         }
         return SequenceState.fresh(spec, parameters)
 
-    def act(self, state: SequenceState, observation: Array, key: Array) -> Array:
-        """Draws actions: [..., observation] to [..., action]; continuous ones are not random."""
-        outputs = self.outputs_now(state, observation)
-        return jnp.tanh(outputs) if state.num_actions is None else jax.random.categorical(key, outputs)
-
-    def mode(self, state: SequenceState, observation: Array) -> Array:
-        """Chooses the most likely actions: [..., observation] to [..., action]."""
-        outputs = self.outputs_now(state, observation)
-        return jnp.tanh(outputs) if state.num_actions is None else jnp.argmax(outputs, axis=-1)
-
     def memory(self, state: SequenceState, batch_shape: tuple[int, ...]) -> DTMemory:
         """See `agents.base.Remembers`."""
         asked = state.target_return if self.target_return is None else self.target_return
@@ -96,7 +86,7 @@ class DT(SequenceAgent[SequenceState]):
         return DTMemory(history, memory.wanted - reward)
 
     def outputs_now(self, state: SequenceState, observation: Array) -> Array:
-        """The policy's outputs [..., outputs] at observations, after what is remembered: logits, or actions before tanh."""
+        """As of the family, by the return that is still wanted."""
         memory = self.memory(state, observation.shape[:-1]) if state.memory is None else state.memory
         window = memory.history.window(observation, memory.wanted)
         outputs = self._outputs(state, state.parameters, flat(window), None)[:, -1]

@@ -129,7 +129,7 @@ class IQL(OfflineActorCritic):
 
         def loss(policy: PyTree) -> tuple[Array, Metrics]:
             log_prob = self.policy(policy, batch.observation).log_prob(batch.action)
-            found = jnp.mean(losses.advantage_weighted_loss(log_prob, weight))
+            found = jnp.mean(losses.weighted_cloning_loss(log_prob, weight))
             return found, {"data/log_prob": jnp.mean(log_prob)}
 
         policy, optimizer, found, metrics = self._descend(loss, state.policy, state.policy_optimizer)

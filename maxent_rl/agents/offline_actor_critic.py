@@ -130,8 +130,7 @@ class OfflineActorCritic(abc.ABC):
 
     def target(self, batch: LoggedTransition, next_value: Array) -> Array:
         """What critics should say [batch], by the values of next observations: no value follows a terminal state alone."""
-        discount = self.discount**batch.steps
-        return losses.soft_bellman_target(batch.reward, discount, batch.terminated, next_value, 0.0, 0.0)
+        return losses.bellman_target(batch.reward, self.discount**batch.steps, batch.terminated, next_value)
 
     def _descend(
         self, loss: ParameterLoss, parameters: PyTree, optimizer: optax.OptState | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import math
 from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
@@ -75,7 +76,7 @@ AnyState = TypeVar("AnyState", bound=SequenceState)
 
 
 @struct.dataclass
-class SequenceAgent(Generic[AnyState]):
+class SequenceAgent(abc.ABC, Generic[AnyState]):
     """Reads windows of steps, and while it acts the last steps of its episode."""
 
     learns_from: ClassVar[str] = "windows"
@@ -104,9 +105,23 @@ class SequenceAgent(Generic[AnyState]):
     longest: NonNegative = static(1_000)
     """Steps of an episode with a learned embedding each, the later ones sharing the last; 0 for none."""
 
+    @abc.abstractmethod
+    def outputs_now(self, state: AnyState, observation: Array) -> Array:
+        """The policy's outputs [..., outputs] at observations, after what is remembered: logits, or actions before tanh."""
+
     def check(self, spec: Spec, env: str) -> None:
         """Refuses settings that cannot work; see `agents.check_agent`."""
         self._reader_config(0.0)
+
+    def act(self, state: AnyState, observation: Array, key: Array) -> Array:
+        """Draws actions: [..., observation] to [..., action]; continuous ones are not random."""
+        outputs = self.outputs_now(state, observation)
+        return jnp.tanh(outputs) if state.num_actions is None else jax.random.categorical(key, outputs)
+
+    def mode(self, state: AnyState, observation: Array) -> Array:
+        """Chooses the most likely actions: [..., observation] to [..., action]."""
+        outputs = self.outputs_now(state, observation)
+        return jnp.tanh(outputs) if state.num_actions is None else jnp.argmax(outputs, axis=-1)
 
     def recalling(self, state: AnyState, memory: PyTree) -> AnyState:
         """See `agents.base.Remembers`."""

@@ -72,7 +72,7 @@ class ValueBased(abc.ABC):
 
     def instead(self) -> str:
         """Where to turn with continuous actions, in words."""
-        return "--agent bc handles those"
+        return "--agent iql and --agent cql handle those"
 
     def init(self, key: Array, spec: Spec) -> ValueState:
         """Builds the state of one seed.

@@ -39,7 +39,7 @@ def chunks_of(source: Source) -> Iterator[Dataset]:
     """
     if isinstance(source, Dataset):
         for start in range(0, source.size, _CHUNK):
-            yield rows(source, slice(start, start + _CHUNK))
+            yield source.part(start, start + _CHUNK)
         return
     chunks = source() if callable(source) else source
     if chunks is source and isinstance(chunks, Iterator):
@@ -49,12 +49,6 @@ def chunks_of(source: Source) -> Iterator[Dataset]:
         )
     for chunk in chunks:
         yield from chunks_of(chunk)
-
-
-def rows(data: Dataset, part: slice) -> Dataset:
-    """Some of the transitions, without copying."""
-    names = ("observation", "action", "reward", "next_observation", "terminated", "truncated")
-    return dataclasses.replace(data, **{name: getattr(data, name)[part] for name in names})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,7 +40,7 @@ class GridState(NamedTuple):
     key: Array
 
 
-def _start(size: int, danger: Array, key: Array) -> GridState:
+def _start(danger: Array, key: Array) -> GridState:
     zero = jnp.zeros((), jnp.int32)
     return GridState(jnp.ones(2, jnp.int32), zero, danger, zero, key)
 
@@ -99,7 +99,7 @@ class LavaGap:
         column = jax.random.randint(column_key, (), 2, self.size - 2)
         gap = jax.random.randint(gap_key, (), 1, self.size - 1)
         x, y = jnp.meshgrid(jnp.arange(self.size), jnp.arange(self.size), indexing="ij")
-        state = _start(self.size, (x == column) & (y != gap) & ~_walls(self.size), key)
+        state = _start((x == column) & (y != gap) & ~_walls(self.size), key)
         return state, view(state, self.size)
 
     def step(self, state: GridState, action: Array) -> tuple[GridState, Array, Array, Array]:
@@ -138,7 +138,7 @@ class DynamicObstacles:
     def reset(self, key: Array) -> tuple[GridState, Array]:
         """Places the obstacles on free cells."""
         place_key, key = jax.random.split(key)
-        start = _start(self.size, jnp.zeros((self.size, self.size), bool), key)
+        start = _start(jnp.zeros((self.size, self.size), bool), key)
         taken = ~self._free(start)
         order = jax.random.uniform(place_key, (self.size, self.size)) + taken
         least = jnp.sort(order.ravel())[self.obstacles - 1]

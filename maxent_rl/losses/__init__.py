@@ -3,7 +3,7 @@
 They know no networks, optimisers or environments, so a loss can be taken into any other trainer.
 """
 
-from maxent_rl.losses.advantage_weighted import advantage_weight, advantage_weighted_loss
+from maxent_rl.losses.advantage_weighted import advantage_weight, weighted_cloning_loss
 from maxent_rl.losses.advantages import clipped_value_loss, generalized_advantages
 from maxent_rl.losses.aggregation import aggregate, masked_deviation, masked_mean, masked_quantile
 from maxent_rl.losses.anchored import (
@@ -16,12 +16,7 @@ from maxent_rl.losses.anchored import (
 )
 from maxent_rl.losses.behavior_regularized import behavior_regularized_loss, smoothed_action
 from maxent_rl.losses.candidate_targets import kde_target, rank_target, softmax_target, teacher_over_anchor_target
-from maxent_rl.losses.conservative import (
-    better_than_policy,
-    conservative_penalty,
-    likely_choices,
-    weighted_cloning_loss,
-)
+from maxent_rl.losses.conservative import better_than_policy, conservative_penalty, likely_choices
 from maxent_rl.losses.conservative_sampled import sampled_conservative_gap, sampled_soft_maximum
 from maxent_rl.losses.contrastive import (
     contrastive_loss,
@@ -83,7 +78,6 @@ from maxent_rl.losses.temporal_difference import (
 
 __all__ = [
     "advantage_weight",
-    "advantage_weighted_loss",
     "aggregate",
     "anchored_logits",
     "anchored_loss",

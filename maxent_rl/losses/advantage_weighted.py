@@ -1,6 +1,7 @@
 """Advantage-weighted regression: cloning of the data's actions, the better ones more.
 
-Source: Advantage-Weighted Regression (arXiv 1910.00177), equation 5; clipped as in Implicit Q-Learning (arXiv 2110.06169).
+Source: Advantage-Weighted Regression (arXiv 1910.00177), equation 5; clipped as in Implicit Q-Learning (arXiv 2110.06169),
+and with filters for weights as in Critic Regularized Regression (arXiv 2006.15134).
 """
 
 from __future__ import annotations
@@ -29,16 +30,18 @@ def advantage_weight(advantage: ArrayLike, inverse_temperature: ArrayLike, most:
     return jax.lax.stop_gradient(jnp.exp(jnp.minimum(exponent, jnp.log(jnp.asarray(most)))))
 
 
-def advantage_weighted_loss(log_prob: ArrayLike, weight: ArrayLike) -> Array:
-    """Weighted cloning: `-weight * log_prob`.
+def weighted_cloning_loss(log_prob: Array, weight: ArrayLike) -> Array:
+    """Cloning of the actions that are worth it: `-weight * log_prob`.
 
     Args:
-      log_prob: [...] log pi(a|s) of the data's actions, in nats.
-      weight: [...] of each; held constant.
+      log_prob: [...] log pi(a|s) of the data's action, in nats.
+      weight: [...] what it is worth, such as `advantage_weight` or a filter; held constant. Where it is 0,
+        `log_prob` may be anything.
 
     Returns:
-      [...] loss per action, in nats.
+      [...] loss, in nats.
 
-    Source: arXiv 2110.06169, equation 7.
+    Source: Critic Regularized Regression (arXiv 2006.15134), equation 1; arXiv 2110.06169, equation 7.
     """
-    return -jax.lax.stop_gradient(jnp.asarray(weight)) * jnp.asarray(log_prob)
+    weight = jax.lax.stop_gradient(jnp.asarray(weight))
+    return -weight * jnp.where(weight == 0, 0.0, log_prob)

@@ -8,23 +8,22 @@ from jax import Array
 from jax.typing import ArrayLike
 
 
-def conservative_penalty(values: Array, data_value: ArrayLike, log_density: ArrayLike = 0.0) -> Array:
-    """How much better than the data's action the best others look: `log sum_k exp(Q_k) / density_k - Q(s, a_data)`.
+def conservative_penalty(values: Array, data_value: ArrayLike) -> Array:
+    """How much better than the data's action the best others look: `log sum_k exp(Q_k) - Q(s, a_data)`.
 
     Its gradient lowers all values, the largest most, and raises that of the data's action. With temperature T give values
     divided by T, and multiply the penalty by T.
 
     Args:
-      values: [..., K] values of all choices, or of sampled actions, in units of return.
+      values: [..., choice] values of all choices, in units of return; `sampled_conservative_gap` has sampled actions.
       data_value: [...] value of the data's action.
-      log_density: [..., K] log-density in nats with which each action was sampled, constant; 0 for all choices.
 
     Returns:
-      [...] in units of return; over all choices it is at least 0. For samples it is up to the constant log K.
+      [...] in units of return, at least 0.
 
-    Source: Conservative Q-Learning for Offline Reinforcement Learning (arXiv 2006.04779), equation 4 and appendix F.
+    Source: Conservative Q-Learning for Offline Reinforcement Learning (arXiv 2006.04779), equation 4.
     """
-    return jax.nn.logsumexp(values - jax.lax.stop_gradient(jnp.asarray(log_density)), axis=-1) - data_value
+    return jax.nn.logsumexp(values, axis=-1) - data_value
 
 
 def likely_choices(log_prob: Array, threshold: ArrayLike) -> Array:
@@ -55,19 +54,3 @@ def better_than_policy(value: Array, sampled_values: Array) -> Array:
     Source: Critic Regularized Regression (arXiv 2006.15134), equation 3 with the advantage's mean estimator.
     """
     return jnp.asarray(value > jnp.mean(sampled_values, axis=-1), value.dtype)
-
-
-def weighted_cloning_loss(log_prob: Array, weight: ArrayLike) -> Array:
-    """Cloning of the actions that are worth it: `-weight * log_prob`.
-
-    Args:
-      log_prob: [...] log pi(a|s) of the data's action, in nats.
-      weight: [...] what it is worth, such as a filter; held constant. Where it is 0, `log_prob` may be anything.
-
-    Returns:
-      [...] loss, in nats.
-
-    Source: Critic Regularized Regression (arXiv 2006.15134), equation 1.
-    """
-    weight = jax.lax.stop_gradient(jnp.asarray(weight))
-    return -weight * jnp.where(weight == 0, 0.0, log_prob)

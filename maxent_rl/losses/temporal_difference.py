@@ -44,20 +44,19 @@ def taken_value(values: Array, action: ArrayLike) -> Array:
     return jnp.sum(jnp.where(index == jnp.arange(values.shape[-1]), values, 0.0), axis=-1)
 
 
-def double_q_value(selecting: Array, valuing: Array, allowed: ArrayLike = True) -> Array:
+def double_q_value(selecting: Array, valuing: Array) -> Array:
     """The value, by one function, of the choice that another finds best.
 
     Args:
-      selecting: [..., choice] values that select: the online network's.
+      selecting: [..., choice] values that select: the online network's; minus infinity for what may not be chosen.
       valuing: [..., choice] values of what is selected: the target network's.
-      allowed: [..., choice] choices to select among; at least one.
 
     Returns:
       [...] in units of return.
 
     Source: Deep Reinforcement Learning with Double Q-learning (arXiv 1509.06461), equation 4.
     """
-    return taken_value(valuing, jnp.argmax(jnp.where(allowed, selecting, -jnp.inf), axis=-1))
+    return taken_value(valuing, jnp.argmax(selecting, axis=-1))
 
 
 def huber(error: ArrayLike, delta: ArrayLike = 1.0) -> Array:

@@ -11,6 +11,7 @@ from maxent_rl import envs as environments
 from maxent_rl.data.dataset import Dataset
 from maxent_rl.data.dataset_files import read_dataset
 from maxent_rl.data.logged import LoggedTransitions
+from maxent_rl.data.preferences import LARGEST_ACTION
 from maxent_rl.data.windows import EpisodeWindows
 from maxent_rl.errors import DataError
 from maxent_rl.training.action_units import to_agent
@@ -19,8 +20,6 @@ from maxent_rl.types import Spec
 if TYPE_CHECKING:
     from maxent_rl.training.config import RunConfig
 
-# Where densities before squashing are learned, actions at the very edge would be infinitely far out.
-LARGEST_ACTION = 1.0 - 1e-5
 _ROUNDING = 1e-3  # by which an action may lie outside the environment's bounds, of [-1, 1]
 
 

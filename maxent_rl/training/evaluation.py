@@ -264,13 +264,7 @@ def sampled_action(agent: Any, state: PyTree, observation: Array, key: Array | N
 
 @partial(jax.jit, static_argnames="choose")
 def _choose(
-    agent: Any,
-    states: PyTree,
-    memory: PyTree,
-    observation: Array,
-    keys: Array | None,
-    elapsed: Array,
-    choose: Choose,
+    agent: Any, states: PyTree, memory: PyTree, observation: Array, keys: Array | None, elapsed: Array, choose: Choose
 ) -> tuple[Array, PyTree]:
     """[seed, env, observation] to actions [seed, env, action] and notes on them."""
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from maxent_rl.agents.base import ChecksData, reads_data
+from maxent_rl.agents.registry import AGENTS
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.settings import flag
 from maxent_rl.types import Array, PyTree, Spec
@@ -61,7 +62,9 @@ def load_data(run: RunConfig, agent: Any, spec: Spec, env: Any) -> tuple[FixedDa
         what = {"teacher": "a trained policy: pass --teacher RUN", "dataset": "a data set: pass --dataset PATH"}[
             setting
         ]
-        raise InvalidSettingError(f"--agent {run.agent} learns from {what}.")
+        online = f"{run.agent}-online"
+        instead = f"; --agent {online} learns by acting" if online in AGENTS else ""
+        raise InvalidSettingError(f"--agent {run.agent} learns from {what}{instead}.")
     module, _, function = source.partition(":")
     data, held_out = getattr(importlib.import_module(module), function)(run, agent, spec, env)
     if isinstance(agent, ChecksData):

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from maxent_rl.agents.base import acting_state, fresh_memory, recalling, remember
 from maxent_rl.agents.registry import AGENTS, agent_class
 from maxent_rl.errors import CheckpointError, InvalidSettingError, MaxentRLError, PolicyError
-from maxent_rl.training.action_units import to_environment
+from maxent_rl.training.action_units import to_agent, to_environment
 from maxent_rl.training.checkpoints import storage_errors
 from maxent_rl.training.config import agent_from
 from maxent_rl.training.trees import Arrays, from_arrays, to_arrays
@@ -111,12 +111,9 @@ class Policy:
 
     def remember(self, memory: PyTree, observation: ArrayLike, action: ArrayLike, reward: ArrayLike) -> PyTree:
         """The memory after a step: the observation before it, the action in the environment's own units, the reward."""
-        taken = np.asarray(action, np.float32)
-        if self.spec.action_low is not None and self.spec.action_high is not None:
-            low, high = np.array([self.spec.action_low, self.spec.action_high], np.float32)
-            taken = 2 * (taken - low) / (high - low) - 1
-        seen, paid = jnp.asarray(observation, jnp.float32), jnp.asarray(reward, jnp.float32)
-        return self._remember(self.state, memory, seen, jnp.asarray(taken), paid)
+        taken = to_agent(np.asarray(action), self.spec)
+        seen = (jnp.asarray(each, jnp.float32) for each in (observation, taken, reward))
+        return self._remember(self.state, memory, *seen)
 
     def __call__(
         self, observation: ArrayLike, key: jax.Array | None = None, *, memory: PyTree = None

@@ -6,19 +6,14 @@ import numpy as np
 import pytest
 from batches import assert_alike, assert_seeds_equal_single_ones, same
 from environments import DiscretePoint
-from point_data import learned_return, logged_batch, one_state_logged_batch, point_transitions
+from point_data import SPEC, init, learned_return, logged_batch, one_state_logged_batch, point_transitions, update
 
 from maxent_rl.agents import SAC, acting_state, check_agent
 from maxent_rl.agents.cql import CQL
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
-from maxent_rl.types import Spec
 
-SPEC = Spec((3,), (2,), 100)
 SMALL = CQL(hidden_sizes=(16, 16), batch_size=8, sampled_actions=3)
 LAGRANGE = SMALL.replace(lagrange_threshold=0.5)
-
-init = jax.jit(lambda agent, key: agent.init(key, SPEC))
-update = jax.jit(lambda agent, state, batch, key: agent.update(state, batch, key))
 
 
 def test_published_defaults():

@@ -201,6 +201,10 @@ def test_heads_that_cannot_share_the_width_are_refused():
         check_agent(WALK.replace(layers=1, heads=3), SPEC, "Walk")
 
 
+def test_the_discount_is_structural_as_the_data_is_summed_with_it_once():
+    assert not any(leaf == 0.123 for leaf in jax.tree.leaves(DoC(discount=0.123)))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("p", [0.1, 0.3])
 def test_on_the_bandit_it_takes_the_better_arm_and_is_paid_what_was_promised(p):

@@ -7,18 +7,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from batches import assert_alike, assert_seeds_equal_single_ones, same
-from point_data import learn, learned_return, logged_batch, one_state_logged_batch, point_transitions
+from point_data import (
+    SPEC,
+    init,
+    learn,
+    learned_return,
+    logged_batch,
+    one_state_logged_batch,
+    point_transitions,
+    update,
+)
 
 from maxent_rl.agents import acting_state, check_agent
 from maxent_rl.agents.iql import IQL
 from maxent_rl.errors import InvalidSettingError
-from maxent_rl.types import Spec
 
-SPEC = Spec((3,), (2,), 100)
 SMALL = IQL(hidden_sizes=(16, 16), batch_size=8)
-
-init = jax.jit(lambda agent, key: agent.init(key, SPEC))
-update = jax.jit(lambda agent, state, batch, key: agent.update(state, batch, key))
 
 
 def test_published_defaults():

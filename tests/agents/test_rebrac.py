@@ -7,16 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from batches import assert_alike
-from point_data import learned_return, logged_batch, point_transitions
+from point_data import SPEC, init, learned_return, logged_batch, point_transitions, update
 
 from maxent_rl.agents.rebrac import ReBRAC
-from maxent_rl.types import Spec
 
-SPEC = Spec((3,), (2,), 100)
 SMALL = ReBRAC(hidden_sizes=(16, 16), batch_size=8)
-
-init = jax.jit(lambda agent, key: agent.init(key, SPEC))
-update = jax.jit(lambda agent, state, batch, key: agent.update(state, batch, key))
 
 
 def test_published_defaults():

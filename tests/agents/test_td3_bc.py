@@ -8,19 +8,23 @@ import numpy as np
 import pytest
 from batches import assert_alike, assert_seeds_equal_single_ones, same
 from environments import DiscretePoint, Point
-from point_data import learn, learned_return, logged_batch, one_state_logged_batch, point_return, point_transitions
+from point_data import (
+    init,
+    learn,
+    learned_return,
+    logged_batch,
+    one_state_logged_batch,
+    point_return,
+    point_transitions,
+    update,
+)
 
 from maxent_rl.agents import acting_state, check_agent
 from maxent_rl.agents.rebrac import ReBRAC
 from maxent_rl.agents.td3_bc import TD3BC
 from maxent_rl.errors import IncompatibleEnvironmentError
-from maxent_rl.types import Spec
 
-SPEC = Spec((3,), (2,), 100)
 SMALL = TD3BC(hidden_sizes=(16, 16), batch_size=8, normalize_observations=False)
-
-init = jax.jit(lambda agent, key: agent.init(key, SPEC))
-update = jax.jit(lambda agent, state, batch, key: agent.update(state, batch, key))
 
 
 def test_published_defaults():

@@ -279,7 +279,7 @@ def test_the_papers_defaults_and_what_is_refused(name):
     assert agent.batch_size == (32 if name == "dqn-online" else 128) and agent.huber_delta == 1
     assert getattr(agent, "target_every", 100) == 100
     check_agent(agent, DiscretePoint().spec, "test")
-    other = {"cql-discrete": "--agent cql", "dqn-online": "--agent sac"}.get(name, "--agent bc")
+    other = "--agent sac" if name == "dqn-online" else "--agent iql"
     with pytest.raises(IncompatibleEnvironmentError, match=f"needs discrete actions, but Maze-v0 .* {other} "):
         check_agent(agent, Point().spec, "Maze-v0")
     state = jax.eval_shape(lambda: agent.init(KEY, DiscretePoint().spec))

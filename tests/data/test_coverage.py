@@ -100,7 +100,7 @@ def test_renaming_actions_changes_nothing():
 
 def test_chunks_count_as_the_whole(monkeypatch):
     data = random_data(300, discrete=False)
-    parts = [coverage.rows(data, slice(0, 7)), coverage.rows(data, slice(7, 300))]
+    parts = [data.part(0, 7), data.part(7, 300)]
     for source in (parts, lambda: iter(parts)):
         np.testing.assert_array_equal(Limits.of(source).low, Limits.of(data).low)
         assert u(source) == u(data)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maxent_rl.data import coverage, quality
+from maxent_rl.data import quality
 from maxent_rl.data.dataset import Dataset
 from maxent_rl.data.findings import favoured
 from maxent_rl.data.returns import Distribution, record_episodes
@@ -81,7 +81,7 @@ def test_episodes_may_span_chunks(ends, cuts, discounted):
     size, discount = len(ends), 0.9 if discounted else 1.0
     data = dataset(np.random.default_rng(size).normal(size=size), terminated=np.flatnonzero(ends))
     bounds = [0, *sorted(min(cut, size) for cut in cuts), size]
-    parts = [coverage.rows(data, slice(a, b)) for a, b in itertools.pairwise(bounds)]
+    parts = [data.part(a, b) for a, b in itertools.pairwise(bounds)]
     whole, found = record_episodes(data, discount), record_episodes(parts, discount)
     np.testing.assert_allclose(found.returns, whole.returns, atol=1e-12)
     np.testing.assert_array_equal(found.lengths, whole.lengths)
@@ -207,7 +207,7 @@ def test_entropy_of_continuous_actions_is_that_of_each_entrys_bins():
 
 def test_chunks_measure_as_the_whole():
     data, reference = random_data(300, discrete=False), random_data(500, seed=1, discrete=False)
-    parts = [coverage.rows(data, slice(a, b)) for a, b in ((0, 100), (100, 101), (101, 300))]
+    parts = [data.part(a, b) for a, b in ((0, 100), (100, 101), (101, 300))]
     both = [
         quality.measure(source, reference, random_return=0.0, expert_return=1.0) for source in (data, lambda: parts)
     ]

@@ -30,14 +30,6 @@ def test_over_all_choices_the_penalty_is_not_negative_and_its_slopes_sum_to_zero
     np.testing.assert_allclose(slope, jax.nn.softmax(values) - jnp.eye(len(values))[0], atol=1e-5)
 
 
-def test_samples_count_by_how_rare_they_are():
-    """Of equal values v sampled uniformly from a space of size 4, K = 8 times: v + log 4 + log 8."""
-    found = conservative_penalty(jnp.full(8, 1.5), 0.0, jnp.full(8, -np.log(4.0)))
-    np.testing.assert_allclose(found, 1.5 + np.log(4) + np.log(8), rtol=1e-6)
-    in_density = jax.grad(lambda density: conservative_penalty(jnp.ones(2), 0.0, density))(jnp.zeros(2))
-    np.testing.assert_array_equal(in_density, [0, 0])
-
-
 @wraps
 def test_likely_choices_by_hand(wrap):
     """Relative to the likeliest: 1, 0.4, 0.24, 0.36; the constant of logits does not matter."""

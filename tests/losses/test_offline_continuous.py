@@ -43,12 +43,6 @@ def test_advantage_weights_by_hand_are_clipped_and_constant():
     np.testing.assert_array_equal(losses.advantage_weight(jnp.array([-5.0, 5.0]), 0.0, 100.0), 1.0)
 
 
-def test_advantage_weighted_loss_is_weighted_cloning():
-    loss = losses.advantage_weighted_loss(jnp.array([-1.0, -2.0]), jnp.array([0.5, 3.0]))
-    np.testing.assert_allclose(loss, [0.5, 6.0])
-    assert jax.grad(lambda w: losses.advantage_weighted_loss(-1.0, w))(2.0) == 0.0
-
-
 def test_behavior_regularized_loss_by_hand():
     """The mean size of 2 and -6 is 4, so that lambda is 2.5 / 4."""
     loss = losses.behavior_regularized_loss(jnp.array([2.0, -6.0]), jnp.array([0.1, 0.3]), 2.5, 1.0)

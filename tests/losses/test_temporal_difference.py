@@ -42,8 +42,8 @@ def test_double_q_values(wrap):
     """The second function's value of what the first finds best, among what is allowed."""
     valuing = 10.0 * VALUES[::-1]
     np.testing.assert_array_equal(wrap(double_q_value)(VALUES, valuing), [40.0, 20.0])
-    allowed = jnp.array([[True, False, True], [True, True, False]])
-    np.testing.assert_array_equal(wrap(double_q_value)(VALUES, valuing, allowed), [60.0, 10.0])
+    selecting = jnp.where(jnp.array([[True, False, True], [True, True, False]]), VALUES, -jnp.inf)
+    np.testing.assert_array_equal(wrap(double_q_value)(selecting, valuing), [60.0, 10.0])
 
 
 @wraps

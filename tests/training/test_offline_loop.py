@@ -146,6 +146,13 @@ def test_without_its_data_the_flag_is_named_and_another_agent_refuses_it(name, s
         train("sac", Point(), progress=False, **sources[name])
 
 
+def test_without_its_data_an_agent_says_which_one_acts():
+    with pytest.raises(InvalidSettingError, match="pass --dataset PATH; --agent dqn-online learns by acting"):
+        loop_for("dqn", {})
+    with pytest.raises(InvalidSettingError, match=r"pass --dataset PATH\.$"):
+        loop_for("cql-discrete", {})
+
+
 @every_offline_agent(*REPRESENTATIVES)
 def test_a_run_does_not_go_on_with_other_data(tmp_path, name, sources):
     row = OFFLINE_AGENTS_UNDER_TEST[name]

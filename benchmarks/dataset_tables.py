@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ from dataset_claims import (
 )  # fmt: skip
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from render import insert
+from render import publish
 
 from maxent_rl.data.findings import HIGH
 from maxent_rl.reports.statistics import Interval
@@ -48,21 +46,9 @@ _MAP = colormaps["viridis"]
 
 
 def render(results: Path, readme: Path, figure: Path) -> None:
-    """Writes tables and figure of what has been measured.
-
-    Raises:
-      BenchmarkError: nothing has been measured, or the markers are missing.
-    """
-    if not results.exists():
-        raise BenchmarkError(f"There is no {results}: run the study first.")
-    result = json.loads(results.read_text())
-    text = f"{tables(result)}\n\n![What each agent reaches, over TQ and SACo of the data](results/{figure.name})"
-    print(text)
-    draw(points(result), figure)
-    print(f"Written: {figure}", file=sys.stderr)
-    if not insert(readme, text, MARKERS):
-        raise BenchmarkError(f"{readme} has no lines {MARKERS[0]} and {MARKERS[1]} to write the tables between.")
-    print(f"Written: {readme}", file=sys.stderr)
+    """Writes tables and figure of what has been measured; errors as of `render.publish`."""
+    shows = "What each agent reaches, over TQ and SACo of the data"
+    publish(results, readme, figure, MARKERS, tables, lambda result, path: draw(points(result), path), shows)
 
 
 def tables(result: Result) -> str:

@@ -115,6 +115,8 @@ class DoC(SequenceAgent[DoCState]):
     """reversal: one step of everything, with the gradient turned round between energy and latent; cheaper, and less exact."""
     outcomes: Literal["batch", "rewards"] = static("batch")
     """What outcomes are measured against: (reward, next state) of the batch, or all rewards of the data and nothing else."""
+    outcome_samples: Count = static(256)
+    """Outcomes of the batch, drawn for each update, that an outcome is told from; all of them where there are fewer."""
     reward_levels: Count = static(2)
     """Most different rewards that the data has, for --outcomes rewards."""
     future_vae: bool = static(False)
@@ -300,6 +302,9 @@ class DoC(SequenceAgent[DoCState]):
             outcomes, log_weight = (state.rewards / state.return_scale)[:, None], state.reward_log_probs
         else:
             outcomes, valid = outcome.reshape(-1, outcome.shape[-1]), batch.future.reshape(-1)
+            if len(valid) > self.outcome_samples:
+                drawn = jax.random.randint(jax.random.fold_in(key, 1), (self.outcome_samples,), 0, len(valid))
+                outcomes, valid = outcomes[drawn], valid[drawn]
             log_weight = jnp.where(valid > 0, -jnp.log(jnp.sum(valid)), -jnp.inf)
         found = self._apply(state, "energy", energy, key, latent, outcome, outcomes, *self._past(state, batch))
         told, untold = (

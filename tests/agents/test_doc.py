@@ -148,6 +148,21 @@ def test_padding_contributes_nothing():
         np.testing.assert_array_equal(a, b)
 
 
+def test_some_of_the_batchs_outcomes_stand_for_all():
+    state, batch = begun(WALK, walk())
+    latent = jax.random.normal(jax.random.key(3), (32, WALK.latent_size))
+
+    @jax.jit
+    def terms(key, energy):
+        every = WALK.replace(outcome_samples=10_000)._energy_terms(state, energy, latent, batch, key)[0]
+        return every, WALK.replace(outcome_samples=32)._energy_terms(state, energy, latent, batch, key)[0]
+
+    louder = jax.tree.map(lambda leaf: 2.0 * leaf, state.energy)  # so that outcomes differ in energy
+    every, some = np.array([terms(jax.random.key(key), louder) for key in range(40)]).T
+    assert np.ptp(every) < 1e-6 and np.ptp(some) > 1e-4
+    np.testing.assert_allclose(some.mean(), every[0], atol=4 * some.std() / np.sqrt(40) + 0.05 * abs(every[0]))
+
+
 def test_the_weight_of_the_constraint_rises():
     state, _ = begun(BANDIT, bandit(50))
     weights = [float(BANDIT._beta(dataclasses.replace(state, step=jnp.int32(step)))) for step in (0, 50, 100, 900)]

@@ -18,12 +18,11 @@ class DeterministicPolicy(nn.Module):
     network: TrunkName
     hidden_sizes: Sequence[int]
     action_size: int
-    layer_norm: bool = False
 
     @nn.compact
     def __call__(self, observation: Array) -> Array:
         """Maps [..., observation] to [..., action] in (-1, 1)."""
-        features = make_trunk(self.network, self.hidden_sizes, self.layer_norm)(observation)
+        features = make_trunk(self.network, self.hidden_sizes)(observation)
         return jnp.tanh(nn.Dense(self.action_size, kernel_init=torch_uniform(), name="head")(features))
 
 

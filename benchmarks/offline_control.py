@@ -84,28 +84,27 @@ class Study:
             if env not in experts:
                 raise BenchmarkError(f"--expert has no {env}, of which {path} is; pass {env}=RETURN or {env}=RUN.")
             where = f"{env} {name}"
-            shared = {"path": path, "digest": _digest(path), "env": env}
+            shared = {"digest": _digest(path), "env": env}  # of the data: where it lies decides nothing
             episodes = self.reference_episodes
             units += [
                 Unit(where, "random", (), {"env": env, "given": randoms.get(env), "episodes": episodes}),
                 Unit(where, "expert", (), {"env": env, "given": experts[env], "episodes": episodes}),
                 Unit(where, "data", (), shared),
             ]
-            units += [Unit(where, method, self._flags(method, env, path), shared) for method in self.methods]
+            units += [Unit(where, method, self._flags(method, env), shared) for method in self.methods]
         return units
 
     def run(self) -> Result:
         """Measures."""
-        measured = partial(measure, self.output.absolute() / "runs")
+        measured = partial(measure, self.output.absolute() / "runs", _pairs("--data", self.data))
         return study(NAME, self.units(), measured, self, self.output, self.fresh)
 
-    def _flags(self, method: str, env: str, path: str) -> tuple[str, ...]:
+    def _flags(self, method: str, env: str) -> tuple[str, ...]:
         own = f"--sampled-actions {self.cql_actions} {self.cql_arguments}" if method == "cql" else ""
         updates = self.cql_updates or self.updates if method == "cql" else self.updates
         every = max(updates // self.evaluations, 1)
         return (
             *shlex.split(f"{METHODS[method]} --env {env}"),
-            *("--dataset", str(Path(path).absolute())),
             *("--num-seeds", str(self.num_seeds), "--seed", str(self.seed), "--total-steps", str(updates)),
             *("--eval-every", str(every), "--eval-episodes", str(self.eval_episodes)),
             *("--checkpoint-every", str(every), "--log-every", str(every), "--batch-size", str(self.batch_size)),
@@ -132,11 +131,12 @@ class Render:
         render(self.results, self.readme, self.figure)
 
 
-def measure(runs: Path, unit: Unit) -> Measured:
+def measure(runs: Path, data: dict[str, str], unit: Unit) -> Measured:
     """Measures a reference, or trains a method.
 
     Args:
       runs: folder of the runs, which do not stay.
+      data: paths of the data sets by name.
       unit: of `Study.units`.
 
     Raises:
@@ -146,22 +146,22 @@ def measure(runs: Path, unit: Unit) -> Measured:
     from preference_study import read_seeds, uniform_return
 
     runs.mkdir(parents=True, exist_ok=True)
-    settings = unit.measured
+    settings, path = unit.measured, data[unit.env.rpartition(" ")[2]]
     if unit.contender == "data":
         from maxent_rl.data.dataset_files import read_dataset
 
-        data = read_dataset(settings["path"])
-        returns = data.returns
-        values = {"return": float(returns.mean()) if len(returns) else float("nan"), "transitions": float(data.size)}
+        found = read_dataset(path)
+        returns = found.returns
+        values = {"return": float(returns.mean()) if len(returns) else float("nan"), "transitions": float(found.size)}
         return Measured([Seed(0, values, {})], {})
     if unit.contender in REFERENCES:
         given, episodes = settings["given"], settings["episodes"]
         if given is None:
-            found = uniform_return(settings["env"], episodes)
+            reference = uniform_return(settings["env"], episodes)
         else:
-            found = _played(given, episodes) if Path(given).exists() else _number(given)
-        return Measured([Seed(0, {"return": found}, {})], {})
-    return measure_run(runs, read_seeds, unit)
+            reference = _played(given, episodes) if Path(given).exists() else _number(given)
+        return Measured([Seed(0, {"return": reference}, {})], {})
+    return measure_run(runs, read_seeds, unit._replace(flags=(*unit.flags, "--dataset", str(Path(path).absolute()))))
 
 
 def _played(run: str, episodes: int) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import BenchmarkError
+from common import BUSY, BenchmarkError
 from dataset_claims import (
     AGENTS,
     FAMILIES,
@@ -132,10 +132,12 @@ def note(result: Result, data: Sequence[Point]) -> str:
     seconds = sum(run["seconds"] for run in result["runs"]) + sum(
         each.get("seconds", 0.0) for each in result["datasets"]
     )
+    busy = result.get("busy_before", 0.0)
+    beside = f", of which others used {busy:.0%} when it began" if busy > BUSY else ""
     return (
         f"{len(data)} data sets of {settings['size']:,} transitions, {len(AGENTS)} agents, {seeds} seeds each, "
         f"{settings['updates']:,} updates with batches of {settings['batch_size']}; the whole study took "
-        f"{seconds / 60:.0f} minutes on a {result['hardware']['summary']}. High means at "
+        f"{seconds / 60:.0f} minutes on a {result['hardware']['summary']}{beside}. High means at "
         f"least {HIGH:g}; brackets are 95 % intervals over behaviour policies."
     )
 

@@ -110,12 +110,13 @@ class OutcomeEnergy(nn.Module):
         repeated = jnp.broadcast_to(latent[:, None], (*past.shape[:2], latent.shape[-1]))
         width, scale = self.config.width, self.config.width**-0.5
 
-        def features(name: str) -> nn.Sequential:
-            return nn.Sequential([MLP(tuple(self.hidden_sizes)), nn.Dense(width)], name=name)
+        def features(name: str, use_bias: bool = True) -> nn.Sequential:
+            return nn.Sequential([MLP(tuple(self.hidden_sizes)), nn.Dense(width, use_bias=use_bias)], name=name)
 
         told = features("condition")(jnp.concatenate([past, repeated], axis=-1))
         untold = features("past")(past)
-        embed = features("outcome")
+        # What all outcomes share cancels in the energy term: of a bias only rounding would be left, which Adam makes large.
+        embed = features("outcome", use_bias=False)
         happened, others = embed(outcome), embed(outcomes)
         found: list[Array] = []
         for condition in (told, untold):

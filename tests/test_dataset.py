@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from agents_under_test import AGENTS_UNDER_TEST
+from dataset import main
 from environments import HostPoint, Point
 
 from maxent_rl import envs, train
@@ -23,15 +21,6 @@ from maxent_rl.training.restored import load_state, state_values
 from maxent_rl.training.trajectories import Trajectory
 
 SAC = AGENTS_UNDER_TEST["sac"].agent
-
-
-@pytest.fixture(scope="module")
-def main():
-    path = Path(__file__).parents[1] / "experiments" / "dataset.py"
-    spec = importlib.util.spec_from_file_location("experiments_dataset", path)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module.main
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +85,7 @@ def test_ties_are_not_turned_round():
     assert 0.25 < np.mean(flipped[::3] != 0.0) < 0.35
 
 
-def test_a_file_is_made_and_told_of(main, run, tmp_path, capsys):
+def test_a_file_is_made_and_told_of(run, tmp_path, capsys):
     path = tmp_path / "data.npz"
     flags = ["--policy", str(run.folder), "--oracle", str(run.folder), "--episodes", "3", "--length", "32"]
     flags = ["preferences", *flags, "--flip", "0.5", "--output", str(path)]
@@ -147,7 +136,7 @@ def test_hosts_and_devices_play_alike(env, tmp_path):
     assert np.abs(segments.action).max() == 1.0 and segments.reward.shape == (2, 10)
 
 
-def test_errors_are_one_sentence(main, run, tmp_path, capsys):
+def test_errors_are_one_sentence(run, tmp_path, capsys):
     output = ["--output", str(tmp_path / "data.npz")]
     policy = ["preferences", "--policy", str(run.folder), "--episodes", "1"]
     for flags, message in (

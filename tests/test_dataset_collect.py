@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import minari
 import numpy as np
 import pytest
+from dataset import main
 from teachers import make_teacher
 
 from maxent_rl import envs
@@ -17,21 +16,12 @@ from maxent_rl.data.dataset_files import read_dataset
 
 
 @pytest.fixture(scope="module")
-def main():
-    path = Path(__file__).parents[1] / "experiments" / "dataset.py"
-    spec = importlib.util.spec_from_file_location("experiments_dataset_collect", path)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module.main
-
-
-@pytest.fixture(scope="module")
 def policy(tmp_path_factory):
     env = envs.make_device("maxent/MultiGoal")
     return make_teacher(tmp_path_factory.mktemp("teacher"), env=env, env_name="maxent/MultiGoal")
 
 
-def test_random_transitions_as_an_archive_and_as_a_minari_folder(main, tmp_path, capsys, monkeypatch):
+def test_random_transitions_as_an_archive_and_as_a_minari_folder(tmp_path, capsys, monkeypatch):
     flags = ["collect", "--env", "CartPole", "--kind", "random", "--size", "300", "--output"]
     paths = tmp_path / "cart.npz", tmp_path / "cart" / "random-v0"
     for path in paths:
@@ -48,7 +38,7 @@ def test_random_transitions_as_an_archive_and_as_a_minari_folder(main, tmp_path,
     assert f"{len(first.episodes.start)} episodes" in told
 
 
-def test_a_policy_with_noise(main, policy, tmp_path, capsys):
+def test_a_policy_with_noise(policy, tmp_path, capsys):
     path = tmp_path / "noisy.npz"
     flags = ["collect", "--policy", policy, "--kind", "noisy", "--noise", "0.3", "--size", "50", "--seed", "5"]
     assert main([*flags, "--output", str(path)]) == 0
@@ -57,12 +47,12 @@ def test_a_policy_with_noise(main, policy, tmp_path, capsys):
     assert (about["kind"], about["noise"], about["seed"], about["policy"]) == ("noisy", 0.3, 5, policy)
 
 
-def test_an_episode_that_did_not_end_has_no_return(main, policy, tmp_path, capsys):
+def test_an_episode_that_did_not_end_has_no_return(policy, tmp_path, capsys):
     assert main(["collect", "--policy", policy, "--size", "2", "--output", str(tmp_path / "few.npz")]) == 0
     assert "1 episode, the last unfinished; no return" in capsys.readouterr().out
 
 
-def test_errors_are_one_sentence(main, policy, tmp_path, capsys):
+def test_errors_are_one_sentence(policy, tmp_path, capsys):
     (tmp_path / "there.npz").write_text("something")
     output = ["--output", str(tmp_path / "data.npz")]
     for flags, message in (
@@ -82,7 +72,7 @@ def test_errors_are_one_sentence(main, policy, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["there.npz"]
 
 
-def test_data_sets_are_joined(main, tmp_path, capsys):
+def test_data_sets_are_joined(tmp_path, capsys):
     parts = [str(tmp_path / name) for name in ("first.npz", "second.npz")]
     for seed, part in enumerate(parts):
         flags = ["collect", "--env", "CartPole", "--kind", "random", "--size", "60", "--seed", str(seed)]
@@ -102,7 +92,7 @@ def test_data_sets_are_joined(main, tmp_path, capsys):
     assert "is there already" in capsys.readouterr().err
 
 
-def test_only_data_sets_of_one_environment_are_joined(main, tmp_path, capsys):
+def test_only_data_sets_of_one_environment_are_joined(tmp_path, capsys):
     parts = [str(tmp_path / f"{env}.npz") for env in ("CartPole", "Pendulum")]
     for part in parts:
         assert main(["collect", "--env", Path(part).stem, "--kind", "random", "--size", "20", "--output", part]) == 0

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from maxent_rl.agents.base import Remembers, fresh_memory, recalling, remember
+from maxent_rl.agents.base import Remembers, recalling, remember
 from maxent_rl.envs.device import DeviceEnv, step_within
 from maxent_rl.envs.host import Bools, Floats, HostEnvs
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, NonFiniteError
@@ -285,7 +285,7 @@ def _start_memory(agent: Any, states: PyTree, episodes: int) -> PyTree:
     """The memory [seed, env, ...] of episodes that start."""
     if not isinstance(agent, Remembers):
         return ()  # whatever the state: that of an agent that needs none has no seeds to map over
-    return over_seeds(lambda agent, state: fresh_memory(agent, state, (episodes,)), agent, states)
+    return over_seeds(lambda agent, state: agent.memory(state, (episodes,)), agent, states)
 
 
 @jax.jit

@@ -29,6 +29,8 @@ class Spec:
       action_low: the environment's own lower bounds, to which -1 is rescaled; None where actions are not rescaled.
       action_high: the environment's own upper bounds, to which 1 is rescaled.
       num_envs: environments of each seed that step side by side.
+      additive_reward: whether the last entry of an observation is what the state it shows pays whatever was visited before,
+        for agents that learn from that in place of rewards which depend on the past.
     """
 
     observation_shape: tuple[int, ...]
@@ -38,6 +40,7 @@ class Spec:
     action_low: tuple[float, ...] | None = None
     action_high: tuple[float, ...] | None = None
     num_envs: int = 1
+    additive_reward: bool = False
 
     @property
     def observation_size(self) -> int:

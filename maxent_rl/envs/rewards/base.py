@@ -10,6 +10,7 @@ Source: Submodular Reinforcement Learning (arXiv 2307.13372).
 from __future__ import annotations
 
 import abc
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,13 +25,13 @@ class Table:
 
     def __init__(self, values: ArrayLike) -> None:
         """Takes a copy of the values, which cannot be written to."""
-        self.values: NDArray[np.generic] = np.array(values)
+        self.values: NDArray[Any] = np.array(values)
         self.values.flags.writeable = False
         self._hash = hash((self.values.shape, self.values.dtype.str, self.values.tobytes()))
 
-    def __array__(self, dtype: object = None, copy: bool | None = None) -> NDArray[np.generic]:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """The values, for NumPy."""
-        return np.asarray(self.values, dtype=dtype)  # type: ignore[call-overload, no-any-return]
+        return self.values if dtype is None else self.values.astype(dtype)
 
     def __eq__(self, other: object) -> bool:
         """Equal shapes, types and values."""

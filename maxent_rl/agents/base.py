@@ -69,11 +69,12 @@ class OnPolicyAgent(Agent[State], Protocol[State]):
 
     Attributes:
       rollout_size: environment steps in a window, all environments of a seed together; whole steps of all of them, at
-        least one (`rollout_time`). Steps at the end of a run that fill no window are not learned from.
+        least one (`rollout_time`). None for one episode of the longest length of each environment. Steps at the end of a
+        run that fill no window are not learned from.
       discount: the factor by which later rewards are discounted.
     """
 
-    rollout_size: int
+    rollout_size: int | None
     discount: Any
 
 
@@ -182,9 +183,9 @@ def learns_on_policy(agent: Any) -> bool:
     return hasattr(agent, "rollout_size")
 
 
-def rollout_time(agent: Any, num_envs: int) -> int:
-    """Steps of each environment in the windows of an on-policy agent."""
-    return max(int(agent.rollout_size) // num_envs, 1)
+def rollout_time(agent: Any, spec: Spec) -> int:
+    """Steps of each of `spec.num_envs` environments in the windows of an on-policy agent."""
+    return spec.horizon if agent.rollout_size is None else max(int(agent.rollout_size) // spec.num_envs, 1)
 
 
 @runtime_checkable
@@ -276,7 +277,7 @@ def check_agent(agent: Any, spec: Spec, env: str) -> None:
     if spec.num_actions is not None and spec.action_shape and not isinstance(agent, WritesResponses):
         # Agents here choose one action at a time; what writes sequences is trained by a loop of its own.
         raise IncompatibleEnvironmentError(f"{env} wants sequences of {spec.action_size} tokens; use --agent grpo.")
-    if isinstance(agent, Remembers) and not learns_offline(agent):
+    if isinstance(agent, Remembers) and not learns_offline(agent) and not learns_on_policy(agent):
         raise InvalidSettingError(
             f"{type(agent).__name__} remembers its episodes, which only offline agents can: loops that collect keep no memory."
         )

@@ -17,7 +17,8 @@ from flax import struct
 
 from maxent_rl import losses
 from maxent_rl.agents.experts import best_metrics, directions, router_metrics
-from maxent_rl.agents.ppo import PPO, PPOState, Samples
+from maxent_rl.agents.minibatches import Samples
+from maxent_rl.agents.ppo import PPO, PPOState
 from maxent_rl.distributions import Distribution, Gaussian, GaussianMixture
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks import GaussianMixturePolicy

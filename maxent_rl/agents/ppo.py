@@ -18,6 +18,7 @@ from flax import struct
 
 from maxent_rl import losses
 from maxent_rl.agents.base import rollout_time
+from maxent_rl.agents.minibatches import Samples, nearest_divisors, pack, unpack
 from maxent_rl.distributions import Distribution
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks import (
@@ -54,25 +55,6 @@ class PPOState:
 
 
 @struct.dataclass
-class Samples:
-    """What the steps of a window are to the loss, with any leading axes [...]; observations are normalised.
-
-    Attributes:
-      observation: [..., observation].
-      action: [..., action], or [...] discrete ones as floats.
-      log_prob: [...] of the action under the policy that drew it, in nats.
-      value: [...] of the observation when it was acted on, in units of (scaled) return.
-      advantage: [...] in units of (scaled) return.
-    """
-
-    observation: Array
-    action: Array
-    log_prob: Array
-    value: Array
-    advantage: Array
-
-
-@struct.dataclass
 class PPO:
     """Proximal Policy Optimization: on-policy, for continuous and discrete actions.
 
@@ -103,8 +85,8 @@ class PPO:
     initial_temperature: Positive = 0.1
     """The learned weight at the start, in normalised advantage per nat."""
 
-    rollout_size: Count = static(2048)
-    """Environment steps of each update, all environments of a seed together."""
+    rollout_size: Count | None = static(2048)
+    """Environment steps of each update, all environments of a seed together; None for a whole episode of each."""
     epochs: Count = static(10)
     """Passes over the steps of an update."""
     minibatches: Count = static(32)
@@ -123,6 +105,8 @@ class PPO:
     """Scale observations to mean 0 and variance 1 by running statistics."""
     normalize_rewards: bool = static(True)
     """Divide rewards by the running standard deviation of their discounted sum."""
+    normalize_advantages: bool = static(True)
+    """Shift and scale the advantages of each minibatch to mean 0 and variance 1."""
 
     def check(self, spec: Spec, env: str) -> None:
         """Refuses environments and settings that cannot work; see `agents.check_agent`."""
@@ -136,19 +120,7 @@ class PPO:
         if self.state_dependent_std and self.action_distribution != "tanh_gaussian":
             raise InvalidSettingError("--state-dependent-std needs --action-distribution tanh_gaussian.")
         self._check_target_entropy(spec, env)
-        steps = rollout_time(self, spec.num_envs) * spec.num_envs
-        if steps % self.minibatches:
-            fits = [count for count in range(1, steps + 1) if steps % count == 0]
-            near = sorted(
-                {
-                    max(c for c in fits if c <= self.minibatches),
-                    min((c for c in fits if c > self.minibatches), default=1),
-                }
-            )
-            raise InvalidSettingError(
-                f"--minibatches {self.minibatches} cannot share the {steps} steps of an update (--rollout-size "
-                f"{self.rollout_size}, --num-envs {spec.num_envs}) evenly: {' or '.join(map(str, near))} would."
-            )
+        self._check_minibatches(spec)
 
     def init(self, key: Array, spec: Spec) -> PPOState:
         """Builds the state of one seed.
@@ -222,7 +194,7 @@ class PPO:
         What the old policy thought is asked of the networks and the normaliser that acted. What is learned is learned
         under the normaliser that has seen the window too.
         """
-        reward = batch.reward
+        reward = self.reward(state, batch)
         if state.reward_scale is not None:
             done = batch.terminated + batch.truncated
             state = dataclasses.replace(state, reward_scale=state.reward_scale.add(reward, done, self.discount))
@@ -230,23 +202,39 @@ class PPO:
         observation, next_observation = (
             self._normalize(state, seen) for seen in (batch.observation, batch.next_observation)
         )
-        log_prob = self.policy(state.parameters, observation).log_prob(batch.action)
+        log_prob = self.window_policy(state, observation, batch).log_prob(batch.action)
         value, next_value = (self.value(state.parameters, seen) for seen in (observation, next_observation))
-        advantage = losses.generalized_advantages(
-            reward, value, next_value, batch.terminated, batch.truncated, self.discount, self.trace_decay
-        )
+        advantage = self.advantages(reward, value, next_value, batch)
         if state.normalizer is not None:
-            state = dataclasses.replace(state, normalizer=state.normalizer.add(batch.observation))
+            state = dataclasses.replace(state, normalizer=state.normalizer.add(self._inputs(state, batch.observation)))
             observation = self._normalize(state, batch.observation)
         return state, Samples(observation, batch.action, log_prob, value, advantage)
 
+    def reward(self, state: PPOState, batch: Transition) -> Array:
+        """What the steps of a window [time, env] are to be paid, before any scaling."""
+        return batch.reward
+
+    def advantages(self, reward: Array, value: Array, next_value: Array, batch: Transition) -> Array:
+        """How much better each action of a window was than expected: [time, env].
+
+        Args:
+          reward: [time, env] (scaled) rewards.
+          value: [time, env] of what was acted on.
+          next_value: [time, env] of what came of it.
+          batch: the window.
+        """
+        return losses.generalized_advantages(
+            reward, value, next_value, batch.terminated, batch.truncated, self.discount, self.trace_decay
+        )
+
     def improve(self, state: PPOState, samples: Samples, key: Array) -> tuple[PPOState, Metrics]:
         """Takes all gradient steps on a window's samples [time, env]; metrics are means over them."""
-        rows = _pack(samples)
+        units = self.units(samples)
+        rows = pack(units)
 
         def step(state: PPOState, sampled: tuple[Array, Array]) -> tuple[PPOState, Metrics]:
             rows, key = sampled
-            return self.gradient_step(state, _unpack(rows, samples), key)
+            return self.gradient_step(state, unpack(rows, units), key)
 
         def epoch(state: PPOState, key: Array) -> tuple[PPOState, Metrics]:
             order_key, step_key = jax.random.split(key)
@@ -261,9 +249,7 @@ class PPO:
     def gradient_step(self, state: PPOState, samples: Samples, key: Array) -> tuple[PPOState, Metrics]:
         """One step for all networks, and one for the temperature, on a minibatch [batch]."""
         gradient, metrics = jax.grad(self.loss, has_aux=True)(state.parameters, samples, state.log_alpha, key)
-        step, optimizer = self._optimizer().update(gradient, state.optimizer)
-        parameters = optax.apply_updates(state.parameters, step)
-        state = dataclasses.replace(state, parameters=parameters, optimizer=optimizer)
+        state = self.descend(state, gradient, samples)
         if state.log_alpha is None:
             return state, metrics
         slope = jax.grad(losses.temperature_loss)(state.log_alpha, -metrics["actor/entropy"], self.target_entropy)
@@ -272,31 +258,43 @@ class PPO:
         state = dataclasses.replace(state, log_alpha=log_alpha, temperature_optimizer=temperature_optimizer)
         return state, metrics | {"temperature/alpha": jnp.exp(log_alpha)}
 
+    def descend(self, state: PPOState, gradient: PyTree, samples: Samples) -> PPOState:
+        """Moves the parameters of all networks down the gradient of a minibatch's loss."""
+        step, optimizer = self._optimizer().update(gradient, state.optimizer)
+        return dataclasses.replace(state, parameters=optax.apply_updates(state.parameters, step), optimizer=optimizer)
+
     def loss(
         self, parameters: dict[str, PyTree], samples: Samples, log_alpha: Array | None, key: Array
     ) -> tuple[Array, Metrics]:
         """The loss of a minibatch [batch]: clipped surrogate (equation 7), value (equation 9), entropy, and extras."""
         entropy_key, extra_key = jax.random.split(key)
-        policy = self.policy(parameters, samples.observation)
-        log_prob = policy.log_prob(samples.action)
-        ratio = losses.importance_ratio(log_prob, samples.log_prob)
-        advantage = losses.whiten(samples.advantage, ddof=0)
-        surrogate = jnp.mean(losses.clipped_surrogate(ratio, advantage, self.clip_low, self.clip_high))
+        policy = self.policy_at(parameters, samples)
+        surrogate, metrics = self.policy_loss(policy, samples)
         value = self.value(parameters, samples.observation)
         target = samples.advantage + samples.value
         value_loss = jnp.mean(losses.clipped_value_loss(value, samples.value, target, self.value_clip))
         entropy = jnp.mean(policy.entropy(entropy_key))
         extra, extra_metrics = self.extra_loss(parameters, samples, policy, extra_key)
         total = surrogate + self.value_weight * value_loss - self._entropy_weight(entropy, log_alpha) * entropy + extra
+        metrics |= {"actor/loss": surrogate, "actor/entropy": entropy, "critic/loss": value_loss}
+        return total, metrics | extra_metrics
+
+    def policy_loss(self, policy: Distribution, samples: Samples) -> tuple[Array, Metrics]:
+        """The clipped surrogate of a minibatch, with metrics of it.
+
+        Args:
+          policy: the policy's distribution at the minibatch's observations; the gradient flows into it.
+          samples: the minibatch.
+        """
+        log_prob = policy.log_prob(samples.action)
+        ratio = losses.importance_ratio(log_prob, samples.log_prob)
+        advantage = losses.whiten(samples.advantage, ddof=0) if self.normalize_advantages else samples.advantage
+        surrogate = jnp.mean(losses.clipped_surrogate(ratio, advantage, self.clip_low, self.clip_high))
         clipped = losses.clipped_away(ratio, advantage, self.clip_low, self.clip_high)
-        metrics = {
-            "actor/loss": surrogate,
-            "actor/entropy": entropy,
+        return surrogate, {
             "actor/clip_fraction": jnp.mean((clipped != 0).astype(jnp.float32)),
             "actor/kl": jnp.mean(losses.kl_estimate(samples.log_prob, log_prob)),  # from the policy that acted
-            "critic/loss": value_loss,
         }
-        return total, metrics | extra_metrics
 
     def extra_loss(
         self, parameters: dict[str, PyTree], samples: Samples, policy: Distribution, key: Array
@@ -316,6 +314,25 @@ class PPO:
         weights = parameters["policy"]["params"]
         network = self._policy_network(weights["head"]["bias"].shape[-1], discrete="log_std" not in weights)
         return cast(Distribution, network.apply(parameters["policy"], observation))
+
+    def window_policy(self, state: PPOState, observation: Array, batch: Transition) -> Distribution:
+        """The policy at each step of a window, as it was when it acted.
+
+        Args:
+          state: the state that acted.
+          observation: [time, env, observation] normalised.
+          batch: the window [time, env].
+        """
+        return self.policy(state.parameters, observation)
+
+    def policy_at(self, parameters: dict[str, PyTree], samples: Samples) -> Distribution:
+        """The policy at a minibatch's observations; the gradient flows into the parameters."""
+        return self.policy(parameters, samples.observation)
+
+    def units(self, samples: Samples) -> Samples:
+        """A window's samples [time, env] with one leading axis, along which they are shuffled and shared: single steps."""
+        flat: Samples = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), samples)
+        return flat
 
     def value(self, parameters: dict[str, PyTree], observation: Array) -> Array:
         """The value of normalised observations [..., observation]: [...] in units of scaled return."""
@@ -345,8 +362,22 @@ class PPO:
     def _temperature_optimizer(self) -> optax.GradientTransformation:
         return optax.adam(self.learning_rate)
 
+    def _inputs(self, state: PPOState, observation: Array) -> Array:
+        """What of an observation [..., observation] the networks read: all of it."""
+        return observation
+
     def _normalize(self, state: PPOState, observation: Array) -> Array:
-        return observation if state.normalizer is None else state.normalizer.normalize(observation)
+        inputs = self._inputs(state, observation)
+        return inputs if state.normalizer is None else state.normalizer.normalize(inputs)
+
+    def _check_minibatches(self, spec: Spec) -> None:
+        steps = rollout_time(self, spec) * spec.num_envs
+        if steps % self.minibatches:
+            window = "" if self.rollout_size is None else f"--rollout-size {self.rollout_size}, "
+            raise InvalidSettingError(
+                f"--minibatches {self.minibatches} cannot share the {steps} steps of an update ({window}--num-envs "
+                f"{spec.num_envs}) evenly: {nearest_divisors(steps, self.minibatches)} would."
+            )
 
     def _check_target_entropy(self, spec: Spec, env: str) -> None:
         if self.target_entropy is None:
@@ -362,21 +393,3 @@ class PPO:
                 f"--target-entropy must be less than {most:.6g} nats, the entropy of {what} in {env}, "
                 f"got {self.target_entropy:g}: the temperature would diverge."
             )
-
-
-def _pack(samples: Samples) -> Array:
-    """Samples [time, env] as rows [time * env, width]."""
-    count = samples.advantage.size
-    return jnp.concatenate([leaf.reshape(count, -1) for leaf in jax.tree.leaves(samples)], axis=1)
-
-
-def _unpack(rows: Array, like: Samples) -> Samples:
-    """Rows [batch, width] as samples [batch], of the shapes behind the axes [time, env] of `like`."""
-    leaves, structure = jax.tree.flatten(like)
-    parts, first = [], 0
-    for leaf in leaves:
-        size = math.prod(leaf.shape[2:])
-        parts.append(rows[:, first : first + size].reshape(len(rows), *leaf.shape[2:]))
-        first += size
-    unpacked: Samples = jax.tree.unflatten(structure, parts)
-    return unpacked

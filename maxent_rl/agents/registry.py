@@ -24,6 +24,7 @@ AGENTS: dict[str, str] = {
     "grpo": "maxent_rl.tokens.agent:TokenAgent",
     "iql": "maxent_rl.agents.iql:IQL",
     "mce": "maxent_rl.agents.behavior_values:MCE",
+    "modpo": "maxent_rl.agents.subpo:MODPO",
     "pmoe": "maxent_rl.agents.pmoe:PMOE",
     "pmoe-ppo": "maxent_rl.agents.pmoe_ppo:PMOEPPO",
     "ppo": "maxent_rl.agents.ppo:PPO",
@@ -33,6 +34,7 @@ AGENTS: dict[str, str] = {
     "sac": "maxent_rl.agents.sac:SAC",
     "sac-discrete": "maxent_rl.agents.sac_discrete:SACDiscrete",
     "sac-preference": "maxent_rl.agents.sac_preference:SACPreference",
+    "subpo": "maxent_rl.agents.subpo:SubPO",
     "td3-bc": "maxent_rl.agents.td3_bc:TD3BC",
 }
 

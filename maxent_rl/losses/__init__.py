@@ -4,7 +4,7 @@ They know no networks, optimisers or environments, so a loss can be taken into a
 """
 
 from maxent_rl.losses.advantage_weighted import advantage_weight, weighted_cloning_loss
-from maxent_rl.losses.advantages import clipped_value_loss, generalized_advantages
+from maxent_rl.losses.advantages import accumulated_rewards, clipped_value_loss, generalized_advantages
 from maxent_rl.losses.aggregation import aggregate, masked_deviation, masked_mean, masked_quantile
 from maxent_rl.losses.anchored import (
     anchored_logits,
@@ -46,7 +46,13 @@ from maxent_rl.losses.entropy import (
 )
 from maxent_rl.losses.expectile import expectile_loss
 from maxent_rl.losses.groups import group_advantages, whiten
-from maxent_rl.losses.policy_gradient import clipped_away, clipped_surrogate, importance_ratio, soft_policy_loss
+from maxent_rl.losses.policy_gradient import (
+    clipped_away,
+    clipped_surrogate,
+    importance_ratio,
+    policy_gradient_loss,
+    soft_policy_loss,
+)
 from maxent_rl.losses.preference import (
     cpo_loss,
     dpo_loss,
@@ -77,6 +83,7 @@ from maxent_rl.losses.temporal_difference import (
 )
 
 __all__ = [
+    "accumulated_rewards",
     "advantage_weight",
     "aggregate",
     "anchored_logits",
@@ -128,6 +135,7 @@ __all__ = [
     "normalized_discounted_gain",
     "orpo_loss",
     "plackett_luce_loss",
+    "policy_gradient_loss",
     "policy_gradient_step",
     "preference_margin",
     "preference_probability",

@@ -50,6 +50,31 @@ def generalized_advantages(
     return jax.lax.stop_gradient(advantages)
 
 
+def accumulated_rewards(reward: ArrayLike, done: ArrayLike) -> Array:
+    """What each step's episode has paid up to and including it, from where the episode or the window begins.
+
+    As credit for actions in place of what comes after, it is what the released code of the source weights actions with: what
+    came before the action adds noise and nothing else, and of what comes after only the step's own reward is left.
+
+    Args:
+      reward: [time, ...].
+      done: [time, ...] 1 or True where an episode ends with the step, terminated or truncated.
+
+    Returns:
+      [time, ...] sums, without gradient.
+
+    Source: the released code of Submodular Reinforcement Learning (arXiv 2307.13372), which differs from its paper.
+    """
+    rewards = jax.lax.stop_gradient(jnp.asarray(reward))
+
+    def step(before: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
+        total = before + now[0]
+        return total * (1.0 - now[1]), total
+
+    _, totals = jax.lax.scan(step, jnp.zeros_like(rewards[0]), (rewards, jnp.asarray(done, rewards.dtype)))
+    return totals
+
+
 def clipped_value_loss(
     value: ArrayLike, old_value: ArrayLike, target: ArrayLike, clip: ArrayLike | None = None
 ) -> Array:

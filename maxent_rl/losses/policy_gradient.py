@@ -28,6 +28,25 @@ def soft_policy_loss(q: ArrayLike, log_prob: ArrayLike, temperature: ArrayLike) 
     return jax.lax.stop_gradient(jnp.asarray(temperature)) * jnp.asarray(log_prob) - jnp.asarray(q)
 
 
+def policy_gradient_loss(log_prob: ArrayLike, advantage: ArrayLike) -> Array:
+    """The score function's loss: its gradient is minus that of the expected return, by actions that the policy itself drew.
+
+    That holds for any return, one that depends on the whole past included, as long as the advantage is what came after the
+    action, less a baseline that does not depend on it.
+
+    Args:
+      log_prob: [...] log pi(a|history) of the actions taken, in nats.
+      advantage: [...] what the action is credited with; held constant.
+
+    Returns:
+      [...] loss per action, `-log_prob * advantage`, in units of the advantage times nats.
+
+    Source: Submodular Reinforcement Learning (arXiv 2307.13372), its marginal-gain policy gradient; with additive rewards
+    REINFORCE with rewards to go.
+    """
+    return -jnp.asarray(log_prob) * jax.lax.stop_gradient(jnp.asarray(advantage))
+
+
 def importance_ratio(log_prob: ArrayLike, old_log_prob: ArrayLike) -> Array:
     """How much likelier an action has become since it was drawn: `exp(log_prob - old_log_prob)`.
 

@@ -4,6 +4,7 @@ from maxent_rl.networks.anchors import Anchor, AnchorName, AnchorState
 from maxent_rl.networks.bounded_policy import BoundedMeanGaussianPolicy, DeterministicPolicy
 from maxent_rl.networks.critic import Critic, CriticEnsemble
 from maxent_rl.networks.dichotomy import FutureReader, HistoryReader, LatentPolicy, OutcomeEnergy
+from maxent_rl.networks.episode_memory import AttentionReader, EpisodeReader, RecurrentReader
 from maxent_rl.networks.on_policy import (
     GaussianMixturePolicy,
     GaussianPolicy,
@@ -23,11 +24,13 @@ __all__ = [
     "Anchor",
     "AnchorName",
     "AnchorState",
+    "AttentionReader",
     "BoundedMeanGaussianPolicy",
     "CategoricalPolicy",
     "Critic",
     "CriticEnsemble",
     "DeterministicPolicy",
+    "EpisodeReader",
     "FeedForward",
     "FutureReader",
     "GaussianMixturePolicy",
@@ -36,6 +39,7 @@ __all__ = [
     "LatentPolicy",
     "OrthogonalCategoricalPolicy",
     "OutcomeEnergy",
+    "RecurrentReader",
     "RewardScale",
     "RunningStatistics",
     "SequenceConfig",

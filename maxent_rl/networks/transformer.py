@@ -174,7 +174,12 @@ class Transformer(nn.Module):
 
 
 def read_causally(
-    config: TransformerConfig, hidden: Array, valid: Array, cache: TransformerCache | None = None, dropout: float = 0.0
+    config: TransformerConfig,
+    hidden: Array,
+    valid: Array,
+    cache: TransformerCache | None = None,
+    dropout: float = 0.0,
+    part: Array | None = None,
 ) -> tuple[Array, tuple[LayerCache, ...]]:
     """The blocks and the final norm, as submodules of the compact module that calls this.
 
@@ -184,11 +189,14 @@ def read_causally(
       valid: [N, L] bool; False for padding.
       cache: what was read before.
       dropout: share of what each block adds that is dropped; needs a random key of that name.
+      part: [N, L] int32, where a row holds several sequences one after the other: a token sees those of its own part.
 
     Returns:
       ([N * L, D], keys and values of each layer).
     """
     mask, positions = _mask_and_positions(valid, cache)
+    if part is not None:
+        mask = mask & (part[:, None, :, None] == part[:, None, None, :])
     rotation = _rotation(positions, config)
     layers = []
     for index in range(config.num_layers):

@@ -57,7 +57,9 @@ class Schedule:
         `start_steps` and `updates_per_step`.
         """
         if learns_on_policy(agent):
-            return cls(np.int32(0), np.int32(1), np.int32(rollout_time(agent, num_envs)))
+            return cls(
+                np.int32(0), np.int32(1), np.int32(rollout_time(agent, dataclasses.replace(spec, num_envs=num_envs)))
+            )
         start_steps = agent.start_steps
         if start_steps is None:
             start_steps = min(_START_EPISODES * spec.horizon, _MOST_START_STEPS)
@@ -165,7 +167,7 @@ def make_learning(agent: Any, spec: Spec, num_envs: int, mesh: Mesh | None = Non
 def make_layout(agent: Any, spec: Spec) -> RowLayout:
     """Lays out the buffer that an agent's kind needs for the environments of one seed."""
     if learns_on_policy(agent):
-        return RolloutLayout.create(spec, rollout_time(agent, spec.num_envs), spec.num_envs)
+        return RolloutLayout.create(spec, rollout_time(agent, spec), spec.num_envs)
     return ReplayLayout.create(spec, agent.replay_size, spec.num_envs, agent.batch_size, agent.n_step)
 
 

@@ -134,10 +134,15 @@ class PreparesFromData(Protocol):
 
 @runtime_checkable
 class Remembers(Protocol):
-    """An offline agent whose actions follow from the episode so far, not from the observation alone.
+    """An offline or on-policy agent whose actions follow from the episode so far, not from the observation alone.
 
     Whoever plays keeps the memory: a fresh one for each episode, put into the state before `act` and `mode`, and told after
     each step what happened. With a state that nothing was put into, they choose an episode's first action.
+
+    Of an on-policy agent, `update` takes a state that recalls the memory [env, ...] with which the window began, the first
+    of its batch [time, env]; within the window a fresh one begins after each step that ended an episode, terminated or
+    truncated. What `update` leaves of it in the state is taken out again. An episode that goes on beyond the window keeps
+    its memory, which older parameters have made. A memory may also be empty, such as `()`.
     """
 
     def memory(self, state: PyTree, batch_shape: tuple[int, ...]) -> PyTree:
@@ -145,7 +150,10 @@ class Remembers(Protocol):
         ...
 
     def recalling(self, state: PyTree, memory: PyTree) -> PyTree:
-        """The state with which `act` and `mode` choose by what is remembered, for observations [*batch_shape, observation]."""
+        """The state with which `act` and `mode` choose by what is remembered, for observations [*batch_shape, observation].
+
+        With None nothing is remembered: what was put in is taken out, which leaves the structure that `init` gives.
+        """
         ...
 
     def remember(self, state: PyTree, memory: PyTree, observation: Array, action: Array, reward: Array) -> PyTree:
@@ -277,9 +285,10 @@ def check_agent(agent: Any, spec: Spec, env: str) -> None:
     if spec.num_actions is not None and spec.action_shape and not isinstance(agent, WritesResponses):
         # Agents here choose one action at a time; what writes sequences is trained by a loop of its own.
         raise IncompatibleEnvironmentError(f"{env} wants sequences of {spec.action_size} tokens; use --agent grpo.")
-    if isinstance(agent, Remembers) and not learns_offline(agent) and not learns_on_policy(agent):
+    if isinstance(agent, Remembers) and not (learns_offline(agent) or learns_on_policy(agent)):
         raise InvalidSettingError(
-            f"{type(agent).__name__} remembers its episodes, which only offline agents can: loops that collect keep no memory."
+            f"{type(agent).__name__} remembers its episodes, which off-policy agents cannot: what they replay has lost what "
+            "came before it."
         )
     if isinstance(agent, ChecksSpec):
         agent.check(spec, env)

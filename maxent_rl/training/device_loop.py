@@ -35,6 +35,7 @@ from maxent_rl.training.learner import (
     with_rows,
     without_rows,
 )
+from maxent_rl.training.memory import forget_episodes
 from maxent_rl.training.preparing import prepare_learner
 from maxent_rl.training.sharding import SAME, SEEDS, sharded, spread
 from maxent_rl.types import Array, PyTree, Transition
@@ -82,7 +83,9 @@ class DeviceLoop:
         return found
 
     def start(self) -> None:
-        """Nothing more to do: the environments were started with the state."""
+        """Lets the agent, which may have prepared itself, begin its episodes; the environments began theirs with the state."""
+        learner = forget_episodes(self._agent, self.learner, self.learning)
+        self._state = dataclasses.replace(self._state, learner=learner)
 
     def advance(self, until: int, interrupted: Callable[[], bool]) -> None:
         """Trains until vector step `until`; looks for an interrupt between chunks."""

@@ -19,8 +19,8 @@ from maxent_rl.agents.base import Remembers, recalling, remember
 from maxent_rl.envs.device import DeviceEnv, step_within
 from maxent_rl.envs.host import Bools, Floats, HostEnvs
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, NonFiniteError
-from maxent_rl.training.learner import EVALUATION, Learning, over_seeds
-from maxent_rl.training.sharding import SAME, SEEDS, sharded, spread
+from maxent_rl.training.learner import EVALUATION, Learning
+from maxent_rl.training.sharding import SAME, SEEDS, over_seeds, sharded, spread
 from maxent_rl.types import Array, PyTree, Spec
 
 if TYPE_CHECKING:

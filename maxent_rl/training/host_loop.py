@@ -37,6 +37,7 @@ from maxent_rl.training.learner import (
     with_rows,
     without_rows,
 )
+from maxent_rl.training.memory import forget_episodes
 from maxent_rl.training.preparing import prepare_learner
 from maxent_rl.training.sharding import SAME, SEEDS, sharded, spread
 from maxent_rl.types import Array, PyTree
@@ -73,6 +74,7 @@ class HostLoop:
     def start(self) -> None:
         """Resets the environments and chooses the first actions; not called when a checkpoint is restored."""
         self._observation = self._envs.reset()
+        self.learner = forget_episodes(self._agent, self.learner, self.learning)
         self._action = np.asarray(self._choose())
 
     def advance(self, until: int, interrupted: Callable[[], bool]) -> None:

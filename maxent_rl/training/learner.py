@@ -22,10 +22,11 @@ import numpy as np
 from flax import struct
 from jax.sharding import Mesh
 
-from maxent_rl.agents.base import learns_on_policy, rollout_time
+from maxent_rl.agents.base import learns_on_policy, recalling, rollout_time
 from maxent_rl.data import Replay, ReplayLayout, RolloutLayout, RowLayout
 from maxent_rl.training.faults import Fault, note_metrics
-from maxent_rl.training.sharding import SAME, SEEDS, divide_batch, place, sharded, spread
+from maxent_rl.training.memory import advance_memory, chosen, start_memory, update_recalling
+from maxent_rl.training.sharding import SAME, SEEDS, divide_batch, over_seeds, place, sharded, spread
 from maxent_rl.types import Array, Metrics, PyTree, Spec
 
 # Streams of random numbers that a seed's root key is folded with; their order is part of what a checkpoint means.
@@ -109,6 +110,8 @@ class SeedState:
       key: [] the root of all the seed's random numbers; never changes.
       metric_sums: sums of the agent's metrics since they were last taken.
       fault: the first value that was not finite.
+      memory: what the agent remembers of the episodes so far, a pytree of [env, ...]; () where it does not, or plays none.
+      window_memory: the same at the beginning of the window of steps that the next update learns from.
     """
 
     agent: PyTree
@@ -116,6 +119,8 @@ class SeedState:
     key: Array
     metric_sums: Metrics
     fault: Fault
+    memory: PyTree = ()
+    window_memory: PyTree = ()
 
 
 @struct.dataclass
@@ -156,9 +161,8 @@ def make_learning(agent: Any, spec: Spec, num_envs: int, mesh: Mesh | None = Non
     layout = make_layout(agent, spec)
 
     def metrics(key: Array) -> Metrics:
-        batch = layout.unpack(jnp.zeros((*layout.batch_shape, layout.width)))
-        found: Metrics = agent.update(agent.init(key, spec), batch, key)[1]
-        return found
+        batch, state = layout.unpack(jnp.zeros((*layout.batch_shape, layout.width))), agent.init(key, spec)
+        return update_recalling(agent, None, state, start_memory(agent, state, num_envs), batch, key)[1]
 
     names = tuple(sorted(jax.eval_shape(metrics, jax.random.key(0))))
     return Learning(spec, layout, num_envs, names, mesh)
@@ -209,13 +213,16 @@ def init_learner(agent: Any, learning: Learning, seeds: tuple[int, ...]) -> Lear
 @partial(jax.jit, static_argnames="learning")
 def _init_seeds(agent: Any, keys: Array, learning: Learning) -> SeedState:
     def one(agent: Any, key: Array) -> SeedState:
-        zero = jnp.zeros((), jnp.int32)
+        zero, state = jnp.zeros((), jnp.int32), agent.init(jax.random.fold_in(key, INIT), learning.spec)
+        memory = start_memory(agent, state, learning.num_envs)
         return SeedState(
-            agent=agent.init(jax.random.fold_in(key, INIT), learning.spec),
+            agent=state,
             rows=learning.layout.empty().rows,
             key=key,
             metric_sums={name: jnp.zeros(()) for name in learning.metric_names},
             fault=Fault(code=zero, step=zero),
+            memory=memory,
+            window_memory=memory,
         )
 
     def run(agent: Any, keys: Array) -> SeedState:
@@ -224,12 +231,6 @@ def _init_seeds(agent: Any, keys: Array, learning: Learning) -> SeedState:
 
     seeds: SeedState = sharded(learning.mesh, run, (spread(agent), SEEDS), SEEDS)(agent, keys)
     return seeds
-
-
-def over_seeds(function: Any, agent: Any, *arguments: PyTree) -> Any:
-    """Maps `function(agent, *arguments)` over the leading axis [seed] of the arguments, and of what varies in the agent."""
-    axes = jax.tree.map(lambda leaf: 0 if jnp.ndim(leaf) else None, agent)
-    return jax.vmap(function, in_axes=(axes, *(0 for _ in arguments)))(agent, *arguments)
 
 
 LEARNER = Learner(seeds=SEEDS, counters=SAME)  # type: ignore[arg-type]  # how the training state is spread
@@ -254,7 +255,7 @@ def act(agent: Any, learning: Learning, seeds: SeedState, observation: Array, st
         return uniform_actions(learning.spec, len(observed), key)
 
     def policy(agent: Any, seed: SeedState, observed: Array, key: Array) -> Array:
-        action: Array = agent.act(seed.agent, observed, key)
+        action: Array = agent.act(recalling(agent, seed.agent, seed.memory), observed, key)
         return action.astype(jnp.float32)
 
     def one(agent: Any, seed: SeedState, observed: Array) -> Array:
@@ -294,13 +295,16 @@ def store_and_learn(agent: Any, learning: Learning, learner: Learner, rows: Arra
 
     def one(agent: Any, seed: SeedState, new_rows: Array) -> SeedState:
         replay = learning.layout.add(Replay(seed.rows, before.inserted), new_rows)
-        seed = dataclasses.replace(seed, rows=replay.rows)
+        memory = advance_memory(agent, seed.agent, seed.memory, learning.layout, new_rows)
+        seed = dataclasses.replace(seed, rows=replay.rows, memory=memory)
 
         def draw(key: Array) -> PyTree:
             batch = learning.layout.sample(replay, key, agent.discount)
             return divide_batch(learning.mesh, batch, learning.layout.batch_axis)
 
-        return take_updates(agent, learning, seed, draw, before.update, updates, lambda index: counters.step)
+        seed = take_updates(agent, learning, seed, draw, before.update, updates, lambda index: counters.step)
+        # An update ends a window, and the next one begins with what is remembered now.
+        return dataclasses.replace(seed, window_memory=chosen(updates > 0, memory, seed.window_memory))
 
     return Learner(over_seeds(one, agent, learner.seeds, rows), counters)
 
@@ -333,7 +337,8 @@ def take_updates(
         # of the chain of keys costs a quarter of the time of a large matrix product on a CPU.
         number = 2 * (first + index)
         sample_key, update_key = (jax.random.fold_in(learn_key, number + which) for which in range(2))
-        state, metrics = agent.update(state, draw(sample_key), update_key)
+        batch = draw(sample_key)
+        state, metrics = update_recalling(agent, learning.mesh, state, seed.window_memory, batch, update_key)
         fault = note_metrics(learning, fault, step_of(index), metrics)
         return state, {name: sums[name] + metrics[name] for name in sums}, fault
 

@@ -26,12 +26,11 @@ from maxent_rl.training.learner import (
     Learning,
     SeedState,
     metric_means,
-    over_seeds,
     take_updates,
 )
 from maxent_rl.training.learner_loop import LearnerLoop
 from maxent_rl.training.offline_data import FixedData, digest, load_data
-from maxent_rl.training.sharding import SAME, SEEDS, divide_batch, make_mesh, place, sharded, spread
+from maxent_rl.training.sharding import SAME, SEEDS, divide_batch, make_mesh, over_seeds, place, sharded, spread
 from maxent_rl.types import Array, Metrics, PyTree, Spec
 
 if TYPE_CHECKING:

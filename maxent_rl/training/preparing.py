@@ -10,9 +10,9 @@ import jax
 import numpy as np
 
 from maxent_rl.agents.base import PreparesFromData
-from maxent_rl.training.learner import PREPARE, Learner, Learning, over_seeds
+from maxent_rl.training.learner import PREPARE, Learner, Learning
 from maxent_rl.training.offline_data import load_data
-from maxent_rl.training.sharding import SAME, SEEDS, place, sharded, spread
+from maxent_rl.training.sharding import SAME, SEEDS, over_seeds, place, sharded, spread
 from maxent_rl.types import Array, Metrics, PyTree
 
 if TYPE_CHECKING:

@@ -62,6 +62,12 @@ def spread(agent: Any) -> Any:
     return jax.tree.map(lambda leaf: SEEDS if jnp.ndim(leaf) else SAME, agent)
 
 
+def over_seeds(function: Any, agent: Any, *arguments: PyTree) -> Any:
+    """Maps `function(agent, *arguments)` over the leading axis [seed] of the arguments, and of what varies in the agent."""
+    axes = jax.tree.map(lambda leaf: 0 if jnp.ndim(leaf) else None, agent)
+    return jax.vmap(function, in_axes=(axes, *(0 for _ in arguments)))(agent, *arguments)
+
+
 def sharded(mesh: Mesh | None, function: Any, in_specs: Any, out_specs: Any) -> Any:
     """Runs a function of many seeds with each device along "seed" holding its share.
 

@@ -32,10 +32,9 @@ from maxent_rl.training.learner import (
     Learning,
     SeedState,
     metric_means,
-    over_seeds,
 )
 from maxent_rl.training.learner_loop import LearnerLoop
-from maxent_rl.training.sharding import make_mesh, sharded, spread
+from maxent_rl.training.sharding import make_mesh, over_seeds, sharded, spread
 from maxent_rl.types import Array, Metrics
 
 if TYPE_CHECKING:

@@ -34,10 +34,11 @@ class Table:
         return self.values if dtype is None else self.values.astype(dtype)
 
     def __eq__(self, other: object) -> bool:
-        """Equal shapes, types and values."""
+        """Equal shapes, types and values, NaN being equal to NaN."""
         if not isinstance(other, Table) or self._hash != other._hash:
             return False
-        return self.values.dtype == other.values.dtype and np.array_equal(self.values, other.values)
+        mine, theirs = self.values, other.values
+        return mine.shape == theirs.shape and mine.dtype == theirs.dtype and mine.tobytes() == theirs.tobytes()
 
     def __hash__(self) -> int:
         """Of shape, type and values, computed once."""

@@ -136,8 +136,15 @@ def make_chance(family: str, number: str) -> BernoulliBandit | FrozenLake:
     Raises:
       UnknownNameError: that is no probability.
     """
-    if not number:
-        return CHANCE[family]()
+    return CHANCE[family](read_probability(family, number)) if number else CHANCE[family]()
+
+
+def read_probability(family: str, number: str) -> float:
+    """The probability behind the name of an environment.
+
+    Raises:
+      UnknownNameError: that is no probability.
+    """
     try:
         probability = float(number)
     except ValueError:
@@ -146,4 +153,4 @@ def make_chance(family: str, number: str) -> BernoulliBandit | FrozenLake:
         raise UnknownNameError(
             f"maxent/{family} takes a probability from 0 to 1 behind its name, as in maxent/{family}-0.25; got {number!r}."
         )
-    return CHANCE[family](probability)
+    return probability

@@ -3,6 +3,8 @@
 `maxent/TwoOptima` and `maxent/FourOptima` are bandits: one step, one of several actions that are equally good.
 `maxent/MultiGoal` is a point mass with four goals, as the soft Q-learning literature has it (arXiv 1702.08165, section
 5.1): it starts in the middle, and every goal is as near as the others. The numbers are our own.
+`maxent/GridCoverage` and all others of `submodular_envs.py` pay for the set of what a trajectory visits; with `-visited`
+behind the name, observations tell that set.
 """
 
 from __future__ import annotations
@@ -157,10 +159,15 @@ def make_maxent(name: str) -> DeviceEnv:
     Raises:
       UnknownNameError: naming the nearest right ones.
     """
+    # Imported here because the tables of these environments are made with it, which other environments need not wait for.
+    from maxent_rl.envs.submodular_envs import SUBMODULAR, make_submodular
+
     family, _, number = name.partition("-")
+    if family in SUBMODULAR:
+        return make_submodular(family, number)
     if family in CHANCE:
         return make_chance(family, number)
     if name not in _ENVIRONMENTS:
-        known = [*_ENVIRONMENTS, *CHANCE]
+        known = [*_ENVIRONMENTS, *CHANCE, *SUBMODULAR]
         raise unknown_name("environment", f"maxent/{name}", [f"maxent/{each}" for each in known])
     return _ENVIRONMENTS[name]

@@ -130,6 +130,12 @@ class SubmodularEnv:
         observation = self._observe(after, self.scale * self.function.single(element))
         return after, observation, self.scale * gain, ended | (after.elapsed >= self.horizon)
 
+    def start_value(self, state: SubmodularState) -> Array:
+        """What the start of an episode is worth [], of the state that `reset` returned: F(trajectory) less the return."""
+        if not self.motion.visits_start:
+            return jnp.zeros(())
+        return self.scale * self.function.single(self.motion.element(state.place))
+
     def _observe(self, state: SubmodularState, additive: Array) -> Array:
         parts = [self.motion.observe(state.place), (state.elapsed / self.horizon)[None]]
         if self.visited:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from maxent_rl.errors import InvalidSettingError, ShapeError
 from maxent_rl.types import Array, PyTree
 
 
@@ -29,15 +30,21 @@ class Table:
         self.values.flags.writeable = False
         self._hash = hash((self.values.shape, self.values.dtype.str, self.values.tobytes()))
 
+    def floats(self) -> Array:
+        """The values as floating-point numbers: float64 only where they are and JAX runs at it, else float32."""
+        single = self.values.dtype.kind != "f"
+        return jnp.asarray(self.values.astype(np.float32) if single else self.values)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """The values, for NumPy."""
         return self.values if dtype is None else self.values.astype(dtype)
 
     def __eq__(self, other: object) -> bool:
-        """Equal shapes, types and values."""
+        """Equal shapes, types and values, NaN being equal to NaN."""
         if not isinstance(other, Table) or self._hash != other._hash:
             return False
-        return self.values.dtype == other.values.dtype and np.array_equal(self.values, other.values)
+        mine, theirs = self.values, other.values
+        return mine.shape == theirs.shape and mine.dtype == theirs.dtype and mine.tobytes() == theirs.tobytes()
 
     def __hash__(self) -> int:
         """Of shape, type and values, computed once."""
@@ -92,9 +99,82 @@ class SetFunction(abc.ABC):
         """What is known of the visited set as numbers [k] around 0 to 1, for policies that see more than the present."""
 
     def marginal_gains(self, trajectory: Array) -> Array:
-        """What each element of a trajectory [n] or [n, axis] adds to those before it: [n], whose sum is `value`."""
+        """What each element of a trajectory [n] or [n, axis] adds to those before it: [n], whose sum is `value`.
+
+        Raises:
+          ShapeError: the trajectory is longer than the memory.
+        """
+        refuse_longer(self, trajectory)
         return jax.lax.scan(self.add, self.empty(), jnp.asarray(trajectory))[1]
 
     def single(self, element: Array) -> Array:
         """F of one element alone: [], what an additive reward pays for it."""
         return self.add(self.empty(), element)[1]
+
+    def __add__(self, other: object) -> SetFunction:
+        """The sum of two functions."""
+        from maxent_rl.envs.rewards.combined import Sum  # which is made of set functions itself
+
+        return Sum((self, other), (1.0, 1.0)) if isinstance(other, SetFunction) else NotImplemented
+
+    def __mul__(self, factor: float) -> SetFunction:
+        """This many times the function; the factor must be at least 0."""
+        from maxent_rl.envs.rewards.combined import Sum
+
+        return Sum((self,), (float(factor),))
+
+    __rmul__ = __mul__
+
+
+def visited(trajectory: Array, size: int) -> Array:
+    """Which elements of a ground set of `size` a trajectory [n] of indices holds: [size] bool."""
+    return jnp.zeros(size, bool).at[trajectory].set(True)
+
+
+def refuse_longer(function: SetFunction, trajectory: Array) -> None:
+    """Refuses a trajectory that a function's memory cannot take in.
+
+    Raises:
+      ShapeError: the trajectory has more elements than the function's capacity.
+    """
+    length = np.shape(trajectory)[0]
+    if function.capacity is not None and length > function.capacity:
+        raise ShapeError(
+            f"The memory of {type(function).__name__} holds {function.capacity} elements, but the trajectory has {length}: "
+            "raise its capacity or shorten the trajectory."
+        )
+
+
+def refuse_negative(what: str, weights: Table) -> None:
+    """Refuses weights with which a function would not be monotone.
+
+    Raises:
+      InvalidSettingError: a weight is negative or not finite.
+    """
+    values = np.asarray(weights)
+    bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+    if bad.size:
+        raise InvalidSettingError(
+            f"The weights of a {what} function must be at least 0 and finite, or visits could lower its value; "
+            f"number {bad[0]} is {values.ravel()[bad[0]]:g}."
+        )
+
+
+def refuse_shape(what: str, table: Table, axes: tuple[str, ...], kinds: str = "iuf") -> None:
+    """Refuses a table of another number of axes or of another type.
+
+    Args:
+      what: the table's name in the message.
+      table: to look at.
+      axes: what each of its axes is.
+      kinds: of NumPy's types that it may have.
+
+    Raises:
+      ShapeError: the shape or the type is another, or nothing is in it.
+    """
+    values = table.values
+    if values.ndim != len(axes) or values.size == 0 or values.dtype.kind not in kinds:
+        numbers = "numbers" if "f" in kinds else "whole numbers"
+        raise ShapeError(
+            f"The {what} must be {numbers} [{', '.join(axes)}] and not empty, got {values.dtype} {list(values.shape)}."
+        )

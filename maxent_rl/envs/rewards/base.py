@@ -28,12 +28,15 @@ class Table:
         """Takes a copy of the values, which cannot be written to."""
         self.values: NDArray[Any] = np.array(values)
         self.values.flags.writeable = False
+        self._single = self.values.astype(np.float32) if self.values.dtype.kind in "iuf" else self.values
         self._hash = hash((self.values.shape, self.values.dtype.str, self.values.tobytes()))
 
     def floats(self) -> Array:
         """The values as floating-point numbers: float64 only where they are and JAX runs at it, else float32."""
-        single = self.values.dtype.kind != "f"
-        return jnp.asarray(self.values.astype(np.float32) if single else self.values)
+        double = self.values.dtype == np.float64 and jnp.result_type(float) == jnp.float64
+        # Rounded here: JAX 0.10 keeps what an array that a compiled function holds was first rounded to, by its address, and
+        # would go on with float32 where float64 is turned on later.
+        return jnp.asarray(self.values if double else self._single)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """The values, for NumPy."""

@@ -151,6 +151,10 @@ def refuse_longer(function: SetFunction, trajectory: Array) -> None:
 def refuse_negative(what: str, weights: Table) -> None:
     """Refuses weights with which a function would not be monotone.
 
+    Args:
+      what: the table's name in the message, in the plural.
+      weights: to look at.
+
     Raises:
       InvalidSettingError: a weight is negative or not finite.
     """
@@ -158,7 +162,7 @@ def refuse_negative(what: str, weights: Table) -> None:
     bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
     if bad.size:
         raise InvalidSettingError(
-            f"The weights of a {what} function must be at least 0 and finite, or visits could lower its value; "
+            f"The {what} must be at least 0 and finite, or visits could lower the value; "
             f"number {bad[0]} is {values.ravel()[bad[0]]:g}."
         )
 

@@ -102,7 +102,7 @@ def test_summary_tells_what_is_covered():
             [[0]],
             [-1.0],
             InvalidSettingError,
-            "must be at least 0 and finite, or visits could lower its value; number 0 is -1",
+            "must be at least 0 and finite, or visits could lower the value; number 0 is -1",
         ),
         ([[0]], [1.0, np.nan], InvalidSettingError, "number 1 is nan"),
         ([[0], [2]], [1.0, 1.0], InvalidSettingError, "covers number 2, but there are weights for 0 to 1 only"),

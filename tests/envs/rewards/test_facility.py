@@ -27,7 +27,7 @@ def test_summary_is_how_well_customers_are_served():
 @pytest.mark.parametrize(
     ("similarity", "weights", "error", "message"),
     [
-        ([[1.0, -0.5]], None, InvalidSettingError, "must be at least 0 and finite.*number 1 is -0.5"),
+        ([[1.0, -0.5]], None, InvalidSettingError, "similarities must be at least 0 and finite.*number 1 is -0.5"),
         ([[1.0]], [-2.0], InvalidSettingError, "number 0 is -2"),
         ([[1.0, 1.0]], [1.0], ShapeError, "1 weights for 2 customers"),
         ([1.0], None, ShapeError, r"similarities must be numbers \[element, customer\]"),

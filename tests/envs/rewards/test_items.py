@@ -40,7 +40,7 @@ def test_summary_is_the_share_of_what_is_wanted():
 @pytest.mark.parametrize(
     ("items", "limits", "error", "message"),
     [
-        ([0], [-1], InvalidSettingError, "weights of a item collection|number 0 is -1"),
+        ([0], [-1], InvalidSettingError, "limits of an item collection must be at least 0.*number 0 is -1"),
         ([0, 2], [1, 1], InvalidSettingError, "kind 2, but there are limits for kinds 0 to 1 only"),
         ([0], [1.5], ShapeError, "limits of an item collection must be whole numbers"),
         ([[0]], [1], ShapeError, r"items must be whole numbers \[element\]"),

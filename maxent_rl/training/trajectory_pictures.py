@@ -29,7 +29,7 @@ MOST_PANELS = 8
 MOST_PATHS = 10  # of a panel: beyond, nobody can follow any of them
 
 _WALL, _REACHED = "#4b5563", "#56B4E9"
-_FEW_COLUMNS = 4
+_FEW, _FEW_WIDE = 4, 2  # panels beside each other
 _LONGER_SIDE = {1: 5.4, 2: 4.2, 4: 3.6, MOST_PANELS: 3.2}  # of a panel in inches, by how many there are at most
 
 
@@ -107,7 +107,7 @@ def picture_policies(
         panels.append(Panel(f"{name}: {worth(source, played)}", distinct(played)[:MOST_PATHS]))
     details = [f"after {first.step:,} steps", "sampled actions" if stochastic else "most likely actions"]
     if any(len(each.trajectories) > 1 for each in panels):
-        details.append(f"at most {MOST_PATHS} of {episodes} episodes each")
+        details.append(f"at most {MOST_PATHS} of {episodes} episodes each, darker where more of them were")
     if len(policies) > MOST_PANELS:
         details.append(f"the first {MOST_PANELS} of {len(policies)} policies")
     titles = f"{type(first.agent).__name__} on {first.env}", "  \u00b7  ".join(details)
@@ -143,8 +143,8 @@ def draw_trajectories(field_map: FieldMap, panels: Sequence[Panel], titles: tupl
     from matplotlib.figure import Figure
 
     rows, columns = field_map.value.shape
-    across = math.ceil(math.sqrt(len(panels))) if columns >= 2 * rows else min(len(panels), _FEW_COLUMNS)
-    down = math.ceil(len(panels) / across)
+    down = math.ceil(len(panels) / (_FEW_WIDE if columns >= 2 * rows else _FEW))
+    across = math.ceil(len(panels) / down)
     side = next(side for most, side in _LONGER_SIDE.items() if len(panels) <= most or most == MOST_PANELS)
     cell = side / max(rows, columns)
     width, height = max(across * (columns * cell + 0.15) + 1.2, 6.4), down * (rows * cell + 0.35) + 0.45
@@ -214,7 +214,11 @@ def scales(figure: Any, axes: Sequence[Any], field_map: FieldMap, drawn: Drawn) 
     from matplotlib.ticker import MaxNLocator
 
     low, high = _range(field_map)
-    bars = [figure.colorbar(drawn.paths, ax=axes, shrink=0.8, aspect=30, pad=0.02, ticks=MaxNLocator(5, steps=(1, 2, 5, 10)))]
+    bars = [
+        figure.colorbar(
+            drawn.paths, ax=axes, shrink=0.8, aspect=30, pad=0.02, ticks=MaxNLocator(5, steps=(1, 2, 5, 10))
+        )
+    ]
     bars[0].set_label("step", color=FAINT, size=9)
     handles = [
         Line2D([], [], linestyle="", marker="o", color="white", markeredgecolor=INK, markersize=8, label="start"),
@@ -222,7 +226,10 @@ def scales(figure: Any, axes: Sequence[Any], field_map: FieldMap, drawn: Drawn) 
         Patch(color=_REACHED, alpha=0.55, label="reached"),
     ]
     if high > low:
-        bars.append(figure.colorbar(drawn.field, ax=axes, shrink=0.8, aspect=30, pad=0.02, ticks=MaxNLocator(5)))
+        whole = not np.any(field_map.value[np.isfinite(field_map.value)] % 1)
+        bars.append(
+            figure.colorbar(drawn.field, ax=axes, shrink=0.8, aspect=30, pad=0.02, ticks=MaxNLocator(5, integer=whole))
+        )
         bars[1].ax.set_ylim(low, high)
         bars[1].set_label(field_map.label, color=FAINT, size=9)
     else:  # a scale with one colour would say less
@@ -269,17 +276,16 @@ def _draw_path(axes: Any, places: Array, steps: int, thin: bool) -> Any:
 
     segments = np.stack([places[:-1], places[1:]], axis=1)
     width = np.linspace(1.8, 0.9, len(segments)) if thin else np.linspace(4.6, 1.6, len(segments))
-    below = LineCollection(list(segments), colors="white", linewidths=width + 1.4, capstyle="round", zorder=3)
-    line = LineCollection(
-        list(segments), linewidths=width, capstyle="round", cmap=_time_colours(), norm=Normalize(0, steps), zorder=3
-    )
+    common: dict[str, Any] = {"capstyle": "round", "clip_on": False, "zorder": 3}  # it may run along the very edge
+    below = LineCollection(list(segments), colors="white", linewidths=width + 1.4, **common)
+    line = LineCollection(list(segments), linewidths=width, cmap=_time_colours(), norm=Normalize(0, steps), **common)
     line.set_array(np.arange(1, len(segments) + 1))
     if not thin:
         axes.add_collection(below)
     axes.add_collection(line)
-    size = 0.75 if thin else 1.0
-    axes.plot(*places[0], "o", color="white", markeredgecolor=INK, markeredgewidth=1.4, markersize=10 * size, zorder=4)
-    axes.plot(*places[-1], "s", color=INK, markeredgecolor="white", markeredgewidth=0.8, markersize=6 * size, zorder=5)
+    size, own = 0.75 if thin else 1.0, {"clip_on": False}
+    axes.plot(*places[0], "o", color="white", mec=INK, mew=1.4, markersize=10 * size, zorder=4, **own)
+    axes.plot(*places[-1], "s", color=INK, mec="white", mew=0.8, markersize=6 * size, zorder=5, **own)
     return line
 
 
@@ -287,13 +293,15 @@ def _draw_marks(axes: Any, field_map: FieldMap) -> None:
     from matplotlib.patheffects import withStroke
 
     names = sorted({name for _, _, name in field_map.marks})
-    # Nodes of a graph have names of their own; elsewhere a name is a kind, of which there are several things.
+    # Nodes of a graph have names of their own; elsewhere a name is a kind, of which there are several things. Either way
+    # names stand where paths, which lead from middle to middle, leave them legible.
     palette = dict.fromkeys(names, INK) if field_map.edges else dict(zip(names, colours(len(names)), strict=True))
     offset, alignment = ((0, -12), "top") if field_map.edges else ((0, 0), "center_baseline")
+    aside = 0.0 if field_map.edges else 0.3
     for column, row, name in field_map.marks:
         axes.annotate(
-            name, (column, row), offset, textcoords="offset points", ha="center", va=alignment, fontsize=9, zorder=6,
-            color=palette[name], fontweight="bold", parse_math=False,
+            name, (column - aside, row - aside), offset, textcoords="offset points", ha="center", va=alignment, fontsize=8.5,
+            color=palette[name], fontweight="bold", parse_math=False, zorder=6,
             path_effects=[withStroke(linewidth=2, foreground="white")],
         )  # fmt: skip
 
@@ -303,7 +311,7 @@ def _greys(field_map: FieldMap) -> dict[str, Any]:
 
     low, high = _range(field_map)
     # Darker where more lies, but never so dark that what is drawn on top cannot be seen, or might be a wall.
-    span = 2.5 * (high - low) if high > low else 1.0
+    span = 3.0 * (high - low) if high > low else 1.0
     return {"cmap": colormaps["Greys"].with_extremes(bad=_WALL), "vmin": low - 0.1 * span, "vmax": low + span}
 
 

@@ -107,7 +107,9 @@ def picture_policies(
         panels.append(Panel(f"{name}: {worth(source, played)}", distinct(played)[:MOST_PATHS]))
     details = [f"after {first.step:,} steps", "sampled actions" if stochastic else "most likely actions"]
     if any(len(each.trajectories) > 1 for each in panels):
-        details.append(f"at most {MOST_PATHS} of {episodes} episodes each, darker where more of them were")
+        details.append(
+            f"{episodes} episodes, at most {MOST_PATHS} drawn" if episodes > MOST_PATHS else f"{episodes} episodes"
+        )
     if len(policies) > MOST_PANELS:
         details.append(f"the first {MOST_PANELS} of {len(policies)} policies")
     titles = f"{type(first.agent).__name__} on {first.env}", "  \u00b7  ".join(details)

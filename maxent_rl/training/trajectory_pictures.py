@@ -299,7 +299,7 @@ def _draw_marks(axes: Any, field_map: FieldMap) -> None:
     # names stand where paths, which lead from middle to middle, leave them legible.
     palette = dict.fromkeys(names, INK) if field_map.edges else dict(zip(names, colours(len(names)), strict=True))
     offset, alignment = ((0, -12), "top") if field_map.edges else ((0, 0), "center_baseline")
-    aside = 0.0 if field_map.edges else 0.3
+    aside = 0.0 if field_map.edges else 0.25
     for column, row, name in field_map.marks:
         axes.annotate(
             name, (column - aside, row - aside), offset, textcoords="offset points", ha="center", va=alignment, fontsize=8.5,

@@ -48,7 +48,7 @@ def natural_step(
 
     def fisher(direction: Array) -> Array:
         scores = jax.jvp(flat_log_prob, (flat,), (direction,))[1]
-        (product,) = transposed(scores / len(scores))
+        product: Array = transposed(scores / len(scores))[0]
         return product + damping * direction
 
     direction = conjugate_gradient(fisher, slope, iterations)

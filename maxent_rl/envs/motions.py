@@ -134,7 +134,8 @@ class GridWalk(Walk):
       start: the cell where every episode begins.
       blocked: [rows, columns] bool cells where nobody can go; None for none.
       slipping: as in `Walk`.
-      one_hot: whether observations are one-hot over cells.
+      one_hot: whether observations are one-hot over rows and then over columns: networks learn ways with many turns from
+        these where from coordinates they come to rest on straight ones.
       steps: as in `Walk`.
     """
 
@@ -178,16 +179,19 @@ class GridWalk(Walk):
 
     def element_seen(self, observation: Floats) -> Whole:
         """The cells [...] that observations [..., observation] show."""
-        if self.one_hot or self.steps:
+        if self.steps:
             return super().element_seen(observation)
+        if self.one_hot:
+            row, column = np.split(np.asarray(observation)[..., : self.rows + self.columns], [self.rows], axis=-1)
+            return np.asarray(np.argmax(row, axis=-1) * self.columns + np.argmax(column, axis=-1))
         last = np.array([self.rows - 1, self.columns - 1])
         place = np.rint((np.asarray(observation)[..., :2] + 1) / 2 * last).astype(np.int64)
         return np.asarray(place[..., 0] * self.columns + place[..., 1])
 
     def _node_seen(self, place: Array) -> Array:
-        if self.one_hot:
-            return jax.nn.one_hot(place, self.rows * self.columns)
         where = jnp.stack([place // self.columns, place % self.columns])
+        if self.one_hot:
+            return jnp.concatenate([jax.nn.one_hot(where[0], self.rows), jax.nn.one_hot(where[1], self.columns)])
         # A single row or column has its middle, 0, in place of 0 / 0.
         last = np.maximum([self.rows - 1, self.columns - 1], 1)
         return jnp.asarray(2.0 * where / last - np.array([self.rows > 1, self.columns > 1]), jnp.float32)

@@ -1,7 +1,7 @@
 """Environments that pay for the set of what a trajectory visits, by name: `maxent/GridCoverage` and others.
 
 Settings are those of Submodular Reinforcement Learning (arXiv 2307.13372) where it has them; every maker says which are our
-own. `-visited` behind a name lets observations tell what was visited.
+own. Grids are observed as one-hot rows and columns, where the paper's code has the number of the cell. `-visited` behind a name lets observations tell what was visited.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def grid_coverage(
     rows, columns = weights.shape
     free = np.ones((rows, columns), bool) if blocked is None else ~blocked
     footprints = Table(_footprints(free))
-    motion = GridWalk(rows, columns, start, None if blocked is None else Table(blocked))
+    motion = GridWalk(rows, columns, start, None if blocked is None else Table(blocked), one_hot=True)
     plane = Plane(
         Table(np.where(free, weights, np.nan)), "weight of the cell", _cells(rows, columns), footprints=footprints
     )
@@ -138,7 +138,7 @@ def _item_collection() -> SubmodularEnv:
         marks=marks,
     )
     return SubmodularPlane(
-        GridWalk(rows, columns, _START), ItemCollection(Table(items), Table(limits)), _SHORT, plane=plane
+        GridWalk(rows, columns, _START, one_hot=True), ItemCollection(Table(items), Table(limits)), _SHORT, plane=plane
     )
 
 
@@ -297,7 +297,7 @@ def _posterior() -> NDArray[np.float64]:
 def _measured(function: SetFunction, values: NDArray[np.float64], label: str) -> SubmodularPlane:
     """A walk over the paper's grid with values [cell] to be drawn."""
     plane = Plane(Table(values.reshape(_SIDE, _SIDE).astype(np.float32)), label, _cells(_SIDE, _SIDE))
-    return SubmodularPlane(GridWalk(_SIDE, _SIDE, _START), function, _SHORT, plane=plane)
+    return SubmodularPlane(GridWalk(_SIDE, _SIDE, _START, one_hot=True), function, _SHORT, plane=plane)
 
 
 def _square_coverage(

@@ -41,6 +41,11 @@ def test_a_single_row_is_observed_in_its_middle():
     np.testing.assert_array_equal(observations, [[0, -1], [0, 0], [0, 0], [0, 1]])
 
 
+def test_one_hot_rows_and_columns_by_hand():
+    _, observations = _walk(GridWalk(2, 3, 0, one_hot=True), [RIGHT, DOWN])
+    np.testing.assert_array_equal(observations, [[1, 0, 1, 0, 0], [1, 0, 0, 1, 0], [0, 1, 0, 1, 0]])
+
+
 @pytest.mark.parametrize("settings", [{}, {"one_hot": True}, {"steps": 6}])
 def test_observations_tell_the_cell(settings):
     motion = GridWalk(4, 5, 7, **settings)

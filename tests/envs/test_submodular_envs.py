@@ -201,10 +201,10 @@ def test_two_makes_of_one_name_are_equal(name, suffix):
 def test_visited_environments_observe_the_summary_of_what_was_visited():
     env = envs.make_device("maxent/GridCoverage-visited")
     state, observation = env.reset(jax.random.key(0))
-    assert observation.shape == (2 + 1 + 900 + 1,)
-    np.testing.assert_array_equal(np.flatnonzero(observation[3:-1]), [34, 35, 64, 65])
+    assert observation.shape == (30 + 30 + 1 + 900 + 1,)
+    np.testing.assert_array_equal(np.flatnonzero(observation[61:-1]), [34, 35, 64, 65])
     _, observation, *_ = env.step(state, jnp.int32(RIGHT))
-    np.testing.assert_array_equal(np.flatnonzero(observation[3:-1]), [34, 35, 36, 64, 65, 66])
+    np.testing.assert_array_equal(np.flatnonzero(observation[61:-1]), [34, 35, 36, 64, 65, 66])
 
 
 @pytest.mark.parametrize("name", [name for name in FAST if name != "EpsilonBandit"])

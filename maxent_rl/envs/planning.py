@@ -60,7 +60,8 @@ def greedy_plan(env: DeviceEnv, key: Array, lookahead: int = 1, samples: int = 1
     _count_sequences(_refuse_continuous(env), lookahead)
     if samples < 1:
         raise InvalidSettingError(f"Every sequence must be tried at least once, got samples = {samples}.")
-    return _greedy(env, key, lookahead, samples)
+    plan: Plan = _greedy(env, key, lookahead, samples)
+    return plan
 
 
 def best_plan(env: DeviceEnv, key: Array) -> Plan:
@@ -80,7 +81,8 @@ def best_plan(env: DeviceEnv, key: Array) -> Plan:
             f"The best plan needs deterministic dynamics, but the state of {type(env).__name__} holds a random key: "
             "where chance decides, no sequence of actions is best."
         )
-    return _best(env, key)
+    plan: Plan = _best(env, key)
+    return plan
 
 
 def random_return(env: DeviceEnv, key: Array, episodes: int) -> Array:

@@ -15,13 +15,28 @@ from numpy.typing import ArrayLike, NDArray
 
 from maxent_rl.envs.chance_envs import read_probability
 from maxent_rl.envs.motions import FreeChoice, GraphWalk, GridWalk, Walk
-from maxent_rl.envs.rewards import Coverage, Table
-from maxent_rl.envs.submodular_env import SubmodularEnv
+from maxent_rl.envs.plane_motions import AntPlane, PointMass
+from maxent_rl.envs.rewards import (
+    RELEASED_JITTER,
+    RELEASED_OFFSET,
+    Coverage,
+    InformationGain,
+    ItemCollection,
+    LogDeterminant,
+    OnGrid,
+    SetFunction,
+    Table,
+    matern52,
+    posterior_covariance,
+    sample_field,
+)
+from maxent_rl.envs.submodular_env import Motion, SubmodularEnv
 from maxent_rl.envs.submodular_plane import Plane, SubmodularPlane
 from maxent_rl.errors import IncompatibleEnvironmentError, UnknownNameError
 
 _SIDE = 30  # cells on each side of the paper's grids
 _START = 34  # where the paper's code starts every episode
+_SHORT = 40  # the horizon of most of them
 _WITH_NUMBER = "EpsilonBandit"
 
 
@@ -72,7 +87,17 @@ def _constant() -> SubmodularEnv:
 def _bimodal() -> SubmodularEnv:
     """The paper's bimodal weights: two corners are worth more than the other two."""
     x, y = np.meshgrid(*(np.linspace(-1, 1, _SIDE),) * 2, indexing="ij")
-    return grid_coverage(1 / (1 + np.exp(-x * y)), 40, _START)
+    return grid_coverage(1 / (1 + np.exp(-x * y)), _SHORT, _START)
+
+
+def _field() -> SubmodularEnv:
+    """The paper's weights from a Gaussian process: one sample, with noise, around 3.
+
+    That the lengthscale is 1 in coordinates from -1 to 1, as those of the bimodal weights, is our own choice, as is the seed.
+    """
+    noisy = matern52(_points(), 1.0) + 1e-3 * np.eye(_SIDE**2)
+    weights = np.maximum(sample_field(noisy, seed=0) + 3.0, 0.0)
+    return grid_coverage(weights.reshape(_SIDE, _SIDE), _SHORT, _START)
 
 
 def _obstacles() -> SubmodularEnv:
@@ -94,7 +119,57 @@ def _two_rooms() -> SubmodularEnv:
     blocked = np.zeros((7, 14), bool)
     blocked[:, 7] = True
     blocked[3, 7] = False
-    return grid_coverage(np.ones((7, 14)), 40, 15, blocked)
+    return grid_coverage(np.ones((7, 14)), _SHORT, 15, blocked)
+
+
+def _item_collection() -> SubmodularEnv:
+    """The paper's items; which cells they lie on is drawn with a seed of our own."""
+    rows, columns, copies, limits = 7, 15, (18, 14, 13, 16, 18, 14), (3, 2, 3, 4, 6, 3)
+    kinds = np.repeat(np.arange(len(copies)), copies)
+    items = np.full(rows * columns, -1, np.int32)
+    items[np.random.default_rng(0).permutation(rows * columns)[: len(kinds)]] = kinds
+    marks = tuple(
+        (float(cell % columns), float(cell // columns), "abcdef"[kind]) for cell, kind in enumerate(items) if kind >= 0
+    )
+    plane = Plane(
+        Table((items >= 0).reshape(rows, columns).astype(np.float32)),
+        "items in the cell",
+        _cells(rows, columns),
+        marks=marks,
+    )
+    return SubmodularPlane(
+        GridWalk(rows, columns, _START), ItemCollection(Table(items), Table(limits)), _SHORT, plane=plane
+    )
+
+
+def _informative_path() -> SubmodularEnv:
+    """Measurements of a Gaussian process, paid by what they tell of it in nats. All numbers are our own.
+
+    The field is uncertain in some places more than in others (its standard deviation is `exp(0.5 g)`, g a sample of a process
+    of lengthscale 0.7), and cells within a lengthscale of 0.4, which is 6 cells, tell much the same.
+    """
+    deviation = np.exp(0.5 * sample_field(matern52(_points(), 0.7), seed=1))
+    covariance = matern52(_points(), 0.4) * deviation[:, None] * deviation
+    function = InformationGain(Table(covariance.astype(np.float32)), 0.05, _SHORT + 1)
+    return _measured(function, deviation, "standard deviation of the field")
+
+
+def _experiment_design() -> SubmodularEnv:
+    """D-optimal design: what measurements tell of a field of which some were made before, in nats.
+
+    The function is the information gain that the paper's log-determinant stands for; process, noise and the places of the
+    earlier measurements are our own.
+    """
+    covariance = _posterior()
+    function = InformationGain(Table(covariance.astype(np.float32)), 1e-2, _SHORT + 1)
+    return _measured(function, np.sqrt(np.diagonal(covariance)), "standard deviation given earlier measurements")
+
+
+def _experiment_design_released() -> SubmodularEnv:
+    """The same with the function of the paper's released code: `0.5 logdet(K + 1e-6 I) + 9.965784 n`, repeats counted."""
+    covariance = _posterior()
+    function = LogDeterminant(Table(covariance.astype(np.float32)), RELEASED_JITTER, RELEASED_OFFSET, _SHORT + 1)
+    return _measured(function, np.sqrt(np.diagonal(covariance)), "standard deviation given earlier measurements")
 
 
 def _steiner_tree() -> SubmodularEnv:
@@ -136,6 +211,19 @@ def _epsilon_bandit(miss: float = 0.1) -> SubmodularEnv:
     return SubmodularEnv(FreeChoice(len(footprints), miss, 3), Coverage(Table(footprints), Table(weights)), 3)
 
 
+def _point_coverage() -> SubmodularEnv:
+    """A point robot that covers discs of radius 0.75 in a square of side 10, in units of area. It is our own."""
+    side, reach = 40, 3
+    around = [(d, r) for d in range(-reach, reach + 1) for r in range(-reach, reach + 1) if d**2 + r**2 <= reach**2]
+    return _square_coverage(PointMass(5.0, 0.5), 5.0, side, around, (10.0 / side) ** 2, "area of the cell", _SHORT, 1.0)
+
+
+def _ant_coverage() -> SubmodularEnv:
+    """The paper's ant, with Brax's physics: a visit covers the 5 x 5 cells of which its own is the corner."""
+    around = [(down, right) for down in range(5) for right in range(5)]
+    return _square_coverage(AntPlane(20.0), 20.0, 100, around, 1.0, "weight of the cell", 400, 0.1)
+
+
 def _pair(position: tuple[int, int]) -> tuple[float, float]:
     return float(position[0]), float(position[1])
 
@@ -144,9 +232,16 @@ SUBMODULAR: dict[str, Callable[..., SubmodularEnv]] = {
     "GridCoverage": _constant,
     "BimodalCoverage": _bimodal,
     "ObstacleCoverage": _obstacles,
+    "FieldCoverage": _field,
     "TwoRooms": _two_rooms,
+    "ItemCollection": _item_collection,
+    "InformativePath": _informative_path,
+    "ExperimentDesign": _experiment_design,
+    "ExperimentDesignReleased": _experiment_design_released,
     "SteinerTree": _steiner_tree,
     "EpsilonBandit": _epsilon_bandit,
+    "PointCoverage": _point_coverage,
+    "AntCoverage": _ant_coverage,
 }
 
 
@@ -186,3 +281,41 @@ def _cells(rows: int, columns: int) -> Table:
     return Table(
         np.stack([np.arange(rows * columns) % columns, np.arange(rows * columns) // columns], -1).astype(np.float32)
     )
+
+
+def _points() -> NDArray[np.float64]:
+    """[cell, 2] of the paper's grids, from -1 to 1."""
+    return np.stack(np.meshgrid(*(np.linspace(-1, 1, _SIDE),) * 2, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def _posterior() -> NDArray[np.float64]:
+    """The covariance of a field on the paper's grid that is left after 20 measurements at random cells."""
+    cells = np.random.default_rng(0).choice(_SIDE**2, 20, replace=False)
+    return posterior_covariance(matern52(_points(), 0.4), cells, 1e-2)
+
+
+def _measured(function: SetFunction, values: NDArray[np.float64], label: str) -> SubmodularPlane:
+    """A walk over the paper's grid with values [cell] to be drawn."""
+    plane = Plane(Table(values.reshape(_SIDE, _SIDE).astype(np.float32)), label, _cells(_SIDE, _SIDE))
+    return SubmodularPlane(GridWalk(_SIDE, _SIDE, _START), function, _SHORT, plane=plane)
+
+
+def _square_coverage(
+    motion: Motion,
+    edge: float,
+    side: int,
+    around: list[tuple[int, int]],
+    weight: float,
+    label: str,
+    horizon: int,
+    scale: float,
+) -> SubmodularPlane:
+    """Coverage of the cells of a square by a point in it: of those at (down, right) from its own, as far as there are such."""
+    row, column = np.divmod(np.arange(side**2)[:, None], side)
+    down, right = np.array(around).T
+    inside = (row + down >= 0) & (row + down < side) & (column + right >= 0) & (column + right < side)
+    footprints = Table(np.where(inside, (row + down) * side + column + right, -1).astype(np.int32))
+    weights = np.full(side**2, weight, np.float32)
+    function = OnGrid(Coverage(footprints, Table(weights)), (-edge, -edge), (edge, edge), (side, side))
+    plane = Plane(Table(weights.reshape(side, side)), label, edge=edge, footprints=footprints)
+    return SubmodularPlane(motion, function, horizon, scale=scale, plane=plane)

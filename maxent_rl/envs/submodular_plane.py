@@ -60,7 +60,8 @@ class Plane:
         """Cells [row, column] that positions [n, 2] reach."""
         rows, columns = self.value.values.shape
         column, row = (
-            np.clip(np.rint(positions[..., axis]), 0, last - 1).astype(int) for axis, last in enumerate((columns, rows))
+            np.clip(np.floor(positions[..., axis] + 0.5), 0, last - 1).astype(int)
+            for axis, last in enumerate((columns, rows))
         )
         cells = row * columns + column
         if self.footprints is not None:

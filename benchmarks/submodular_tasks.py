@@ -17,9 +17,9 @@ from maxent_rl.envs.submodular_envs import grid_coverage
 from maxent_rl.errors import IncompatibleEnvironmentError
 from maxent_rl.types import Array, PyTree
 
-DISCRETE = "--baseline mean --learning-rate 5e-3"
-EXPLORING = f"{DISCRETE} --entropy-bonus 0.2"
+DISCRETE = "--baseline mean --learning-rate 5e-3 --entropy-bonus 10 --entropy-annealing"
 CONTINUOUS = "--baseline value --trace-decay 0.95 --discount 0.99 --entropy-bonus 0.01 --learning-rate 5e-3"
+ANT = f"{CONTINUOUS} --learning-rate 1e-3 --rollout-size 1600 --epochs 4 --minibatches 4 --normalize-observations"
 SMALL = "small/"
 """How the names of instances of our own begin, whose optimum is found by enumeration."""
 
@@ -59,20 +59,20 @@ class Task(NamedTuple):
     samples: int = 1
 
 
-_SHORT = Task(400_000, ("modpo", "subpo"), EXPLORING, lookahead=3)
+_SHORT = Task(400_000, ("modpo", "subpo"), lookahead=3)
 TASKS: dict[str, Task] = {
-    "maxent/GridCoverage": Task(500_000),
-    "maxent/BimodalCoverage": Task(500_000, (*MARKOV, "subpo-myopic")),
-    "maxent/FieldCoverage": Task(500_000),
-    "maxent/ObstacleCoverage": Task(500_000),
-    "maxent/TwoRooms": Task(500_000, HISTORY, lookahead=6),
-    "maxent/ItemCollection": Task(500_000, HISTORY, lookahead=6),
-    "maxent/InformativePath": Task(250_000, lookahead=3),
-    "maxent/ExperimentDesign": Task(250_000, lookahead=3),
-    "maxent/SteinerTree": Task(400_000, flags=EXPLORING, lookahead=3),
-    "maxent/EpsilonBandit-0.1": Task(400_000, flags=EXPLORING, episodes=512, lookahead=2, samples=256),
-    "maxent/PointCoverage": Task(500_000, flags=CONTINUOUS, lookahead=3),
-    "maxent/AntCoverage": Task(32_000, ("modpo", "subpo"), CONTINUOUS, num_envs=16, evaluations=5, episodes=4),
+    "maxent/GridCoverage": Task(1_000_000),
+    "maxent/BimodalCoverage": Task(1_000_000, (*MARKOV, "subpo-myopic")),
+    "maxent/FieldCoverage": Task(1_000_000),
+    "maxent/ObstacleCoverage": Task(1_000_000),
+    "maxent/TwoRooms": Task(1_000_000, HISTORY, lookahead=6),
+    "maxent/ItemCollection": Task(1_000_000, HISTORY, lookahead=6),
+    "maxent/InformativePath": Task(1_000_000, lookahead=3),
+    "maxent/ExperimentDesign": Task(1_000_000, lookahead=3),
+    "maxent/SteinerTree": Task(400_000, lookahead=3),
+    "maxent/EpsilonBandit-0.1": Task(400_000, episodes=512, lookahead=2, samples=256),
+    "maxent/PointCoverage": Task(1_000_000, flags=CONTINUOUS, lookahead=3),
+    "maxent/AntCoverage": Task(64_000, ("modpo", "subpo"), ANT, num_envs=16, evaluations=4, episodes=2),
     SMALL + "Grid4x4": _SHORT,
     SMALL + "Grid5x5": _SHORT,
     SMALL + "Items4x4": _SHORT,

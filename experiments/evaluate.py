@@ -35,6 +35,9 @@ class Command:
     """Evaluate only this variant of the run's hyper-parameters, counted from 0; None for all."""
     video: Path | None = None
     """Also write the first episode of the first seed to this .mp4 (needs the video extra)."""
+    picture: Path | None = None
+    """Also draw the episodes over what lies in the environment's plane, to this .png, in a panel for each seed (environments
+    with a `field_map`, such as maxent/BimodalCoverage)."""
     stochastic: bool = False
     """Sample actions instead of taking the most likely ones."""
     eval_seed: NonNegative = 0
@@ -65,6 +68,12 @@ def _main(arguments: list[str]) -> int:
 
             status.update(f"Recording {command.video}")
             record_video(policies[0], command.video, seed=command.eval_seed, stochastic=command.stochastic)
+        if command.picture is not None:
+            from maxent_rl.training.trajectory_pictures import picture_policies
+
+            status.update(f"Drawing {command.picture}")
+            how: dict[str, Any] = {"seed": command.eval_seed, "stochastic": command.stochastic}
+            picture_policies(policies, command.picture, episodes=command.episodes, **how)
         for policy in policies:
             status.update(f"{policy.env}, {_name(policy)}: playing {command.episodes} episodes")
             found.append(
@@ -101,6 +110,7 @@ def _result(command: Command, policies: list[Policy], found: list[Outcomes]) -> 
         "return_mean": statistics.fmean(means),
         "return_std": statistics.pstdev(means),
         "video": None if command.video is None else str(command.video),
+        "picture": None if command.picture is None else str(command.picture),
     }
 
 
@@ -129,8 +139,9 @@ def _show(result: dict[str, Any]) -> None:
         spread = f", standard deviation between the {len(means)} seeds {deviation:,.2f}" if len(means) > 1 else ""
         start = f"{name}: mean return" if name else "Mean return"
         console.print(f"{start} {statistics.fmean(means):,.2f}{spread}", highlight=False)
-    if result["video"] is not None:
-        console.print(f"Video: {result['video']}", highlight=False, markup=False, soft_wrap=True)
+    for kind in ("video", "picture"):
+        if result[kind] is not None:
+            console.print(f"{kind.capitalize()}: {result[kind]}", highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

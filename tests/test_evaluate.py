@@ -13,6 +13,7 @@ import pytest
 from agents_under_test import AGENTS_UNDER_TEST, every_agent
 
 from maxent_rl import envs
+from maxent_rl.agents.subpo import SubPO
 from maxent_rl.errors import IncompatibleEnvironmentError
 from maxent_rl.training.config import RunConfig, describe
 from maxent_rl.training.evaluation import evaluate_device, evaluate_host, evaluate_policy
@@ -88,6 +89,8 @@ def test_sampled_actions_repeat_under_one_eval_seed_and_differ_from_the_most_lik
         (["--episodes", "0"], "--episodes must be at least 1"),
         (["--eval-seed", "-1"], "--eval-seed"),
         (["--video", "here.gif"], ".mp4"),
+        (["--picture", "here.pdf"], ".png"),
+        (["--picture", "here.png"], "Pendulum-v1 cannot be drawn"),
     ],
 )
 def test_a_setting_that_cannot_work_is_one_sentence(main, run, capsys, flags, message):
@@ -121,6 +124,20 @@ def fails_in_one_line(capsys, message):
     assert out == ""
     assert message in err
     assert err.count("\n") == 1 and "Traceback" not in err
+
+
+@pytest.mark.parametrize("flags", [[], ["--stochastic"]])
+def test_a_picture_is_written_and_the_output_says_where(main, tmp_path, capsys, flags):
+    spec = envs.make_device("maxent/SteinerTree").spec
+    untrained(tmp_path / "policy", "maxent/SteinerTree", spec, SubPO(hidden_sizes=(8,)), "subpo")
+    picture = tmp_path / "trajectories.png"
+    assert main([str(tmp_path), "--episodes", "2", "--picture", str(picture), *flags]) == 0
+    assert f"Picture: {picture}\n" in capsys.readouterr().out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert main([str(tmp_path), "--episodes", "2", "--picture", str(picture), "--json", *flags]) == 0
+    assert json.loads(capsys.readouterr().out)["picture"] == str(picture)
+    assert main([str(tmp_path), "--picture", str(picture / "in-a-file.png"), *flags]) == 1
+    fails_in_one_line(capsys, "Cannot write")
 
 
 @every_agent("sac", "sac-discrete")

@@ -45,6 +45,7 @@ from maxent_rl.agents.pmoe_ppo import PMOEPPO
 from maxent_rl.agents.rebrac import ReBRAC
 from maxent_rl.agents.sac_discrete import SACDiscrete
 from maxent_rl.agents.sac_preference import SACPreference
+from maxent_rl.agents.subpo import MODPO, SubPO
 from maxent_rl.agents.td3_bc import TD3BC
 from maxent_rl.data.dataset import Dataset
 from maxent_rl.data.dataset_files import write_dataset
@@ -101,7 +102,8 @@ def _critics(agent: Any, state: Any, observation: jax.Array) -> jax.Array:
 
 
 def _value(agent: Any, state: Any, observation: jax.Array) -> jax.Array:
-    return agent.value(state.parameters, state.normalizer.normalize(observation))
+    seen = observation if state.normalizer is None else state.normalizer.normalize(observation)
+    return agent.value(state.parameters, seen)
 
 
 _OFF = {"hidden_sizes": (8,), "batch_size": 16, "replay_size": 200, "start_steps": 20, "learning_rate": 1e-2}
@@ -146,6 +148,15 @@ AGENTS_UNDER_TEST = {
     ),
     "ppo": _on_policy(PPO(**_ON), both=True),
     "pmoe-ppo": _on_policy(PMOEPPO(**_ON, num_experts=2)),
+    "subpo": _on_policy(
+        SubPO(**_ON | {"minibatches": 1}, baseline="value", history="recurrent", history_size=4, history_layers=1),
+        refused=({"horizon": "myopic"}, "--horizon myopic has no value function"),
+        learning=("value", "optimizer", "log_alpha", "reward_scale"),
+        both=True,
+    ),
+    "modpo": _on_policy(
+        MODPO(**_ON, baseline="value"), learning=("value", "optimizer", "log_alpha", "reward_scale"), both=True
+    ),
 }
 
 # Agents that write responses learn from tasks, by a loop of their own: tokens/test_agent.py, training/test_token_loop.py.

@@ -82,7 +82,7 @@ def update_recalling(
 def forget_episodes(agent: Any, learner: Learner, learning: Learning) -> Learner:
     """The learner whose environments have all begun new episodes; itself, if the agent keeps no memory.
 
-    A window that is under way keeps the memory with which it began.
+    A window that is under way keeps the memory with which it began; that new episodes began within it, its rows do not tell.
     """
     if not keeps_memory(agent):
         return learner

@@ -32,6 +32,16 @@ _FAST_SAC = {
     "target_update_rate": 0.01,
 }
 
+_CONTINUOUS_SUBPO = {
+    "baseline": "value",
+    "discount": 0.99,
+    "trace_decay": 0.95,
+    "entropy_bonus": 0.01,
+    "learning_rate": 1e-2,
+    "hidden_sizes": (128, 128),
+    "activation": "relu",
+}
+
 PRESETS = {
     "fast": Preset(
         about="least wall-clock instead of fewest samples: more environment steps for each gradient step",
@@ -60,6 +70,11 @@ PRESETS = {
         about="the schedule and width of CPL's published runs on MetaWorld",
         run={"total_steps": 500_000},
         agents={"cpl": {"bc_steps": 200_000, "hidden_sizes": (512, 512)}},
+    ),
+    "subpo-continuous": Preset(
+        about="the published settings for continuous actions: 15 environments, a value function, generalised advantages",
+        run={"num_envs": 15},
+        agents={"subpo": _CONTINUOUS_SUBPO, "modpo": _CONTINUOUS_SUBPO},
     ),
 }
 

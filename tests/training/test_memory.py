@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from agents_under_test import OFFLINE_AGENTS_UNDER_TEST
 from environments import HostPoint, Point
 from flax import struct
 
@@ -115,7 +116,16 @@ def test_agents_that_do_not_remember_are_given_nothing_and_their_programs_hold_n
     assert start_device(agent, states, keys, np.int32(0), 3, env).memory == ()
 
 
-def test_an_agent_that_collects_cannot_remember():
+@pytest.mark.parametrize("name", ["dt", "doc"])
+def test_what_was_recalled_is_taken_out_again(name):
+    agent, spec = OFFLINE_AGENTS_UNDER_TEST[name].agent, Point().spec
+    state = agent.init(jax.random.key(0), spec)
+    recalled = agent.recalling(state, agent.memory(state, (3,)))
+    assert jax.tree.structure(recalled) != jax.tree.structure(state)
+    assert jax.tree.structure(agent.recalling(recalled, None)) == jax.tree.structure(state)
+
+
+def test_an_agent_that_replays_single_transitions_cannot_remember():
     @struct.dataclass
     class Forgetful(SAC):
         def memory(self, state, batch_shape):
@@ -127,5 +137,5 @@ def test_an_agent_that_collects_cannot_remember():
         def remember(self, state, memory, observation, action, reward):
             return ()
 
-    with pytest.raises(InvalidSettingError, match="Forgetful remembers its episodes, which only offline agents can"):
+    with pytest.raises(InvalidSettingError, match="Forgetful remembers its episodes, which off-policy agents cannot"):
         check_agent(Forgetful(), Point().spec, "Point")

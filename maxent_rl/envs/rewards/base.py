@@ -28,12 +28,15 @@ class Table:
         """Takes a copy of the values, which cannot be written to."""
         self.values: NDArray[Any] = np.array(values)
         self.values.flags.writeable = False
+        self._single = self.values.astype(np.float32) if self.values.dtype.kind in "iuf" else self.values
         self._hash = hash((self.values.shape, self.values.dtype.str, self.values.tobytes()))
 
     def floats(self) -> Array:
         """The values as floating-point numbers: float64 only where they are and JAX runs at it, else float32."""
-        single = self.values.dtype.kind != "f"
-        return jnp.asarray(self.values.astype(np.float32) if single else self.values)
+        double = self.values.dtype == np.float64 and jnp.result_type(float) == jnp.float64
+        # Rounded here: JAX 0.10 keeps what an array that a compiled function holds was first rounded to, by its address, and
+        # would go on with float32 where float64 is turned on later.
+        return jnp.asarray(self.values if double else self._single)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """The values, for NumPy."""
@@ -148,6 +151,10 @@ def refuse_longer(function: SetFunction, trajectory: Array) -> None:
 def refuse_negative(what: str, weights: Table) -> None:
     """Refuses weights with which a function would not be monotone.
 
+    Args:
+      what: the table's name in the message, in the plural.
+      weights: to look at.
+
     Raises:
       InvalidSettingError: a weight is negative or not finite.
     """
@@ -155,7 +162,7 @@ def refuse_negative(what: str, weights: Table) -> None:
     bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
     if bad.size:
         raise InvalidSettingError(
-            f"The weights of a {what} function must be at least 0 and finite, or visits could lower its value; "
+            f"The {what} must be at least 0 and finite, or visits could lower the value; "
             f"number {bad[0]} is {values.ravel()[bad[0]]:g}."
         )
 

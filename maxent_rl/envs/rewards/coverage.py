@@ -28,7 +28,7 @@ class Coverage(SetFunction):
         """Refuses what is no monotone function, and footprints whose gains would count a thing twice."""
         refuse_shape("footprints", self.footprints, ("element", "size"), "iu")
         refuse_shape("weights of a coverage function", self.weights, ("covered",))
-        refuse_negative("coverage", self.weights)
+        refuse_negative("weights of a coverage function", self.weights)
         largest = int(np.max(np.asarray(self.footprints)))
         if largest >= len(self.weights.values):
             raise InvalidSettingError(

@@ -27,10 +27,10 @@ class FacilityLocation(SetFunction):
     def __post_init__(self) -> None:
         """Refuses what is no monotone function that is 0 for the empty set."""
         refuse_shape("similarities", self.similarity, ("element", "customer"))
-        refuse_negative("facility location", self.similarity)
+        refuse_negative("similarities", self.similarity)
         if self.weights is not None:
             refuse_shape("weights of a facility location function", self.weights, ("customer",))
-            refuse_negative("facility location", self.weights)
+            refuse_negative("weights of a facility location function", self.weights)
             if len(self.weights.values) != self.similarity.values.shape[1]:
                 raise ShapeError(
                     f"There are {len(self.weights.values)} weights for {self.similarity.values.shape[1]} customers."

@@ -41,7 +41,7 @@ class ItemCollection(SetFunction):
         """Refuses kinds without a limit and limits below 0."""
         refuse_shape("items", self.items, ("element",), "iu")
         refuse_shape("limits of an item collection", self.limits, ("kind",), "iu")
-        refuse_negative("item collection", self.limits)
+        refuse_negative("limits of an item collection", self.limits)
         largest = int(np.max(np.asarray(self.items)))
         if largest >= len(self.limits.values):
             raise InvalidSettingError(

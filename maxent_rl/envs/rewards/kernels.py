@@ -22,7 +22,7 @@ def matern52(points: ArrayLike, lengthscale: float, variance: float = 1.0) -> Fl
       [point, point].
     """
     scaled = np.sqrt(5.0) * distances(points, lengthscale, variance)
-    return variance * (1.0 + scaled + scaled**2 / 3.0) * np.exp(-scaled)
+    return np.asarray(variance * (1.0 + scaled + scaled**2 / 3.0) * np.exp(-scaled))
 
 
 def squared_exponential(points: ArrayLike, lengthscale: float, variance: float = 1.0) -> Floats:
@@ -58,7 +58,7 @@ def posterior_covariance(covariance: ArrayLike, observed: ArrayLike, noise_varia
     prior, indices = np.asarray(covariance, np.float64), np.asarray(observed, np.int64)
     factor = np.linalg.cholesky(prior[np.ix_(indices, indices)] + noise_variance * np.eye(len(indices)))
     projected = np.linalg.solve(factor, prior[indices])
-    return prior - projected.T @ projected
+    return np.asarray(prior - projected.T @ projected)
 
 
 def sample_field(covariance: ArrayLike, seed: int) -> Floats:

@@ -28,7 +28,7 @@ class Modular(SetFunction):
     def __post_init__(self) -> None:
         """Refuses what is no monotone function."""
         refuse_shape("weights of a modular function", self.weights, ("element",))
-        refuse_negative("modular", self.weights)
+        refuse_negative("weights of a modular function", self.weights)
 
     def empty(self) -> PyTree:
         """[element] bool: nothing was visited. With repeats there is nothing to remember, and the memory is ()."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ from matplotlib.figure import Figure
 from multimodal_study import Result, Run
 from submodular_tables import LABELS, done, environments, large, references, short, values
 
-from maxent_rl.training.drawing import FAINT, INK, colours, heading, save, style
+from maxent_rl.envs.field_map import FieldMap
+from maxent_rl.training.drawing import FAINT, GRID, INK, colours, heading, save, style
+from maxent_rl.training.trajectories import Trajectory
+from maxent_rl.training.trajectory_pictures import panel, scales
 
 _COLOURS = dict(zip(LABELS, (colours(5)[1], colours(5)[0], *colours(5)[2:]), strict=True))
 _LINES = {
@@ -23,7 +27,7 @@ _LINES = {
 }
 """References as they are drawn: name and line."""
 _DRAWN = ("subpo", "modpo")
-_COLUMNS = 3
+_KINDS = {"sampled": "sampled actions", "most_likely": "most likely actions"}
 
 
 def draw(result: Result, folder: Path) -> dict[str, Path]:
@@ -66,7 +70,7 @@ def overview(result: Result, path: Path) -> None:
     axes.set_yticks(range(len(envs)), [_measured_by(result, env) for env in envs], color=INK, fontsize=9)
     axes.set_ylim(len(envs) - 0.4, -0.6)
     style(axes)
-    axes.grid(axis="x", color="#e5e7eb", linewidth=0.8)
+    axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("F of the trajectory with sampled actions, over what the line names", color=FAINT, fontsize=9)
     _legend(figure, result, [("random", FAINT, "|"), ("greedy, 1 step ahead", FAINT, "x")])
@@ -76,9 +80,9 @@ def overview(result: Result, path: Path) -> None:
 def environment(result: Result, env: str, path: Path) -> None:
     """Learning curves with sampled and with most likely actions, and below them what the policies of the first seed do."""
     panels = [name for name in _DRAWN if kept(result, env, name)]
-    figure = Figure(figsize=(13.0, 9.6 if panels else 5.0), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(13.0, 8.6 if panels else 4.6), layout="constrained", facecolor="white")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
-    parts = np.atleast_1d(figure.subfigures(2 if panels else 1, 1, height_ratios=(1.0, 1.1)[: 2 if panels else 1]))
+    parts = np.atleast_1d(figure.subfigures(2 if panels else 1, 1, height_ratios=(1.15, 1.0)[: 2 if panels else 1]))
     above = parts[0].subplots(1, 2, sharey=True)
     for axes, column, title in ((above[0], 1, "Sampled actions"), (above[1], 2, "Most likely actions")):
         curves(axes, result, env, column)
@@ -89,9 +93,7 @@ def environment(result: Result, env: str, path: Path) -> None:
     labels = [LABELS[name] for name in present]
     parts[0].legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     if panels:
-        below = np.atleast_1d(parts[1].subplots(1, len(panels)))
-        for axes, name in zip(below, panels, strict=True):
-            trajectories(axes, result, env, name)
+        trajectories(parts[1], result, env, panels)
     save(figure, path, dpi=110)
 
 
@@ -157,46 +159,43 @@ def kept(result: Result, env: str, name: str) -> dict[str, Any]:
     return found
 
 
-def positions(text: str) -> Any:
-    """[n, 2] of a trajectory as it was kept."""
-    return np.array([[float(value) for value in point.split()] for point in text.split(", ")])
+def trajectories(figure: Any, result: Result, env: str, names: Sequence[str]) -> None:
+    """What the policies of the first seed do: their episodes over the field, or their probabilities by step.
 
-
-def trajectories(axes: Any, result: Result, env: str, name: str) -> None:
-    """What the first seed's policy does: its episodes over the field, or its probabilities by step."""
-    found = kept(result, env, name)
-    run = done(result, env, name)[0]
-    if "probabilities" in found:
-        _probabilities(axes, np.array(found["probabilities"]))
-        heading(axes, LABELS[name], f"seed {run['repeat']}: probability of each choice at each step")
+    Args:
+      figure: the part of a figure to draw in.
+      result: of the study.
+      env: the environment.
+      names: of contenders whose episodes were kept.
+    """
+    if all("probabilities" in kept(result, env, name) for name in names):
+        for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
+            _probabilities(axes, np.array(kept(result, env, name)["probabilities"]))
+            heading(axes, LABELS[name], "first seed: probability of each choice at each step")
         return
     from submodular_tasks import make_env
 
-    field: Any = make_env(env).field_map  # type: ignore[attr-defined]
-    rows, columns = field.value.shape
-    drawn = axes.imshow(field.value, cmap="Blues", alpha=0.75, extent=(-0.5, columns - 0.5, rows - 0.5, -0.5))
-    axes.set_facecolor("#d1d5db")
-    if np.ptp(field.value[np.isfinite(field.value)]) > 0:
-        axes.figure.colorbar(drawn, ax=axes, shrink=0.75, label=field.label)
-    for (one_column, one_row), (other_column, other_row) in field.edges:
-        axes.plot([one_column, other_column], [one_row, other_row], color=FAINT, linewidth=1, zorder=1)
-    random = np.random.default_rng(0)
-    for text in found["sampled"]:
-        path = positions(text)
-        shift = random.uniform(-0.2, 0.2, 2) * min(1.0, max(rows, columns) / 30)  # paths that coincide lie side by side
-        axes.plot(*(path + shift).T, color="#D55E00", linewidth=1, alpha=0.6, zorder=2)
-    for text in found["most_likely"]:
-        axes.plot(*positions(text).T, color=INK, linewidth=2.2, zorder=3)
-        axes.plot(*positions(text)[0], "o", color=INK, markersize=7, zorder=4)
-    for column, row, mark in field.marks:
-        axes.annotate(mark, (column, row), fontsize=7, color=INK, ha="center", va="center", zorder=5)
-    axes.set_xlim(-0.5, columns - 0.5)
-    axes.set_ylim(rows - 0.5, -0.5)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    heading(axes, LABELS[name], f"seed {run['repeat']}: sampled episodes, and the most likely actions (black)")
+    field = field_of(make_env(env))
+    pairs = [(name, kind) for name in names for kind in _KINDS]
+    panels = figure.subplots(1, len(pairs))
+    played = [[walked(text) for text in kept(result, env, name)[kind]] for name, kind in pairs]
+    steps = max(each.length for together in played for each in together)
+    for axes, (name, kind), together in zip(panels, pairs, played, strict=True):
+        drawn = panel(axes, field, together, steps=steps)
+        axes.set_title(f"{LABELS[name]}\nfirst seed, {_KINDS[kind]}", loc="left", fontsize=9.5, color=INK)
+    scales(figure, list(panels), field, drawn)
+
+
+def field_of(env: Any) -> FieldMap:
+    """The plane of an environment for trajectories that were kept as positions in it."""
+    field: FieldMap = env.field_map
+    return dataclasses.replace(field, places=np.asarray, reached=env.plane.reached)
+
+
+def walked(text: str) -> Trajectory:
+    """A trajectory of which the positions were kept."""
+    path = np.array([[float(value) for value in point.split()] for point in text.split(", ")])
+    return Trajectory(path, np.zeros(len(path) - 1, np.float32), np.zeros(len(path) - 1, np.float32))
 
 
 def _probabilities(axes: Any, matrix: Any) -> None:

@@ -18,8 +18,9 @@ from maxent_rl.errors import IncompatibleEnvironmentError
 from maxent_rl.types import Array, PyTree
 
 DISCRETE = "--baseline mean --learning-rate 5e-3 --entropy-bonus 10 --entropy-annealing"
-CONTINUOUS = "--baseline value --trace-decay 0.95 --discount 0.99 --entropy-bonus 0.01 --learning-rate 5e-3"
-ANT = f"{CONTINUOUS} --learning-rate 1e-3 --rollout-size 1600 --epochs 4 --minibatches 4 --normalize-observations"
+_VALUE = "--baseline value --trace-decay 0.95 --discount 0.99 --entropy-bonus 0.01"
+CONTINUOUS = f"{_VALUE} --learning-rate 5e-3"
+ANT = f"{_VALUE} --learning-rate 1e-3 --rollout-size 1600 --epochs 4 --minibatches 4 --normalize-observations"
 SMALL = "small/"
 """How the names of instances of our own begin, whose optimum is found by enumeration."""
 

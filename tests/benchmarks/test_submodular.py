@@ -267,4 +267,13 @@ class TestFigures:
 
     def test_positions_are_read_as_they_were_kept(self):
         path = np.array([[0.0, 3.25], [12.0, 0.5]])
-        np.testing.assert_array_equal(figures.positions(runs._text(path)), path)
+        walk = figures.walked(runs._text(path))
+        np.testing.assert_array_equal(walk.observation, path)
+        assert walk.length == 1
+
+    def test_cells_reached_are_those_of_the_positions(self):
+        env = grid_coverage(np.ones((4, 4)), 3, 0)
+        reached = figures.field_of(env).reached(np.array([[0.0, 0.0], [2.0, 1.0]]))
+        np.testing.assert_array_equal(
+            np.argwhere(reached), [[0, 0], [0, 1], [1, 0], [1, 1], [1, 2], [1, 3], [2, 2], [2, 3]]
+        )

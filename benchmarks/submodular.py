@@ -97,7 +97,7 @@ class Throughput:
     seconds: float = 1.0
     """Length of each, about."""
     num_envs: int = 128
-    """Parallel trajectories of everything but the ant, which has as many as in the study."""
+    """Parallel trajectories of everything but the ant, which has those of the study."""
     fresh: bool = False
     """Forget what was measured before."""
     output: Path = RESULTS / NAME

@@ -19,6 +19,7 @@ from common import RESULTS, ROOT, command_line, exit_status
 from multimodal_study import Result, Unit, refuse_unknown, study
 
 NAME, SPEED = "submodular", "throughput"
+_EPISODES = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Study:
     share: float = 1.0
     """Of the steps and of the episodes of all environments, to try things out."""
     keys: int = 16
-    """Greedy plans of an environment, which differ in what they draw among equals."""
+    """Greedy plans of an environment, which differ in what they draw among equals; 16 times as many where chance decides."""
     deep_keys: int = 4
     """The same of those that look further than a step."""
     fresh: bool = False
@@ -56,7 +57,13 @@ class Study:
         units = []
         for env in self.envs or tuple(TASKS):
             task = TASKS[env]
-            planned = {"keys": self.keys, "deep_keys": self.deep_keys, "lookahead": task.lookahead}
+            # Where chance decides, a plan is that of one episode, and many are needed for a mean.
+            episodes = _EPISODES if task.samples > 1 else 1
+            planned = {
+                "keys": self.keys * episodes,
+                "deep_keys": self.deep_keys * episodes,
+                "lookahead": task.lookahead,
+            }
             planned |= {"samples": task.samples, "episodes": max(int(512 * self.share), 8)}
             units.append(Unit(env, REFERENCES, (), planned))
             watched = {"evaluations": task.evaluations, "episodes": max(int(task.episodes * self.share), 2)}

@@ -26,6 +26,7 @@ _LINES = {
     "bound": ("nobody can exceed", (0, (1, 3))),
 }
 """References as they are drawn: name and line."""
+_WIDTH, _CURVES, _SQUARE, _WIDE = 13.0, 4.6, 4.0, 7.2  # inches; the heights of curves, and of panels below them
 _DRAWN = ("subpo", "modpo")
 _KINDS = {"sampled": "sampled actions", "most_likely": "most likely actions"}
 
@@ -80,9 +81,10 @@ def overview(result: Result, path: Path) -> None:
 def environment(result: Result, env: str, path: Path) -> None:
     """Learning curves with sampled and with most likely actions, and below them what the policies of the first seed do."""
     panels = [name for name in _DRAWN if kept(result, env, name)]
-    figure = Figure(figsize=(13.0, 8.6 if panels else 4.6), layout="constrained", facecolor="white")
+    heights = [_CURVES, *([_WIDE if _in_two_rows(result, env) else _SQUARE] if panels else [])]
+    figure = Figure(figsize=(_WIDTH, sum(heights)), layout="constrained", facecolor="white")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
-    parts = np.atleast_1d(figure.subfigures(2 if panels else 1, 1, height_ratios=(1.15, 1.0)[: 2 if panels else 1]))
+    parts = np.atleast_1d(figure.subfigures(len(heights), 1, height_ratios=heights))
     above = parts[0].subplots(1, 2, sharey=True)
     for axes, column, title in ((above[0], 1, "Sampled actions"), (above[1], 2, "Most likely actions")):
         curves(axes, result, env, column)
@@ -177,7 +179,7 @@ def trajectories(figure: Any, result: Result, env: str, names: Sequence[str]) ->
 
     field = field_of(make_env(env))
     pairs = [(name, kind) for name in names for kind in _KINDS]
-    panels = figure.subplots(1, len(pairs))
+    panels = figure.subplots(*((len(names), len(_KINDS)) if wide(field) else (1, len(pairs))), squeeze=False).ravel()
     played = [[walked(text) for text in kept(result, env, name)[kind]] for name, kind in pairs]
     steps = max(each.length for together in played for each in together)
     for axes, (name, kind), together in zip(panels, pairs, played, strict=True):
@@ -190,6 +192,19 @@ def field_of(env: Any) -> FieldMap:
     """The plane of an environment for trajectories that were kept as positions in it."""
     field: FieldMap = env.field_map
     return dataclasses.replace(field, places=np.asarray, reached=env.plane.reached)
+
+
+def wide(field: FieldMap) -> bool:
+    """Whether panels of a plane stand in two rows."""
+    rows, columns = field.value.shape
+    return bool(columns >= 2 * rows)
+
+
+def _in_two_rows(result: Result, env: str) -> bool:
+    from submodular_tasks import make_env
+
+    drawn = any("sampled" in kept(result, env, name) for name in _DRAWN)
+    return drawn and wide(field_of(make_env(env)))
 
 
 def walked(text: str) -> Trajectory:

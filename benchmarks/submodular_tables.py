@@ -120,11 +120,12 @@ def small_table(result: Result) -> str:
         likely = [value / optimum for value in values(result, env, "subpo", "most_likely")]
         additive = [value / optimum for value in values(result, env, "modpo", "sampled")]
         guarantee = found.get("guarantee")
-        cells = [show_number(optimum), _percents(shares), _percents(likely), reached(likely), _percents(additive)]
+        enough = f"{reached(shares)}, {reached(likely)}"
+        cells = [show_number(optimum), _percents(shares), _percents(likely), enough, _percents(additive)]
         held = "" if guarantee is None else f"{guarantee / optimum:.0%}: {kept(shares, guarantee / optimum)}"
         rows.append([short(env), *cells, held])
     heads = ["Share of the optimum, seed by seed", "optimum", "subpo, sampled", "subpo, most likely"]
-    return _table([*heads, f"seeds with at least {ENOUGH:.0%}", "modpo, sampled", "guarantee"], rows)
+    return _table([*heads, f"seeds with at least {ENOUGH:.0%}: sampled, likely", "modpo, sampled", "guarantee"], rows)
 
 
 def reached(shares: Sequence[float]) -> str:

@@ -208,8 +208,8 @@ class TestTables:
 
     def test_shares_of_the_optimum_are_counted_seed_by_seed(self, result):
         lines = tables.small_table(result).splitlines()
-        assert lines[2] == "| SteinerTree | 5 | 98 100 80 | 100 100 100 | 3 of 3 | 40 44 36 | 50%: kept |"
-        assert lines[3] == "| Grid4x4, small | 10 | 94 | 100 | 1 of 1 | 60 |  |"
+        assert lines[2] == "| SteinerTree | 5 | 98 100 80 | 100 100 100 | 2 of 3, 3 of 3 | 40 44 36 | 50%: kept |"
+        assert lines[3] == "| Grid4x4, small | 10 | 94 | 100 | 0 of 1, 1 of 1 | 60 |  |"
         assert len(lines) == 4
 
     def test_a_share_just_below_is_not_enough_and_a_guarantee_can_be_broken(self):

@@ -182,6 +182,17 @@ class TestSpeed:
         monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
         assert speed.rates(work, each=10, windows=3, seconds=4.0) == [20.0, 20.0, 20.0]
 
+    def test_stepping_goes_on_from_where_it_was_and_counts_all_steps(self):
+        env = tasks.make_env("small/Grid4x4")
+        envs = speed.reset_batch(env, jax.random.split(jax.random.key(0), (1, 3)))
+        after, total = speed._steps(env, envs, np.int32(4), jax.random.key(1))
+        assert np.all(after.elapsed == 4) and float(total) > 0
+        after, _ = speed._steps(env, after, np.int32(env.horizon), jax.random.key(1))
+        assert np.all(after.elapsed == 4) and np.all(after.episode == 1)
+        work, each = speed._stepping(env, 3)
+        work(2)
+        assert each == 3 * env.horizon
+
     @pytest.mark.parametrize("name", list(speed.FUNCTIONS))
     def test_every_function_takes_the_visits_that_are_measured(self, name):
         work, each = speed._visiting(speed.FUNCTIONS[name](), trajectories=2, elements=3)

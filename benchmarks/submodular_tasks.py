@@ -62,10 +62,10 @@ class Task(NamedTuple):
 
 _SHORT = Task(400_000, ("modpo", "subpo"), lookahead=3)
 TASKS: dict[str, Task] = {
-    "maxent/GridCoverage": Task(1_000_000),
+    "maxent/GridCoverage": Task(2_000_000),
     "maxent/BimodalCoverage": Task(1_000_000, (*MARKOV, "subpo-myopic")),
     "maxent/FieldCoverage": Task(1_000_000),
-    "maxent/ObstacleCoverage": Task(1_000_000),
+    "maxent/ObstacleCoverage": Task(2_000_000),
     "maxent/TwoRooms": Task(1_000_000, HISTORY, lookahead=6),
     "maxent/ItemCollection": Task(1_000_000, HISTORY, lookahead=6),
     "maxent/InformativePath": Task(1_000_000, lookahead=3),
@@ -73,7 +73,7 @@ TASKS: dict[str, Task] = {
     "maxent/SteinerTree": Task(400_000, lookahead=3),
     "maxent/EpsilonBandit-0.1": Task(400_000, episodes=512, lookahead=2, samples=256),
     "maxent/PointCoverage": Task(1_000_000, flags=CONTINUOUS, lookahead=3),
-    "maxent/AntCoverage": Task(64_000, ("modpo", "subpo"), ANT, num_envs=16, evaluations=4, episodes=2),
+    "maxent/AntCoverage": Task(128_000, ("modpo", "subpo"), ANT, num_envs=16, evaluations=4, episodes=2),
     SMALL + "Grid4x4": _SHORT,
     SMALL + "Grid5x5": _SHORT,
     SMALL + "Items4x4": _SHORT,

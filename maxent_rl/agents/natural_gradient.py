@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.sparse.linalg import cg
+from jax.flatten_util import ravel_pytree
 
 from maxent_rl.types import Array, PyTree
 
@@ -38,17 +38,49 @@ def natural_step(
     Returns:
       The change, a pytree like the parameters; zeros where the gradient is 0.
     """
-    _, transposed = jax.vjp(log_prob, parameters)
+    flat, shape = ravel_pytree(parameters)
+    slope, _ = ravel_pytree(gradient)
 
-    def fisher(direction: PyTree) -> PyTree:
-        scores = jax.jvp(log_prob, (parameters,), (direction,))[1]
-        (product,) = transposed(scores / scores.size)
-        return jax.tree.map(lambda own, kept: own + damping * kept, product, direction)
+    def flat_log_prob(vector: Array) -> Array:
+        return log_prob(shape(vector)).ravel()
 
-    direction, _ = cg(fisher, gradient, maxiter=iterations)  # type: ignore[no-untyped-call]
-    curvature = sum(
-        jnp.vdot(own, other)
-        for own, other in zip(jax.tree.leaves(direction), jax.tree.leaves(fisher(direction)), strict=True)
-    )
+    _, transposed = jax.vjp(flat_log_prob, flat)
+
+    def fisher(direction: Array) -> Array:
+        scores = jax.jvp(flat_log_prob, (flat,), (direction,))[1]
+        (product,) = transposed(scores / len(scores))
+        return product + damping * direction
+
+    direction = conjugate_gradient(fisher, slope, iterations)
+    curvature = jnp.vdot(direction, fisher(direction))
     length = jnp.sqrt(2.0 * divergence / jnp.maximum(curvature, 1e-30)) * (curvature > 0)
-    return jax.tree.map(lambda leaf: -length * leaf, direction)
+    step: PyTree = shape(-length * direction)
+    return step
+
+
+def conjugate_gradient(product: Callable[[Array], Array], right: Array, iterations: int) -> Array:
+    """Solves `product(x) = right` for a symmetric positive definite matrix, in a fixed number of iterations.
+
+    `jax.scipy.sparse.linalg.cg` does not serve inside a training loop: on CPUs its compiled loop gave other numbers in every
+    run, NaN among them (jax 0.10.2).
+
+    Args:
+      product: of the matrix with a vector [n].
+      right: [n].
+      iterations: how many; it stays where it is once the residual is 0.
+
+    Returns:
+      [n].
+    """
+
+    def step(_: int, carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        solution, residual, direction, size = carry
+        along = product(direction)
+        rate = size / jnp.maximum(jnp.vdot(direction, along), 1e-30)
+        solution, residual = solution + rate * direction, residual - rate * along
+        left = jnp.vdot(residual, residual)
+        return solution, residual, residual + left / jnp.maximum(size, 1e-30) * direction, left
+
+    start = (jnp.zeros_like(right), right, right, jnp.vdot(right, right))
+    solution: Array = jax.lax.fori_loop(0, iterations, step, start)[0]
+    return solution

@@ -107,7 +107,9 @@ def picture_policies(
         panels.append(Panel(f"{name}: {worth(source, played)}", distinct(played)[:MOST_PATHS]))
     details = [f"after {first.step:,} steps", "sampled actions" if stochastic else "most likely actions"]
     if any(len(each.trajectories) > 1 for each in panels):
-        details.append(f"at most {MOST_PATHS} of {episodes} episodes each, darker where more of them were")
+        details.append(
+            f"{episodes} episodes, at most {MOST_PATHS} drawn" if episodes > MOST_PATHS else f"{episodes} episodes"
+        )
     if len(policies) > MOST_PANELS:
         details.append(f"the first {MOST_PANELS} of {len(policies)} policies")
     titles = f"{type(first.agent).__name__} on {first.env}", "  \u00b7  ".join(details)
@@ -297,7 +299,7 @@ def _draw_marks(axes: Any, field_map: FieldMap) -> None:
     # names stand where paths, which lead from middle to middle, leave them legible.
     palette = dict.fromkeys(names, INK) if field_map.edges else dict(zip(names, colours(len(names)), strict=True))
     offset, alignment = ((0, -12), "top") if field_map.edges else ((0, 0), "center_baseline")
-    aside = 0.0 if field_map.edges else 0.3
+    aside = 0.0 if field_map.edges else 0.25
     for column, row, name in field_map.marks:
         axes.annotate(
             name, (column - aside, row - aside), offset, textcoords="offset points", ha="center", va=alignment, fontsize=8.5,

@@ -223,7 +223,7 @@ def test_sampled_episodes_are_drawn_up_to_a_number_and_counted_in_the_title(tmp_
         np.testing.assert_array_equal(each.observation, expected.observation)
     returns = evaluate_policy(policy, MOST_PATHS + 2, seed=3, stochastic=True).returns
     assert part.title == f"seed 0: mean F = {np.mean(returns) + 4:.4g} ({min(returns) + 4:g} to {max(returns) + 4:g})"
-    assert "sampled actions" in titles[1] and f"at most {MOST_PATHS} of {MOST_PATHS + 2} episodes" in titles[1]
+    assert "sampled actions" in titles[1] and f"{MOST_PATHS + 2} episodes, at most {MOST_PATHS} drawn" in titles[1]
 
 
 def test_of_many_policies_the_first_are_drawn_and_the_title_says_so(tmp_path, seen):

@@ -60,7 +60,7 @@ class Task(NamedTuple):
     samples: int = 1
 
 
-_SHORT = Task(400_000, ("modpo", "subpo"), lookahead=3)
+_SHORT = Task(1_000_000, ("modpo", "subpo"), lookahead=3)
 TASKS: dict[str, Task] = {
     "maxent/GridCoverage": Task(2_000_000),
     "maxent/BimodalCoverage": Task(1_000_000, (*MARKOV, "subpo-myopic")),
@@ -70,8 +70,8 @@ TASKS: dict[str, Task] = {
     "maxent/ItemCollection": Task(1_000_000, HISTORY, lookahead=6),
     "maxent/InformativePath": Task(1_000_000, lookahead=3),
     "maxent/ExperimentDesign": Task(1_000_000, lookahead=3),
-    "maxent/SteinerTree": Task(400_000, lookahead=3),
-    "maxent/EpsilonBandit-0.1": Task(400_000, episodes=512, lookahead=2, samples=256),
+    "maxent/SteinerTree": Task(1_000_000, lookahead=3),
+    "maxent/EpsilonBandit-0.1": Task(1_000_000, episodes=512, lookahead=2, samples=256),
     "maxent/PointCoverage": Task(1_000_000, flags=CONTINUOUS, lookahead=3),
     "maxent/AntCoverage": Task(128_000, ("modpo", "subpo"), ANT, num_envs=16, evaluations=4, episodes=2),
     SMALL + "Grid4x4": _SHORT,

@@ -77,7 +77,7 @@ class SubPO(PPO):
         "log_every": 5_000,
     }
 
-    learning_rate: Positive = 1e-3
+    learning_rate: Positive = 5e-3
     """Adam's step size; with the natural gradient that of the value function alone."""
     discount: Fraction = 1.0
     """Weight of the next step's reward (gamma); 1 for the objective itself."""

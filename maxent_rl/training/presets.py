@@ -41,6 +41,13 @@ _CONTINUOUS_SUBPO = {
     "hidden_sizes": (128, 128),
     "activation": "relu",
 }
+_CLIPPED_SUBPO = {
+    "epochs": 4,
+    "minibatches": 4,
+    "normalize_advantages": True,
+    "learning_rate": 3e-3,
+    "entropy_bonus": 0.01,
+}
 
 PRESETS = {
     "fast": Preset(
@@ -70,6 +77,11 @@ PRESETS = {
         about="the schedule and width of CPL's published runs on MetaWorld",
         run={"total_steps": 500_000},
         agents={"cpl": {"bc_steps": 200_000, "hidden_sizes": (512, 512)}},
+    ),
+    "subpo-clipped": Preset(
+        about="several clipped steps on each window, as PPO takes them, in place of one exact gradient: fewer samples",
+        run={},
+        agents={"subpo": _CLIPPED_SUBPO, "modpo": _CLIPPED_SUBPO},
     ),
     "subpo-continuous": Preset(
         about="the published settings for continuous actions: 15 environments, a value function, generalised advantages",

@@ -222,7 +222,7 @@ def test_one_update_is_reinforce_with_rewards_to_go():
         chosen = jnp.take_along_axis(policy.log_probs, batch.action[..., None].astype(int), axis=-1)[..., 0]
         return -jnp.mean(chosen * (to_go - others))
 
-    optimizer = optax.adam(1e-3, eps=1e-5)
+    optimizer = optax.adam(5e-3, eps=1e-5)
     step, _ = optimizer.update(jax.grad(loss)(state.parameters), optimizer.init(state.parameters))
     expected = optax.apply_updates(state.parameters, step)
     found = agent.update(state, batch, jax.random.key(2))[0].parameters

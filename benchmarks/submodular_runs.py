@@ -89,11 +89,11 @@ def trained(unit: Unit) -> Measured:
         scores = evaluate(env, agent, loop, int(unit.measured["episodes"]), start)
         for curve, score in zip(curves, scores, strict=True):
             curve.append([loop.step * run.num_envs, *(round(value, 4) for value in score)])
-    found = []
+    found, training = [], loop.take_metrics()
     for index, seed in enumerate(run.seeds):
         values = {"sampled": curves[index][-1][1], "most_likely": curves[index][-1][2], "seconds": seconds}
         values["steps_per_second"] = (total - warm) * run.num_envs * len(run.seeds) / max(seconds, 1e-9)
-        more: dict[str, Any] = {"curve": curves[index]}
+        more: dict[str, Any] = {"curve": curves[index], "training": _rounded(training[index])}
         if index == 0 and unit.contender in DRAWN and not unit.env.startswith(SMALL):
             more["kept"] = _kept(env, agent, loop, unit.env)
         found.append(Seed(seed, values, more))
@@ -211,6 +211,11 @@ def _kept(env: SubmodularEnv, agent: Any, loop: Loop, name: str) -> dict[str, An
         played = record_episodes(policy, env, episodes, seed=0, step=0, key=jax.random.key(0), choose=choose)
         kept[kind] = [_text(places(each.observation)) for each in played]
     return kept
+
+
+def _rounded(metrics: dict[str, float]) -> dict[str, float]:
+    """Means over all of the training, of those metrics that are numbers."""
+    return {name: float(f"{value:.5g}") for name, value in metrics.items() if np.isfinite(value)}
 
 
 def _text(positions: Any) -> str:

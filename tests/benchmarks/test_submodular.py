@@ -161,7 +161,7 @@ class TestRuns:
         assert len(learned) == 2 * 4
         for run in learned:
             steps = [row[0] for row in run["curve"]]
-            assert len(steps) == 20 and steps == sorted(set(steps))
+            assert len(steps) == 20 and steps == sorted(set(steps)) and "actor/loss" in run["training"]
             assert run["curve"][-1][1:] == [run["values"]["sampled"], run["values"]["most_likely"]]
             assert run["values"]["sampled"] <= tables.references(result, run["env"])["optimum"] + 1e-4
         capsys.readouterr()

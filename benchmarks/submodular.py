@@ -87,9 +87,8 @@ class Study:
         steps = max(int(task.steps * self.share), task.num_envs * task.evaluations)
         seen = f"{env}-visited" if contender.endswith("-visited") else env
         return (
-            *shlex.split(CONTENDERS[contender]),
             *("--env", seen, "--num-envs", str(task.num_envs), "--total-steps", str(steps)),
-            *("--num-seeds", str(self.num_seeds), *shlex.split(task.flags)),
+            *("--num-seeds", str(self.num_seeds), *shlex.split(task.flags), *shlex.split(CONTENDERS[contender])),
         )
 
 

@@ -17,7 +17,7 @@ from maxent_rl.training.drawing import FAINT, GRID, INK, colours, heading, save,
 from maxent_rl.training.trajectories import Trajectory
 from maxent_rl.training.trajectory_pictures import panel, scales
 
-_COLOURS = dict(zip(LABELS, (colours(5)[1], colours(5)[0], *colours(5)[2:]), strict=True))
+_COLOURS = dict(zip(LABELS, (colours(6)[1], colours(6)[0], *colours(6)[2:]), strict=True))
 _LINES = {
     "random": ("random", ":"),
     "greedy": ("greedy", "--"),

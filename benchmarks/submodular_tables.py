@@ -18,6 +18,7 @@ SMALL, REFERENCES = "small/", "references"
 LABELS = {
     "modpo": "additive rewards (modpo)",
     "subpo": "subpo",
+    "subpo-clipped": "subpo, clipped steps",
     "subpo-visited": "subpo, sees what was visited",
     "subpo-recurrent": "subpo, recurrent",
     "subpo-myopic": "subpo, myopic credit",

@@ -1,7 +1,8 @@
 """Environments that pay for the set of what a trajectory visits, by name: `maxent/GridCoverage` and others.
 
 Settings are those of Submodular Reinforcement Learning (arXiv 2307.13372) where it has them; every maker says which are our
-own. Grids are observed as one-hot rows and columns, where the paper's code has the number of the cell. `-visited` behind a name lets observations tell what was visited.
+own. Grids are observed as one-hot rows and columns, where the paper's code has the number of the cell. `-visited` behind a
+name lets observations tell what was visited.
 """
 
 from __future__ import annotations

@@ -65,8 +65,10 @@ class TestUnits:
         for env, task in tasks.TASKS.items():
             mine = {unit.contender: unit for unit in units if unit.env == env}
             assert list(mine) == ["references", *task.contenders]
-            flags = [" ".join(mine[name].flags).split(" --env ")[1].split(" ", 1)[1] for name in task.contenders]
+            flags = [" ".join(mine[name].flags).split(" --agent ")[0].split(" ", 2)[2] for name in task.contenders]
             assert len(set(flags)) == 1 and f"--total-steps {task.steps} --num-seeds 5" in flags[0]
+            own = {" ".join(mine[name].flags).split(" --agent ")[1] for name in ("modpo", "subpo")}
+            assert own == {"modpo", "subpo"}
             assert len({json.dumps(mine[name].measured) for name in task.contenders}) == 1
 
     def test_history_is_asked_for_where_the_paper_needs_it_and_the_visited_set_by_the_environments_name(self):

@@ -58,6 +58,8 @@ def measure(unit: Unit) -> Measured:
         return trained(unit)
     except MaxentRLError as error:
         raise BenchmarkError(str(error)) from error
+    finally:
+        jax.clear_caches()  # some fifty units' programs in one process are more than LLVM has room for
 
 
 def versions() -> dict[str, str]:

@@ -67,6 +67,10 @@ class SubPO(PPO):
 
     Every window of whole episodes gives one gradient step; with more (`epochs`, `minibatches`) probabilities are clipped as
     PPO does. Where rewards are additive this is the ordinary policy gradient.
+
+    Where episodes can end before the horizon, windows cut some of them. Without a value function nothing is learned from an
+    episode in the window that cuts it, which leaves out long episodes more often than short ones: there, use
+    `baseline="value"`, which says what is still to come.
     """
 
     run_defaults: ClassVar[dict[str, Any]] = {
@@ -166,8 +170,7 @@ class SubPO(PPO):
         """Builds the state of one seed; see `PPO.init`."""
         size = spec.observation_size - spec.additive_reward
         state = super().init(key, dataclasses.replace(spec, observation_shape=(size,)))
-        fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-        return SubPOState(**fields, input_size=size)
+        return SubPOState(**_fields(state), input_size=size)
 
     def init_parameters(self, key: Array, spec: Spec) -> dict[str, PyTree]:
         """Draws the parameters of every network, by name: "policy", "value" and "reader", as far as there are such."""
@@ -227,24 +230,29 @@ class SubPO(PPO):
     def evaluate(self, state: PPOState, batch: Transition) -> tuple[PPOState, Samples]:
         """As `PPO.evaluate`; of a policy that remembers also with what it remembered as the window began."""
         after, samples = super().evaluate(state, batch)
+        if self.epochs * self.minibatches == 1:
+            # No ratio makes up for a normaliser that has moved: the gradient is that of the policy which acted.
+            samples = dataclasses.replace(samples, observation=self._normalize(state, batch.observation))
         if self.history == "none":
             return after, samples
-        fields = {field.name: getattr(samples, field.name) for field in dataclasses.fields(samples)}
-        return after, WindowSamples(**fields, memory=self._recalled(state, batch), fresh=_beginnings(batch))
+        return after, WindowSamples(**_fields(samples), memory=self._recalled(state, batch), fresh=_beginnings(batch))
 
     def advantages(self, reward: Array, value: Array, next_value: Array, batch: Transition) -> Array:
         """What the actions of a window are credited with, less the baseline; see `PPO.advantages`."""
         if self.baseline == "value":
             return super().advantages(reward, value, next_value, batch)
+        done = batch.terminated + batch.truncated
         if self.horizon == "myopic":
-            credit = losses.accumulated_rewards(reward, batch.terminated + batch.truncated)
+            credit = losses.accumulated_rewards(reward, done)
         else:  # the values are 0, which makes these the sums of rewards to come
             credit = losses.generalized_advantages(
                 reward, value, next_value, batch.terminated, batch.truncated, self.discount, 1.0
             )
+        # What an episode that goes on beyond the window will bring is not known yet.
+        known = jnp.flip(jax.lax.cummax(jnp.flip(done, axis=0), axis=0), axis=0) > 0
         if self.baseline == "none":
-            return credit
-        return losses.group_advantages(credit, scale="none", leave_one_out=True)
+            return jnp.where(known, credit, 0.0)
+        return jax.vmap(losses.others_advantages)(credit, known)
 
     def policy_loss(self, policy: Distribution, samples: Samples) -> tuple[Array, Metrics]:
         """The policy gradient's loss; where one window gives several steps, the clipped surrogate of PPO."""
@@ -350,6 +358,11 @@ class MODPO(SubPO):
         """What the states that were reached pay alone: [time, env]."""
         tells = batch.next_observation.shape[-1] > cast(SubPOState, state).input_size
         return batch.next_observation[..., -1] if tells else super().reward(state, batch)
+
+
+def _fields(whole: Any) -> dict[str, Any]:
+    """The fields of a dataclass instance by name, as they are."""
+    return {field.name: getattr(whole, field.name) for field in dataclasses.fields(whole)}
 
 
 def _beginnings(batch: Transition) -> Array:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from maxent_rl.envs.rewards.base import Table
+from maxent_rl.envs.rewards.base import Table, refuse_shape, refuse_unwrapped
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.types import Array, PyTree
 
@@ -72,6 +72,11 @@ class Walk(abc.ABC):
     def action_size(self) -> None:
         """Actions are discrete."""
         return None
+
+    @property
+    def num_elements(self) -> int:
+        """The nodes."""
+        return len(self.led_to)
 
     @property
     def num_actions(self) -> int:
@@ -152,6 +157,8 @@ class GridWalk(Walk):
         if self.rows < 1 or self.columns < 1:
             raise InvalidSettingError(f"A grid needs at least one row and column, got {self.rows} x {self.columns}.")
         self._refuse_impossible(self.rows * self.columns)
+        if self.blocked is not None:
+            refuse_unwrapped("blocked cells", self.blocked)
         if self.blocked is not None and self.blocked.values.shape != (self.rows, self.columns):
             raise InvalidSettingError(
                 f"Blocked cells must be [{self.rows}, {self.columns}] as the grid, got {list(self.blocked.values.shape)}."
@@ -215,8 +222,11 @@ class GraphWalk(Walk):
 
     def __post_init__(self) -> None:
         """Refuses edges that lead nowhere."""
-        if self.neighbours.values.ndim != 2 or not self.neighbours.values.size:
-            raise InvalidSettingError(f"Neighbours must be [node, action], got {list(self.neighbours.values.shape)}.")
+        refuse_shape("neighbours", self.neighbours, ("node", "action"), "i")
+        if int(np.min(self.neighbours.values)) < -1:
+            raise InvalidSettingError(
+                f"Neighbours must be nodes, or -1 where there is no edge, got {int(np.min(self.neighbours.values))}."
+            )
         nodes, largest = len(self.neighbours.values), int(np.max(self.neighbours.values))
         if largest >= nodes:
             raise InvalidSettingError(f"An edge leads to node {largest}, but there are nodes 0 to {nodes - 1} only.")
@@ -265,6 +275,11 @@ class FreeChoice:
     def action_size(self) -> None:
         """Actions are discrete."""
         return None
+
+    @property
+    def num_elements(self) -> int:
+        """As told."""
+        return self.elements
 
     @property
     def num_actions(self) -> int:

@@ -10,6 +10,7 @@ Source: Submodular Reinforcement Learning (arXiv 2307.13372).
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import NamedTuple, Protocol
 
 import jax
@@ -28,6 +29,9 @@ class Motion(Protocol):
       action_size: entries of a continuous action, or None where actions are discrete.
       num_actions: number of discrete actions, or None.
       visits_start: whether the start is the first element of a trajectory; else the first step's state is.
+
+    A motion over elements that are numbers says how many there are (`num_elements`), and one whose observations count steps
+    up to how many (`steps`, 0 for none), so that an environment can refuse what does not fit.
     """
 
     @property
@@ -99,6 +103,19 @@ class SubmodularEnv:
         """Refuses what cannot be stepped to its end."""
         if self.horizon < 1:
             raise InvalidSettingError(f"The horizon must be at least 1, got {self.horizon}.")
+        if not 0 < self.scale < math.inf:
+            raise InvalidSettingError(f"The scale of rewards must be above 0 and finite, got {self.scale:g}.")
+        moved, known = getattr(self.motion, "num_elements", None), self.function.ground_set_size
+        if moved is not None and known is not None and moved > known:
+            raise InvalidSettingError(
+                f"{type(self.motion).__name__} moves among {moved} elements, but {type(self.function).__name__} has {known}."
+            )
+        steps = getattr(self.motion, "steps", 0)
+        if 0 < steps < self.horizon:
+            raise InvalidSettingError(
+                f"{type(self.motion).__name__} tells steps up to {steps} apart, but an episode has {self.horizon}: "
+                "set its `steps` to the horizon."
+            )
         elements = self.horizon + self.motion.visits_start
         if self.function.capacity is not None and elements > self.function.capacity:
             raise InvalidSettingError(

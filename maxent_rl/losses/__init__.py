@@ -45,7 +45,7 @@ from maxent_rl.losses.entropy import (
     softmax_entropy,
 )
 from maxent_rl.losses.expectile import expectile_loss
-from maxent_rl.losses.groups import group_advantages, whiten
+from maxent_rl.losses.groups import group_advantages, others_advantages, whiten
 from maxent_rl.losses.policy_gradient import (
     clipped_away,
     clipped_surrogate,
@@ -134,6 +134,7 @@ __all__ = [
     "masked_quantile",
     "normalized_discounted_gain",
     "orpo_loss",
+    "others_advantages",
     "plackett_luce_loss",
     "policy_gradient_loss",
     "policy_gradient_step",

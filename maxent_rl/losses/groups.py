@@ -59,6 +59,26 @@ def group_advantages(
     return centred / (deviation + jnp.asarray(epsilon))
 
 
+def others_advantages(rewards: ArrayLike, mask: ArrayLike) -> Array:
+    """How much better each valid sample was than the mean of the other valid ones.
+
+    The mean of the others does not depend on the sample's own actions, so that it is a baseline without bias.
+
+    Args:
+      rewards: [sample].
+      mask: [sample] where a sample counts.
+
+    Returns:
+      [sample], without gradient; 0 where masked, where no other counts, and everywhere if all that count are equal.
+
+    Source: RLOO (arXiv 2402.14740), equation 7.
+    """
+    valid = jnp.asarray(mask, bool)
+    count = jnp.sum(valid)
+    deviation = masked_deviation(jax.lax.stop_gradient(jnp.asarray(rewards)), valid)
+    return deviation * (count / jnp.maximum(count - 1, 1))
+
+
 def whiten(values: ArrayLike, mask: ArrayLike | None = None, epsilon: ArrayLike = 1e-8, ddof: int = 1) -> Array:
     """Shifts and scales valid values to mean 0 and variance 1: `(x - mean) / sqrt(variance + epsilon)`.
 

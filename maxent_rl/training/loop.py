@@ -193,7 +193,9 @@ def learns_nothing(run: RunConfig, agent: Any, learning: Learning) -> str | None
     first = Schedule.create(agent, learning.spec, run.num_envs).first_update * run.num_envs
     if run.total_steps > first - run.num_envs:
         return None
-    flag = "--rollout-size" if learns_on_policy(agent) else "--start-steps"
+    flag = "--start-steps"
+    if learns_on_policy(agent):
+        flag = "--num-envs" if agent.rollout_size is None else "--rollout-size"
     return (
         f"This run learns nothing in its {run.total_steps:,} steps, as the first update is due at step {first:,}: "
         f"raise --total-steps or lower {flag}."

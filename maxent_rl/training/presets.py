@@ -84,7 +84,7 @@ PRESETS = {
         agents={"subpo": _CLIPPED_SUBPO, "modpo": _CLIPPED_SUBPO},
     ),
     "subpo-continuous": Preset(
-        about="the published settings for continuous actions: 15 environments, a value function, generalised advantages",
+        about="for continuous actions after the published settings: 15 environments, a value function, generalised advantages",
         run={"num_envs": 15},
         agents={"subpo": _CONTINUOUS_SUBPO, "modpo": _CONTINUOUS_SUBPO},
     ),

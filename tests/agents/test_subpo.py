@@ -1,6 +1,5 @@
 """SubPO and MODPO: gradients against enumeration, the sheet's worked numbers, what they reduce to, and what they reach."""
 
-import csv
 import dataclasses
 import itertools
 from functools import partial
@@ -12,18 +11,16 @@ import optax
 import pytest
 from batches import assert_seeds_equal_single_ones, same
 
-from maxent_rl import train
 from maxent_rl.agents import check_agent
 from maxent_rl.agents.base import rollout_time
 from maxent_rl.agents.minibatches import pack, unpack
 from maxent_rl.agents.subpo import MODPO, SubPO
 from maxent_rl.envs.device import reset_batch, step_batch
 from maxent_rl.envs.motions import FreeChoice, GridWalk
-from maxent_rl.envs.planning import best_plan, best_time_policy, time_policy_value
+from maxent_rl.envs.planning import time_policy_value
 from maxent_rl.envs.registry import make_device
 from maxent_rl.envs.rewards import Coverage, Modular, Table
 from maxent_rl.envs.submodular_env import SubmodularEnv
-from maxent_rl.envs.submodular_envs import grid_coverage
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.types import Spec, Transition
 
@@ -229,6 +226,30 @@ def test_one_update_is_reinforce_with_rewards_to_go():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, expected)
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_single_step_is_judged_by_the_normalizer_that_acted(steps):
+    """With one step there is no ratio that would make up for a normaliser which has seen the window too."""
+    agent = SubPO(hidden_sizes=(8,), normalize_observations=True, epochs=steps)
+    state = agent.init(jax.random.key(0), dataclasses.replace(MODULAR.spec, num_envs=ENVS))
+    batch = roll(MODULAR, jax.random.randint(jax.random.key(1), (5, ENVS), 0, 5))
+    after, samples = agent.evaluate(state, batch)
+    now = agent.policy_at(state.parameters, samples).log_prob(batch.action)
+    assert after.normalizer.count > state.normalizer.count
+    assert np.allclose(now, samples.log_prob, atol=1e-6) == (steps == 1)
+
+
+def test_without_values_nothing_is_learned_from_an_episode_that_the_window_cuts():
+    """The second environment's episode ended early, and the one after it is cut; the first one's ends with the window."""
+    zeros = jnp.zeros((3, 3))
+    ends = zeros.at[2, 0].set(1).at[0, 1].set(1).at[2, 2].set(1)
+    paid = jnp.arange(1.0, 10.0).reshape(3, 3)
+    batch = Transition(jnp.zeros((3, 3, 2)), zeros, paid, jnp.zeros((3, 3, 2)), ends, zeros, jnp.ones((3, 3)))
+    found = SubPO(baseline="none").advantages(paid, zeros, zeros, batch)
+    np.testing.assert_array_equal(found, [[12, 2, 18], [11, 0, 15], [7, 0, 9]])
+    compared = SubPO().advantages(paid, zeros, zeros, batch)
+    np.testing.assert_allclose(compared, [[2, -13, 11], [-4, 0, 4], [-2, 0, 2]], rtol=1e-6)
+
+
 def test_networks_do_not_read_the_additive_reward():
     agent, env = SubPO(hidden_sizes=(8,)), make_device("maxent/TwoRooms-visited")
     state = agent.init(jax.random.key(0), env.spec)
@@ -292,20 +313,6 @@ def test_the_natural_gradient_is_the_fisher_matrix_solved():
     assert 0.5e-4 < divergence < 1.1e-4  # less than asked for by the damping's share
 
 
-def test_training_by_the_natural_gradient_repeats_to_the_bit_and_learns_in_few_updates(tmp_path):
-    """JAX's own conjugate gradients gave other numbers in every run, once inside the training loop."""
-    found = []
-    for name in ("first", "second"):
-        result = train(
-            SubPO(natural_gradient=True), "maxent/TwoRooms", total_steps=51_200, num_envs=128, eval_every=0,
-            eval_episodes=1, checkpoint_every=0, log_every=10_240, output_dir=str(tmp_path), name=name,
-        )  # fmt: skip
-        rows = list(csv.DictReader((result.folder / "metrics.csv").open()))
-        found.append([row["actor/entropy"] for row in rows])
-    assert found[0] == found[1]
-    assert float(found[0][-1]) < 1.5 < float(found[0][0])
-
-
 def test_the_entropy_bonus_is_annealed_by_the_number_of_the_update():
     bare = {"hidden_sizes": (8,), "learning_rate": 1e-9, "entropy_bonus": 0.6}
     plain, annealed = SubPO(**bare), SubPO(**bare, entropy_annealing=True)
@@ -350,42 +357,3 @@ def test_seeds_under_vmap_learn_what_each_learns_alone():
     spec = dataclasses.replace(MODULAR.spec, num_envs=ENVS)
     update = jax.jit(lambda agent, state, batch, key: agent.update(state, batch, key))
     assert_seeds_equal_single_ones(agent, lambda key: agent.init(key, spec), update, batch, 3, 1e-6)
-
-
-def returns(agent, env, steps, folder, **settings):
-    """What the most likely actions of five seeds bring after training."""
-    result = train(
-        agent, env, total_steps=steps, num_seeds=5, num_envs=64, eval_every=0, eval_episodes=1, checkpoint_every=0,
-        log_every=steps, output_dir=str(folder), **settings,
-    )  # fmt: skip
-    rows = (result.folder / "eval.csv").read_text().splitlines()
-    column = rows[0].split(",").index("return_mean")
-    return np.array([float(row.split(",")[column]) for row in rows[1:]])
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("optimised")
-@pytest.mark.parametrize("name", ["SteinerTree", "grid"])
-def test_small_instances_are_solved_to_95_percent_in_every_seed(name, tmp_path):
-    env = make_device("maxent/SteinerTree") if name == "SteinerTree" else grid_coverage(np.ones((5, 5)), 7, 12)
-    best = best_plan(env, jax.random.key(0))
-    found = returns(SubPO(learning_rate=1e-2, entropy_bonus=0.1, entropy_annealing=True), env, 150_000, tmp_path)
-    assert np.all(found + best.start >= 0.95 * best.objective), (found + best.start, best.objective)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("optimised")
-def test_time_policies_of_the_epsilon_bandit_are_near_the_best_and_never_below_half_of_it(tmp_path):
-    env = make_device("maxent/EpsilonBandit-0.1")
-    agent = SubPO(linear=True, learning_rate=5e-2)
-    result = train(
-        agent, env, total_steps=60_000, num_seeds=5, num_envs=64, eval_every=0, eval_episodes=1, checkpoint_every=0,
-        log_every=60_000, output_dir=str(tmp_path),
-    )  # fmt: skip
-    from maxent_rl.training.policy import load_policies
-
-    times = jnp.eye(3, env.spec.observation_size)
-    best = best_time_policy(env).objective
-    for policy in load_policies(result.folder):
-        reached = time_policy_value(env, jnp.exp(policy.agent.distribution(policy.state, times).log_probs))
-        assert 0.5 * best <= 0.95 * best <= reached <= best + 1e-4

@@ -71,6 +71,17 @@ class TestUnits:
             assert own == {"modpo", "subpo"}
             assert len({json.dumps(mine[name].measured) for name in task.contenders}) == 1
 
+    def test_clipped_steps_are_those_of_the_preset(self):
+        from maxent_rl.training.presets import PRESETS
+
+        words = tasks.CLIPPED.split()
+        assert words[-1] == "--no-entropy-annealing"
+        given = dict(zip(words[:4:2], words[1:4:2], strict=True)) | dict(zip(words[5:-1:2], words[6:-1:2], strict=True))
+        preset = PRESETS["subpo-clipped"].agents["subpo"]
+        assert words[4] == "--normalize-advantages" and preset["normalize_advantages"]
+        found = {name[2:].replace("-", "_"): float(value) for name, value in given.items()}
+        assert found == {name: value for name, value in preset.items() if name != "normalize_advantages"}
+
     def test_history_is_asked_for_where_the_paper_needs_it_and_the_visited_set_by_the_environments_name(self):
         units = submodular.Study(envs=("maxent/TwoRooms",)).units()
         by_name = {unit.contender: " ".join(unit.flags) for unit in units}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from maxent_rl.envs.motions import DOWN, LEFT, RIGHT, STAY, UP, FreeChoice, GraphWalk, GridWalk
 from maxent_rl.envs.rewards import Table
-from maxent_rl.errors import InvalidSettingError
+from maxent_rl.errors import InvalidSettingError, ShapeError
 
 
 def _walk(motion, actions, seed=0):
@@ -125,11 +125,15 @@ def test_free_choice_observes_time_alone():
         (lambda: GridWalk(2, 2, 1, slipping=1.5), "`slipping` must be from 0 to 1, got 1.5"),
         (lambda: GridWalk(2, 2, 1, steps=-1), "must be at least 0, got -1"),
         (lambda: GraphWalk(Table([[1, 2], [0, 0]])), "leads to node 2, but there are nodes 0 to 1 only"),
-        (lambda: GraphWalk(Table([1, 0])), r"must be \[node, action\], got \[2\]"),
+        (lambda: GraphWalk(Table([1, 0])), r"whole numbers \[node, action\] and not empty, got int64 \[2\]"),
+        (lambda: GraphWalk(Table([[0.5, 1.0]])), r"neighbours must be whole numbers .* got float64"),
+        (lambda: GraphWalk(Table([[0, -7]])), "or -1 where there is no edge, got -7"),
+        (lambda: GraphWalk([[0]]), r"neighbours must be a Table, as in Table\(values\), got a list"),
+        (lambda: GridWalk(2, 2, 1, np.zeros((2, 2), bool)), "blocked cells must be a Table"),
         (lambda: FreeChoice(0, 0.1, 3), "at least 1 element and 1 step, got 0 and 3"),
         (lambda: FreeChoice(3, -0.1, 3), "`miss` must be from 0 to 1, got -0.1"),
     ],
 )
 def test_what_cannot_be_walked_is_refused(make, message):
-    with pytest.raises(InvalidSettingError, match=message):
+    with pytest.raises((InvalidSettingError, ShapeError), match=message):
         make()

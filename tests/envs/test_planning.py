@@ -186,7 +186,9 @@ def test_with_trials_greed_is_good_where_chance_is_small():
         ),
         (lambda make: best_time_policy(make("TwoRooms")), IncompatibleEnvironmentError, "the motion is a GridWalk"),
         (
-            lambda make: time_policy_value(dataclasses.replace(make("EpsilonBandit"), horizon=9), jnp.ones((9, 6))),
+            lambda make: time_policy_value(
+                dataclasses.replace(make("EpsilonBandit"), motion=FreeChoice(6, 0.1, 9), horizon=9), jnp.ones((9, 6))
+            ),
             InvalidSettingError,
             "6 choices over 9 steps make 1e",
         ),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from maxent_rl import envs
 from maxent_rl.envs import reset_batch, step_batch
 from maxent_rl.envs.field_map import HasFieldMap
-from maxent_rl.envs.motions import LEFT, RIGHT, STAY
+from maxent_rl.envs.motions import LEFT, RIGHT, STAY, GridWalk
 from maxent_rl.envs.submodular_envs import SUBMODULAR, grid_coverage, make_submodular, tabular
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, UnknownNameError
 
@@ -75,6 +75,20 @@ def test_a_return_is_the_worth_of_all_that_was_visited_less_the_starts(name, suf
 def test_horizons_that_cannot_be_stepped_to_their_end_are_refused(name, horizon, message):
     with pytest.raises(InvalidSettingError, match=message):
         dataclasses.replace(envs.make_device(f"maxent/{name}"), horizon=horizon)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"motion": GridWalk(31, 30, 0)}, "GridWalk moves among 930 elements, but Coverage has 900"),
+        ({"motion": GridWalk(30, 30, 0, steps=79)}, "steps up to 79 apart, but an episode has 80"),
+        ({"scale": -1.0}, "scale of rewards must be above 0 and finite, got -1"),
+        ({"scale": float("nan")}, "scale of rewards must be above 0 and finite, got nan"),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_refused(change, message):
+    with pytest.raises(InvalidSettingError, match=message):
+        dataclasses.replace(envs.make_device("maxent/GridCoverage"), **change)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from maxent_rl import losses
 
 group_advantages = jax.jit(losses.group_advantages, static_argnames=("scale", "leave_one_out"))
+others_advantages = losses.others_advantages
 whiten = jax.jit(losses.whiten, static_argnames="ddof")
 EVEN, LONE = [[1.0, 0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0, 0.0]]
 TRL, VERL, DR, RLOO = {"epsilon": 1e-4}, {}, {"scale": "none"}, {"scale": "none", "leave_one_out": True}
@@ -108,3 +109,15 @@ def test_one_value_has_no_variance(count):
     mask = np.arange(4) < count
     found, back = jax.vjp(lambda x: whiten(x, mask), jnp.array([3.0, np.nan, np.nan, np.inf]))
     assert np.all(found == 0) and np.isfinite(back(jnp.ones(4))[0]).all()
+
+
+def test_advantages_over_the_others_by_hand():
+    found = others_advantages([1.0, 2.0, 6.0, np.nan], [1, 1, 1, 0])
+    np.testing.assert_allclose(found, [1 - 4, 2 - 3.5, 6 - 1.5, 0], rtol=1e-6)
+    np.testing.assert_array_equal(others_advantages([5.0, np.nan], [1, 0]), [0.0, 0.0])
+    np.testing.assert_array_equal(others_advantages([0.1, 0.1, 0.1], [1, 1, 1]), [0.0, 0.0, 0.0])
+    slope = jax.grad(lambda paid: jnp.sum(others_advantages(paid, jnp.ones(3)) ** 2))(jnp.arange(3.0))
+    assert not np.any(slope)
+    rows = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
+    mapped = jax.jit(jax.vmap(others_advantages))(rows, jnp.ones((4, 6)))
+    np.testing.assert_allclose(mapped, group_advantages(rows, scale="none", leave_one_out=True), atol=1e-5)

@@ -10,6 +10,7 @@ Source: Submodular Reinforcement Learning (arXiv 2307.13372).
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -63,11 +64,17 @@ class SetFunction(abc.ABC):
 
     Attributes:
       capacity: the most elements that a memory can take in, or None for any number.
+      ground_set_size: elements that there are, numbered from 0; None where elements are points, or where it does not say.
     """
 
     @property
     def capacity(self) -> int | None:
         """No bound, unless a function says otherwise."""
+        return None
+
+    @property
+    def ground_set_size(self) -> int | None:
+        """Not known, unless a function says otherwise."""
         return None
 
     @abc.abstractmethod
@@ -167,6 +174,21 @@ def refuse_negative(what: str, weights: Table) -> None:
         )
 
 
+def refuse_unwrapped(what: str, table: object) -> None:
+    """Refuses a list or an array where a table is needed, which can be compared and hashed.
+
+    Raises:
+      InvalidSettingError: it is no table.
+    """
+    if not isinstance(table, Table):
+        raise InvalidSettingError(f"The {what} must be a Table, as in Table(values), got a {type(table).__name__}.")
+
+
+def common_size(functions: Sequence[SetFunction]) -> int | None:
+    """The smallest ground set of several functions over the same elements; None where none of them says."""
+    return min((each.ground_set_size for each in functions if each.ground_set_size is not None), default=None)
+
+
 def refuse_shape(what: str, table: Table, axes: tuple[str, ...], kinds: str = "iuf") -> None:
     """Refuses a table of another number of axes or of another type.
 
@@ -177,8 +199,10 @@ def refuse_shape(what: str, table: Table, axes: tuple[str, ...], kinds: str = "i
       kinds: of NumPy's types that it may have.
 
     Raises:
+      InvalidSettingError: it is no table.
       ShapeError: the shape or the type is another, or nothing is in it.
     """
+    refuse_unwrapped(what, table)
     values = table.values
     if values.ndim != len(axes) or values.size == 0 or values.dtype.kind not in kinds:
         numbers = "numbers" if "f" in kinds else "whole numbers"

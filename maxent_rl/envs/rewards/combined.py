@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import math
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from maxent_rl.envs.rewards.base import SetFunction
+from maxent_rl.envs.rewards.base import SetFunction, common_size
 from maxent_rl.errors import InvalidSettingError, unknown_name
 from maxent_rl.types import Array, PyTree
 
@@ -59,6 +60,11 @@ class Sum(SetFunction):
         """The smallest of its functions'."""
         return min((each.capacity for each in self.functions if each.capacity is not None), default=None)
 
+    @property
+    def ground_set_size(self) -> int | None:
+        """The smallest of its functions'."""
+        return common_size(self.functions)
+
     def empty(self) -> tuple[PyTree, ...]:
         """The memories of its functions."""
         return tuple(each.empty() for each in self.functions)
@@ -94,14 +100,19 @@ class Curved(SetFunction):
 
     function: SetFunction
 
+    @abc.abstractmethod
     def bend(self, value: Array) -> Array:
         """The concave function. It must be monotone in floating point too, or a gain could be below 0."""
-        raise NotImplementedError
 
     @property
     def capacity(self) -> int | None:
         """That of the function inside."""
         return self.function.capacity
+
+    @property
+    def ground_set_size(self) -> int | None:
+        """That of the function inside."""
+        return self.function.ground_set_size
 
     def empty(self) -> Valued:
         """Nothing, of value 0."""
@@ -248,11 +259,21 @@ class Distinct(SetFunction):
         """Refuses an empty ground set."""
         if self.size < 1:
             raise InvalidSettingError(f"A ground set must have at least 1 element, got {self.size}.")
+        known = self.function.ground_set_size
+        if known is not None and known < self.size:
+            raise InvalidSettingError(
+                f"A ground set of {self.size} elements is more than the {known} of {type(self.function).__name__}."
+            )
 
     @property
     def capacity(self) -> int | None:
         """That of the function inside."""
         return self.function.capacity
+
+    @property
+    def ground_set_size(self) -> int | None:
+        """As told."""
+        return self.size
 
     def empty(self) -> Seen:
         """Nothing was seen."""
@@ -304,6 +325,12 @@ class OnGrid(SetFunction):
             raise InvalidSettingError(
                 f"A grid needs a rectangle with an inside and at least one cell each way, got {self.cells} cells "
                 f"from {self.low} to {self.high}."
+            )
+        known = self.function.ground_set_size
+        if known is not None and known != self.cells[0] * self.cells[1]:
+            raise InvalidSettingError(
+                f"A grid of {self.cells[0]} x {self.cells[1]} cells needs a function of as many elements, but "
+                f"{type(self.function).__name__} has {known}."
             )
 
     @property

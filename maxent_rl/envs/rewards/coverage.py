@@ -43,6 +43,11 @@ class Coverage(SetFunction):
                 "and fill the footprint up with -1."
             )
 
+    @property
+    def ground_set_size(self) -> int | None:
+        """One for each footprint."""
+        return len(self.footprints.values)
+
     def empty(self) -> Array:
         """[covered] bool: nothing is covered."""
         return jnp.zeros(len(self.weights.values), bool)

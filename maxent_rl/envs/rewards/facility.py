@@ -36,6 +36,11 @@ class FacilityLocation(SetFunction):
                     f"There are {len(self.weights.values)} weights for {self.similarity.values.shape[1]} customers."
                 )
 
+    @property
+    def ground_set_size(self) -> int | None:
+        """One for each row of similarities."""
+        return len(self.similarity.values)
+
     def empty(self) -> Array:
         """[customer] 0: nobody is served."""
         return jnp.zeros_like(self.similarity.floats()[0])

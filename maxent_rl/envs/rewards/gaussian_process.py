@@ -74,6 +74,11 @@ class GaussianProcessFunction(SetFunction):
         """Whether an element that is visited again is a further observation; else it adds nothing."""
         return False
 
+    @property
+    def ground_set_size(self) -> int | None:
+        """One for each row of the covariance."""
+        return len(self.covariance.values)
+
     def empty(self) -> Observed:
         """Nothing was observed."""
         square = jnp.zeros((self.capacity, self.capacity), self.covariance.floats().dtype)

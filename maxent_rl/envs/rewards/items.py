@@ -48,6 +48,11 @@ class ItemCollection(SetFunction):
                 f"An item is of kind {largest}, but there are limits for kinds 0 to {len(self.limits.values) - 1} only."
             )
 
+    @property
+    def ground_set_size(self) -> int | None:
+        """One for each entry of `items`."""
+        return len(self.items.values)
+
     def empty(self) -> Collected:
         """No visits and no items."""
         return Collected(jnp.zeros(len(self.items.values), bool), jnp.zeros(len(self.limits.values), jnp.int32))

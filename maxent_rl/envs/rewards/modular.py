@@ -30,6 +30,11 @@ class Modular(SetFunction):
         refuse_shape("weights of a modular function", self.weights, ("element",))
         refuse_negative("weights of a modular function", self.weights)
 
+    @property
+    def ground_set_size(self) -> int | None:
+        """One for each weight."""
+        return len(self.weights.values)
+
     def empty(self) -> PyTree:
         """[element] bool: nothing was visited. With repeats there is nothing to remember, and the memory is ()."""
         return () if self.repeats else jnp.zeros(len(self.weights.values), bool)

@@ -73,6 +73,11 @@ def test_cells_of_a_plane():
             r"concave.*from \(1, 1\) to \(2, 3\) its slope is 2, before it was 1",
         ),
         (lambda: Distinct(ONE, 0), "at least 1 element, got 0"),
+        (lambda: Distinct(ONE, 10_000), "ground set of 10000 elements is more than the"),
+        (
+            lambda: OnGrid(ONE, (0.0, 0.0), (1.0, 1.0), (100, 100)),
+            "100 x 100 cells needs a function of as many elements",
+        ),
         (lambda: OnGrid(ONE, (0.0, 0.0), (1.0, 0.0), (2, 1)), "a rectangle with an inside"),
         (lambda: OnGrid(ONE, (0.0, 0.0), (1.0, 1.0), (0, 1)), r"at least one cell each way, got \(0, 1\) cells"),
     ],

@@ -47,11 +47,25 @@ def render(results: Path, readme: Path) -> None:
     if "submodular" in read:
         from submodular_figures import draw
 
+        refuse_equal(read["submodular"])
+
         figures = draw(read["submodular"], results)
         pictures = [f"![{title}](results/{results.name}/{path.name})" for title, path in figures.items()]
         _publish(readme, "\n\n".join([tables(read["submodular"]), *pictures]), MARKERS)
     if "throughput" in read:
         _publish(readme, speed_tables(read["throughput"]), SPEED_MARKERS)
+
+
+def refuse_equal(result: Result) -> None:
+    """Refuses two contenders with the same curve to the last digit, where rewards differ: one of them ran as the other.
+
+    Raises:
+      BenchmarkError: naming them.
+    """
+    for env in dict.fromkeys(run["env"] for run in result["runs"]):
+        curves = {name: json.dumps([run["curve"] for run in done(result, env, name)]) for name in ("modpo", "subpo")}
+        if curves["modpo"] == curves["subpo"] != "[]":
+            raise BenchmarkError(f"modpo and subpo have the same curves on {env}: measure them again, one by one.")
 
 
 def _publish(readme: Path, text: str, markers: tuple[str, str]) -> None:

@@ -42,10 +42,12 @@ class SubPOState(PPOState):
     Attributes:
       memory: of episodes in play, or of those at the beginning of a window to learn from; None where nothing is remembered.
       input_size: leading entries of an observation that the networks read.
+      longest: steps of an episode that are remembered, at most.
     """
 
     memory: PyTree = None
     input_size: int = struct.field(pytree_node=False, default=0)  # type: ignore[no-untyped-call]
+    longest: int = struct.field(pytree_node=False, default=0)  # type: ignore[no-untyped-call]
 
 
 @struct.dataclass
@@ -170,7 +172,7 @@ class SubPO(PPO):
         """Builds the state of one seed; see `PPO.init`."""
         size = spec.observation_size - spec.additive_reward
         state = super().init(key, dataclasses.replace(spec, observation_shape=(size,)))
-        return SubPOState(**_fields(state), input_size=size)
+        return SubPOState(**_fields(state), input_size=size, longest=min(spec.horizon, self.context))
 
     def init_parameters(self, key: Array, spec: Spec) -> dict[str, PyTree]:
         """Draws the parameters of every network, by name: "policy", "value" and "reader", as far as there are such."""
@@ -182,7 +184,7 @@ class SubPO(PPO):
             parameters = super().init_parameters(key, wide)
             value_key, reader_key = jax.random.split(jax.random.fold_in(key, 1))
             parameters["value"] = self._value_network().init(value_key, jnp.zeros(size))
-            memory = self._reader.start((1,), size)
+            memory = self._reader.start((1,), size, 1)
             parameters["reader"] = cast(nn.Module, self._reader).init(reader_key, memory, jnp.zeros((1, size)))
         if self.baseline != "value":
             del parameters["value"]
@@ -198,7 +200,7 @@ class SubPO(PPO):
 
     def memory(self, state: SubPOState, batch_shape: tuple[int, ...]) -> PyTree:
         """See `agents.base.Remembers`; nothing without a history."""
-        return () if self.history == "none" else self._reader.start(batch_shape, state.input_size)
+        return () if self.history == "none" else self._reader.start(batch_shape, state.input_size, state.longest)
 
     def recalling(self, state: SubPOState, memory: PyTree) -> SubPOState:
         """See `agents.base.Remembers`."""
@@ -324,7 +326,7 @@ class SubPO(PPO):
     def _reader(self) -> EpisodeReader:
         if self.history == "recurrent":
             return RecurrentReader(self.history_size, self.history_layers)
-        return AttentionReader(self.history_size, self.history_layers, self.history_heads, self.context)
+        return AttentionReader(self.history_size, self.history_layers, self.history_heads)
 
     def _inputs(self, state: PPOState, observation: Array) -> Array:
         return observation[..., : cast(SubPOState, state).input_size]

@@ -20,8 +20,8 @@ PyTree: TypeAlias = Any
 class EpisodeReader(Protocol):
     """What both readers are; parameters are made by `init(key, memory, inputs)` and used by `apply(..., method=...)`."""
 
-    def start(self, batch_shape: tuple[int, ...], input_size: int) -> PyTree:
-        """What is remembered at the start of episodes [*batch_shape]."""
+    def start(self, batch_shape: tuple[int, ...], input_size: int, context: int) -> PyTree:
+        """What is remembered at the start of episodes [*batch_shape] of at most `context` steps."""
         ...
 
     def __call__(self, memory: PyTree, inputs: Array) -> tuple[PyTree, Array]:
@@ -65,7 +65,7 @@ class RecurrentReader(nn.Module):
         """Makes the layers."""
         self.cells = [nn.GRUCell(self.size, name=f"cell_{index}") for index in range(self.layers)]
 
-    def start(self, batch_shape: tuple[int, ...], input_size: int) -> Array:
+    def start(self, batch_shape: tuple[int, ...], input_size: int, context: int) -> Array:
         """Zeros [*batch_shape, layer, unit]."""
         return jnp.zeros((*batch_shape, self.layers, self.size))
 
@@ -108,41 +108,40 @@ class AttentionReader(nn.Module):
       size: width of the residual stream.
       layers: blocks of attention.
       heads: of each.
-      context: the most steps of an episode.
     """
 
     size: int
     layers: int
     heads: int
-    context: int
 
     def setup(self) -> None:
         """Makes the embedding and the blocks."""
         self.embed = nn.Dense(self.size)
         self.blocks = _Blocks(self._config)
 
-    def start(self, batch_shape: tuple[int, ...], input_size: int) -> Steps:
-        """No step [*batch_shape]."""
-        return Steps(jnp.zeros((*batch_shape, self.context, input_size)), jnp.zeros(batch_shape, jnp.int32))
+    def start(self, batch_shape: tuple[int, ...], input_size: int, context: int) -> Steps:
+        """No step [*batch_shape], and room for `context` of them."""
+        return Steps(jnp.zeros((*batch_shape, context, input_size)), jnp.zeros(batch_shape, jnp.int32))
 
     def __call__(self, memory: Steps, inputs: Array) -> tuple[Steps, Array]:
         """As `EpisodeReader.__call__`."""
-        here = jnp.arange(self.context) == memory.elapsed[..., None]
+        places = jnp.arange(memory.inputs.shape[-2])
+        here = places == memory.elapsed[..., None]
         known = jnp.where(here[..., None], inputs[..., None, :], memory.inputs)
-        valid = jnp.arange(self.context) <= memory.elapsed[..., None]
+        valid = places <= memory.elapsed[..., None]
         flat, batch = known.reshape(-1, *known.shape[-2:]), memory.elapsed.shape
-        read = self._read(flat, valid.reshape(-1, self.context), None)
-        last = jnp.minimum(memory.elapsed.reshape(-1), self.context - 1)
+        read = self._read(flat, valid.reshape(-1, len(places)), None)
+        last = jnp.minimum(memory.elapsed.reshape(-1), len(places) - 1)
         features = jnp.take_along_axis(read, last[:, None, None], axis=1)[:, 0]
         return Steps(known, memory.elapsed + 1), features.reshape(*batch, self.size)
 
     def over(self, memory: Steps, inputs: Array, fresh: Array) -> Array:
         """As `EpisodeReader.over`."""
-        kept = jnp.arange(self.context) < memory.elapsed[:, None]
+        kept = jnp.arange(memory.inputs.shape[-2]) < memory.elapsed[:, None]
         rows = jnp.concatenate([memory.inputs, inputs], axis=1)
         valid = jnp.concatenate([kept, jnp.ones(fresh.shape, bool)], axis=1)
         part = jnp.concatenate([jnp.zeros(kept.shape, jnp.int32), jnp.cumsum(fresh, axis=1, dtype=jnp.int32)], axis=1)
-        return self._read(rows, valid, part)[:, self.context :]
+        return self._read(rows, valid, part)[:, kept.shape[1] :]
 
     def _read(self, inputs: Array, valid: Array, part: Array | None) -> Array:
         """[batch, length, input] to features [batch, length, size]."""

@@ -75,7 +75,7 @@ def _main(arguments: list[str]) -> int:
             how: dict[str, Any] = {"seed": command.eval_seed, "stochastic": command.stochastic}
             picture_policies(policies, command.picture, episodes=command.episodes, **how)
         for policy in policies:
-            status.update(f"{policy.env}, {_name(policy)}: playing {command.episodes} episodes")
+            status.update(f"{policy.env}, {policy.name}: playing {command.episodes} episodes")
             found.append(
                 evaluate_policy(policy, command.episodes, seed=command.eval_seed, stochastic=command.stochastic)
             )
@@ -85,12 +85,6 @@ def _main(arguments: list[str]) -> int:
     else:
         _show(result)
     return 0
-
-
-def _name(policy: Policy) -> str:
-    from maxent_rl.training.variants import variant_name
-
-    return ", ".join(filter(None, [variant_name(policy.variant), f"seed {policy.seed}"]))
 
 
 def _result(command: Command, policies: list[Policy], found: list[Outcomes]) -> dict[str, Any]:

@@ -27,8 +27,6 @@ from maxent_rl.networks import (
     Activation,
     AttentionReader,
     EpisodeReader,
-    GaussianPolicy,
-    OrthogonalCategoricalPolicy,
     RecurrentReader,
 )
 from maxent_rl.settings import Count, Fraction, Positive, Weight, static
@@ -332,11 +330,8 @@ class SubPO(PPO):
         return observation[..., : cast(SubPOState, state).input_size]
 
     def _policy_network(self, size: int, discrete: bool) -> nn.Module:
-        hidden = () if self.linear else self.hidden_sizes
-        if discrete:
-            return OrthogonalCategoricalPolicy(hidden, self.activation, size)
-        squashed = self.action_distribution == "tanh_gaussian"
-        return GaussianPolicy(hidden, self.activation, size, squashed, self.state_dependent_std)
+        agent = dataclasses.replace(self, hidden_sizes=()) if self.linear else self
+        return super(SubPO, agent)._policy_network(size, discrete)
 
     def _check_minibatches(self, spec: Spec) -> None:
         if self.history == "none":

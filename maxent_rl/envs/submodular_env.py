@@ -149,9 +149,11 @@ class SubmodularEnv:
 
     def start_value(self, state: SubmodularState) -> Array:
         """What the start of an episode is worth [], of the state that `reset` returned: F(trajectory) less the return."""
-        if not self.motion.visits_start:
-            return jnp.zeros(())
-        return self.scale * self.function.single(self.motion.element(state.place))
+        return self.element_value_at_start(self.motion.element(state.place))
+
+    def element_value_at_start(self, element: Array) -> Array:
+        """What an element is worth [] as the start of a trajectory; 0 where trajectories begin with the first step."""
+        return self.scale * self.function.single(element) if self.motion.visits_start else jnp.zeros(())
 
     def _observe(self, state: SubmodularState, additive: Array) -> Array:
         parts = [self.motion.observe(state.place), (state.elapsed / self.horizon)[None]]

@@ -25,6 +25,7 @@ from maxent_rl.training.action_units import to_agent, to_environment
 from maxent_rl.training.checkpoints import storage_errors
 from maxent_rl.training.config import agent_from
 from maxent_rl.training.trees import Arrays, from_arrays, to_arrays
+from maxent_rl.training.variants import variant_name
 from maxent_rl.types import PyTree, Spec
 
 _FORMAT = 1
@@ -104,6 +105,11 @@ class Policy:
         self.step: int = description["step"]
         self._mode, self._act = jax.jit(agent.mode), jax.jit(agent.act)
         self._remember = jax.jit(partial(remember, agent))
+
+    @property
+    def name(self) -> str:
+        """What tells it from the other policies of its run, in words: `learning_rate=0.001, seed 3`."""
+        return ", ".join(filter(None, [variant_name(self.variant), f"seed {self.seed}"]))
 
     def memory(self, batch_shape: tuple[int, ...] = ()) -> PyTree:
         """What the policy remembers at the start of episodes, for observations [*batch_shape, observation]."""

@@ -17,7 +17,6 @@ from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.training.drawing import FAINT, INK, colours, save
 from maxent_rl.training.evaluation import most_likely, open_environment, sampled_action
 from maxent_rl.training.trajectories import Trajectory, collect_trajectories
-from maxent_rl.training.variants import variant_name
 
 if TYPE_CHECKING:
     from maxent_rl.training.loop import Env
@@ -103,8 +102,7 @@ def picture_policies(
         played = collect_trajectories(
             policy, episodes, seed=seed, choose=sampled_action if stochastic else most_likely, env=env
         )
-        name = ", ".join(filter(None, [variant_name(policy.variant), f"seed {policy.seed}"]))
-        panels.append(Panel(f"{name}: {worth(source, played)}", distinct(played)[:MOST_PATHS]))
+        panels.append(Panel(f"{policy.name}: {worth(source, played)}", distinct(played)[:MOST_PATHS]))
     details = [f"after {first.step:,} steps", "sampled actions" if stochastic else "most likely actions"]
     if any(len(each.trajectories) > 1 for each in panels):
         details.append(
@@ -335,7 +333,5 @@ def _time_colours() -> Any:
 
 def _start_value(env: SubmodularPlane, trajectory: Trajectory) -> float:
     """What the start is worth, for which no step pays."""
-    if not env.motion.visits_start:
-        return 0.0
     element = cast(Seen, env.motion).element_seen(trajectory.observation[0])
-    return env.scale * float(env.function.single(jnp.asarray(element)))
+    return float(env.element_value_at_start(jnp.asarray(element)))

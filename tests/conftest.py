@@ -11,7 +11,8 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # Loops emitted by LLVM alone rather than by way of MLIR, and modules that are not split among threads: the same update
 # takes 0.5 s instead of 1.8 s to compile and runs as fast. A version of XLA that lacks a flag would end the process.
 if version("jaxlib").startswith("0.10."):
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1")
+    quick = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] = f"{quick} {os.environ.get('XLA_FLAGS', '')}".strip()  # the last one of a kind wins
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "xla"))
 # Small ones too: they are most of what eager tests compile, again in every worker and after every module.
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
@@ -20,10 +21,38 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 import hypothesis
 import jax
 import pytest
+from support.margins import Recorder
+
+RECORDER = pytest.StashKey[Recorder]()
 
 # No deadline: the first example compiles. Derandomised: a test that fails one time in a hundred should not exist.
 hypothesis.settings.register_profile("maxent_rl", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("maxent_rl")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--margins FILE`: see support/margins.py."""
+    parser.addoption("--margins", type=Path, help="append to FILE how much of its tolerance every comparison used")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Comparisons are recorded on demand only."""
+    path = config.getoption("--margins")
+    if path is not None:
+        config.stash[RECORDER] = recorder = Recorder(path)
+        recorder.install()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Says whose comparisons follow, and writes those of each test."""
+    recorder = item.config.stash.get(RECORDER, None)
+    if recorder is not None:
+        recorder.test = item.nodeid
+    result = yield
+    if recorder is not None:
+        recorder.flush()
+    return result
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

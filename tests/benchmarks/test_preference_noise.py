@@ -14,6 +14,7 @@ from common import BenchmarkError
 from preference_noise_methods import ALL, METHODS, Learning, Policy, Scores, dpo_soft, make_batches, pairwise, run_suite
 from preference_noise_task import KINDS, SCENARIOS, Corruption, Sizes, corrupt, keys_of, make_reward, make_task, stack
 from preference_noise_trust import TrustRegion, conjugate_gradient, trust_region_step
+from support.closeness import assert_close
 
 SIZES = Sizes(contexts=320, test_contexts=512)
 LEARNING = Learning(steps=60, batch_size=32, learning_rate=5e-3, reference_steps=5)
@@ -90,13 +91,13 @@ def test_pairwise_adpo_with_hard_labels_and_a_fixed_anchor_is_dpo():
         adpo = pairwise(score_temperature=None, temperature=1 / beta)
         for loss in (lambda x: x, jax.grad):
             one, other = (loss(each)(log_prob, anchor, scores) for each in (adpo, METHODS[name].loss))
-            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+            assert_close(one, other)
 
 
 def test_pairwise_adpo_with_soft_labels_and_a_fixed_anchor_is_soft_dpo():
     log_prob, anchor = (jax.nn.log_softmax(jax.random.normal(jax.random.key(key), (30, 4))) for key in (3, 4))
     given = log_prob, anchor, SCORES[:30]
-    np.testing.assert_allclose(METHODS["pairwise-fixed"].loss(*given), dpo_soft(1.25)(*given), rtol=1e-5)
+    assert_close(METHODS["pairwise-fixed"].loss(*given), dpo_soft(1.25)(*given))
 
 
 def test_conjugate_gradient_solves_by_as_many_turns_as_dimensions():
@@ -212,3 +213,14 @@ def test_what_is_unknown_or_missing_is_said(tmp_path):
         preference_noise.Measure(methods=("dpoo",), output=tmp_path).run()
     with pytest.raises(BenchmarkError, match="There are no results of 4 items"):
         preference_noise.Render(results=tmp_path, readme=tmp_path / "README.md").run()
+
+
+@pytest.mark.parametrize("value", [0.1, -1 / 3, 1e4])
+def test_a_step_of_trpo_does_not_follow_rounding(value):
+    """Scores that differ in their last bits alone raise the expected score by as little, however far a step goes."""
+    policy, contexts = Policy(8, 4), jax.random.normal(jax.random.key(1), (10, 16))
+    params, settings = policy.init(jax.random.key(0), contexts), TrustRegion(fisher_share=1.0)
+    scores = jnp.full((10, 4), value).at[:, 0].set(np.nextafter(np.float32(value), np.float32(np.inf)))
+    assert trust_region_step(policy.apply, params, contexts, scores, settings)[1].length == 0
+    better = scores.at[:, 0].add(1e-3 * abs(value))
+    assert trust_region_step(policy.apply, params, contexts, better, settings)[1].length > 0

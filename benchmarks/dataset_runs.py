@@ -15,13 +15,13 @@ from dataset_study import KINDS, Settings
 from maxent_rl import train
 from maxent_rl.agents.dqn import DQNOnline
 from maxent_rl.agents.registry import agent_class
-from maxent_rl.data.coverage import Binning, Limits
-from maxent_rl.data.dataset import Dataset
-from maxent_rl.data.dataset_files import write_dataset
-from maxent_rl.data.quality import state_action_coverage, trajectory_quality
-from maxent_rl.training.collecting import Collecting, collect
-from maxent_rl.training.config import RunConfig
-from maxent_rl.training.loop import make_loop
+from maxent_rl.data.datasets.dataset import Dataset
+from maxent_rl.data.datasets.files import write_dataset
+from maxent_rl.data.measures.coverage import Binning, Limits
+from maxent_rl.data.measures.quality import state_action_coverage, trajectory_quality
+from maxent_rl.runs.config import RunConfig
+from maxent_rl.sources.transitions import Collecting, collect
+from maxent_rl.training.loops.make import make_loop
 
 _ONLINE_EVALUATIONS = 100  # whose best is the expert's return; the paper has 500
 

@@ -22,11 +22,11 @@ from maxent_rl import envs as environments
 from maxent_rl.agents.adpo import ADPO, ADPOState
 from maxent_rl.distributions import Gaussian
 from maxent_rl.errors import MaxentRLError
-from maxent_rl.training.config import describe
-from maxent_rl.training.evaluation import evaluate_policy
-from maxent_rl.training.loop import make_loop
-from maxent_rl.training.offline_loop import OfflineLoop
-from maxent_rl.training.policy import load_policy
+from maxent_rl.playing.evaluation import evaluate_policy
+from maxent_rl.runs.config import describe
+from maxent_rl.runs.policy import load_policy
+from maxent_rl.training.loops.make import make_loop
+from maxent_rl.training.loops.offline import OfflineLoop
 from maxent_rl.types import CandidateSets
 
 _POINTS = 8  # of the curves

@@ -24,12 +24,12 @@ import run as command
 from maxent_rl.agents.base import acting_state
 from maxent_rl.envs import make_device
 from maxent_rl.errors import MaxentRLError
+from maxent_rl.pictures.experts import Expertise, play_experts
+from maxent_rl.pictures.landscapes import shares
+from maxent_rl.playing.trajectories import Trajectory
+from maxent_rl.runs.policy import Policy
 from maxent_rl.training.compilation import enable_compilation_cache
-from maxent_rl.training.experts import Expertise, play_experts
-from maxent_rl.training.landscapes import shares
-from maxent_rl.training.loop import Loop, make_loop
-from maxent_rl.training.policy import Policy
-from maxent_rl.training.trajectories import Trajectory
+from maxent_rl.training.loops.make import Loop, make_loop
 
 _PACKAGES = ("maxent_rl", "jax", "jaxlib", "flax", "optax", "numpy")
 _KEPT_ACTIONS, _KEPT_EPISODES = 200, 40  # of the first seed, for the figure

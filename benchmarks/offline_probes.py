@@ -24,12 +24,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from maxent_rl.agents.registry import agent_class
-from maxent_rl.data.dataset import Dataset
-from maxent_rl.data.dataset_files import write_dataset
+from maxent_rl.data.datasets.dataset import Dataset
+from maxent_rl.data.datasets.files import write_dataset
+from maxent_rl.runs.config import RunConfig
 from maxent_rl.training.compilation import compiler_options
-from maxent_rl.training.config import RunConfig
-from maxent_rl.training.learner import numeric
-from maxent_rl.training.loop import Loop, make_loop
+from maxent_rl.training.loops.learner import numeric
+from maxent_rl.training.loops.make import Loop, make_loop
 from maxent_rl.types import Spec
 
 HALF_CHEETAH = Spec(observation_shape=(17,), action_shape=(6,), horizon=1000)

@@ -26,7 +26,7 @@ import tyro
 from common import RESULTS, command_line, markdown_table, new_result, summary, write_json
 from numpy.typing import NDArray
 
-from maxent_rl.data.bellman import (
+from maxent_rl.data.measures.bellman import (
     Floats,
     Moments,
     concentrability,

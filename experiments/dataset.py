@@ -24,7 +24,7 @@ from maxent_rl.errors import InvalidSettingError, StorageError, run_command
 from maxent_rl.settings import Count, Fraction, NonNegative, Weight, check_settings
 
 if TYPE_CHECKING:
-    from maxent_rl.data.dataset import Dataset
+    from maxent_rl.data.datasets.dataset import Dataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,8 +130,8 @@ def _main(arguments: list[str]) -> int:
 
 def collect_transitions(command: Collect) -> None:
     """Makes a data set of transitions and says what is in it."""
-    from maxent_rl.data.dataset_files import check_output
-    from maxent_rl.training.collecting import Collecting, collect
+    from maxent_rl.data.datasets.files import check_output
+    from maxent_rl.sources.transitions import Collecting, collect
 
     check_output(command.output)
     _refuse_existing(command.output)
@@ -145,8 +145,8 @@ def collect_transitions(command: Collect) -> None:
 
 def join_datasets(command: Join) -> None:
     """Makes one data set of several and says what is in it."""
-    from maxent_rl.data.dataset import concatenate
-    from maxent_rl.data.dataset_files import check_output, read_dataset
+    from maxent_rl.data.datasets.dataset import concatenate
+    from maxent_rl.data.datasets.files import check_output, read_dataset
 
     check_output(command.output)
     _refuse_existing(command.output)
@@ -155,8 +155,8 @@ def join_datasets(command: Join) -> None:
 
 def _write(data: Dataset, output: Path, kind: str, notes: list[str]) -> None:
     """Writes a data set and says what is in it."""
-    from maxent_rl.data.dataset_files import write_dataset
-    from maxent_rl.training.checkpoints import storage_errors
+    from maxent_rl.data.datasets.files import write_dataset
+    from maxent_rl.runs.checkpoints import storage_errors
 
     with storage_errors(f"write {output}"):
         write_dataset(data, output)
@@ -179,10 +179,10 @@ def _learner(data: Dataset) -> str:
 
 def make_preferences(command: Preferences) -> None:
     """Makes a data set of preferences and says what is in it."""
-    from maxent_rl.training import preference_making
-    from maxent_rl.training.checkpoints import storage_errors
-    from maxent_rl.training.policy import load_policy
-    from maxent_rl.training.restored import load_state
+    from maxent_rl.runs.checkpoints import storage_errors
+    from maxent_rl.runs.policy import load_policy
+    from maxent_rl.runs.state import load_state
+    from maxent_rl.sources import preferences as preference_making
 
     if command.output.suffix != ".npz":
         raise InvalidSettingError(f"--output must end in .npz, got {command.output}.")

@@ -14,9 +14,9 @@ import tyro
 from maxent_rl import envs
 from maxent_rl.agents.registry import AGENTS, agent_class
 from maxent_rl.errors import InvalidSettingError, run_command
+from maxent_rl.runs.config import RunConfig, config_from, describe, read_config
+from maxent_rl.runs.presets import PRESETS, apply_preset
 from maxent_rl.settings import check_settings, flag
-from maxent_rl.training.config import RunConfig, config_from, describe, read_config
-from maxent_rl.training.presets import PRESETS, apply_preset
 
 # What a resumed run may change: nothing that decides its numbers.
 _FREE_ON_RESUME = {
@@ -47,7 +47,7 @@ def _main(arguments: list[str]) -> int:
         return 0
 
     if command.coordinator is not None:
-        from maxent_rl.training.processes import start_processes
+        from maxent_rl.seeds.processes import start_processes
 
         start_processes(command.coordinator, command.num_processes, command.process_id)
     elif command.num_processes is not None or command.process_id is not None:
@@ -144,7 +144,7 @@ def _refuse_changes(before: Any, after: Any, free: set[str]) -> None:
 if __name__ == "__main__":
     status = main(sys.argv[1:])
     if status:
-        from maxent_rl.training.processes import leave
+        from maxent_rl.seeds.processes import leave
 
         leave(status)
     sys.exit(status)

@@ -47,9 +47,9 @@ from maxent_rl.agents.sac_discrete import SACDiscrete
 from maxent_rl.agents.sac_preference import SACPreference
 from maxent_rl.agents.subpo import MODPO, SubPO
 from maxent_rl.agents.td3_bc import TD3BC
-from maxent_rl.data.dataset import Dataset
-from maxent_rl.data.dataset_files import write_dataset
-from maxent_rl.data.preferences import Preferences
+from maxent_rl.data.batches.preferences import Preferences
+from maxent_rl.data.datasets.dataset import Dataset
+from maxent_rl.data.datasets.files import write_dataset
 from maxent_rl.tokens.agent import TokenAgent
 
 BACKENDS = ("host", "device")

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from maxent_rl.envs import rewards
-from maxent_rl.envs.rewards import SetFunction, Table
+from maxent_rl import set_functions as rewards
+from maxent_rl.set_functions import SetFunction, Table
 
 SIZE, LENGTH = 12, 8  # of the ground set and of trajectories
 COLUMNS, ROWS = 4, 3

@@ -6,9 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from maxent_rl.envs.adapters.envpool import EnvpoolEnvs
+    from maxent_rl.envs.adapters.gymnasium import GymnasiumEnvs
     from maxent_rl.envs.device import DeviceEnv, DeviceStep, EnvState, reset_batch, step_batch
-    from maxent_rl.envs.envpool_envs import EnvpoolEnvs
-    from maxent_rl.envs.gymnasium_envs import GymnasiumEnvs
     from maxent_rl.envs.host import HostEnvs, HostStep
     from maxent_rl.envs.registry import canonical_name, has_name, is_device, make_device, make_host, make_single
 

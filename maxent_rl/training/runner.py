@@ -17,20 +17,20 @@ import jax
 
 from maxent_rl.agents.registry import agent_class, agent_name, run_defaults
 from maxent_rl.errors import CheckpointError, InvalidSettingError, NonFiniteError, StorageError, unknown_name
-from maxent_rl.training.checkpoints import Checkpoints, storage_errors, write_json
+from maxent_rl.pictures.learning_curve import draw_curves
+from maxent_rl.playing.evaluation import Outcomes
+from maxent_rl.runs.checkpoints import Checkpoints, storage_errors, write_json
+from maxent_rl.runs.config import RunConfig, agent_from, config_from, describe, read_config, run_folder
+from maxent_rl.runs.policy import Policy, export_policy, load_policy, policy_arrays
+from maxent_rl.runs.records import Recorder
+from maxent_rl.seeds.processes import Processes, divide, join
+from maxent_rl.seeds.variants import variant_name
+from maxent_rl.storage.arrays import from_arrays, pack, to_arrays, unpack
 from maxent_rl.training.compilation import enable_compilation_cache
-from maxent_rl.training.config import RunConfig, agent_from, config_from, describe, read_config, run_folder
 from maxent_rl.training.display import Display
-from maxent_rl.training.evaluation import Outcomes
 from maxent_rl.training.interrupts import catch_interrupts
-from maxent_rl.training.loop import Env, Loop, learns_nothing, make_loop
-from maxent_rl.training.plots import draw_curves
-from maxent_rl.training.policy import Policy, export_policy, load_policy, policy_arrays
-from maxent_rl.training.preparing import prepare
-from maxent_rl.training.processes import Processes, divide, join
-from maxent_rl.training.recorder import Recorder
-from maxent_rl.training.trees import from_arrays, pack, to_arrays, unpack
-from maxent_rl.training.variants import variant_name
+from maxent_rl.training.loops.make import Env, Loop, learns_nothing, make_loop
+from maxent_rl.training.loops.preparing import prepare
 from maxent_rl.types import PyTree
 
 _SECONDS_BETWEEN_PLOTS = 30.0

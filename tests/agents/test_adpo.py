@@ -16,11 +16,11 @@ from maxent_rl.agents.pmoe import PMOE
 from maxent_rl.agents.sac_discrete import SACDiscrete
 from maxent_rl.distributions import Categorical, Gaussian, GaussianMixture
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, PolicyError
-from maxent_rl.training.config import RunConfig
-from maxent_rl.training.distillation import draw_candidates
-from maxent_rl.training.evaluation import evaluate_policy
-from maxent_rl.training.loop import make_loop
-from maxent_rl.training.policy import load_policy
+from maxent_rl.playing.evaluation import evaluate_policy
+from maxent_rl.runs.config import RunConfig
+from maxent_rl.runs.policy import load_policy
+from maxent_rl.sources.candidates import draw_candidates
+from maxent_rl.training.loops.make import make_loop
 from maxent_rl.types import CandidateSets, Spec
 
 SPEC = Spec((1,), (1,), 10)

@@ -7,9 +7,9 @@ from agents_under_test import make_dataset
 from environments import DiscretePoint
 
 from maxent_rl.agents import agent_class
-from maxent_rl.data.dataset_files import read_dataset
-from maxent_rl.training.config import RunConfig
-from maxent_rl.training.loop import make_loop
+from maxent_rl.data.datasets.files import read_dataset
+from maxent_rl.runs.config import RunConfig
+from maxent_rl.training.loops.make import make_loop
 
 SETTINGS = {"hidden_sizes": (32, 32), "batch_size": 64, "learning_rate": 3e-3}
 QUICK = ("bc", "cql-discrete")

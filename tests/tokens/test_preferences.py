@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from maxent_rl import losses
-from maxent_rl.envs.token_envs import TokenEnv
+from maxent_rl.envs.adapters.tokens import TokenEnv
 from maxent_rl.errors import InvalidSettingError, MissingInputError, ShapeError, UnknownNameError
 from maxent_rl.tokens import PreferenceBatch, TokenOutputs, preference_loss, preferences
 from maxent_rl.tokens.agent import TokenAgent

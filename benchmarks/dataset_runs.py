@@ -20,6 +20,7 @@ from maxent_rl.data.datasets.files import write_dataset
 from maxent_rl.data.measures.coverage import Binning, Limits
 from maxent_rl.data.measures.quality import state_action_coverage, trajectory_quality
 from maxent_rl.runs.config import RunConfig
+from maxent_rl.sources.load import load_data
 from maxent_rl.sources.transitions import Collecting, collect
 from maxent_rl.training.loops.make import make_loop
 
@@ -127,7 +128,7 @@ def learn(
         agent=agent, env=data["env"], dataset=str(folder / data["file"]), total_steps=settings.updates,
         num_seeds=settings.num_seeds, seed=settings.seed,
     )  # fmt: skip
-    loop = make_loop(run, built, data["env"], jax.local_devices())
+    loop = make_loop(run, built, data["env"], jax.local_devices(), load=load_data)
     steps = [settings.updates * (index + 1) // settings.evaluations for index in range(settings.evaluations)]
     found = []
     try:

@@ -12,7 +12,7 @@ from multimodal_study import Result, Run, runs_of
 from multimodal_tables import NAMES, label
 
 from maxent_rl.envs import make_device
-from maxent_rl.pictures.experts import Expertise
+from maxent_rl.pictures.expertise import Expertise
 from maxent_rl.pictures.landscapes import panel
 from maxent_rl.pictures.style import FAINT, GRID, INK, colours, save, style
 from maxent_rl.playing.trajectories import Trajectory

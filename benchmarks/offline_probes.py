@@ -27,6 +27,7 @@ from maxent_rl.agents.registry import agent_class
 from maxent_rl.data.datasets.dataset import Dataset
 from maxent_rl.data.datasets.files import write_dataset
 from maxent_rl.runs.config import RunConfig
+from maxent_rl.sources.load import load_data
 from maxent_rl.training.compilation import compiler_options
 from maxent_rl.training.loops.learner import numeric
 from maxent_rl.training.loops.make import Loop, make_loop
@@ -76,7 +77,7 @@ def make_agent(args: argparse.Namespace) -> Any:
 def build(args: argparse.Namespace) -> Loop:
     """The training loop of one seed."""
     run = RunConfig(agent=args.agent, env="Still", dataset=str(args.dataset))
-    return make_loop(run, make_agent(args), Still(), jax.local_devices()[:1])
+    return make_loop(run, make_agent(args), Still(), jax.local_devices()[:1], load=load_data)
 
 
 def loop(args: argparse.Namespace) -> dict[str, float]:

@@ -33,9 +33,9 @@ from maxent_rl.data.measures.bellman import (
     exact_moments,
     lstd,
     misalignment,
-    occupancy,
     predicted_error,
 )
+from maxent_rl.tabular.occupancy import occupancy
 
 STATES, ACTIONS, FEATURES, DISCOUNT = 20, 2, 5, 0.9
 PAIRS = STATES * ACTIONS

@@ -156,7 +156,7 @@ def join_datasets(command: Join) -> None:
 def _write(data: Dataset, output: Path, kind: str, notes: list[str]) -> None:
     """Writes a data set and says what is in it."""
     from maxent_rl.data.datasets.files import write_dataset
-    from maxent_rl.runs.checkpoints import storage_errors
+    from maxent_rl.storage.files import storage_errors
 
     with storage_errors(f"write {output}"):
         write_dataset(data, output)
@@ -179,10 +179,10 @@ def _learner(data: Dataset) -> str:
 
 def make_preferences(command: Preferences) -> None:
     """Makes a data set of preferences and says what is in it."""
-    from maxent_rl.runs.checkpoints import storage_errors
     from maxent_rl.runs.policy import load_policy
     from maxent_rl.runs.state import load_state
     from maxent_rl.sources import preferences as preference_making
+    from maxent_rl.storage.files import storage_errors
 
     if command.output.suffix != ".npz":
         raise InvalidSettingError(f"--output must end in .npz, got {command.output}.")

@@ -80,7 +80,7 @@ def measure_dataset(command: Measure) -> None:
 def _show(command: Measure, quality: Quality) -> None:
     from maxent_rl.pictures.style import save
     from maxent_rl.reports.data_quality import as_json, draw_plane, rows
-    from maxent_rl.runs.checkpoints import storage_errors
+    from maxent_rl.storage.files import storage_errors
 
     table = Table(title=str(command.path), title_justify="left")
     table.add_column("measure")

@@ -14,6 +14,9 @@ from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.settings import check_settings
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
 
+SCHEDULED = ("start_steps", "updates_per_step")
+"""Hyper-parameters that the schedule of gradient steps reads, and nothing else."""
+
 State = TypeVar("State")
 
 

@@ -50,7 +50,7 @@ BACKENDS = {
     "brax": Backend("maxent_rl.envs.adapters.brax:make_brax", has_physics=True),
     "playground": Backend("maxent_rl.envs.adapters.playground:make_playground"),
     "envpool": Backend("maxent_rl.envs.adapters.envpool:EnvpoolEnvs", on_device=False),
-    "maxent": Backend("maxent_rl.envs.own.several_answers:make_maxent"),
+    "maxent": Backend("maxent_rl.envs.maxent:make_maxent"),
     "tokens": Backend("maxent_rl.envs.adapters.tokens:make_tokens"),
 }
 

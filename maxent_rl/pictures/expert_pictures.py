@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from maxent_rl.pictures.expertise import Expertise
 from maxent_rl.pictures.style import FAINT, GRID, INK, colours, heading, style
-
-if TYPE_CHECKING:
-    from maxent_rl.pictures.experts import Expertise
-    from maxent_rl.playing.trajectories import Trajectory
+from maxent_rl.playing.trajectories import Trajectory
 
 Titles = tuple[str, str]
 Array = NDArray[Any]
@@ -170,7 +168,7 @@ def states(expertise: Expertise, trajectories: Sequence[Trajectory], titles: Tit
 
 def embed(observation: Array, trajectories: Sequence[Trajectory]) -> tuple[Array, tuple[str, str]]:
     """A plane for observations [state, observation], and the names of its axes."""
-    from maxent_rl.pictures.experts import principal_components
+    from maxent_rl.pictures.expertise import principal_components
 
     if observation.shape[1] == 1:
         steps = np.concatenate([np.arange(each.length) for each in trajectories])

@@ -8,73 +8,33 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from maxent_rl.agents.base import HasExperts
 from maxent_rl.agents.experts import COLLAPSED
 from maxent_rl.agents.registry import agent_name
+from maxent_rl.envs.env import Env
 from maxent_rl.envs.reward_map import HasRewardMap
 from maxent_rl.errors import CheckpointError, InvalidSettingError
+from maxent_rl.pictures.expertise import Expertise
 from maxent_rl.pictures.style import save
-from maxent_rl.playing.evaluation import most_likely, open_environment, sampled_action
+from maxent_rl.playing.choosing import most_likely, sampled_action
+from maxent_rl.playing.opening import open_environment
 from maxent_rl.playing.trajectories import Trajectory, collect_trajectories
 from maxent_rl.runs.policy import Policy, policy_folder
 from maxent_rl.runs.records import read_csv
 from maxent_rl.seeds.variants import member_name
 from maxent_rl.types import Array, PyTree
 
-if TYPE_CHECKING:
-    from maxent_rl.training.loops.make import Env
-
 Floats = NDArray[np.float32]
 
 _EPISODES, _ONE_STEP_EPISODES = 20, 1000
 _ROWS = 1024  # states are examined in multiples of so many, so that not every number of steps compiles anew
-
-
-@dataclasses.dataclass(frozen=True)
-class Expertise:
-    """What the experts of a policy do in all states of some episodes, S states in a row.
-
-    Attributes:
-      observation: [S, observation].
-      chosen: [S] the expert that acted, or the one of the largest weight where none is drawn.
-      weights: [S, expert] of the router.
-      router_entropy: [S] in nats.
-      expert_entropy: [S, expert] of each expert's actions, in nats (one sample each where there is no closed form).
-      actions: [S, expert, action] the most likely action of each expert.
-      draws: whether an expert is drawn for each action; where not, all are mixed into one.
-    """
-
-    observation: Floats
-    chosen: NDArray[np.int32]
-    weights: Floats
-    router_entropy: Floats
-    expert_entropy: Floats
-    actions: Floats
-    draws: bool
-
-    @property
-    def num_experts(self) -> int:
-        """How many experts there are."""
-        return int(self.weights.shape[1])
-
-    @property
-    def usage(self) -> Floats:
-        """[expert] share of the states in which each is `chosen`."""
-        counts = np.bincount(self.chosen, minlength=self.num_experts)
-        return (counts / len(self.chosen)).astype(np.float32)
-
-    @property
-    def collapsed(self) -> int | None:
-        """The expert that holds over 99 % of the router's weight, if one does."""
-        heaviest = int(self.weights.mean(axis=0).argmax())
-        return heaviest if self.weights[:, heaviest].mean() > COLLAPSED else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,20 +148,6 @@ def examine(policy: Policy, trajectories: list[Trajectory], seed: int = 0) -> Ex
     chosen = np.concatenate([each.notes for each in trajectories])
     draws = _draws_expert(policy.agent, policy.state, jnp.asarray(observation[:1]))
     return Expertise(observation, chosen, weights, router_entropy, expert_entropy, actions, draws)
-
-
-def principal_components(points: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The plane in which points [point, axis] vary most.
-
-    Returns:
-      (coordinates [point, 2], shares [2] of the variance); the sign of an axis is such that its largest entry is positive.
-    """
-    centred = np.asarray(points, np.float64)
-    centred = centred - centred.mean(axis=0)
-    _, spreads, axes = np.linalg.svd(centred, full_matrices=False)
-    axes, total = axes[:2], np.sum(spreads**2)
-    axes = axes * np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]
-    return centred @ axes.T, spreads[:2] ** 2 / (total if total > 0 else 1.0)
 
 
 def run_folder(path: Path) -> Path:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
 from maxent_rl.envs.reward_map import RewardMap
+from maxent_rl.pictures.expertise import Expertise
 from maxent_rl.pictures.style import FAINT, GRID, INK, colours, heading, style
-
-if TYPE_CHECKING:
-    from maxent_rl.pictures.experts import Expertise
-    from maxent_rl.playing.trajectories import Trajectory
+from maxent_rl.playing.trajectories import Trajectory
 
 Array = NDArray[Any]
 Drawn = tuple[Any, list[Any]]  # the axes that carry the title, and what a legend is made of

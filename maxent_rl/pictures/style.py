@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from maxent_rl.runs.checkpoints import storage_errors
+from maxent_rl.storage.files import storage_errors
 
 INK, FAINT, GRID = "#111827", "#6b7280", "#e5e7eb"
 

@@ -5,22 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from maxent_rl.envs.env import Env
 from maxent_rl.envs.submodular.field_map import FieldMap, HasFieldMap
 from maxent_rl.envs.submodular.plane import Seen, SubmodularPlane
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.pictures.style import FAINT, INK, colours, save
-from maxent_rl.playing.evaluation import most_likely, open_environment, sampled_action
+from maxent_rl.playing.choosing import most_likely, sampled_action
+from maxent_rl.playing.opening import open_environment
 from maxent_rl.playing.trajectories import Trajectory, collect_trajectories
-
-if TYPE_CHECKING:
-    from maxent_rl.runs.policy import Policy
-    from maxent_rl.training.loops.make import Env
+from maxent_rl.runs.policy import Policy
 
 Array = NDArray[Any]
 

@@ -9,31 +9,24 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from maxent_rl.agents.base import Remembers, recalling, remember
+from maxent_rl.agents.base import Remembers, remember
 from maxent_rl.envs.device import DeviceEnv, step_within
+from maxent_rl.envs.env import Env
 from maxent_rl.envs.host import Bools, Floats, HostEnvs
-from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, NonFiniteError
+from maxent_rl.errors import NonFiniteError
+from maxent_rl.playing.choosing import Choose, choose_actions, most_likely, sampled_action
+from maxent_rl.playing.opening import check_episodes, open_environment
+from maxent_rl.runs.policy import Policy
 from maxent_rl.seeds.mesh import SAME, SEEDS, over_seeds, sharded, spread
-from maxent_rl.training.loops.learner import EVALUATION, Learning
-from maxent_rl.types import Array, PyTree, Spec
-
-if TYPE_CHECKING:
-    from maxent_rl.runs.policy import Policy
-    from maxent_rl.training.loops.make import Env
-
-Choose: TypeAlias = Callable[[Any, PyTree, Array, Array | None], tuple[Array, PyTree]]
-"""How one seed's agent acts: (agent, state, observation [env, observation], key) to actions [env, action], and notes on
-them, a pytree of [env, ...]. The key is None where nothing is sampled. What the agent remembers of the episodes is in the
-state already."""
-
-# A stream of random numbers for sampled actions, beside those of `learner`, which count up from 0.
-_SAMPLES = 2**31 - 1
+from maxent_rl.seeds.streams import EVALUATION, environment_seed
+from maxent_rl.types import Array, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,11 +63,6 @@ class Outcomes:
         }
 
 
-def environment_seed(seed: int, stream: int, *numbers: int) -> int:
-    """A 32-bit seed for a host environment that is independent between streams and their numbers."""
-    return int(np.random.SeedSequence([seed, stream, *numbers]).generate_state(1)[0])
-
-
 def evaluate_policy(
     policy: Policy, episodes: int = 10, *, seed: int = 0, stochastic: bool = False, env: Env | None = None
 ) -> Outcomes:
@@ -107,62 +95,6 @@ def evaluate_policy(
     if not np.isfinite(found.returns).all():
         raise NonFiniteError(f"{policy.env} gave NaN or infinity as a reward in this evaluation.")
     return found
-
-
-def check_episodes(episodes: int, seed: int) -> None:
-    """Refuses numbers with which nothing can be played.
-
-    Raises:
-      InvalidSettingError: fewer than one episode, or a negative seed.
-    """
-    if episodes < 1 or seed < 0:
-        raise InvalidSettingError(f"Expected at least 1 episode and a seed from 0, got {episodes} and {seed}.")
-
-
-def open_environment(policy: Policy, env: Env | None = None) -> DeviceEnv | Callable[[list[int]], HostEnvs]:
-    """What a policy plays in: a device environment, or what makes host environments from their seeds.
-
-    Args:
-      policy: as from `load_policy`.
-      env: the environment, where it was not trained on one with a name.
-
-    Raises:
-      UnknownNameError: there is no environment of that name.
-      IncompatibleEnvironmentError: its shapes are not those that the policy was trained on (host environments tell when made).
-      MissingDependencyError: a package that the environment needs is not installed.
-    """
-    from maxent_rl import envs as environments
-
-    source = policy.env if env is None else env
-    if environments.is_device(source) if isinstance(source, str) else not callable(source):
-        device_env = environments.make_device(source, policy.backend) if isinstance(source, str) else source
-        assert not callable(device_env)
-        check_spec(policy, device_env.spec)
-        return device_env
-    assert isinstance(source, str) or callable(source)
-
-    def make_envs(seeds: list[int]) -> HostEnvs:
-        envs = environments.make_host(source, seeds)
-        check_spec(policy, envs.spec)
-        return envs
-
-    return make_envs
-
-
-def check_spec(policy: Policy, spec: Spec) -> None:
-    """Refuses an environment other than the one that a policy was trained on, as far as shapes tell.
-
-    Raises:
-      IncompatibleEnvironmentError: saying both shapes.
-    """
-    trained, found = _shapes(policy.spec), _shapes(spec)
-    if trained != found:
-        raise IncompatibleEnvironmentError(f"The policy was trained on {trained}; {policy.env} now has {found}.")
-
-
-def _shapes(spec: Spec) -> str:
-    actions = f"actions {spec.action_shape}" if spec.num_actions is None else f"{spec.num_actions} actions"
-    return f"observations {spec.observation_shape} and {actions}"
 
 
 def evaluate_host(
@@ -236,7 +168,7 @@ def play_host(
         memory = _start_memory(agent, states, episodes)
         while running.any():
             seen = observation.reshape(len(seeds), episodes, -1)
-            chosen, notes = _choose(agent, states, memory, seen, keys, elapsed, choose)
+            chosen, notes = choose_actions(agent, states, memory, seen, keys, elapsed, choose)
             action = np.asarray(chosen)
             action = action.reshape(envs.num_envs, *action.shape[2:])
             elapsed += 1
@@ -250,34 +182,6 @@ def play_host(
             observation = result.observation
     finally:
         envs.close()
-
-
-def most_likely(agent: Any, state: PyTree, observation: Array, key: Array | None) -> tuple[Array, PyTree]:
-    """`Choose` for the most likely actions."""
-    return agent.mode(state, observation), ()
-
-
-def sampled_action(agent: Any, state: PyTree, observation: Array, key: Array | None) -> tuple[Array, PyTree]:
-    """`Choose` for actions drawn from the policy."""
-    return agent.act(state, observation, key), ()
-
-
-@partial(jax.jit, static_argnames="choose")
-def _choose(
-    agent: Any, states: PyTree, memory: PyTree, observation: Array, keys: Array | None, elapsed: Array, choose: Choose
-) -> tuple[Array, PyTree]:
-    """[seed, env, observation] to actions [seed, env, action] and notes on them."""
-
-    def draw(key: Array) -> Array:
-        return jax.random.fold_in(jax.random.fold_in(key, _SAMPLES), elapsed)
-
-    drawn = None if keys is None else jax.vmap(draw)(keys)
-
-    def one(agent: Any, state: PyTree, memory: PyTree, observation: Array, key: Array | None) -> tuple[Array, PyTree]:
-        return choose(agent, recalling(agent, state, memory), observation, key)
-
-    chosen: tuple[Array, PyTree] = over_seeds(one, agent, states, memory, observation, drawn)
-    return chosen
 
 
 @partial(jax.jit, static_argnames="episodes")
@@ -301,7 +205,7 @@ def evaluate_device(
     step: int,
     episodes: int,
     env: DeviceEnv,
-    learning: Learning | None = None,
+    mesh: Mesh | None = None,
     *,
     sampled: bool = False,
 ) -> list[Outcomes]:
@@ -314,11 +218,11 @@ def evaluate_device(
       step: environment step of the training, part of the environments' keys.
       episodes: episodes for each seed.
       env: the environment.
-      learning: the static side, where seeds are shared among devices.
+      mesh: of the devices that share the seeds (`mesh.make_mesh`); None for one alone.
       sampled: draw the actions instead of taking the most likely ones.
     """
     choose = sampled_action if sampled else most_likely
-    returns, lengths = _play(agent, states, keys, np.int32(step), episodes, env, learning, choose)
+    returns, lengths = _play(agent, states, keys, np.int32(step), episodes, env, mesh, choose)
     return [Outcomes(r.tolist(), n.tolist()) for r, n in zip(np.asarray(returns), np.asarray(lengths), strict=True)]
 
 
@@ -360,7 +264,7 @@ def advance_device(
     agent: Any, states: PyTree, keys: Array, play: DevicePlay, env: DeviceEnv, choose: Choose
 ) -> tuple[DevicePlay, tuple[Array, PyTree, Array]]:
     """One step of all episodes; with it the actions, the notes on them, and the rewards, each [seed, env, ...]."""
-    action, notes = _choose(agent, states, play.memory, play.observation, keys, play.elapsed, choose)
+    action, notes = choose_actions(agent, states, play.memory, play.observation, keys, play.elapsed, choose)
     inner, observation, reward, terminated = jax.vmap(jax.vmap(partial(step_within, env)))(play.inner, action)
     total, length = play.total + jnp.where(play.running, reward, 0.0), play.length + play.running
     running = play.running & ~terminated.astype(bool)
@@ -369,7 +273,7 @@ def advance_device(
     return after, (action, notes, reward)
 
 
-@partial(jax.jit, static_argnames=("episodes", "env", "learning", "choose"))
+@partial(jax.jit, static_argnames=("episodes", "env", "mesh", "choose"))
 def _play(
     agent: Any,
     states: PyTree,
@@ -377,7 +281,7 @@ def _play(
     step: Array,
     episodes: int,
     env: DeviceEnv,
-    learning: Learning | None,
+    mesh: Mesh | None,
     choose: Choose,
 ) -> tuple[Array, Array]:
     def play(agent: Any, states: PyTree, keys: Array, step: Array) -> tuple[Array, Array]:
@@ -391,6 +295,6 @@ def _play(
         return played.total, played.length
 
     specs = (spread(agent), SEEDS, SEEDS, SAME), (SEEDS, SEEDS)
-    run = play if learning is None else sharded(learning.mesh, play, *specs)
+    run = sharded(mesh, play, *specs)
     found: tuple[Array, Array] = run(agent, states, keys, step)
     return found

@@ -9,30 +9,22 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 from numpy.typing import NDArray
 
 from maxent_rl.envs.device import DeviceEnv
+from maxent_rl.envs.env import Env
 from maxent_rl.envs.host import HostEnvs
 from maxent_rl.errors import NonFiniteError
-from maxent_rl.playing.evaluation import (
-    Choose,
-    advance_device,
-    check_episodes,
-    environment_seed,
-    open_environment,
-    play_host,
-    sampled_action,
-    start_device,
-)
+from maxent_rl.playing.choosing import Choose, sampled_action
+from maxent_rl.playing.evaluation import advance_device, play_host, start_device
+from maxent_rl.playing.opening import check_episodes, open_environment
+from maxent_rl.runs.policy import Policy
+from maxent_rl.seeds.streams import environment_seed
 from maxent_rl.types import Array, PyTree
-
-if TYPE_CHECKING:
-    from maxent_rl.runs.policy import Policy
-    from maxent_rl.training.loops.make import Env
 
 Floats = NDArray[np.float32]
 

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import gymnasium
 import jax
@@ -26,14 +26,12 @@ from numpy.typing import NDArray
 
 from maxent_rl import envs as environments
 from maxent_rl.envs.device import DeviceEnv
+from maxent_rl.envs.env import Env
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, MissingDependencyError, StorageError
-from maxent_rl.playing.evaluation import check_spec, environment_seed
-from maxent_rl.runs.checkpoints import storage_errors
+from maxent_rl.playing.opening import check_spec
 from maxent_rl.runs.policy import Policy
-from maxent_rl.training.loops.learner import EVALUATION
-
-if TYPE_CHECKING:
-    from maxent_rl.training.loops.make import Env
+from maxent_rl.seeds.streams import EVALUATION, environment_seed
+from maxent_rl.storage.files import storage_errors
 
 Frame: TypeAlias = NDArray[np.uint8]
 

@@ -9,7 +9,6 @@ however large the buffer is.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import re
@@ -24,9 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from maxent_rl.errors import CheckpointError, StorageError
+from maxent_rl.errors import CheckpointError
 from maxent_rl.seeds.processes import Processes
 from maxent_rl.storage.arrays import Arrays
+from maxent_rl.storage.files import first_line, storage_errors
 from maxent_rl.types import Array
 
 _SEGMENT = re.compile(r"(\d+)-(\d+)\.npy")
@@ -143,7 +143,7 @@ class Checkpoints:
             return arrays, dict(items["meta"])
         except Exception as error:  # whatever Orbax and TensorStore raise for damaged files: there is no list
             raise CheckpointError(
-                f"The checkpoint {self._folder / str(step)} is missing or damaged ({_first_line(error)}). "
+                f"The checkpoint {self._folder / str(step)} is missing or damaged ({first_line(error)}). "
                 "Delete that folder to resume from the checkpoint before it."
             ) from error
 
@@ -229,7 +229,7 @@ class Checkpoints:
         try:
             segment: NDArray[np.float32] = np.load(path, allow_pickle=False, mmap_mode="r" if mapped else None)
         except (OSError, ValueError, EOFError) as error:
-            raise CheckpointError(f"The replay file {path} is damaged ({_first_line(error)}).") from error
+            raise CheckpointError(f"The replay file {path} is damaged ({first_line(error)}).") from error
         return segment
 
     def _prune(self, capacity: int) -> None:
@@ -243,34 +243,6 @@ class Checkpoints:
         for path in sorted(self._replay.iterdir()):
             if match := _SEGMENT.fullmatch(path.name):
                 yield int(match[1]), int(match[2]), path
-
-
-@contextlib.contextmanager
-def storage_errors(action: str) -> Iterator[None]:
-    """Turns the errors of a failed write, also those that TensorStore wraps, into one sentence."""
-    try:
-        yield
-    except StorageError:
-        raise
-    except (OSError, ValueError) as error:
-        if isinstance(error, ValueError) and not re.search(r"No space|Permission|EIO|ENOSPC|quota", str(error)):
-            raise
-        raise StorageError(f"Cannot {action}: {_first_line(error)}.") from error
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a file of JSON that is there whole or not at all, even when the power fails.
-
-    Raises:
-      StorageError: full disk, missing permission.
-    """
-    with storage_errors(f"write {path}"):
-        partial_path = path.with_suffix(".partial")
-        with open(partial_path, "w", encoding="utf-8") as file:
-            file.write(json.dumps(value, indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial_path, path)
 
 
 @contextlib.contextmanager
@@ -288,11 +260,6 @@ def _quiet() -> Iterator[None]:
 def _nonempty(arrays: Arrays) -> Arrays:
     """Orbax refuses arrays without entries; `from_arrays` of nothing needs none."""
     return {name: value for name, value in arrays.items() if value.size}
-
-
-def _first_line(error: BaseException) -> str:
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return reason.strip().splitlines()[0].rstrip(".")[:200]
 
 
 def _read_rows(rows: Array, first: int, last: int) -> NDArray[np.float32]:

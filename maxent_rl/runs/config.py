@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from maxent_rl.agents.registry import agent_class, run_defaults
 from maxent_rl.errors import CheckpointError, InvalidSettingError, unknown_name
+from maxent_rl.seeds.variants import variant_values
 from maxent_rl.settings import Count, Interval, NonNegative, check_settings
 
 _PACKAGES = (
@@ -85,8 +86,7 @@ class RunConfig:
     @property
     def variant_values(self) -> list[dict[str, float]]:
         """What each variant sets, in order; a single empty one where nothing varies."""
-        names = list(self.variants)
-        return [dict(zip(names, values, strict=True)) for values in zip(*self.variants.values(), strict=True)] or [{}]
+        return variant_values(self.variants)
 
     @property
     def members(self) -> list[dict[str, float]]:

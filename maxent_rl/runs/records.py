@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from maxent_rl.errors import CheckpointError, InvalidSettingError, MissingDependencyError, StorageError
-from maxent_rl.runs.checkpoints import storage_errors
+from maxent_rl.storage.files import storage_errors
 
 Row: TypeAlias = Mapping[str, float | int | str]
 

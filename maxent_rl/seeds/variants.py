@@ -7,15 +7,14 @@ of a seed draw the same random numbers, so that what differs between them is the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from maxent_rl.agents.base import SCHEDULED
 from maxent_rl.errors import InvalidSettingError, unknown_name
-from maxent_rl.runs.config import RunConfig
 from maxent_rl.settings import flag
-from maxent_rl.training.loops.learner import SCHEDULED
 
 
 def can_vary(agent: Any) -> tuple[str, ...]:
@@ -27,22 +26,31 @@ def can_vary(agent: Any) -> tuple[str, ...]:
     return tuple(name for name in leaves if name not in SCHEDULED)
 
 
-def variant_agents(agent: Any, run: RunConfig) -> list[Any]:
-    """One agent for each variant of a run, each as it would be alone.
+def variant_values(variants: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
+    """What each variant sets, in order; a single empty one where nothing varies.
+
+    Args:
+      variants: for each hyper-parameter that varies its value in every variant, all as many.
+    """
+    return [dict(zip(variants, values, strict=True)) for values in zip(*variants.values(), strict=True)] or [{}]
+
+
+def variant_agents(agent: Any, variants: Mapping[str, Sequence[float]]) -> list[Any]:
+    """One agent for each variant, each as it would be alone; arguments as of `variant_values`.
 
     Raises:
       UnknownNameError: a variant sets what the agent does not have.
       InvalidSettingError: a variant sets what cannot vary within a program.
     """
-    if not run.variants:
+    if not variants:
         return [agent]
     names, varying = {field.name for field in dataclasses.fields(agent)}, can_vary(agent)
-    for name in run.variants:
+    for name in variants:
         if name not in names:
             raise unknown_name("hyper-parameter", name, varying)
         if name not in varying:
             raise InvalidSettingError(f"{flag(name)} cannot vary within a run: train its values one after the other.")
-    return [dataclasses.replace(agent, **values) for values in run.variant_values]
+    return [dataclasses.replace(agent, **values) for values in variant_values(variants)]
 
 
 def member_agent(agent: Any, members: Sequence[dict[str, float]]) -> Any:

@@ -10,8 +10,8 @@ Source: Submodular Reinforcement Learning (arXiv 2307.13372).
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -66,6 +66,9 @@ class SetFunction(abc.ABC):
       capacity: the most elements that a memory can take in, or None for any number.
       ground_set_size: elements that there are, numbered from 0; None where elements are points, or where it does not say.
     """
+
+    # What `+` and `*` make: `combined.Sum`, which is made of set functions itself and puts itself here.
+    _sum: ClassVar[Callable[[tuple[SetFunction, ...], tuple[float, ...]], SetFunction]]
 
     @property
     def capacity(self) -> int | None:
@@ -123,15 +126,11 @@ class SetFunction(abc.ABC):
 
     def __add__(self, other: object) -> SetFunction:
         """The sum of two functions."""
-        from maxent_rl.set_functions.combined import Sum  # which is made of set functions itself
-
-        return Sum((self, other), (1.0, 1.0)) if isinstance(other, SetFunction) else NotImplemented
+        return SetFunction._sum((self, other), (1.0, 1.0)) if isinstance(other, SetFunction) else NotImplemented
 
     def __mul__(self, factor: float) -> SetFunction:
         """This many times the function; the factor must be at least 0."""
-        from maxent_rl.set_functions.combined import Sum
-
-        return Sum((self,), (float(factor),))
+        return SetFunction._sum((self,), (float(factor),))
 
     __rmul__ = __mul__
 

@@ -90,6 +90,9 @@ class Sum(SetFunction):
         return jnp.asarray(sum(weight * value for weight, value in zip(self.weights, values, strict=True)))
 
 
+SetFunction._sum = Sum  # what `+` and `*` make
+
+
 @dataclasses.dataclass(frozen=True)
 class Curved(SetFunction):
     """A concave function, rising from 0, of the value of another: base of those that saturate.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -14,20 +13,18 @@ from flax import struct
 from numpy.typing import NDArray
 from rich.console import Console
 
+from maxent_rl.agents.adpo import ADPO
 from maxent_rl.distributions import Categorical, Gaussian, GaussianMixture, TanhGaussian, TanhGaussianMixture
 from maxent_rl.envs import has_name
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.host import HostEnvs
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
-from maxent_rl.playing.evaluation import check_spec
+from maxent_rl.playing.opening import check_spec
 from maxent_rl.playing.trajectories import record_episodes
+from maxent_rl.runs.config import RunConfig
 from maxent_rl.runs.policy import Policy, load_policy
 from maxent_rl.settings import static
 from maxent_rl.types import Array, CandidateSets, Spec
-
-if TYPE_CHECKING:
-    from maxent_rl.agents.adpo import ADPO
-    from maxent_rl.runs.config import RunConfig
 
 _EPISODES = 16  # side by side
 _LEARN, _HELD_OUT = 0, 1_000_000  # first number of the rounds of episodes from which each part comes

@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import zlib
-from typing import TYPE_CHECKING, Any, Protocol
-
-import jax
-import numpy as np
+from typing import Any
 
 from maxent_rl.agents.base import ChecksData, reads_data
 from maxent_rl.agents.registry import AGENTS
+from maxent_rl.data.batches.fixed import FixedData
 from maxent_rl.errors import InvalidSettingError
+from maxent_rl.runs.config import RunConfig
 from maxent_rl.settings import flag
-from maxent_rl.types import Array, PyTree, Spec
-
-if TYPE_CHECKING:
-    from maxent_rl.runs.config import RunConfig
-
-
-class FixedData(Protocol):
-    """A data set on the device: a pytree, the same for all seeds."""
-
-    @property
-    def size(self) -> int:
-        """Entries that batches are drawn from."""
-        ...
-
-    def sample(self, key: Array, batch_size: int) -> PyTree:
-        """Draws a batch, with replacement, in the form that the agent's `update` takes."""
-        ...
-
+from maxent_rl.types import PyTree, Spec
 
 # Kind of data: the setting of a run that says where it is, and `module:function`, which takes (run, agent, spec, env) and
 # gives the data to learn from and what `examine` measures on, or None.
@@ -83,11 +64,3 @@ def refuse_unused(run: RunConfig, agent: Any) -> None:
     for setting in ("teacher", "dataset"):
         if getattr(run, setting) is not None and setting != read:
             raise InvalidSettingError(f"--agent {run.agent} reads no {flag(setting)}: leave it out.")
-
-
-def digest(data: PyTree) -> np.uint32:
-    """A number that tells data sets apart: a resumed run must go on with the same one."""
-    found = 0
-    for leaf in jax.tree.leaves(data):
-        found = zlib.crc32(np.asarray(leaf).tobytes(), found)
-    return np.uint32(found)

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from maxent_rl.agents.base import HasCritics
 from maxent_rl.data.batches.preferences import LARGEST_ACTION, Preferences, compare
 from maxent_rl.errors import DataError, IncompatibleEnvironmentError, InvalidSettingError
-from maxent_rl.playing.evaluation import environment_seed, open_environment
+from maxent_rl.playing.opening import open_environment
 from maxent_rl.playing.trajectories import Trajectory, keep_playing
 from maxent_rl.runs.policy import Policy
 from maxent_rl.runs.state import Restored, state_values
+from maxent_rl.seeds.streams import environment_seed
 from maxent_rl.types import Array, PyTree
 
 Floats = NDArray[np.float32]

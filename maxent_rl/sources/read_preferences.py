@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from maxent_rl import envs as environments
 from maxent_rl.data.batches.preferences import PreferenceData, Preferences, divide, read_preferences
 from maxent_rl.errors import DataError, InvalidSettingError
+from maxent_rl.runs.config import RunConfig
 from maxent_rl.types import SegmentPairs, Spec
-
-if TYPE_CHECKING:
-    from maxent_rl.runs.config import RunConfig
 
 
 def load(run: RunConfig, agent: Any, spec: Spec, env: Any) -> tuple[PreferenceData, SegmentPairs | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +15,8 @@ from maxent_rl.data.datasets.dataset import Dataset
 from maxent_rl.data.datasets.files import read_dataset
 from maxent_rl.envs.action_units import to_agent
 from maxent_rl.errors import DataError
+from maxent_rl.runs.config import RunConfig
 from maxent_rl.types import Spec
-
-if TYPE_CHECKING:
-    from maxent_rl.runs.config import RunConfig
 
 _ROUNDING = 1e-3  # by which an action may lie outside the environment's bounds, of [-1, 1]
 

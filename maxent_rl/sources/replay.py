@@ -15,10 +15,10 @@ from maxent_rl.data.datasets.arrays_of_files import same_observation
 from maxent_rl.data.datasets.dataset import Dataset, join
 from maxent_rl.envs.action_units import to_data
 from maxent_rl.errors import CheckpointError, DataError, InvalidSettingError
+from maxent_rl.runs.buffers import make_layout
 from maxent_rl.runs.checkpoints import Checkpoints
 from maxent_rl.runs.config import config_from, read_config
 from maxent_rl.runs.policy import Policy
-from maxent_rl.training.loops.learner import make_layout
 from maxent_rl.types import Spec
 
 

@@ -24,12 +24,12 @@ from maxent_rl.envs.action_units import to_data
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.host import HostEnvs
 from maxent_rl.errors import CheckpointError, InvalidSettingError
-from maxent_rl.playing.evaluation import Choose, most_likely, open_environment, sampled_action
+from maxent_rl.playing.choosing import Choose, most_likely, sampled_action, uniform_actions
+from maxent_rl.playing.opening import open_environment
 from maxent_rl.playing.trajectories import Trajectory, keep_playing
 from maxent_rl.runs.policy import Policy, load_policy
 from maxent_rl.runs.records import read_csv
 from maxent_rl.sources.replay import read_replay
-from maxent_rl.training.loops.learner import uniform_actions
 from maxent_rl.types import Array, PyTree, Spec
 
 Kind: TypeAlias = Literal["random", "expert", "mixed", "noisy", "replay"]

@@ -110,7 +110,7 @@ def expand(sweep: Sweep) -> tuple[Path, list[Job]]:
     jobs = [Job(dataclasses.replace(job.run, output_dir=str(folder)), job.agent) for job in jobs]
     for job in jobs:
         job.run.check()
-        for agent in variant_agents(job.agent, job.run):
+        for agent in variant_agents(job.agent, job.run.variants):
             check_settings(agent)
     return folder, jobs
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from maxent_rl.runs.checkpoints import storage_errors
+from maxent_rl.storage.files import storage_errors
 from maxent_rl.sweep.folder import FAILED, LOG, read_mark
 from maxent_rl.sweep.worker import DONE, INTERRUPTED, UNEXPECTED_ERROR, USER_ERROR
 

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from maxent_rl.errors import InvalidSettingError, MissingDependencyError
-from maxent_rl.runs.checkpoints import write_json
+from maxent_rl.storage.files import write_json
 from maxent_rl.sweep.folder import ATTEMPT, STOP, read_mark
 from maxent_rl.sweep.jobs import Job
 from maxent_rl.sweep.local import thread_limits

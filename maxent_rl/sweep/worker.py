@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from maxent_rl.errors import MaxentRLError
-from maxent_rl.runs.checkpoints import Checkpoints, write_json
+from maxent_rl.runs.checkpoints import Checkpoints
+from maxent_rl.storage.files import write_json
 from maxent_rl.sweep.folder import ATTEMPT, FAILED, FINISHED, STOP, is_finished, read_manifest, read_mark
 from maxent_rl.sweep.jobs import Job
 

@@ -7,7 +7,7 @@ import pytest
 
 from maxent_rl.agents import SAC
 from maxent_rl.agents.pmoe import PMOE
-from maxent_rl.envs.own.several_answers import make_maxent
+from maxent_rl.envs.maxent import make_maxent
 from maxent_rl.runs.config import RunConfig
 from maxent_rl.runs.presets import PRESETS
 from maxent_rl.training.loops.make import make_loop

@@ -19,14 +19,13 @@ from maxent_rl.agents.registry import agent_name
 from maxent_rl.distributions import GaussianMixture
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.pictures import expert_pictures, landscapes
+from maxent_rl.pictures.expertise import Expertise, principal_components
 from maxent_rl.pictures.experts import (
-    Expertise,
     _training_rows,
     _warnings,
     look_at_experts,
     picture_folder,
     play_experts,
-    principal_components,
     run_folder,
 )
 from maxent_rl.pictures.style import colours

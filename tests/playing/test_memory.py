@@ -16,7 +16,8 @@ from flax import struct
 from maxent_rl.agents import SAC
 from maxent_rl.agents.base import Remembers, check_agent, fresh_memory, recalling, remember
 from maxent_rl.errors import InvalidSettingError
-from maxent_rl.playing.evaluation import evaluate_policy, most_likely, start_device
+from maxent_rl.playing.choosing import most_likely
+from maxent_rl.playing.evaluation import evaluate_policy, start_device
 from maxent_rl.playing.trajectories import collect_trajectories
 from maxent_rl.runs.config import RunConfig, describe
 from maxent_rl.runs.policy import export_policy, load_policy, policy_arrays

@@ -11,7 +11,8 @@ from environments import HostPoint, OneStepDevice, Point
 from maxent_rl import envs
 from maxent_rl.agents import SAC
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, NonFiniteError
-from maxent_rl.playing.evaluation import evaluate_policy, most_likely, sampled_action
+from maxent_rl.playing.choosing import most_likely, sampled_action
+from maxent_rl.playing.evaluation import evaluate_policy
 from maxent_rl.playing.trajectories import collect_trajectories
 from maxent_rl.runs.config import RunConfig, describe
 from maxent_rl.runs.policy import export_policy, load_policy, policy_arrays

@@ -21,11 +21,10 @@ from maxent_rl.errors import (
     StorageError,
 )
 from maxent_rl.playing import video
-from maxent_rl.playing.evaluation import environment_seed
 from maxent_rl.playing.video import record_video
 from maxent_rl.runs.config import RunConfig, describe
 from maxent_rl.runs.policy import export_policy, load_policy, policy_arrays
-from maxent_rl.training.loops.learner import EVALUATION
+from maxent_rl.seeds.streams import EVALUATION, environment_seed
 
 AGENT = SAC(hidden_sizes=(8,))
 

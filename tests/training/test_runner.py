@@ -29,7 +29,7 @@ from maxent_rl.errors import (
 from maxent_rl.playing.evaluation import evaluate_policy
 from maxent_rl.runs.records import read_csv
 from maxent_rl.training import runner
-from maxent_rl.training.loops.learner import Schedule
+from maxent_rl.training.loops.plan import Schedule
 
 AGENT = AGENTS_UNDER_TEST["sac"].agent.replace(replay_size=100)
 SETTINGS = {

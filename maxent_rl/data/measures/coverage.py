@@ -7,13 +7,14 @@ equally spaced edges and counts distinct rows of bins. All passes go over chunks
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maxent_rl.data.datasets.dataset import Dataset
+from maxent_rl.data.datasets.passes import Source, chunks_of
 from maxent_rl.data.measures.sketch import STANDARD_ERROR, Sketch
 from maxent_rl.errors import DataError, InvalidSettingError
 
@@ -21,34 +22,10 @@ EDGES = 100
 EXACT_LIMIT = 10_000_000
 """Transitions up to which the keys of all pairs are kept and counted exactly (8 bytes each)."""
 
-Source: TypeAlias = Dataset | Iterable[Dataset] | Callable[[], Iterable[Dataset]]
-"""A data set, or its chunks in order: a list of them, or a function that gives them anew for every pass."""
-
 Floats: TypeAlias = NDArray[np.float64]
 Keys: TypeAlias = NDArray[np.uint64]
 
-_CHUNK = 1 << 16
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
-
-def chunks_of(source: Source) -> Iterator[Dataset]:
-    """The transitions of a source in order, a chunk at a time; an episode may go on from one chunk to the next.
-
-    Raises:
-      DataError: the source is an iterator, which can be passed only once.
-    """
-    if isinstance(source, Dataset):
-        for start in range(0, source.size, _CHUNK):
-            yield source.part(start, start + _CHUNK)
-        return
-    chunks = source() if callable(source) else source
-    if chunks is source and isinstance(chunks, Iterator):
-        raise DataError(
-            "Measures pass over the data more than once: expected a data set, a list of chunks, or a function that opens "
-            f"them, got {type(chunks).__name__}."
-        )
-    for chunk in chunks:
-        yield from chunks_of(chunk)
 
 
 @dataclasses.dataclass(frozen=True)

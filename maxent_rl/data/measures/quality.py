@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from maxent_rl.data.datasets.passes import Source, chunks_of
 from maxent_rl.data.measures.coverage import (
     EDGES,
     EXACT_LIMIT,
@@ -23,8 +24,6 @@ from maxent_rl.data.measures.coverage import (
     Limits,
     Overlap,
     PairCounter,
-    Source,
-    chunks_of,
     collision_probability,
     count_pairs,
     overlap,

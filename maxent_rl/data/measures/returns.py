@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxent_rl.data.datasets.dataset import Dataset
-from maxent_rl.data.measures.coverage import Floats, Source, chunks_of
+from maxent_rl.data.datasets.passes import Source, chunks_of
+from maxent_rl.data.measures.coverage import Floats
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,15 +19,11 @@ from flax import struct
 from maxent_rl.envs.device import DeviceEnv, DeviceStep, EnvState, reset_batch, step_batch
 from maxent_rl.playing.evaluation import Outcomes, evaluate_device
 from maxent_rl.seeds.mesh import SAME, SEEDS, sharded, spread
+from maxent_rl.seeds.streams import ENVIRONMENT
 from maxent_rl.training.compilation import compiler_options
 from maxent_rl.training.loops.episodes import Episodes
 from maxent_rl.training.loops.faults import check_faults, note_fault
 from maxent_rl.training.loops.learner import (
-    ENVIRONMENT,
-    LEARNER,
-    Learner,
-    Learning,
-    Schedule,
     act,
     init_learner,
     metric_means,
@@ -37,6 +33,7 @@ from maxent_rl.training.loops.learner import (
     without_rows,
 )
 from maxent_rl.training.loops.memory import forget_episodes
+from maxent_rl.training.loops.plan import LEARNER, Learner, Learning, Schedule
 from maxent_rl.training.loops.preparing import prepare_learner
 from maxent_rl.types import Array, PyTree, Transition
 
@@ -110,7 +107,7 @@ class DeviceLoop:
         """Plays episodes with the most likely actions in environments of their own, one entry per seed."""
         step = self.step * self.learning.num_envs
         seeds = self._state.learner.seeds
-        return evaluate_device(self._agent, seeds.agent, seeds.key, step, episodes, self._env, self.learning)
+        return evaluate_device(self._agent, seeds.agent, seeds.key, step, episodes, self._env, self.learning.mesh)
 
     def get_state(self) -> dict[str, Any]:
         """The arrays that decide what follows, but for the rows of the replay buffer."""

@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
 from maxent_rl.errors import NonFiniteError
+from maxent_rl.training.loops.plan import Fault, Learner, Learning
 from maxent_rl.types import Array, Metrics
-
-if TYPE_CHECKING:
-    from maxent_rl.training.loops.learner import Learner, Learning
-
-
-@struct.dataclass
-class Fault:
-    """The first NaN or infinity that was met.
-
-    Attributes:
-      code: [] int32 0 for none, else 1 plus the index into `Learning.fault_names`.
-      step: [] int32 the vector step in which it was met.
-    """
-
-    code: Array
-    step: Array
 
 
 def check_faults(learner: Learner, learning: Learning, names: tuple[str, ...]) -> None:

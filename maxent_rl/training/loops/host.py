@@ -25,11 +25,6 @@ from maxent_rl.training.compilation import compiler_options
 from maxent_rl.training.loops.episodes import Episodes
 from maxent_rl.training.loops.faults import check_faults
 from maxent_rl.training.loops.learner import (
-    LEARNER,
-    Learner,
-    Learning,
-    Schedule,
-    SeedState,
     act,
     init_learner,
     metric_means,
@@ -39,6 +34,7 @@ from maxent_rl.training.loops.learner import (
     without_rows,
 )
 from maxent_rl.training.loops.memory import forget_episodes
+from maxent_rl.training.loops.plan import LEARNER, Learner, Learning, Schedule, SeedState
 from maxent_rl.training.loops.preparing import prepare_learner
 from maxent_rl.types import Array, PyTree
 

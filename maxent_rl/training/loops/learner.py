@@ -10,8 +10,6 @@ would have.
 from __future__ import annotations
 
 import dataclasses
-import fractions
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -19,140 +17,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jax.sharding import Mesh
 
-from maxent_rl.agents.base import learns_on_policy, recalling, rollout_time
-from maxent_rl.data import Replay, ReplayLayout, RolloutLayout, RowLayout
+from maxent_rl.agents.base import SCHEDULED, recalling
+from maxent_rl.data.buffers.rows import Replay
+from maxent_rl.playing.choosing import uniform_actions
+from maxent_rl.runs.buffers import make_layout
 from maxent_rl.seeds.mesh import SAME, SEEDS, divide_batch, over_seeds, place, sharded, spread
-from maxent_rl.training.loops.faults import Fault, note_metrics
+from maxent_rl.seeds.streams import ACT, INIT, LEARN, seed_keys
+from maxent_rl.training.loops.faults import note_metrics
 from maxent_rl.training.loops.memory import advance_memory, chosen, start_memory, update_recalling
+from maxent_rl.training.loops.plan import Counters, Fault, Learner, Learning, Schedule, SeedState
 from maxent_rl.types import Array, Metrics, PyTree, Spec
-
-# Streams of random numbers that a seed's root key is folded with; their order is part of what a checkpoint means.
-INIT, ACT, LEARN, ENVIRONMENT, EVALUATION, PREPARE = range(6)
-
-_START_EPISODES, _MOST_START_STEPS = 10, 10_000
-SCHEDULED = ("start_steps", "updates_per_step")  # hyper-parameters that the schedule reads, and nothing else
-
-
-@struct.dataclass
-class Schedule:
-    """When to learn, in vector steps (one step of all environments of a seed). Changing its numbers compiles nothing.
-
-    Attributes:
-      start: [] int32 vector steps with uniform actions before the first update.
-      numerator: [] int32 updates in every `denominator` vector steps.
-      denominator: [] int32.
-    """
-
-    start: Any
-    numerator: Any
-    denominator: Any
-
-    @classmethod
-    def create(cls, agent: Any, spec: Spec, num_envs: int) -> Schedule:
-        """Reads the agent's settings, which count environment steps.
-
-        An on-policy agent is updated once for each window and never acts uniformly; of an off-policy agent this reads
-        `start_steps` and `updates_per_step`.
-        """
-        if learns_on_policy(agent):
-            return cls(
-                np.int32(0), np.int32(1), np.int32(rollout_time(agent, dataclasses.replace(spec, num_envs=num_envs)))
-            )
-        start_steps = agent.start_steps
-        if start_steps is None:
-            start_steps = min(_START_EPISODES * spec.horizon, _MOST_START_STEPS)
-        ratio = fractions.Fraction(float(agent.updates_per_step)).limit_denominator(1000) * num_envs
-        start = max(math.ceil(int(start_steps) / num_envs), 1)
-        return cls(np.int32(start), np.int32(ratio.numerator), np.int32(ratio.denominator))
-
-    def updates_due(self, step: Any) -> Any:
-        """Updates to take after vector step number `step` (the first is 1), as integer arithmetic.
-
-        The updates of a fractional ratio are spread evenly: as many as the ratio's running sum passes whole numbers.
-        """
-        phase = (step - self.start - 1) % self.denominator
-        due = (phase + 1) * self.numerator // self.denominator - phase * self.numerator // self.denominator
-        return due * (step > self.start)
-
-    @property
-    def first_update(self) -> int:
-        """The first vector step after which an update is due."""
-        return int(self.start) + math.ceil(int(self.denominator) / int(self.numerator))
-
-
-@struct.dataclass
-class Counters:
-    """The same for all seeds.
-
-    Attributes:
-      step: [] int32 vector steps taken.
-      update: [] int32 updates taken.
-      inserted: [] int32 rows written into each buffer.
-      metric_count: [] int32 updates whose metrics `SeedState.metric_sums` holds.
-    """
-
-    step: Array
-    update: Array
-    inserted: Array
-    metric_count: Array
-
-
-@struct.dataclass
-class SeedState:
-    """What belongs to one seed. In loops every leaf has the leading axis [seed].
-
-    Attributes:
-      agent: the agent's state.
-      rows: [capacity, width] of the buffer.
-      key: [] the root of all the seed's random numbers; never changes.
-      metric_sums: sums of the agent's metrics since they were last taken.
-      fault: the first value that was not finite.
-      memory: what the agent remembers of the episodes so far, a pytree of [env, ...]; () where it does not, or plays none.
-      window_memory: the same at the beginning of the window of steps that the next update learns from.
-    """
-
-    agent: PyTree
-    rows: Array
-    key: Array
-    metric_sums: Metrics
-    fault: Fault
-    memory: PyTree = ()
-    window_memory: PyTree = ()
-
-
-@struct.dataclass
-class Learner:
-    """The training state of all seeds, apart from their environments."""
-
-    seeds: SeedState
-    counters: Counters
-
-
-@dataclasses.dataclass(frozen=True)
-class Learning:
-    """The static side of a training run: shapes and names, hashable, the same for all seeds.
-
-    Attributes:
-      spec: the environment's shapes.
-      layout: of the buffer that steps are stored in and learned from.
-      num_envs: environments of each seed.
-      metric_names: of the agent's update, sorted.
-      mesh: of the local devices (`sharding.make_mesh`), or None where one device runs everything.
-    """
-
-    spec: Spec
-    layout: RowLayout
-    num_envs: int
-    metric_names: tuple[str, ...]
-    mesh: Mesh | None = None
-
-    @property
-    def fault_names(self) -> tuple[str, ...]:
-        """What can be not finite, in the order of `Fault.code`."""
-        return ("observation", "reward", "action", *self.metric_names)
 
 
 def make_learning(agent: Any, spec: Spec, num_envs: int, mesh: Mesh | None = None) -> Learning:
@@ -166,13 +42,6 @@ def make_learning(agent: Any, spec: Spec, num_envs: int, mesh: Mesh | None = Non
 
     names = tuple(sorted(jax.eval_shape(metrics, jax.random.key(0))))
     return Learning(spec, layout, num_envs, names, mesh)
-
-
-def make_layout(agent: Any, spec: Spec) -> RowLayout:
-    """Lays out the buffer that an agent's kind needs for the environments of one seed."""
-    if learns_on_policy(agent):
-        return RolloutLayout.create(spec, rollout_time(agent, spec), spec.num_envs)
-    return ReplayLayout.create(spec, agent.replay_size, spec.num_envs, agent.batch_size, agent.n_step)
 
 
 def without_rows(learner: Learner) -> Learner:
@@ -196,11 +65,6 @@ def numeric(agent: Any, schedule: Schedule | None = None) -> Any:
         present = {field.name for field in dataclasses.fields(agent)}
         agent = dataclasses.replace(agent, **{name: constants[name] for name in SCHEDULED if name in present})
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), agent)
-
-
-def seed_keys(seeds: tuple[int, ...]) -> Array:
-    """The root keys of the seeds: [seed]."""
-    return jnp.stack([jax.random.key(seed) for seed in seeds])
 
 
 def init_learner(agent: Any, learning: Learning, seeds: tuple[int, ...]) -> Learner:
@@ -233,9 +97,6 @@ def _init_seeds(agent: Any, keys: Array, learning: Learning) -> SeedState:
     return seeds
 
 
-LEARNER = Learner(seeds=SEEDS, counters=SAME)  # type: ignore[arg-type]  # how the training state is spread
-
-
 def act(agent: Any, learning: Learning, seeds: SeedState, observation: Array, step: Array, schedule: Schedule) -> Array:
     """Chooses actions: uniform ones during the start, then the policy's.
 
@@ -265,14 +126,6 @@ def act(agent: Any, learning: Learning, seeds: SeedState, observation: Array, st
 
     action: Array = over_seeds(one, agent, seeds, observation)
     return action
-
-
-def uniform_actions(spec: Spec, count: int, key: Array) -> Array:
-    """[count, action] drawn uniformly from all that an agent can do; discrete ones are floats [count]."""
-    shape = (count, *spec.action_shape)
-    if spec.num_actions is not None:
-        return jax.random.randint(key, shape, 0, spec.num_actions).astype(jnp.float32)
-    return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
 
 
 def store_and_learn(agent: Any, learning: Learning, learner: Learner, rows: Array, updates: Array) -> Learner:

@@ -5,24 +5,30 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, cast
 
 import gymnasium
 import jax
 
 from maxent_rl import envs as environments
 from maxent_rl.agents.base import WritesResponses, check_agent, learns_offline, learns_on_policy
-from maxent_rl.envs.device import DeviceEnv
+from maxent_rl.envs.adapters.tokens import TokenEnv
+from maxent_rl.envs.env import Env
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
-from maxent_rl.playing.evaluation import Outcomes, environment_seed
+from maxent_rl.playing.evaluation import Outcomes
+from maxent_rl.runs.buffers import make_layout
 from maxent_rl.runs.config import RunConfig
 from maxent_rl.seeds.mesh import make_mesh
 from maxent_rl.seeds.processes import Processes
+from maxent_rl.seeds.streams import ENVIRONMENT, environment_seed
 from maxent_rl.seeds.variants import member_agent, member_name, variant_agents
-from maxent_rl.training.loops.learner import ENVIRONMENT, Learner, Learning, Schedule, make_layout, make_learning
-from maxent_rl.types import Array, Spec
-
-Env: TypeAlias = str | DeviceEnv | Callable[[], gymnasium.Env[Any, Any]]
+from maxent_rl.training.loops.device import DeviceLoop
+from maxent_rl.training.loops.host import HostLoop
+from maxent_rl.training.loops.learner import make_learning
+from maxent_rl.training.loops.offline import LoadData, make_offline_loop
+from maxent_rl.training.loops.plan import Learner, Learning, Schedule
+from maxent_rl.training.loops.tokens import make_token_loop
+from maxent_rl.types import Array, PyTree, Spec
 
 
 class Loop(Protocol):
@@ -41,6 +47,10 @@ class Loop(Protocol):
     @property
     def learner(self) -> Learner:
         """The training state of all seeds."""
+        ...
+
+    def prepare(self, data: PyTree, held_out: PyTree) -> list[dict[str, float]]:
+        """Lets an agent that `PreparesFromData` do so, before `start`; one dict of what that gave per member."""
         ...
 
     def start(self) -> None:
@@ -81,7 +91,12 @@ class Loop(Protocol):
 
 
 def make_loop(
-    run: RunConfig, agent: Any, env: Env, devices: list[jax.Device], processes: Processes | None = None
+    run: RunConfig,
+    agent: Any,
+    env: Env,
+    devices: list[jax.Device],
+    processes: Processes | None = None,
+    load: LoadData | None = None,
 ) -> Loop:
     """Builds environments and training state, after checking that agent, environment and machine fit.
 
@@ -91,25 +106,18 @@ def make_loop(
       env: an environment's name, a device environment, or a function that makes a Gymnasium environment.
       devices: the local devices to share the seeds among.
       processes: that share the members among them; None for all processes that there are.
+      load: reads what agents learn from that do not act (`sources.load.load_data`), who alone need it.
 
     Raises:
       UnknownNameError: no such environment or backend.
       IncompatibleEnvironmentError: spaces that the agent or the library does not handle.
       InvalidSettingError: hyper-parameters that cannot work, or a buffer larger than the memory.
     """
-    from maxent_rl.envs.adapters.tokens import TokenEnv
-    from maxent_rl.sources.load import refuse_unused
-    from maxent_rl.training.loops.device import DeviceLoop
-    from maxent_rl.training.loops.host import HostLoop
-    from maxent_rl.training.loops.offline import make_offline_loop
-    from maxent_rl.training.loops.tokens import make_token_loop
-
     if isinstance(env, gymnasium.Env):
         raise IncompatibleEnvironmentError(
             "The environment was given as an instance; give a function that makes it, as every seed needs its own."
         )
-    variants = variant_agents(agent, run)
-    refuse_unused(run, agent)
+    variants = variant_agents(agent, run.variants)
     members = (processes or Processes()).share(run.members)
     seeds = tuple(int(member["seed"]) for member in members)
     names = tuple(map(member_name, members))
@@ -122,7 +130,7 @@ def make_loop(
         if isinstance(variants[0], WritesResponses):
             return make_token_loop(run, members, variants, cast(TokenEnv, device_env), devices)
         if learns_offline(agent):
-            return make_offline_loop(run, members, variants, device_env, device_env.spec, devices)
+            return make_offline_loop(run, members, variants, device_env, device_env.spec, devices, load)
         learning, schedule = _plan(run, len(members), variants, device_env.spec, devices)
         return DeviceLoop(member_agent(agent, members), learning, schedule, seeds, names, device_env)
     if run.backend is not None:
@@ -135,7 +143,7 @@ def make_loop(
     if learns_offline(agent):
         probe = make_envs([0])
         probe.close()
-        return make_offline_loop(run, members, variants, make_envs, probe.spec, devices)
+        return make_offline_loop(run, members, variants, make_envs, probe.spec, devices, load)
     env_seeds = [environment_seed(seed, ENVIRONMENT, index) for seed in seeds for index in range(run.num_envs)]
     host_envs = make_envs(env_seeds)
     try:
@@ -203,7 +211,7 @@ def learns_nothing(run: RunConfig, agent: Any, learning: Learning) -> str | None
 
 
 def _stays_warm(run: RunConfig, agent: Any) -> str | None:
-    longest = max(variant_agents(agent, run), key=lambda variant: int(variant.warm_start_steps))
+    longest = max(variant_agents(agent, run.variants), key=lambda variant: int(variant.warm_start_steps))
     if math.ceil(run.total_steps / run.num_envs) > math.ceil(longest.warm_start_steps / run.num_envs):
         return None
     return (

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from maxent_rl.agents.base import Remembers, fresh_memory, learns_on_policy
-from maxent_rl.data import RowLayout
+from maxent_rl.data.buffers.rows import RowLayout
 from maxent_rl.seeds.mesh import SAME, SEEDS, divide_batch, over_seeds, sharded, spread
+from maxent_rl.training.loops.plan import Learner, Learning
 from maxent_rl.types import Array, Metrics, PyTree
-
-if TYPE_CHECKING:
-    from maxent_rl.training.loops.learner import Learner, Learning
 
 
 def keeps_memory(agent: Any) -> bool:

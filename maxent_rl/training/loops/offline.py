@@ -8,26 +8,28 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 
 from maxent_rl.agents.base import BeginsFromData, ExaminesData, check_agent
-from maxent_rl.data import RolloutLayout
+from maxent_rl.data.batches.fixed import FixedData, digest
+from maxent_rl.data.buffers.rollout import RolloutLayout
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.host import HostEnvs
 from maxent_rl.errors import CheckpointError, InvalidSettingError
 from maxent_rl.playing.evaluation import Outcomes, evaluate_device, evaluate_host
+from maxent_rl.runs.config import RunConfig
 from maxent_rl.seeds.mesh import SAME, SEEDS, divide_batch, make_mesh, over_seeds, place, sharded, spread
-from maxent_rl.sources.load import FixedData, digest, load_data
 from maxent_rl.training.compilation import compiler_options
-from maxent_rl.training.loops.learner import LEARNER, Learner, Learning, SeedState, metric_means, take_updates
+from maxent_rl.training.loops.learner import metric_means, take_updates
+from maxent_rl.training.loops.plan import LEARNER, Learner, Learning, SeedState
 from maxent_rl.training.loops.without_envs import LearnerLoop
 from maxent_rl.types import Array, Metrics, PyTree, Spec
 
-if TYPE_CHECKING:
-    from maxent_rl.runs.config import RunConfig
+LoadData: TypeAlias = Callable[[RunConfig, Any, Spec, Any], tuple[FixedData, PyTree | None]]
+"""How a run's data is read: (run, agent, spec, env) to what is learned from, and what is kept apart or None."""
 
 _MOST_UPDATES = 1_000  # between two looks for an interrupt
 
@@ -71,7 +73,9 @@ class OfflineLoop(LearnerLoop):
         if callable(self._env):
             played = evaluate_host(self._agent, seeds.agent, self.seeds, self.step, episodes, self._env)
         else:
-            played = evaluate_device(self._agent, seeds.agent, seeds.key, self.step, episodes, self._env, self.learning)
+            played = evaluate_device(
+                self._agent, seeds.agent, seeds.key, self.step, episodes, self._env, self.learning.mesh
+            )
         return [dataclasses.replace(one, extra=extra) for one, extra in zip(played, self.examine(), strict=True)]
 
     def examine(self) -> list[dict[str, float]]:
@@ -106,6 +110,7 @@ def make_offline_loop(
     env: DeviceEnv | Callable[[list[int]], HostEnvs],
     spec: Spec,
     devices: list[jax.Device],
+    load: LoadData | None,
 ) -> OfflineLoop:
     """Reads the data and builds the training state, after checking that agent, data, environment and machine fit.
 
@@ -116,6 +121,7 @@ def make_offline_loop(
       env: to evaluate in: a device environment, or what makes host environments from their seeds.
       spec: of the environment.
       devices: the local devices to share the seeds among.
+      load: as of `make_loop`.
 
     Raises:
       MaxentRLError: one of its kinds, for settings that cannot work and data that does not fit.
@@ -127,7 +133,8 @@ def make_offline_loop(
     for variant in variants:
         check_agent(variant, spec, run.env)
     agent = variants[0]
-    data, held_out = load_data(run, agent, spec, env)
+    assert load is not None, "an agent that learns from fixed data needs load=sources.load.load_data"
+    data, held_out = load(run, agent, spec, env)
     learning = Learning(
         spec=spec,
         layout=RolloutLayout.create(spec, 0, 1),  # the data is kept once for all seeds, not in buffers of theirs

@@ -4,39 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 
-from maxent_rl.agents.base import PreparesFromData
 from maxent_rl.seeds.mesh import SAME, SEEDS, over_seeds, place, sharded, spread
-from maxent_rl.sources.load import load_data
-from maxent_rl.training.loops.learner import PREPARE, Learner, Learning
+from maxent_rl.seeds.streams import PREPARE
+from maxent_rl.training.loops.plan import Learner, Learning
 from maxent_rl.types import Array, Metrics, PyTree
-
-if TYPE_CHECKING:
-    from maxent_rl.runs.config import RunConfig
-    from maxent_rl.training.loops.make import Loop
-
-
-def prepare(run: RunConfig, agent: Any, loop: Loop) -> str | None:
-    """Lets an agent prepare itself before the first step, where it is one that does.
-
-    Returns:
-      A sentence that says how well that went, or None.
-
-    Raises:
-      MaxentRLError: one of its kinds, for data that is missing, damaged or of another environment.
-    """
-    if not isinstance(agent, PreparesFromData):
-        return None
-    data, held_out = load_data(run, agent, loop.learning.spec, None)
-    found = loop.prepare(data, held_out)  # type: ignore[attr-defined]  # loops of agents that act have it
-    told = ", ".join(
-        f"{name.replace('_', ' ')} {' '.join(f'{member[name]:.3g}' for member in found)}" for name in found[0]
-    )
-    return f"Prepared from {run.dataset}: {told}."
 
 
 def prepare_learner(

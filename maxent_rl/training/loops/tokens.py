@@ -9,28 +9,28 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from maxent_rl.agents.base import check_agent
-from maxent_rl.data import RolloutLayout
+from maxent_rl.data.buffers.rollout import RolloutLayout
 from maxent_rl.envs.adapters.tokens import TokenEnv
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.playing.evaluation import Outcomes
+from maxent_rl.runs.config import RunConfig
 from maxent_rl.seeds.mesh import make_mesh, over_seeds, sharded, spread
+from maxent_rl.seeds.streams import EVALUATION, LEARN
 from maxent_rl.tokens.agent import TokenAgent, TokenState
 from maxent_rl.tokens.rollout import examine
 from maxent_rl.training.compilation import compiler_options
 from maxent_rl.training.loops.faults import note_metrics
-from maxent_rl.training.loops.learner import EVALUATION, LEARN, LEARNER, Learner, Learning, SeedState, metric_means
+from maxent_rl.training.loops.learner import metric_means
+from maxent_rl.training.loops.plan import LEARNER, Learner, Learning, SeedState
 from maxent_rl.training.loops.without_envs import LearnerLoop
 from maxent_rl.types import Array, Metrics
-
-if TYPE_CHECKING:
-    from maxent_rl.runs.config import RunConfig
 
 _SUPERVISED_STEPS, _SUPERVISED = "supervised/steps", "supervised/loss"
 

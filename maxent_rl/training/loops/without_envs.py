@@ -7,8 +7,10 @@ from typing import Any
 
 from maxent_rl.seeds.variants import member_agent, member_name
 from maxent_rl.training.loops.faults import check_faults
-from maxent_rl.training.loops.learner import Learner, Learning, init_learner, numeric, with_rows, without_rows
-from maxent_rl.types import Array
+from maxent_rl.training.loops.learner import init_learner, numeric, with_rows, without_rows
+from maxent_rl.training.loops.plan import Learner, Learning
+from maxent_rl.training.loops.preparing import prepare_learner
+from maxent_rl.types import Array, PyTree
 
 
 class LearnerLoop:
@@ -25,6 +27,11 @@ class LearnerLoop:
     def learner(self) -> Learner:
         """The training state of all seeds."""
         return self._learner
+
+    def prepare(self, data: PyTree, held_out: PyTree) -> list[dict[str, float]]:
+        """Lets the agent prepare itself from fixed data; one dict of what that gave per member."""
+        self._learner, found = prepare_learner(self._agent, self._learner, data, held_out, self.learning)
+        return found
 
     def start(self) -> None:
         """Nothing more to do: there is no episode to begin."""

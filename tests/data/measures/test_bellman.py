@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maxent_rl.data.measures import bellman
-from maxent_rl.data.measures.bellman import exact_moments, misalignment, occupancy
+from maxent_rl.data.measures.bellman import exact_moments, misalignment
+from maxent_rl.tabular.occupancy import occupancy, tabular_coverage
 
 PAIRS, D, GAMMA = 8, 3, 0.9
 # Three pairs of which the third has the features of both others.
@@ -86,10 +87,10 @@ def test_coverage_of_three_pairs_by_hand():
     np.testing.assert_allclose(target, [0.345389, 0.300280, 0.354331], atol=1e-5)
     wanted = exact_moments(PHI, CHAIN, target, REWARD, GAMMA)
     assert bellman.concentrability(wanted.full, three_pairs().full) == pytest.approx(1.492340, abs=1e-5)
-    found = bellman.tabular_coverage(target, MU)
+    found = tabular_coverage(target, MU)
     assert found.largest_ratio == pytest.approx(1.771654, abs=1e-5)
     assert found.chi_square == pytest.approx(1.166899, abs=1e-5) and found.unseen == 0
-    assert bellman.tabular_coverage(target, np.array([0.5, 0.5, 0.0])) == pytest.approx(
+    assert tabular_coverage(target, np.array([0.5, 0.5, 0.0])) == pytest.approx(
         (math.inf, math.inf, 0.354331), abs=1e-5
     )
 
@@ -135,7 +136,7 @@ def test_what_holds_for_every_process(seed, gamma):
     wanted, moments = (exact_moments(phi, transition, weights, reward, gamma) for weights in (target, mu))
     assert bellman.concentrability(wanted.full, wanted.full) == pytest.approx(1.0)
     ratio = bellman.concentrability(wanted.full, moments.full)
-    assert ratio <= bellman.tabular_coverage(target, mu).largest_ratio * (1 + 1e-9)
+    assert ratio <= tabular_coverage(target, mu).largest_ratio * (1 + 1e-9)
     error = (phi - gamma * transition @ phi) @ theta - reward
     assert start @ phi @ (theta - theta_star) == pytest.approx(target @ error / (1 - gamma), abs=1e-8)
     assert abs(start @ phi @ (theta - theta_star)) <= bellman.value_bound(ratio, math.sqrt(mu @ error**2), gamma) * (

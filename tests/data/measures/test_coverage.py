@@ -104,7 +104,7 @@ def test_chunks_count_as_the_whole(monkeypatch):
     for source in (parts, lambda: iter(parts)):
         np.testing.assert_array_equal(Limits.of(source).low, Limits.of(data).low)
         assert u(source) == u(data)
-    monkeypatch.setattr(coverage, "_CHUNK", 11)
+    monkeypatch.setattr("maxent_rl.data.datasets.passes._CHUNK", 11)
     assert u(data) == u(parts)
 
 

@@ -13,6 +13,7 @@ from maxent_rl.data.measures import bellman
 from maxent_rl.data.measures.diagnostics import diagnose
 from maxent_rl.data.measures.policy_features import ActionProbabilities, SampledActions, TabularFeatures, featurize
 from maxent_rl.errors import DataError, InvalidSettingError
+from maxent_rl.tabular.occupancy import occupancy, tabular_coverage
 
 STATES, ACTIONS, D, GAMMA = 4, 2, 3, 0.8
 RNG = np.random.default_rng(0)
@@ -110,10 +111,10 @@ def test_coverage_by_data_of_the_policy(data):
     found = diagnose(data, features, POLICY, GAMMA, target=theirs, bootstrap=0)
     assert found.concentrability_from == "data of the policy"
     start = (PI / STATES).ravel()
-    wanted = bellman.exact_moments(FLAT, TRANSITION, bellman.occupancy(TRANSITION, start, GAMMA), REWARD.ravel(), GAMMA)
+    wanted = bellman.exact_moments(FLAT, TRANSITION, occupancy(TRANSITION, start, GAMMA), REWARD.ravel(), GAMMA)
     assert found.concentrability == pytest.approx(bellman.concentrability(wanted.full, exact(data).full), rel=0.15)
     table = TabularFeatures(data)
-    ratio = bellman.tabular_coverage(table.shares(theirs, GAMMA), table.shares(data))
+    ratio = tabular_coverage(table.shares(theirs, GAMMA), table.shares(data))
     assert found.concentrability <= ratio.largest_ratio * 1.1
     itself = diagnose(theirs, features, POLICY, 0.0, target=theirs, bootstrap=0)
     assert itself.concentrability >= 1 - 1e-6

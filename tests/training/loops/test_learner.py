@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maxent_rl.agents import SAC
-from maxent_rl.training.loops.learner import Schedule, act, init_learner, make_learning, numeric, store_and_learn
+from maxent_rl.training.loops.learner import act, init_learner, make_learning, numeric, store_and_learn
+from maxent_rl.training.loops.plan import Schedule
 from maxent_rl.types import Spec
 
 SPEC = Spec((2,), (2,), 20)

@@ -19,6 +19,7 @@ from maxent_rl.agents.base import check_agent
 from maxent_rl.runs.config import RunConfig
 from maxent_rl.runs.records import read_csv
 from maxent_rl.settings import static
+from maxent_rl.sources.load import load_data
 from maxent_rl.storage.arrays import from_arrays, to_arrays
 from maxent_rl.training.loops.device import device_steps
 from maxent_rl.training.loops.host import host_step
@@ -120,7 +121,7 @@ def never():
 
 def loop_of(backend, agent=None, begin=True, **settings):
     run = RunConfig(env="test", **({"num_envs": NUM_ENVS} | settings))
-    loop = make_loop(run, agent or Rememberer(), ENVS[backend], jax.local_devices())
+    loop = make_loop(run, agent or Rememberer(), ENVS[backend], jax.local_devices(), load=load_data)
     if begin:
         loop.start()
     return loop

@@ -16,6 +16,7 @@ from maxent_rl.errors import CheckpointError, InvalidSettingError, NonFiniteErro
 from maxent_rl.playing.evaluation import evaluate_policy
 from maxent_rl.runs.config import RunConfig
 from maxent_rl.runs.records import read_csv
+from maxent_rl.sources.load import load_data
 from maxent_rl.training.loops.make import make_loop
 
 SETTINGS = {
@@ -44,7 +45,7 @@ def never():
 def loop_for(name, source, env="device", agent=None, **settings):
     row = OFFLINE_AGENTS_UNDER_TEST[name]
     run = RunConfig(agent=name, env=row.env_name, **source, **settings)
-    return make_loop(run, agent or row.agent, row.env(env), jax.local_devices())
+    return make_loop(run, agent or row.agent, row.env(env), jax.local_devices(), load=load_data)
 
 
 def run(folder, name, source, agent=None, env="device", **settings):

@@ -16,10 +16,11 @@ from run_processes import finish, host_devices, start_python
 from maxent_rl.agents import PPO
 from maxent_rl.envs.device import step_within
 from maxent_rl.errors import InvalidSettingError
+from maxent_rl.runs.buffers import make_layout
 from maxent_rl.runs.config import RunConfig
 from maxent_rl.seeds.mesh import make_mesh
-from maxent_rl.training.loops.learner import Schedule, make_layout
 from maxent_rl.training.loops.make import make_loop
+from maxent_rl.training.loops.plan import Schedule
 from maxent_rl.training.runner import train
 from maxent_rl.types import Spec
 

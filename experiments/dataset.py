@@ -181,7 +181,7 @@ def make_preferences(command: Preferences) -> None:
     """Makes a data set of preferences and says what is in it."""
     from maxent_rl.runs.policy import load_policy
     from maxent_rl.runs.state import load_state
-    from maxent_rl.sources import preferences as preference_making
+    from maxent_rl.sources import preferences
     from maxent_rl.storage.files import storage_errors
 
     if command.output.suffix != ".npz":
@@ -191,10 +191,10 @@ def make_preferences(command: Preferences) -> None:
     oracle = None
     if command.label == "regret" and command.oracle is not None:
         oracle = load_state(command.oracle, seed=command.oracle_seed)
-    names = [field.name for field in dataclasses.fields(preference_making.Making)]
-    making = preference_making.Making(**{name: getattr(command, name) for name in names})
+    names = [field.name for field in dataclasses.fields(preferences.Making)]
+    making = preferences.Making(**{name: getattr(command, name) for name in names})
     with _progress(f"Playing {policy.env}", command.episodes) as report:
-        data, told = preference_making.make_preferences(policy, making, oracle, report)
+        data, told = preferences.make_preferences(policy, making, oracle, report)
     with storage_errors(f"write {command.output}"):
         data.save(command.output)
     pairs = f"{len(data.pairs):,} pairs of" if len(data.pairs) else "any two comparable of"

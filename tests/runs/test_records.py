@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maxent_rl.errors import CheckpointError, InvalidSettingError, MissingDependencyError, StorageError
-from maxent_rl.runs import records as recorder
+from maxent_rl.runs import records
 from maxent_rl.runs.records import Recorder, read_csv
 
 
@@ -37,8 +37,8 @@ def test_a_table_has_one_row_per_step_and_seed(tmp_path):
 
 @given(st.floats(allow_nan=False) | st.integers(-(2**53), 2**53) | st.floats(width=32).map(np.float32))
 def test_numbers_read_back_as_what_they_were(value):
-    text = recorder._cell(value)
-    read = recorder._value(text)
+    text = records._cell(value)
+    read = records._value(text)
     assert read == value or (math.isnan(read) and math.isnan(value))
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from set_functions_under_test import CASES, LENGTH, SIZE, Case
 
-from maxent_rl import set_functions as rewards
+from maxent_rl import set_functions
 from maxent_rl.errors import ShapeError
 from maxent_rl.set_functions import Table
 
@@ -150,7 +150,7 @@ def test_a_function_is_a_static_argument_that_compiles_once(name):
 
 
 def test_functions_of_other_numbers_are_others():
-    one, other = (rewards.Modular(Table(np.array(weights))) for weights in ([1.0, 2.0], [1.0, 3.0]))
+    one, other = (set_functions.Modular(Table(np.array(weights))) for weights in ([1.0, 2.0], [1.0, 3.0]))
     assert one != other and Table(np.array([1, 2])) != Table(np.array([1.0, 2.0])) and Table([1]) != 1
 
 
@@ -169,7 +169,7 @@ def test_modular_with_repeats_remembers_nothing():
 
 
 def test_whole_numbers_are_weights_too_and_a_sum_of_no_function_is_none():
-    case = Case(lambda: rewards.Modular(Table([1, 2])), sum)
+    case = Case(lambda: set_functions.Modular(Table([1, 2])), sum)
     gains = case.make().marginal_gains(jnp.array([1, 0, 1]))
     assert gains.tolist() == [2.0, 1.0, 0.0] and gains.dtype == jnp.float32
     with pytest.raises(TypeError):

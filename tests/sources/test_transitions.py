@@ -23,9 +23,7 @@ from maxent_rl.playing.trajectories import collect_trajectories
 from maxent_rl.runs.config import RunConfig, describe
 from maxent_rl.runs.policy import load_policy
 from maxent_rl.runs.records import read_csv
-from maxent_rl.sources import read_transitions as dataset_source
-from maxent_rl.sources import replay as replayed
-from maxent_rl.sources import transitions as collecting
+from maxent_rl.sources import read_transitions, replay, transitions
 from maxent_rl.sources.transitions import Collecting, collect
 from maxent_rl.types import Spec
 
@@ -166,7 +164,7 @@ def test_a_trajectory_says_how_it_ended(tmp_path, host, terminates):
     env = (lambda: OneStepHost(terminates)) if host else OneStepDevice(terminates)
     found = collect_trajectories(policy, 2, env=env)
     assert [each.terminated for each in found] == [terminates] * 2
-    data = collecting.from_trajectory(found[0], OneStepDevice(terminates).spec)
+    data = transitions.from_trajectory(found[0], OneStepDevice(terminates).spec)
     assert (data.terminated.tolist(), data.truncated.tolist()) == ([terminates], [not terminates])
 
 
@@ -225,36 +223,36 @@ def packed(*episodes, num_envs=2):
 def test_rows_by_hand():
     """Episodes in the order in which they ended; of those that still run the longest stays, at the end."""
     rows, layout = packed((0, range(3), "t"), (1, range(10, 14), "c"), (0, range(20, 23), "u"), (1, [30, 31], "u"))
-    data, left_out = replayed.in_order(rows, layout, SPEC, began=True)
+    data, left_out = replay.in_order(rows, layout, SPEC, began=True)
     assert data.reward.tolist() == [0, 1, 2, 10, 11, 12, 13, 20, 21, 22] and left_out == 2
     assert np.flatnonzero(data.terminated).tolist() == [2] and np.flatnonzero(data.truncated).tolist() == [6]
     np.testing.assert_array_equal(data.action, np.ones((10, 1)))  # half of the way to 2
-    data, left_out = replayed.in_order(rows, layout, SPEC, began=False)
+    data, left_out = replay.in_order(rows, layout, SPEC, began=False)
     assert data.reward.tolist() == [20, 21, 22] and left_out == 9
-    data, left_out = replayed.in_order(rows[:4], layout, SPEC, began=False)
+    data, left_out = replay.in_order(rows[:4], layout, SPEC, began=False)
     assert data.size == 0 and left_out == 4
 
 
 def test_an_episode_that_was_broken_off_is_cut_there():
     rows, layout = packed((0, range(3), "u"), (0, range(10, 14), "t"), num_envs=1)
-    data, _ = replayed.in_order(rows, layout, SPEC, began=True)
+    data, _ = replay.in_order(rows, layout, SPEC, began=True)
     assert np.flatnonzero(data.truncated).tolist() == [2] and np.flatnonzero(data.terminated).tolist() == [6]
 
 
 def test_a_buffer_that_has_overwritten_its_first_rows_begins_with_a_whole_episode(pendulum):
     policy = load_policy(pendulum.folder)
     policy.agent = policy.agent.replace(replay_size=250)  # as if the run had had such a buffer
-    found = replayed.read_replay(pendulum.folder, policy)
+    found = replay.read_replay(pendulum.folder, policy)
     assert (found.step, found.overwritten, found.left_out) == (450, 200, 200)
     assert found.data.size == 50 and not found.data.episodes.complete.any()
     policy.agent = policy.agent.replace(replay_size=50)
     with pytest.raises(DataError, match="not even the beginning of an episode"):
-        replayed.read_replay(pendulum.folder, policy)
+        replay.read_replay(pendulum.folder, policy)
 
 
 def test_what_was_overwritten_is_said(pendulum, monkeypatch):
-    kept = replayed.read_replay(pendulum.folder, load_policy(pendulum.folder))
-    monkeypatch.setattr(collecting, "read_replay", lambda *_: kept._replace(step=500, overwritten=50, left_out=7))
+    kept = replay.read_replay(pendulum.folder, load_policy(pendulum.folder))
+    monkeypatch.setattr(transitions, "read_replay", lambda *_: kept._replace(step=500, overwritten=50, left_out=7))
     first, second = collect(Collecting(kind="replay", policy=str(pendulum.folder))).notes
     assert "overwritten the first 50 of 500 transitions" in first and second.startswith("7 transitions of episodes")
 
@@ -366,7 +364,7 @@ def test_data_of_another_environment_is_refused(tmp_path, data, spec, message):
     write_dataset(data, path)
     run = RunConfig(agent="cpl", env="Pendulum-v1", dataset=str(path))
     with pytest.raises(DataError, match=message) as error:
-        dataset_source.load_dataset(run, spec)
+        read_transitions.load_dataset(run, spec)
     assert "\n" not in str(error.value)
 
 
@@ -375,6 +373,6 @@ def test_data_of_the_environment_is_read_in_the_agents_units(tmp_path):
         path = tmp_path / f"{number}.npz"
         write_dataset(data_of(np.array([[-2.0], [1.0], [2.001]], np.float32), env=env), path)
         run = RunConfig(agent="cpl", env="Pendulum-v1", dataset=str(path))
-        found = dataset_source.load_dataset(run, SPEC)
-        edge = dataset_source.LARGEST_ACTION
+        found = read_transitions.load_dataset(run, SPEC)
+        edge = read_transitions.LARGEST_ACTION
         np.testing.assert_allclose(found.action, [[-edge], [0.5], [edge]], rtol=1e-6)

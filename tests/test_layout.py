@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -94,6 +95,23 @@ def test_importing_the_library_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("face", ["maxent_rl", "maxent_rl.data", "maxent_rl.envs", "maxent_rl.training"])
+def test_lazy_faces_give_what_they_name(face):
+    """What a type checker is told, what is listed, and what is found when asked for."""
+    module = importlib.import_module(face)
+    told = [
+        alias.name
+        for node in ast.walk(ast.parse(Path(module.__file__).read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("maxent_rl")
+        for alias in node.names
+    ]
+    assert sorted(told) == sorted(set(module.__all__) - {"__version__"})
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+    with pytest.raises(AttributeError, match=rf"module '{face}' has no attribute 'nothing'"):
+        module.nothing  # noqa: B018  # looked up for the error
 
 
 def imports(root: Path, package: str) -> Graph:

@@ -85,7 +85,7 @@ class OfflineAgent(Agent[State], Protocol[State]):
     """An agent that learns from fixed data: `update` takes batches drawn from it, and a step of its run is one update.
 
     Attributes:
-      learns_from: the kind of data, one of `training.offline_data.SOURCES`.
+      learns_from: the kind of data, one of `sources.load.SOURCES`.
       batch_size: entries of a batch.
     """
 
@@ -125,7 +125,7 @@ class PreparesFromData(Protocol):
     """An agent that learns by acting, after it has learned something from fixed data once.
 
     Attributes:
-      prepares_from: the kind of data, one of `training.offline_data.SOURCES`.
+      prepares_from: the kind of data, one of `sources.load.SOURCES`.
     """
 
     prepares_from: ClassVar[str]

@@ -1,4 +1,8 @@
-"""The environments of our own by name: the family `maxent/`."""
+"""The environments of our own by name, the family `maxent/`: several right answers, classics, chance, and sets.
+
+`maxent/GridCoverage` and all others of `submodular.named` pay for the set of what a trajectory visits; with `-visited`
+behind the name, observations tell that set.
+"""
 
 from __future__ import annotations
 

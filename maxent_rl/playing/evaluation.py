@@ -218,7 +218,7 @@ def evaluate_device(
       step: environment step of the training, part of the environments' keys.
       episodes: episodes for each seed.
       env: the environment.
-      mesh: of the devices that share the seeds (`mesh.make_mesh`); None for one alone.
+      mesh: of the devices that share the seeds (`seeds.mesh.make_mesh`); None for one alone.
       sampled: draw the actions instead of taking the most likely ones.
     """
     choose = sampled_action if sampled else most_likely

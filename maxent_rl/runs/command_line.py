@@ -69,7 +69,7 @@ def parse(arguments: list[str]) -> Any:
         frozen=True,
     )
     description = f"Trains an agent on an environment. Agents: {', '.join(AGENTS)}."
-    parsed = tyro.cli(command, args=arguments, description=description, config=(tyro.conf.OmitArgPrefixes,))
+    parsed: Any = tyro.cli(command, args=arguments, description=description, config=(tyro.conf.OmitArgPrefixes,))
     if parsed.resume is not None:
         _refuse_changes(run, parsed.run, _FREE_ON_RESUME)
         _refuse_changes(hyper, parsed.hyper, set())

@@ -17,7 +17,7 @@ from maxent_rl.runs.policy import Policy, load_policy
 from maxent_rl.storage.arrays import from_arrays
 from maxent_rl.types import Array, PyTree
 
-# Where a checkpoint has the agents' states, by the names that `trees.to_arrays` gives.
+# Where a checkpoint has the agents' states, by the names that `storage.arrays.to_arrays` gives.
 _AGENT = "['learner'].seeds.agent"
 
 

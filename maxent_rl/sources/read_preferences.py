@@ -12,7 +12,7 @@ from maxent_rl.types import SegmentPairs, Spec
 
 
 def load(run: RunConfig, agent: Any, spec: Spec, env: Any) -> tuple[PreferenceData, SegmentPairs | None]:
-    """Reads the file that `run.dataset` names; see `offline_data.load_data`.
+    """Reads the file that `run.dataset` names; see `load.load_data`.
 
     Raises:
       DataError: it is missing, damaged, or of another environment.

@@ -22,7 +22,7 @@ _ROUNDING = 1e-3  # by which an action may lie outside the environment's bounds,
 
 
 def load_transitions(run: RunConfig, agent: Any, spec: Spec, env: Any) -> tuple[LoggedTransitions, None]:
-    """Reads the data set that `run.dataset` names; see `offline_data.load_data`.
+    """Reads the data set that `run.dataset` names; see `load.load_data`.
 
     Raises:
       DataError: it is missing, damaged, or of another environment.
@@ -31,7 +31,7 @@ def load_transitions(run: RunConfig, agent: Any, spec: Spec, env: Any) -> tuple[
 
 
 def load_windows(run: RunConfig, agent: Any, spec: Spec, env: Any) -> tuple[EpisodeWindows, None]:
-    """Reads the data set that `run.dataset` names, to draw windows of the agent's lengths; see `offline_data.load_data`.
+    """Reads the data set that `run.dataset` names, to draw windows of the agent's lengths; see `load.load_data`.
 
     Raises:
       DataError: it is missing, damaged, or of another environment.

@@ -1,10 +1,8 @@
-"""Small environments of our own: with several right answers, which a policy of one mode cannot hold, and classics in JAX.
+"""Environments with several right answers, which a policy of one mode cannot hold.
 
 `maxent/TwoOptima` and `maxent/FourOptima` are bandits: one step, one of several actions that are equally good.
 `maxent/MultiGoal` is a point mass with four goals, as the soft Q-learning literature has it (arXiv 1702.08165, section
 5.1): it starts in the middle, and every goal is as near as the others. The numbers are our own.
-`maxent/GridCoverage` and all others of `submodular_envs.py` pay for the set of what a trajectory visits; with `-visited`
-behind the name, observations tell that set.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ _DEVICE_STATE = DeviceState(learner=LEARNER, envs=SEEDS, episodes=SEEDS)  # type
 
 
 class DeviceLoop:
-    """Trains all seeds on device environments; see `training.loop.Loop` for what the methods promise."""
+    """Trains all seeds on device environments; see `make.Loop` for what the methods promise."""
 
     def __init__(
         self,

@@ -40,7 +40,7 @@ from maxent_rl.types import Array, PyTree
 
 
 class HostLoop:
-    """Trains all seeds on host environments; see `training.loop.Loop` for what the methods promise."""
+    """Trains all seeds on host environments; see `make.Loop` for what the methods promise."""
 
     def __init__(
         self,

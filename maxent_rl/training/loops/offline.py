@@ -35,7 +35,7 @@ _MOST_UPDATES = 1_000  # between two looks for an interrupt
 
 
 class OfflineLoop(LearnerLoop):
-    """Trains all seeds of an offline agent; see `training.loop.Loop` for what the methods promise.
+    """Trains all seeds of an offline agent; see `make.Loop` for what the methods promise.
 
     Attributes:
       held_out: the data kept apart from what is learned, or None.

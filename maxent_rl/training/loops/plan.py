@@ -140,7 +140,7 @@ class Learning:
       layout: of the buffer that steps are stored in and learned from.
       num_envs: environments of each seed.
       metric_names: of the agent's update, sorted.
-      mesh: of the local devices (`sharding.make_mesh`), or None where one device runs everything.
+      mesh: of the local devices (`seeds.mesh.make_mesh`), or None where one device runs everything.
     """
 
     spec: Spec

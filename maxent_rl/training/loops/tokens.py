@@ -36,7 +36,7 @@ _SUPERVISED_STEPS, _SUPERVISED = "supervised/steps", "supervised/loss"
 
 
 class TokenLoop(LearnerLoop):
-    """Trains all seeds of a token agent; see `training.loop.Loop` for what the methods promise."""
+    """Trains all seeds of a token agent; see `make.Loop` for what the methods promise."""
 
     def __init__(
         self, agent: TokenAgent, learning: Learning, members: Sequence[dict[str, float]], env: TokenEnv

@@ -14,7 +14,7 @@ from maxent_rl.types import Array, PyTree
 
 
 class LearnerLoop:
-    """Holds the training state of all seeds, and nothing else; see `training.loop.Loop` for what the methods promise."""
+    """Holds the training state of all seeds, and nothing else; see `make.Loop` for what the methods promise."""
 
     def __init__(self, agent: Any, learning: Learning, members: Sequence[dict[str, float]]) -> None:
         self.learning, self.step = learning, 0

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
-from maxent_rl.data.findings import HIGH
+from maxent_rl.data.measures.findings import HIGH
 from maxent_rl.reports.statistics import Interval
 
 Result = Mapping[str, Any]

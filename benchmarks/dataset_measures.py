@@ -1,6 +1,6 @@
 """What measuring a data set costs, and how well HyperLogLog counts: `python benchmarks/dataset_measures.py`.
 
-    library     maxent_rl.data.quality.measure on a million transitions in memory, beside a reference of as many
+    library     maxent_rl.data.measures.quality.measure on a million transitions in memory, beside a reference of as many
     command     experiments/dataset.py measure as a user gets it, from the file to the table; then with a reference and a
                 picture
     items       for each number of distinct items: exact count and sketch, seconds of each, and the sketch's error beside
@@ -30,11 +30,11 @@ import tyro
 from common import ROOT, BenchmarkError, Contender, Measurement, Options, command_line, exit_status, measure
 from contenders import scratch
 
-from maxent_rl.data.coverage import PairCounter
-from maxent_rl.data.dataset import Dataset
-from maxent_rl.data.dataset_files import write_dataset
-from maxent_rl.data.quality import measure as measure_quality
-from maxent_rl.data.sketch import STANDARD_ERROR, Sketch
+from maxent_rl.data.datasets.dataset import Dataset
+from maxent_rl.data.datasets.files import write_dataset
+from maxent_rl.data.measures.coverage import PairCounter
+from maxent_rl.data.measures.quality import measure as measure_quality
+from maxent_rl.data.measures.sketch import STANDARD_ERROR, Sketch
 
 _OBSERVATION, _ACTION, _EPISODE, _CHUNK = 17, 6, 1000, 1 << 20
 _SHOW = ("seconds", "cpu_seconds", "peak_memory_mb", "sketch_seconds", "relative_error_percent", "standard_errors")

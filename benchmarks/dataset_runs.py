@@ -15,13 +15,14 @@ from dataset_study import KINDS, Settings
 from maxent_rl import train
 from maxent_rl.agents.dqn import DQNOnline
 from maxent_rl.agents.registry import agent_class
-from maxent_rl.data.coverage import Binning, Limits
-from maxent_rl.data.dataset import Dataset
-from maxent_rl.data.dataset_files import write_dataset
-from maxent_rl.data.quality import state_action_coverage, trajectory_quality
-from maxent_rl.training.collecting import Collecting, collect
-from maxent_rl.training.config import RunConfig
-from maxent_rl.training.loop import make_loop
+from maxent_rl.data.datasets.dataset import Dataset
+from maxent_rl.data.datasets.files import write_dataset
+from maxent_rl.data.measures.coverage import Binning, Limits
+from maxent_rl.data.measures.quality import state_action_coverage, trajectory_quality
+from maxent_rl.runs.config import RunConfig
+from maxent_rl.sources.load import load_data
+from maxent_rl.sources.transitions import Collecting, collect
+from maxent_rl.training.loops.make import make_loop
 
 _ONLINE_EVALUATIONS = 100  # whose best is the expert's return; the paper has 500
 
@@ -127,7 +128,7 @@ def learn(
         agent=agent, env=data["env"], dataset=str(folder / data["file"]), total_steps=settings.updates,
         num_seeds=settings.num_seeds, seed=settings.seed,
     )  # fmt: skip
-    loop = make_loop(run, built, data["env"], jax.local_devices())
+    loop = make_loop(run, built, data["env"], jax.local_devices(), load=load_data)
     steps = [settings.updates * (index + 1) // settings.evaluations for index in range(settings.evaluations)]
     found = []
     try:

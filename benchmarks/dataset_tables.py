@@ -25,9 +25,9 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from render import publish
 
-from maxent_rl.data.findings import HIGH
+from maxent_rl.data.measures.findings import HIGH
+from maxent_rl.pictures.style import FAINT, GRID, INK, save
 from maxent_rl.reports.statistics import Interval
-from maxent_rl.training.drawing import FAINT, GRID, INK, save
 
 MARKERS = "<!-- dataset-study:begin -->", "<!-- dataset-study:end -->"
 LABELS = {

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from multimodal_study import Result, Run, mean_and_error
 from render import publish
 
-from maxent_rl.training.drawing import FAINT, INK, colours, heading, save, style
+from maxent_rl.pictures.style import FAINT, INK, colours, heading, save, style
 
 MARKERS = "<!-- dichotomy:begin -->", "<!-- dichotomy:end -->"
 LABELS = {

@@ -116,7 +116,7 @@ def measure(unit: Unit) -> Measured:
     from dichotomy_table import train_seeds
     from dichotomy_task import bandit_law_of, bandit_return, conditional, lake_law_of, success
 
-    from maxent_rl.envs.chance_envs import FrozenLake
+    from maxent_rl.envs.own.chance import FrozenLake
 
     settings, chance, seeds = unit.measured, unit.measured["chance"], range(unit.measured["num_seeds"])
     lake = FrozenLake(chance) if unit.env.startswith("FrozenLake") else None

@@ -13,9 +13,9 @@ import numpy as np
 from dichotomy_table import Law
 from numpy.typing import NDArray
 
-from maxent_rl.data.dataset import Dataset
-from maxent_rl.data.logged import returns_to_go
-from maxent_rl.envs.chance_envs import FrozenLake, Table
+from maxent_rl.data.batches.logged import returns_to_go
+from maxent_rl.data.datasets.dataset import Dataset
+from maxent_rl.envs.own.chance import FrozenLake, Table
 
 Floats = NDArray[np.float64]
 DISCOUNT = 0.99

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import ROOT, BenchmarkError
+from common import BenchmarkError
 from continued_run import trained_run
 from multimodal_study import Measured, Seed, Unit
-
-sys.path.insert(0, str(ROOT / "experiments"))  # the flags are read by the very code that reads those of a run
-
-from run import parse
 
 from maxent_rl import envs as environments
 from maxent_rl.agents.adpo import ADPO, ADPOState
 from maxent_rl.distributions import Gaussian
 from maxent_rl.errors import MaxentRLError
-from maxent_rl.training.config import describe
-from maxent_rl.training.evaluation import evaluate_policy
-from maxent_rl.training.loop import make_loop
-from maxent_rl.training.offline_loop import OfflineLoop
-from maxent_rl.training.policy import load_policy
+from maxent_rl.playing.evaluation import evaluate_policy
+from maxent_rl.runs.command_line import parse
+from maxent_rl.runs.config import describe
+from maxent_rl.runs.policy import load_policy
+from maxent_rl.sources.load import load_data
+from maxent_rl.training.loops.make import make_loop
+from maxent_rl.training.loops.offline import OfflineLoop
 from maxent_rl.types import CandidateSets
 
 _POINTS = 8  # of the curves
@@ -71,7 +68,7 @@ class Students:
         try:
             if unit.env not in self._returns:
                 self._returns[unit.env] = evaluate_policy(load_policy(teacher)).mean
-            loop = make_loop(run, command.hyper, run.env, jax.local_devices())
+            loop = make_loop(run, command.hyper, run.env, jax.local_devices(), load=load_data)
             assert isinstance(loop, OfflineLoop)
             curves: list[list[tuple[int, float]]] = [[] for _ in loop.seeds]
             for point in range(1, _POINTS + 1):

@@ -15,7 +15,7 @@ from multimodal_study import Result, Run, mean_and_error, runs_of
 from multimodal_tables import Cell, mean_of, note, rows_of
 from render import insert
 
-from maxent_rl.training.drawing import FAINT, GRID, INK, save, style
+from maxent_rl.pictures.style import FAINT, GRID, INK, save, style
 
 MARKERS = "<!-- distillation:begin -->", "<!-- distillation:end -->"
 PAPER = {

@@ -12,7 +12,7 @@ from entropy_collapse_tables import TARGETS, label, ordered, target
 from matplotlib.figure import Figure
 from multimodal_study import Result, Run
 
-from maxent_rl.training.drawing import FAINT, GRID, INK, colours, save, style
+from maxent_rl.pictures.style import FAINT, GRID, INK, colours, save, style
 
 _BASE = "grpo"
 _GREY = "#9ca3af"

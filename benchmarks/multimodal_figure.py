@@ -12,10 +12,10 @@ from multimodal_study import Result, Run, runs_of
 from multimodal_tables import NAMES, label
 
 from maxent_rl.envs import make_device
-from maxent_rl.training.drawing import FAINT, GRID, INK, colours, save, style
-from maxent_rl.training.experts import Expertise
-from maxent_rl.training.landscapes import panel
-from maxent_rl.training.trajectories import Trajectory
+from maxent_rl.pictures.expertise import Expertise
+from maxent_rl.pictures.landscapes import panel
+from maxent_rl.pictures.style import FAINT, GRID, INK, colours, save, style
+from maxent_rl.playing.trajectories import Trajectory
 
 _WIDTH, _TOY_HEIGHT, _CURVE_HEIGHT, _HEATMAP_WIDTH = 15.0, 4.2, 3.6, 4.6
 _COLUMNS = 4

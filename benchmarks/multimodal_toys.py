@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import platform
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,23 +12,21 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import ROOT, BenchmarkError
+from common import BenchmarkError
 from flax import struct
 from multimodal_study import Measured, Seed, Unit
-
-sys.path.insert(0, str(ROOT / "experiments"))
-
-import run as command
 
 from maxent_rl.agents.base import acting_state
 from maxent_rl.envs import make_device
 from maxent_rl.errors import MaxentRLError
+from maxent_rl.pictures.expertise import Expertise
+from maxent_rl.pictures.experts import play_experts
+from maxent_rl.pictures.landscapes import shares
+from maxent_rl.playing.trajectories import Trajectory
+from maxent_rl.runs import command_line as command
+from maxent_rl.runs.policy import Policy
 from maxent_rl.training.compilation import enable_compilation_cache
-from maxent_rl.training.experts import Expertise, play_experts
-from maxent_rl.training.landscapes import shares
-from maxent_rl.training.loop import Loop, make_loop
-from maxent_rl.training.policy import Policy
-from maxent_rl.training.trajectories import Trajectory
+from maxent_rl.training.loops.make import Loop, make_loop
 
 _PACKAGES = ("maxent_rl", "jax", "jaxlib", "flax", "optax", "numpy")
 _KEPT_ACTIONS, _KEPT_EPISODES = 200, 40  # of the first seed, for the figure

@@ -148,7 +148,7 @@ def measure(runs: Path, data: dict[str, str], unit: Unit) -> Measured:
     runs.mkdir(parents=True, exist_ok=True)
     settings, path = unit.measured, data[unit.env.rpartition(" ")[2]]
     if unit.contender == "data":
-        from maxent_rl.data.dataset_files import read_dataset
+        from maxent_rl.data.datasets.files import read_dataset
 
         found = read_dataset(path)
         returns = found.returns
@@ -165,8 +165,8 @@ def measure(runs: Path, data: dict[str, str], unit: Unit) -> Measured:
 
 
 def _played(run: str, episodes: int) -> float:
-    from maxent_rl.training.evaluation import evaluate_policy
-    from maxent_rl.training.policy import load_policy
+    from maxent_rl.playing.evaluation import evaluate_policy
+    from maxent_rl.runs.policy import load_policy
 
     return float(evaluate_policy(load_policy(run), episodes).mean)
 
@@ -189,7 +189,7 @@ def _pairs(flag: str, given: tuple[str, ...]) -> dict[str, str]:
 
 
 def _environment(path: str) -> str:
-    from maxent_rl.data.dataset_files import read_dataset
+    from maxent_rl.data.datasets.files import read_dataset
 
     env = read_dataset(path).env
     if env is None:

@@ -14,7 +14,7 @@ from offline_control import METHODS, REFERENCES
 from offline_tables import AGENT_NAMES, CONTROL_MARKERS
 from render import publish
 
-from maxent_rl.training.drawing import FAINT, INK, colours, heading, save, style
+from maxent_rl.pictures.style import FAINT, INK, colours, heading, save, style
 
 
 def render(results: Path, readme: Path, figure: Path) -> None:

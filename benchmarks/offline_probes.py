@@ -24,12 +24,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from maxent_rl.agents.registry import agent_class
-from maxent_rl.data.dataset import Dataset
-from maxent_rl.data.dataset_files import write_dataset
+from maxent_rl.data.datasets.dataset import Dataset
+from maxent_rl.data.datasets.files import write_dataset
+from maxent_rl.runs.config import RunConfig
+from maxent_rl.sources.load import load_data
 from maxent_rl.training.compilation import compiler_options
-from maxent_rl.training.config import RunConfig
-from maxent_rl.training.learner import numeric
-from maxent_rl.training.loop import Loop, make_loop
+from maxent_rl.training.loops.learner import numeric
+from maxent_rl.training.loops.make import Loop, make_loop
 from maxent_rl.types import Spec
 
 HALF_CHEETAH = Spec(observation_shape=(17,), action_shape=(6,), horizon=1000)
@@ -76,7 +77,7 @@ def make_agent(args: argparse.Namespace) -> Any:
 def build(args: argparse.Namespace) -> Loop:
     """The training loop of one seed."""
     run = RunConfig(agent=args.agent, env="Still", dataset=str(args.dataset))
-    return make_loop(run, make_agent(args), Still(), jax.local_devices()[:1])
+    return make_loop(run, make_agent(args), Still(), jax.local_devices()[:1], load=load_data)
 
 
 def loop(args: argparse.Namespace) -> dict[str, float]:

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from preference_noise_tables import LABELS, Results, leader, values, whole
 from preference_noise_task import KINDS, SCENARIOS
 
+from maxent_rl.pictures.style import FAINT, INK, save
 from maxent_rl.reports.statistics import mean
-from maxent_rl.training.drawing import FAINT, INK, save
 
 _MAP = colormaps["YlGnBu"]
 _ROW, _COLUMN, _MARGIN = 0.36, 0.62, 3.6

@@ -15,11 +15,11 @@ from contenders import Process
 from continued_run import Row, Teller, measure_run, trained_run
 from multimodal_study import Measured, Seed, Unit
 
-from maxent_rl.data.preferences import read_preferences
+from maxent_rl.data.batches.preferences import read_preferences
 from maxent_rl.envs import make_host
 from maxent_rl.errors import DataError
-from maxent_rl.training.evaluation import evaluate_policy
-from maxent_rl.training.policy import load_policy
+from maxent_rl.playing.evaluation import evaluate_policy
+from maxent_rl.runs.policy import load_policy
 
 _EPISODES, _LAST = 100, 3
 

@@ -14,7 +14,7 @@ from multimodal_tables import note
 from preference_learning import ENV, FLIPS, METHODS, REFERENCES, contender
 from render import publish
 
-from maxent_rl.training.drawing import FAINT, INK, colours, heading, save, style
+from maxent_rl.pictures.style import FAINT, INK, colours, heading, save, style
 
 MARKERS = "<!-- preference-learning:begin -->", "<!-- preference-learning:end -->"
 LABELS = {

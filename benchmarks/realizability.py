@@ -26,16 +26,16 @@ import tyro
 from common import RESULTS, command_line, markdown_table, new_result, summary, write_json
 from numpy.typing import NDArray
 
-from maxent_rl.data.bellman import (
+from maxent_rl.data.measures.bellman import (
     Floats,
     Moments,
     concentrability,
     exact_moments,
     lstd,
     misalignment,
-    occupancy,
     predicted_error,
 )
+from maxent_rl.tabular.occupancy import occupancy
 
 STATES, ACTIONS, FEATURES, DISCOUNT = 20, 2, 5, 0.9
 PAIRS = STATES * ACTIONS

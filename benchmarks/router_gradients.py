@@ -28,7 +28,7 @@ from common import RESULTS, command_line, markdown_table, new_result, summary, w
 
 from maxent_rl import losses
 from maxent_rl.distributions import TanhGaussian
-from maxent_rl.envs.maxent_envs import make_maxent
+from maxent_rl.envs.maxent import make_maxent
 
 BANDIT = make_maxent("FourOptima")
 # One expert near each optimum, near enough to matter and not equally good: before squashing.

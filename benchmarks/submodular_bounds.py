@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from maxent_rl.envs.rewards import ItemCollection, SetFunction
-from maxent_rl.envs.submodular_env import SubmodularEnv
+from maxent_rl.envs.submodular.env import SubmodularEnv
+from maxent_rl.set_functions import ItemCollection, SetFunction
 
 _BATCH = 4096  # walks whose gains are computed side by side
 _REMEMBERED = 3  # steps

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from multimodal_study import Result, Run
 from submodular_tables import LABELS, done, environments, large, references, short, values
 
-from maxent_rl.envs.field_map import FieldMap
-from maxent_rl.training.drawing import FAINT, GRID, INK, colours, heading, save, style
-from maxent_rl.training.trajectories import Trajectory
-from maxent_rl.training.trajectory_pictures import panel, scales
+from maxent_rl.envs.submodular.field_map import FieldMap
+from maxent_rl.pictures.style import FAINT, GRID, INK, colours, heading, save, style
+from maxent_rl.pictures.trajectories import panel, scales
+from maxent_rl.playing.trajectories import Trajectory
 
 _COLOURS = dict(zip(LABELS, (colours(6)[1], colours(6)[0], *colours(6)[2:]), strict=True))
 _LINES = {

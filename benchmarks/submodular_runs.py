@@ -6,34 +6,31 @@ import dataclasses
 import importlib.metadata
 import math
 import platform
-import sys
 import time
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import ROOT, BenchmarkError
+from common import BenchmarkError
 from multimodal_study import Measured, Seed, Unit
 from submodular_bounds import upper_bound
 from submodular_tasks import SMALL, discrete, make_env
 
-sys.path.insert(0, str(ROOT / "experiments"))
-
-import run as command
-
 from maxent_rl.agents.base import acting_state
-from maxent_rl.envs import planning
-from maxent_rl.envs.motions import FreeChoice, GridWalk
-from maxent_rl.envs.rewards import curvature
-from maxent_rl.envs.submodular_env import SubmodularEnv
-from maxent_rl.envs.submodular_plane import SubmodularPlane
+from maxent_rl.envs.submodular import planning
+from maxent_rl.envs.submodular.env import SubmodularEnv
+from maxent_rl.envs.submodular.motions import FreeChoice, GridWalk
+from maxent_rl.envs.submodular.plane import SubmodularPlane
 from maxent_rl.errors import MaxentRLError
+from maxent_rl.playing.choosing import most_likely, sampled_action
+from maxent_rl.playing.evaluation import evaluate_device
+from maxent_rl.playing.trajectories import record_episodes
+from maxent_rl.runs import command_line as command
+from maxent_rl.runs.policy import Policy
+from maxent_rl.set_functions import curvature
 from maxent_rl.training.compilation import enable_compilation_cache
-from maxent_rl.training.evaluation import evaluate_device, most_likely, sampled_action
-from maxent_rl.training.loop import Loop, make_loop
-from maxent_rl.training.policy import Policy
-from maxent_rl.training.trajectories import record_episodes
+from maxent_rl.training.loops.make import Loop, make_loop
 
 REFERENCES = "references"
 """The contender that does not learn."""

@@ -16,7 +16,9 @@ from submodular_runs import command, versions
 from submodular_tasks import make_env
 
 from maxent_rl.envs.device import EnvState, reset_batch, step_batch
-from maxent_rl.envs.rewards import (
+from maxent_rl.envs.submodular.env import SubmodularEnv
+from maxent_rl.errors import MaxentRLError
+from maxent_rl.set_functions import (
     RELEASED_JITTER,
     RELEASED_OFFSET,
     Concave,
@@ -35,10 +37,8 @@ from maxent_rl.envs.rewards import (
     Truncated,
     matern52,
 )
-from maxent_rl.envs.submodular_env import SubmodularEnv
-from maxent_rl.errors import MaxentRLError
 from maxent_rl.training.compilation import compiler_options, enable_compilation_cache
-from maxent_rl.training.loop import make_loop
+from maxent_rl.training.loops.make import make_loop
 from maxent_rl.types import Array, Spec
 
 TRAINING, STEPPING, VISITS = "training", "stepping", "visits"

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from maxent_rl.envs import make_device
-from maxent_rl.envs.motions import GridWalk
-from maxent_rl.envs.rewards import InformationGain, ItemCollection, Table, matern52
-from maxent_rl.envs.submodular_env import Motion, SubmodularEnv
-from maxent_rl.envs.submodular_envs import grid_coverage
+from maxent_rl.envs.submodular.env import Motion, SubmodularEnv
+from maxent_rl.envs.submodular.motions import GridWalk
+from maxent_rl.envs.submodular.named import grid_coverage
 from maxent_rl.errors import IncompatibleEnvironmentError
+from maxent_rl.set_functions import InformationGain, ItemCollection, Table, matern52
 from maxent_rl.types import Array, PyTree
 
 DISCRETE = "--baseline mean --learning-rate 5e-3 --entropy-bonus 10 --entropy-annealing"

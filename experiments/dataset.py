@@ -24,7 +24,7 @@ from maxent_rl.errors import InvalidSettingError, StorageError, run_command
 from maxent_rl.settings import Count, Fraction, NonNegative, Weight, check_settings
 
 if TYPE_CHECKING:
-    from maxent_rl.data.dataset import Dataset
+    from maxent_rl.data.datasets.dataset import Dataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,8 +130,8 @@ def _main(arguments: list[str]) -> int:
 
 def collect_transitions(command: Collect) -> None:
     """Makes a data set of transitions and says what is in it."""
-    from maxent_rl.data.dataset_files import check_output
-    from maxent_rl.training.collecting import Collecting, collect
+    from maxent_rl.data.datasets.files import check_output
+    from maxent_rl.sources.transitions import Collecting, collect
 
     check_output(command.output)
     _refuse_existing(command.output)
@@ -145,8 +145,8 @@ def collect_transitions(command: Collect) -> None:
 
 def join_datasets(command: Join) -> None:
     """Makes one data set of several and says what is in it."""
-    from maxent_rl.data.dataset import concatenate
-    from maxent_rl.data.dataset_files import check_output, read_dataset
+    from maxent_rl.data.datasets.dataset import concatenate
+    from maxent_rl.data.datasets.files import check_output, read_dataset
 
     check_output(command.output)
     _refuse_existing(command.output)
@@ -155,8 +155,8 @@ def join_datasets(command: Join) -> None:
 
 def _write(data: Dataset, output: Path, kind: str, notes: list[str]) -> None:
     """Writes a data set and says what is in it."""
-    from maxent_rl.data.dataset_files import write_dataset
-    from maxent_rl.training.checkpoints import storage_errors
+    from maxent_rl.data.datasets.files import write_dataset
+    from maxent_rl.storage.files import storage_errors
 
     with storage_errors(f"write {output}"):
         write_dataset(data, output)
@@ -179,10 +179,10 @@ def _learner(data: Dataset) -> str:
 
 def make_preferences(command: Preferences) -> None:
     """Makes a data set of preferences and says what is in it."""
-    from maxent_rl.training import preference_making
-    from maxent_rl.training.checkpoints import storage_errors
-    from maxent_rl.training.policy import load_policy
-    from maxent_rl.training.restored import load_state
+    from maxent_rl.runs.policy import load_policy
+    from maxent_rl.runs.state import load_state
+    from maxent_rl.sources import preferences
+    from maxent_rl.storage.files import storage_errors
 
     if command.output.suffix != ".npz":
         raise InvalidSettingError(f"--output must end in .npz, got {command.output}.")
@@ -191,10 +191,10 @@ def make_preferences(command: Preferences) -> None:
     oracle = None
     if command.label == "regret" and command.oracle is not None:
         oracle = load_state(command.oracle, seed=command.oracle_seed)
-    names = [field.name for field in dataclasses.fields(preference_making.Making)]
-    making = preference_making.Making(**{name: getattr(command, name) for name in names})
+    names = [field.name for field in dataclasses.fields(preferences.Making)]
+    making = preferences.Making(**{name: getattr(command, name) for name in names})
     with _progress(f"Playing {policy.env}", command.episodes) as report:
-        data, told = preference_making.make_preferences(policy, making, oracle, report)
+        data, told = preferences.make_preferences(policy, making, oracle, report)
     with storage_errors(f"write {command.output}"):
         data.save(command.output)
     pairs = f"{len(data.pairs):,} pairs of" if len(data.pairs) else "any two comparable of"

@@ -16,7 +16,7 @@ from maxent_rl.errors import InvalidSettingError
 from maxent_rl.settings import Count, Finite, Fraction, NonNegative
 
 if TYPE_CHECKING:
-    from maxent_rl.data.quality import Quality
+    from maxent_rl.data.measures.quality import Quality
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Measure:
 
 def measure_dataset(command: Measure) -> None:
     """Measures a data set, says what was found, and writes what was asked for."""
-    from maxent_rl.data.measured_files import open_source
-    from maxent_rl.data.quality import measure
-    from maxent_rl.data.returns import record_episodes
+    from maxent_rl.data.datasets.passes import open_source
+    from maxent_rl.data.measures.quality import measure
+    from maxent_rl.data.measures.returns import record_episodes
 
     if command.random is not None and command.random_return is not None:
         raise InvalidSettingError(
@@ -78,9 +78,9 @@ def measure_dataset(command: Measure) -> None:
 
 
 def _show(command: Measure, quality: Quality) -> None:
+    from maxent_rl.pictures.style import save
     from maxent_rl.reports.data_quality import as_json, draw_plane, rows
-    from maxent_rl.training.checkpoints import storage_errors
-    from maxent_rl.training.drawing import save
+    from maxent_rl.storage.files import storage_errors
 
     table = Table(title=str(command.path), title_justify="left")
     table.add_column("measure")

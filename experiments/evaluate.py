@@ -17,8 +17,8 @@ from maxent_rl.errors import run_command
 from maxent_rl.settings import Count, NonNegative, check_settings
 
 if TYPE_CHECKING:
-    from maxent_rl.training.evaluation import Outcomes
-    from maxent_rl.training.policy import Policy
+    from maxent_rl.playing.evaluation import Outcomes
+    from maxent_rl.runs.policy import Policy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +55,8 @@ def _main(arguments: list[str]) -> int:
     command = tyro.cli(Command, args=arguments, description=__doc__)
     check_settings(command)
 
-    from maxent_rl.training.evaluation import evaluate_policy
-    from maxent_rl.training.policy import load_policies
+    from maxent_rl.playing.evaluation import evaluate_policy
+    from maxent_rl.runs.policy import load_policies
 
     policies = load_policies(command.run, command.seed, command.variant)
 
@@ -64,12 +64,12 @@ def _main(arguments: list[str]) -> int:
     # On standard error, so that standard output holds the result alone; shows nothing where that is no terminal.
     with Console(stderr=True).status("") as status:
         if command.video is not None:  # first, because it is the part that can lack something
-            from maxent_rl.training.video import record_video
+            from maxent_rl.playing.video import record_video
 
             status.update(f"Recording {command.video}")
             record_video(policies[0], command.video, seed=command.eval_seed, stochastic=command.stochastic)
         if command.picture is not None:
-            from maxent_rl.training.trajectory_pictures import picture_policies
+            from maxent_rl.pictures.trajectories import picture_policies
 
             status.update(f"Drawing {command.picture}")
             how: dict[str, Any] = {"seed": command.eval_seed, "stochastic": command.stochastic}

@@ -16,7 +16,7 @@ from maxent_rl.errors import run_command
 from maxent_rl.settings import Count, NonNegative, check_settings
 
 if TYPE_CHECKING:
-    from maxent_rl.training.experts import Findings
+    from maxent_rl.pictures.experts import Findings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +48,8 @@ def _main(arguments: list[str]) -> int:
     command = tyro.cli(Command, args=arguments, description=__doc__)
     check_settings(command)
 
-    from maxent_rl.training.experts import look_at_experts, picture_folder, run_folder
-    from maxent_rl.training.policy import load_policies
+    from maxent_rl.pictures.experts import look_at_experts, picture_folder, run_folder
+    from maxent_rl.runs.policy import load_policies
 
     policies = load_policies(command.run, command.seed, command.variant)
     run = run_folder(command.run)

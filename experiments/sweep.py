@@ -10,8 +10,8 @@ import tyro
 
 from maxent_rl.agents.registry import AGENTS, agent_class, run_defaults
 from maxent_rl.errors import InvalidSettingError, run_command
-from maxent_rl.training.config import RunConfig
-from maxent_rl.training.presets import PRESETS, apply_preset
+from maxent_rl.runs.config import RunConfig
+from maxent_rl.runs.presets import PRESETS, apply_preset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +67,8 @@ def main(arguments: list[str]) -> int:
 def _main(arguments: list[str]) -> int:
     command, sweep = parse(arguments)
 
-    from maxent_rl.training.sweep import expand, run_sweep
-    from maxent_rl.training.sweep.folder import is_finished
+    from maxent_rl.sweep import expand, run_sweep
+    from maxent_rl.sweep.folder import is_finished
 
     if command.dry_run:
         folder, jobs = expand(sweep)
@@ -97,7 +97,7 @@ def _main(arguments: list[str]) -> int:
 
 def parse(arguments: list[str]) -> tuple[Command, Any]:
     """Parses the command line into the command and the `Sweep` that it asks for."""
-    from maxent_rl.training.sweep import Sweep
+    from maxent_rl.sweep import Sweep
 
     preset = _preset(arguments)
     command = _command(arguments, {} if preset is None else PRESETS[preset].run)

@@ -52,9 +52,9 @@ from maxent_rl.agents.sac_discrete import SACDiscrete
 from maxent_rl.agents.sac_preference import SACPreference
 from maxent_rl.agents.subpo import MODPO, SubPO
 from maxent_rl.agents.td3_bc import TD3BC
-from maxent_rl.data.dataset import Dataset
-from maxent_rl.data.dataset_files import write_dataset
-from maxent_rl.data.preferences import Preferences
+from maxent_rl.data.batches.preferences import Preferences
+from maxent_rl.data.datasets.dataset import Dataset
+from maxent_rl.data.datasets.files import write_dataset
 from maxent_rl.tokens.agent import TokenAgent
 
 BACKENDS = ("host", "device")
@@ -164,7 +164,7 @@ AGENTS_UNDER_TEST = {
     ),
 }
 
-# Agents that write responses learn from tasks, by a loop of their own: tokens/test_agent.py, training/test_token_loop.py.
+# Agents that write responses learn from tasks, by a loop of their own: tokens/test_agent.py, training/loops/test_tokens.py.
 TOKEN_AGENTS_UNDER_TEST = {
     "grpo": TokenAgent(
         hidden_size=16, num_layers=1, num_heads=2, num_key_value_heads=1, intermediate_size=16, group_size=4,
@@ -270,7 +270,7 @@ _continuous = partial(
 
 _SEQUENCES = {"width": 8, "layers": 1, "context": 2, "batch_size": 8, "dropout": 0.0, "warmup_steps": 1}
 
-# Agents that learn from fixed data, by a loop of their own: training/test_offline_loop.py.
+# Agents that learn from fixed data, by a loop of their own: training/loops/test_offline.py.
 OFFLINE_AGENTS_UNDER_TEST = {
     "adpo": OfflineRow(
         ADPO(hidden_sizes=(8,), batch_size=16, num_states=60, held_out_states=20, num_candidates=4, anchor="ema"),

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from agents_under_test import NUM_RESPONSES
 
-from maxent_rl.envs.token_envs import TokenEnv
+from maxent_rl.envs.adapters.tokens import TokenEnv
 from maxent_rl.tokens.batch import TokenBatch
 from maxent_rl.tokens.rollout import collect
 from maxent_rl.tokens.tasks import END_TOKEN, PAD_TOKEN, TokenTask

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from environments import Point
 
-from maxent_rl.data.dataset import Dataset
-from maxent_rl.data.logged import LoggedTransitions
+from maxent_rl.data.batches.logged import LoggedTransitions
+from maxent_rl.data.datasets.dataset import Dataset
 from maxent_rl.types import LoggedTransition, Spec
 
 SPEC = Spec((3,), (2,), 100)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from maxent_rl.training.recorder import Recorder
+from maxent_rl.runs.records import Recorder
 
 
 def make_run(

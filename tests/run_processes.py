@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from maxent_rl.training.checkpoints import Checkpoints
-from maxent_rl.training.recorder import read_csv
+from maxent_rl.runs.checkpoints import Checkpoints
+from maxent_rl.runs.records import read_csv
 
 RUN = Path(__file__).parents[1] / "experiments" / "run.py"
 TIMING = {"seconds", "steps_per_second"}

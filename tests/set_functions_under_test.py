@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from maxent_rl.envs import rewards
-from maxent_rl.envs.rewards import SetFunction, Table
+from maxent_rl import set_functions
+from maxent_rl.set_functions import SetFunction, Table
 
 SIZE, LENGTH = 12, 8  # of the ground set and of trajectories
 COLUMNS, ROWS = 4, 3
@@ -28,7 +28,7 @@ ITEMS = np.array([0, 1, 0, -1, 0, 2, 1, 1, -1, 2, 0, 2])
 LIMITS = np.array([2, 1, 0])
 SIMILARITY = RANDOM.uniform(0.0, 1.0, (SIZE, 5))
 CUSTOMERS = RANDOM.uniform(0.0, 3.0, 5)
-COVARIANCE = rewards.matern52(PLACES, 1.5, 1.3)
+COVARIANCE = set_functions.matern52(PLACES, 1.5, 1.3)
 POLYGON = ((0.0, 0.0), (2.0, 3.0), (4.0, 5.0), (6.0, 5.5))
 
 Reference = Callable[[list[int]], float]
@@ -106,47 +106,51 @@ def middles(indices):
 
 
 def coverage():
-    return rewards.Coverage(Table(FOOTPRINTS), Table(WEIGHTS))
+    return set_functions.Coverage(Table(FOOTPRINTS), Table(WEIGHTS))
 
 
 def gain():
-    return rewards.InformationGain(Table(COVARIANCE), 0.1, SIZE)
+    return set_functions.InformationGain(Table(COVARIANCE), 0.1, SIZE)
 
 
 def released(distinct=False):
-    return rewards.LogDeterminant(
-        Table(COVARIANCE), rewards.RELEASED_JITTER, rewards.RELEASED_OFFSET, SIZE, distinct=distinct
+    return set_functions.LogDeterminant(
+        Table(COVARIANCE), set_functions.RELEASED_JITTER, set_functions.RELEASED_OFFSET, SIZE, distinct=distinct
     )
 
 
 def modular(repeats=False):
-    return rewards.Modular(Table(WEIGHTS), repeats)
+    return set_functions.Modular(Table(WEIGHTS), repeats)
 
 
 CASES = {
     "coverage": Case(coverage, covered),
-    "items": Case(lambda: rewards.ItemCollection(Table(ITEMS), Table(LIMITS)), collected),
-    "facility": Case(lambda: rewards.FacilityLocation(Table(SIMILARITY)), lambda s: served(s, np.ones(5))),
+    "items": Case(lambda: set_functions.ItemCollection(Table(ITEMS), Table(LIMITS)), collected),
+    "facility": Case(lambda: set_functions.FacilityLocation(Table(SIMILARITY)), lambda s: served(s, np.ones(5))),
     "facility weighted": Case(
-        lambda: rewards.FacilityLocation(Table(SIMILARITY), Table(CUSTOMERS)), lambda s: served(s, CUSTOMERS)
+        lambda: set_functions.FacilityLocation(Table(SIMILARITY), Table(CUSTOMERS)), lambda s: served(s, CUSTOMERS)
     ),
     "modular": Case(modular, once),
     "modular with repeats": Case(lambda: modular(True), always, distinct=False),
     "information gain": Case(gain, information),
     "log-determinant": Case(released, design, distinct=False),
     "log-determinant of distinct": Case(lambda: released(True), design_once),
-    "entropy": Case(lambda: rewards.Entropy(Table(COVARIANCE), 0.2, SIZE), entropy),
+    "entropy": Case(lambda: set_functions.Entropy(Table(COVARIANCE), 0.2, SIZE), entropy),
     "sum": Case(lambda: coverage() + 0.5 * gain(), lambda s: covered(s) + 0.5 * information(s)),
-    "truncated": Case(lambda: rewards.Truncated(coverage(), 6.0), lambda s: min(covered(s), 6.0)),
-    "root": Case(lambda: rewards.Concave(modular(), "sqrt"), lambda s: math.sqrt(once(s))),
-    "logarithm": Case(lambda: rewards.Concave(modular(True), "log1p"), lambda s: math.log1p(always(s)), distinct=False),
-    "polygon": Case(lambda: rewards.PiecewiseConcave(modular(), POLYGON), lambda s: polygon(once(s))),
-    "distinct": Case(lambda: rewards.Distinct(released(), SIZE), design_once),
+    "truncated": Case(lambda: set_functions.Truncated(coverage(), 6.0), lambda s: min(covered(s), 6.0)),
+    "root": Case(lambda: set_functions.Concave(modular(), "sqrt"), lambda s: math.sqrt(once(s))),
+    "logarithm": Case(
+        lambda: set_functions.Concave(modular(True), "log1p"), lambda s: math.log1p(always(s)), distinct=False
+    ),
+    "polygon": Case(lambda: set_functions.PiecewiseConcave(modular(), POLYGON), lambda s: polygon(once(s))),
+    "distinct": Case(lambda: set_functions.Distinct(released(), SIZE), design_once),
     "on a grid": Case(
-        lambda: rewards.OnGrid(coverage(), (-1.0, 2.0), (3.0, 8.0), (COLUMNS, ROWS)), covered, elements=middles
+        lambda: set_functions.OnGrid(coverage(), (-1.0, 2.0), (3.0, 8.0), (COLUMNS, ROWS)), covered, elements=middles
     ),
     "nested": Case(
-        lambda: rewards.Concave(2.0 * rewards.Truncated(gain(), 3.0) + rewards.Distinct(modular(True), SIZE), "log1p"),
+        lambda: set_functions.Concave(
+            2.0 * set_functions.Truncated(gain(), 3.0) + set_functions.Distinct(modular(True), SIZE), "log1p"
+        ),
         lambda s: math.log1p(2.0 * min(information(s), 3.0) + once(s)),
     ),
 }

@@ -4,8 +4,8 @@ import jax
 from environments import Point
 
 from maxent_rl.agents import SAC, agent_name
-from maxent_rl.training.config import RunConfig, describe
-from maxent_rl.training.policy import export_policy, policy_arrays
+from maxent_rl.runs.config import RunConfig, describe
+from maxent_rl.runs.policy import export_policy, policy_arrays
 
 TEACHER = SAC(hidden_sizes=(8,))
 

@@ -14,12 +14,12 @@ from environments import HostPoint, Point
 from support.closeness import rounding
 
 from maxent_rl import envs, train
-from maxent_rl.data.preferences import read_preferences
+from maxent_rl.data.batches.preferences import read_preferences
 from maxent_rl.errors import CheckpointError, DataError, InvalidSettingError, PolicyError
-from maxent_rl.training import preference_making as making
-from maxent_rl.training.policy import load_policy
-from maxent_rl.training.restored import load_state, state_values
-from maxent_rl.training.trajectories import Trajectory
+from maxent_rl.playing.trajectories import Trajectory
+from maxent_rl.runs.policy import load_policy
+from maxent_rl.runs.state import load_state, state_values
+from maxent_rl.sources import preferences as making
 
 SAC = AGENTS_UNDER_TEST["sac"].agent
 
@@ -127,7 +127,7 @@ def test_regret_follows_from_the_oracles_critics(run):
 def test_hosts_and_devices_play_alike(env, tmp_path):
     """Observations of a segment follow from one another by its clipped, noisy actions."""
     result = train(SAC, env, total_steps=30, eval_every=0, eval_episodes=1, output_dir=str(tmp_path), progress=False)
-    from maxent_rl.training.trajectories import collect_trajectories
+    from maxent_rl.playing.trajectories import collect_trajectories
 
     choose = making.partial(making.noisy_action, 2.0)
     (trajectory,) = collect_trajectories(result.policy(), 1, choose=choose, env=env)

@@ -11,8 +11,8 @@ from dataset import main
 from teachers import make_teacher
 
 from maxent_rl import envs
-from maxent_rl.data.dataset import ARRAYS
-from maxent_rl.data.dataset_files import read_dataset
+from maxent_rl.data.datasets.dataset import ARRAYS
+from maxent_rl.data.datasets.files import read_dataset
 
 
 @pytest.fixture(scope="module")

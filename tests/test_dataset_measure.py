@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from dataset import main
 
-from maxent_rl.data import quality
-from maxent_rl.data.dataset import Dataset
-from maxent_rl.data.dataset_files import write_dataset
-from maxent_rl.data.measured_files import open_source
+from maxent_rl.data.datasets.dataset import Dataset
+from maxent_rl.data.datasets.files import write_dataset
+from maxent_rl.data.datasets.passes import open_source
+from maxent_rl.data.measures import quality
 from maxent_rl.errors import DataError
 from maxent_rl.reports.data_quality import as_json, draw_plane, rows
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from maxent_rl.training.sweep import expand
+from maxent_rl.sweep import expand
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

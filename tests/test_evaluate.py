@@ -15,9 +15,9 @@ from agents_under_test import AGENTS_UNDER_TEST, every_agent
 from maxent_rl import envs
 from maxent_rl.agents.subpo import SubPO
 from maxent_rl.errors import IncompatibleEnvironmentError
-from maxent_rl.training.config import RunConfig, describe
-from maxent_rl.training.evaluation import evaluate_device, evaluate_host, evaluate_policy
-from maxent_rl.training.policy import export_policy, load_policy, policy_arrays
+from maxent_rl.playing.evaluation import evaluate_device, evaluate_host, evaluate_policy
+from maxent_rl.runs.config import RunConfig, describe
+from maxent_rl.runs.policy import export_policy, load_policy, policy_arrays
 
 AGENT = AGENTS_UNDER_TEST["sac"].agent
 SEEDS = 2

@@ -14,8 +14,8 @@ from maxent_rl import envs
 from maxent_rl.agents import SAC
 from maxent_rl.agents.pmoe import PMOE
 from maxent_rl.agents.registry import agent_name
-from maxent_rl.training.config import RunConfig, describe
-from maxent_rl.training.policy import export_policy, policy_arrays
+from maxent_rl.runs.config import RunConfig, describe
+from maxent_rl.runs.policy import export_policy, policy_arrays
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ import pytest
 from maxent_rl.agents import SAC
 from maxent_rl.agents.registry import agent_class
 from maxent_rl.errors import InvalidSettingError
+from maxent_rl.runs.config import RunConfig, describe
+from maxent_rl.runs.presets import PRESETS, apply_preset
 from maxent_rl.settings import check_settings
-from maxent_rl.training.config import RunConfig, describe
-from maxent_rl.training.presets import PRESETS, apply_preset
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,11 @@ from run_processes import assert_same, finish, start_run
 
 from maxent_rl import RunConfig, load_policy
 from maxent_rl.envs import make_device
-from maxent_rl.training.config import describe
-from maxent_rl.training.evaluation import evaluate_policy
-from maxent_rl.training.policy import export_policy, policy_arrays
-from maxent_rl.training.recorder import read_csv
-from maxent_rl.training.sweep import expand
+from maxent_rl.playing.evaluation import evaluate_policy
+from maxent_rl.runs.config import describe
+from maxent_rl.runs.policy import export_policy, policy_arrays
+from maxent_rl.runs.records import read_csv
+from maxent_rl.sweep import expand
 
 ENV, NAME = "tokens/modular-addition", "grpo"
 AGENT = TOKEN_AGENTS_UNDER_TEST[NAME]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import h5py
 import numpy as np
 
-from maxent_rl.data.dataset import ARRAYS, Dataset, join
+from maxent_rl.data.datasets.dataset import ARRAYS, Dataset, join
 
 KEYS = ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts")
 

@@ -14,6 +14,9 @@ from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.settings import check_settings
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
 
+SCHEDULED = ("start_steps", "updates_per_step")
+"""Hyper-parameters that the schedule of gradient steps reads, and nothing else."""
+
 State = TypeVar("State")
 
 
@@ -82,7 +85,7 @@ class OfflineAgent(Agent[State], Protocol[State]):
     """An agent that learns from fixed data: `update` takes batches drawn from it, and a step of its run is one update.
 
     Attributes:
-      learns_from: the kind of data, one of `training.offline_data.SOURCES`.
+      learns_from: the kind of data, one of `sources.load.SOURCES`.
       batch_size: entries of a batch.
     """
 
@@ -122,7 +125,7 @@ class PreparesFromData(Protocol):
     """An agent that learns by acting, after it has learned something from fixed data once.
 
     Attributes:
-      prepares_from: the kind of data, one of `training.offline_data.SOURCES`.
+      prepares_from: the kind of data, one of `sources.load.SOURCES`.
     """
 
     prepares_from: ClassVar[str]

@@ -1,6 +1,6 @@
 """Submodular policy gradient: actions are credited with what comes after them of a reward that depends on the whole past.
 
-Source: Submodular Reinforcement Learning (arXiv 2307.13372). Environments pay marginal gains (`envs.submodular_env`), so
+Source: Submodular Reinforcement Learning (arXiv 2307.13372). Environments pay marginal gains (`envs.submodular.env`), so
 that the sum of an episode's rewards is the set function's value of its trajectory. The gradient is exact for any policy, also
 one that sees the present state alone; whether that is enough is the environment's business.
 """

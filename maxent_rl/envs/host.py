@@ -1,6 +1,6 @@
 """What a host environment is: NumPy arrays in and out, many environments side by side, stepped by Python.
 
-`GymnasiumEnvs` and `EnvpoolEnvs` have this form; `training.host_loop` relies on nothing else.
+`GymnasiumEnvs` and `EnvpoolEnvs` have this form; `training.loops.host` relies on nothing else.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import gymnasium
 
+from maxent_rl.envs.adapters.mujoco_log import quiet_mujoco
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.host import HostEnvs
-from maxent_rl.envs.mujoco_log import quiet_mujoco
 from maxent_rl.errors import (
     IncompatibleEnvironmentError,
     InvalidSettingError,
@@ -47,11 +47,11 @@ class Backend(NamedTuple):
 
 
 BACKENDS = {
-    "brax": Backend("maxent_rl.envs.brax_envs:make_brax", has_physics=True),
-    "playground": Backend("maxent_rl.envs.playground_envs:make_playground"),
-    "envpool": Backend("maxent_rl.envs.envpool_envs:EnvpoolEnvs", on_device=False),
-    "maxent": Backend("maxent_rl.envs.maxent_envs:make_maxent"),
-    "tokens": Backend("maxent_rl.envs.token_envs:make_tokens"),
+    "brax": Backend("maxent_rl.envs.adapters.brax:make_brax", has_physics=True),
+    "playground": Backend("maxent_rl.envs.adapters.playground:make_playground"),
+    "envpool": Backend("maxent_rl.envs.adapters.envpool:EnvpoolEnvs", on_device=False),
+    "maxent": Backend("maxent_rl.envs.maxent:make_maxent"),
+    "tokens": Backend("maxent_rl.envs.adapters.tokens:make_tokens"),
 }
 
 _VERSION = re.compile(r"(?P<base>.+)-v(?P<version>\d+)")
@@ -136,7 +136,7 @@ def make_host(env: str | Factory, seeds: Sequence[int]) -> HostEnvs:
       IncompatibleEnvironmentError: spaces that the library does not handle, or an environment that cannot be made.
       MissingDependencyError: a package that the environment needs is not installed.
     """
-    from maxent_rl.envs.gymnasium_envs import GymnasiumEnvs
+    from maxent_rl.envs.adapters.gymnasium import GymnasiumEnvs
 
     if not isinstance(env, str):
         quiet_mujoco()

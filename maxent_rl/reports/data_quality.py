@@ -7,12 +7,12 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from maxent_rl.data.coverage import EXACT_LIMIT
-from maxent_rl.data.findings import HIGH, MODERATE
-from maxent_rl.data.quality import Quality
-from maxent_rl.data.returns import Distribution
+from maxent_rl.data.measures.coverage import EXACT_LIMIT
+from maxent_rl.data.measures.findings import HIGH, MODERATE
+from maxent_rl.data.measures.quality import Quality
+from maxent_rl.data.measures.returns import Distribution
 from maxent_rl.errors import DataError
-from maxent_rl.training.drawing import FAINT, INK, colours, heading
+from maxent_rl.pictures.style import FAINT, INK, colours, heading
 
 _CLONING, _CONSTRAINED, _DQN = "#E69F00", "#009E73", "#0072B2"
 _FEW = 6  # entries of actions up to which each is listed

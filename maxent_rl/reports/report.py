@@ -21,7 +21,7 @@ from maxent_rl.reports.tables import (
     scores_csv,
     to_markdown,
 )
-from maxent_rl.training.checkpoints import storage_errors
+from maxent_rl.storage.files import storage_errors
 
 _DOTS_PER_INCH = 200
 

@@ -20,8 +20,8 @@ import numpy as np
 from maxent_rl.agents.registry import AGENTS, agent_class
 from maxent_rl.errors import CheckpointError, unknown_name
 from maxent_rl.reports.statistics import Floats
-from maxent_rl.training.config import RunConfig, read_config
-from maxent_rl.training.recorder import read_csv
+from maxent_rl.runs.config import RunConfig, read_config
+from maxent_rl.runs.records import read_csv
 
 Rows: TypeAlias = list[dict[str, float | str]]
 

@@ -15,22 +15,25 @@ from typing import Any
 
 import jax
 
+from maxent_rl.agents.base import PreparesFromData
 from maxent_rl.agents.registry import agent_class, agent_name, run_defaults
+from maxent_rl.envs.env import Env
 from maxent_rl.errors import CheckpointError, InvalidSettingError, NonFiniteError, StorageError, unknown_name
-from maxent_rl.training.checkpoints import Checkpoints, storage_errors, write_json
+from maxent_rl.pictures.learning_curve import draw_curves
+from maxent_rl.playing.evaluation import Outcomes
+from maxent_rl.runs.checkpoints import Checkpoints
+from maxent_rl.runs.config import RunConfig, agent_from, config_from, describe, read_config, run_folder
+from maxent_rl.runs.policy import Policy, export_policy, load_policy, policy_arrays
+from maxent_rl.runs.records import Recorder
+from maxent_rl.seeds.processes import Processes, divide, join
+from maxent_rl.seeds.variants import variant_name
+from maxent_rl.sources.load import load_data, refuse_unused
+from maxent_rl.storage.arrays import from_arrays, pack, to_arrays, unpack
+from maxent_rl.storage.files import storage_errors, write_json
 from maxent_rl.training.compilation import enable_compilation_cache
-from maxent_rl.training.config import RunConfig, agent_from, config_from, describe, read_config, run_folder
 from maxent_rl.training.display import Display
-from maxent_rl.training.evaluation import Outcomes
 from maxent_rl.training.interrupts import catch_interrupts
-from maxent_rl.training.loop import Env, Loop, learns_nothing, make_loop
-from maxent_rl.training.plots import draw_curves
-from maxent_rl.training.policy import Policy, export_policy, load_policy, policy_arrays
-from maxent_rl.training.preparing import prepare
-from maxent_rl.training.processes import Processes, divide, join
-from maxent_rl.training.recorder import Recorder
-from maxent_rl.training.trees import from_arrays, pack, to_arrays, unpack
-from maxent_rl.training.variants import variant_name
+from maxent_rl.training.loops.make import Loop, learns_nothing, make_loop
 from maxent_rl.types import PyTree
 
 _SECONDS_BETWEEN_PLOTS = 30.0
@@ -141,7 +144,8 @@ def run_training(
     processes = Processes()
     with jax.default_device(devices[0]):
         with processes.together():
-            loop = make_loop(run, agent, env, devices, processes)
+            refuse_unused(run, agent)
+            loop = make_loop(run, agent, env, devices, processes, load_data)
         try:
             return Training(run, agent, loop, progress, resume, processes).run()
         finally:
@@ -204,9 +208,19 @@ class Training:
 
     def _begin(self) -> str | None:
         self._write_config()
-        told = prepare(self._run, self._agent, self._loop)
+        told = self._prepare()
         self._loop.start()
         return told
+
+    def _prepare(self) -> str | None:
+        """Lets the agent prepare itself where it is one that does; a sentence that says how well that went."""
+        if not isinstance(self._agent, PreparesFromData):
+            return None
+        found = self._loop.prepare(*load_data(self._run, self._agent, self._loop.learning.spec, None))
+        told = ", ".join(
+            f"{name.replace('_', ' ')} {' '.join(f'{member[name]:.3g}' for member in found)}" for name in found[0]
+        )
+        return f"Prepared from {self._run.dataset}: {told}."
 
     def _restore(self) -> str | None:
         steps = self._checkpoints.steps()

@@ -17,11 +17,12 @@ from maxent_rl.agents.pmoe import PMOE
 from maxent_rl.agents.sac_discrete import SACDiscrete
 from maxent_rl.distributions import Categorical, Gaussian, GaussianMixture
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, PolicyError
-from maxent_rl.training.config import RunConfig
-from maxent_rl.training.distillation import draw_candidates
-from maxent_rl.training.evaluation import evaluate_policy
-from maxent_rl.training.loop import make_loop
-from maxent_rl.training.policy import load_policy
+from maxent_rl.playing.evaluation import evaluate_policy
+from maxent_rl.runs.config import RunConfig
+from maxent_rl.runs.policy import load_policy
+from maxent_rl.sources.candidates import draw_candidates
+from maxent_rl.sources.load import load_data
+from maxent_rl.training.loops.make import make_loop
 from maxent_rl.types import CandidateSets, Spec
 
 SPEC = Spec((1,), (1,), 10)
@@ -157,7 +158,11 @@ def loop_of(folder, agent=SMALL, env=None, teacher=TEACHER, **settings):
     env = env or Point()
     path = make_teacher(folder, teacher, env)
     return make_loop(
-        RunConfig(agent="adpo", env="Point", seed=1, teacher=path, **settings), agent, env, jax.local_devices()
+        RunConfig(agent="adpo", env="Point", seed=1, teacher=path, **settings),
+        agent,
+        env,
+        jax.local_devices(),
+        load=load_data,
     )
 
 
@@ -232,7 +237,7 @@ class Shapes:
 def test_a_wrong_teacher_is_refused_in_one_sentence(tmp_path):
     def loop(teacher, env, **settings):
         run = RunConfig(agent="adpo", env=env, teacher=teacher, **settings)
-        return make_loop(run, SMALL, env, jax.local_devices())
+        return make_loop(run, SMALL, env, jax.local_devices(), load=load_data)
 
     with pytest.raises(PolicyError, match=r"There is no policy in .*nowhere: policy.json is missing"):
         loop(str(tmp_path / "nowhere"), "Pendulum-v1")
@@ -240,12 +245,17 @@ def test_a_wrong_teacher_is_refused_in_one_sentence(tmp_path):
     with pytest.raises(IncompatibleEnvironmentError, match=r"on Pendulum-v1, not on Hopper-v5: pass --env Pendulum-v1"):
         loop(pendulum, "Hopper-v5")
     with pytest.raises(IncompatibleEnvironmentError, match="trained on observations"):
-        make_loop(RunConfig(agent="adpo", env="Point", teacher=pendulum), SMALL, Point(), jax.local_devices())
+        make_loop(
+            RunConfig(agent="adpo", env="Point", teacher=pendulum), SMALL, Point(), jax.local_devices(), load=load_data
+        )
     with pytest.raises(InvalidSettingError, match="has seeds"):
         make_loop(
             RunConfig(agent="adpo", env="Pendulum-v1", teacher=pendulum),
-            SMALL.replace(teacher_seed=7), "Pendulum-v1", jax.local_devices(),
-        )  # fmt: skip
+            SMALL.replace(teacher_seed=7),
+            "Pendulum-v1",
+            jax.local_devices(),
+            load=load_data,
+        )
 
 
 @pytest.mark.parametrize(

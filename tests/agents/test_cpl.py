@@ -18,7 +18,7 @@ from maxent_rl import losses, resume, train
 from maxent_rl.agents.base import check_agent
 from maxent_rl.agents.cpl import CPL
 from maxent_rl.agents.sac_preference import SACPreference
-from maxent_rl.data.preferences import Preferences, divide
+from maxent_rl.data.batches.preferences import Preferences, divide
 from maxent_rl.errors import CheckpointError, DataError, IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.types import SegmentPairs, Spec
 

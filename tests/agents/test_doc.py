@@ -11,8 +11,8 @@ from support.closeness import assert_close
 
 from maxent_rl.agents.base import check_agent
 from maxent_rl.agents.doc import DoC
-from maxent_rl.data.dataset import Dataset
-from maxent_rl.data.windows import EpisodeWindows
+from maxent_rl.data.batches.windows import EpisodeWindows
+from maxent_rl.data.datasets.dataset import Dataset
 from maxent_rl.errors import DataError, InvalidSettingError
 from maxent_rl.types import Spec
 

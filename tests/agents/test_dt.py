@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from maxent_rl.agents.dt import DT
-from maxent_rl.data.dataset import Dataset
-from maxent_rl.data.windows import EpisodeWindows
+from maxent_rl.data.batches.windows import EpisodeWindows
+from maxent_rl.data.datasets.dataset import Dataset
 from maxent_rl.types import Spec
 
 PLAIN = {

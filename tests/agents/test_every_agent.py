@@ -29,12 +29,12 @@ from environments import DiscretePoint, Point
 from support.closeness import assert_close
 
 from maxent_rl.agents.base import BeginsFromData, acting_state, fresh_memory, recalling
-from maxent_rl.training.config import RunConfig
-from maxent_rl.training.learner import make_layout
-from maxent_rl.training.memory import start_memory, update_recalling
-from maxent_rl.training.offline_data import load_data
-from maxent_rl.training.trees import from_arrays, to_arrays
-from maxent_rl.training.variants import can_vary
+from maxent_rl.runs.buffers import make_layout
+from maxent_rl.runs.config import RunConfig
+from maxent_rl.seeds.variants import can_vary
+from maxent_rl.sources.load import load_data
+from maxent_rl.storage.arrays import from_arrays, to_arrays
+from maxent_rl.training.loops.memory import start_memory, update_recalling
 from maxent_rl.types import Transition
 
 PLAIN, SECOND, VARIED, POISONED = range(4)  # members: another seed, other hyper-parameters, and one that meets NaN

@@ -7,10 +7,10 @@ import pytest
 
 from maxent_rl.agents import SAC
 from maxent_rl.agents.pmoe import PMOE
-from maxent_rl.envs.maxent_envs import make_maxent
-from maxent_rl.training.config import RunConfig
-from maxent_rl.training.loop import make_loop
-from maxent_rl.training.presets import PRESETS
+from maxent_rl.envs.maxent import make_maxent
+from maxent_rl.runs.config import RunConfig
+from maxent_rl.runs.presets import PRESETS
+from maxent_rl.training.loops.make import make_loop
 
 SEEDS = 5
 EXPERTS = PRESETS["multimodal"].agents["pmoe"]

@@ -7,9 +7,10 @@ from agents_under_test import make_dataset
 from environments import DiscretePoint
 
 from maxent_rl.agents import agent_class
-from maxent_rl.data.dataset_files import read_dataset
-from maxent_rl.training.config import RunConfig
-from maxent_rl.training.loop import make_loop
+from maxent_rl.data.datasets.files import read_dataset
+from maxent_rl.runs.config import RunConfig
+from maxent_rl.sources.load import load_data
+from maxent_rl.training.loops.make import make_loop
 
 SETTINGS = {"hidden_sizes": (32, 32), "batch_size": 64, "learning_rate": 3e-3}
 QUICK = ("bc", "cql-discrete")
@@ -33,7 +34,7 @@ def test_the_point_is_driven_to_the_origin(name, path):
     cls = agent_class(name)
     agent = cls(**SETTINGS) if name == "bc" else cls(**SETTINGS, discount=0.9)
     run = RunConfig(agent=name, env="DiscretePoint", dataset=path, num_seeds=2)
-    loop = make_loop(run, agent, DiscretePoint(), jax.local_devices())
+    loop = make_loop(run, agent, DiscretePoint(), jax.local_devices(), load=load_data)
     before = min(outcome.mean for outcome in loop.evaluate(20))
     loop.advance(2_500, lambda: False)
     loop.check()

@@ -18,12 +18,12 @@ from maxent_rl.agents.base import rollout_time
 from maxent_rl.agents.minibatches import pack, unpack
 from maxent_rl.agents.subpo import MODPO, SubPO
 from maxent_rl.envs.device import reset_batch, step_batch
-from maxent_rl.envs.motions import FreeChoice, GridWalk
-from maxent_rl.envs.planning import time_policy_value
 from maxent_rl.envs.registry import make_device
-from maxent_rl.envs.rewards import Coverage, Modular, Table
-from maxent_rl.envs.submodular_env import SubmodularEnv
+from maxent_rl.envs.submodular.env import SubmodularEnv
+from maxent_rl.envs.submodular.motions import FreeChoice, GridWalk
+from maxent_rl.envs.submodular.planning import time_policy_value
 from maxent_rl.errors import InvalidSettingError
+from maxent_rl.set_functions import Coverage, Modular, Table
 from maxent_rl.types import Spec, Transition
 
 # The sheet's worked example: three elements chosen freely at two steps, covering {1, 2}, {2, 3} and {4}.

@@ -9,10 +9,10 @@ import pytest
 
 from maxent_rl import train
 from maxent_rl.agents.subpo import SubPO
-from maxent_rl.envs.planning import best_plan, best_time_policy, time_policy_value
 from maxent_rl.envs.registry import make_device
-from maxent_rl.envs.submodular_envs import grid_coverage
-from maxent_rl.training.policy import load_policies
+from maxent_rl.envs.submodular.named import grid_coverage
+from maxent_rl.envs.submodular.planning import best_plan, best_time_policy, time_policy_value
+from maxent_rl.runs.policy import load_policies
 
 
 def test_training_by_the_natural_gradient_repeats_to_the_bit_and_learns_in_few_updates(tmp_path):

@@ -6,7 +6,7 @@ import dataset_measures as benchmark
 import numpy as np
 from common import ROOT
 
-from maxent_rl.data.dataset_files import read_dataset
+from maxent_rl.data.datasets.files import read_dataset
 
 
 def test_data_of_halfcheetahs_shapes_are_sound(tmp_path):

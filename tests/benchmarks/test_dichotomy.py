@@ -5,7 +5,7 @@ import dichotomy_task as task
 import numpy as np
 import pytest
 
-from maxent_rl.envs.chance_envs import FrozenLake
+from maxent_rl.envs.own.chance import FrozenLake
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.3])

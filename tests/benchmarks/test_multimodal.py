@@ -17,8 +17,8 @@ from multimodal_mujoco import read_seeds
 from multimodal_study import Measured, Seed, Unit, is_done, show_mean, study
 
 from maxent_rl.envs import make_device
-from maxent_rl.training.landscapes import shares
-from maxent_rl.training.trajectories import Trajectory
+from maxent_rl.pictures.landscapes import shares
+from maxent_rl.playing.trajectories import Trajectory
 
 PARTS = {"bandits": multimodal.Bandits(), "multigoal": multimodal.Multigoal(), "mujoco": multimodal.Mujoco()}
 ORDER = tuple(multimodal.CONTENDERS)

@@ -9,7 +9,7 @@ import offline_tables
 import pytest
 from common import BenchmarkError, spread
 
-from maxent_rl.data.dataset_files import read_dataset, write_npz
+from maxent_rl.data.datasets.files import read_dataset, write_npz
 
 
 @pytest.fixture

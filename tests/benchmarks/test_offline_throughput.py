@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import offline_probes
 
-from maxent_rl.data.dataset_files import read_dataset
+from maxent_rl.data.datasets.files import read_dataset
 
 
 def test_the_peer_reads_the_arrays_that_are_written(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import realizability as benchmark
 
-from maxent_rl.data.bellman import lstd
+from maxent_rl.data.measures.bellman import lstd
 
 
 @pytest.mark.parametrize("kind", benchmark.KINDS)

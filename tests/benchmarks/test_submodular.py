@@ -18,8 +18,8 @@ from common import BenchmarkError
 from multimodal_study import is_done
 from support.closeness import rounding
 
-from maxent_rl.envs import planning
-from maxent_rl.envs.submodular_envs import grid_coverage
+from maxent_rl.envs.submodular import planning
+from maxent_rl.envs.submodular.named import grid_coverage
 from maxent_rl.errors import IncompatibleEnvironmentError
 
 
@@ -83,7 +83,7 @@ class TestUnits:
             assert len({json.dumps(mine[name].measured) for name in task.contenders}) == 1
 
     def test_clipped_steps_are_those_of_the_preset(self):
-        from maxent_rl.training.presets import PRESETS
+        from maxent_rl.runs.presets import PRESETS
 
         words = tasks.CLIPPED.split()
         assert words[-1] == "--no-entropy-annealing"

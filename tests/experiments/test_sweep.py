@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maxent_rl.training.checkpoints import Checkpoints
-from maxent_rl.training.recorder import read_csv
+from maxent_rl.runs.checkpoints import Checkpoints
+from maxent_rl.runs.records import read_csv
 
 ROOT = Path(__file__).parents[2]
 SWEEP, RUN = ROOT / "experiments" / "sweep.py", ROOT / "experiments" / "run.py"

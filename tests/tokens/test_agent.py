@@ -25,7 +25,7 @@ from support.closeness import assert_close
 from support.seeds import learning_seed
 
 from maxent_rl.agents.base import acting_state
-from maxent_rl.envs.token_envs import TokenEnv
+from maxent_rl.envs.adapters.tokens import TokenEnv
 from maxent_rl.tokens.rollout import _fill, collect
 from maxent_rl.tokens.tasks import END_TOKEN, ModularAddition
 

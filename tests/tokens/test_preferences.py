@@ -12,7 +12,7 @@ import pytest
 from support.closeness import assert_close
 
 from maxent_rl import losses
-from maxent_rl.envs.token_envs import TokenEnv
+from maxent_rl.envs.adapters.tokens import TokenEnv
 from maxent_rl.errors import InvalidSettingError, MissingInputError, ShapeError, UnknownNameError
 from maxent_rl.tokens import PreferenceBatch, TokenOutputs, preference_loss, preferences
 from maxent_rl.tokens.agent import TokenAgent

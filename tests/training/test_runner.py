@@ -26,10 +26,10 @@ from maxent_rl.errors import (
     StorageError,
     UnknownNameError,
 )
+from maxent_rl.playing.evaluation import evaluate_policy
+from maxent_rl.runs.records import read_csv
 from maxent_rl.training import runner
-from maxent_rl.training.evaluation import evaluate_policy
-from maxent_rl.training.learner import Schedule
-from maxent_rl.training.recorder import read_csv
+from maxent_rl.training.loops.plan import Schedule
 
 AGENT = AGENTS_UNDER_TEST["sac"].agent.replace(replay_size=100)
 SETTINGS = {
@@ -292,7 +292,7 @@ def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
     def full(*arguments, **settings):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("maxent_rl.training.checkpoints.np.save", full)
+    monkeypatch.setattr("maxent_rl.runs.checkpoints.np.save", full)
     with pytest.raises(StorageError, match=r"Cannot write the checkpoint of step 30 .*No space left on device"):
         run(tmp_path, Point(), num_seeds=1)
 

@@ -40,9 +40,10 @@ from maxent_rl.tokens.objectives.discriminator import ClipB, ClipV
 from maxent_rl.tokens.objectives.entropy_target import EntropyTarget
 from maxent_rl.tokens.objectives.estimate import EntropyEstimate
 from maxent_rl.tokens.objectives.lp_reg import LpReg
-from maxent_rl.tokens.objectives.pipeline import Objective, Side, Stage, Statistic, Work, chain
+from maxent_rl.tokens.objectives.pipeline import Objective, chain
 from maxent_rl.tokens.objectives.presets import ELSEWHERE, OPTIONAL, PRESETS, Preset
 from maxent_rl.tokens.objectives.regularisers import EntropyBonus, KLPenalty, UncertainTokens
+from maxent_rl.tokens.objectives.stage import Side, Stage, Statistic, Work
 from maxent_rl.tokens.objectives.steer import Steer
 from maxent_rl.tokens.objectives.surrogates import (
     Clipped,

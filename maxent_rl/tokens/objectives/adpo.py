@@ -23,7 +23,7 @@ from maxent_rl.errors import InvalidSettingError, MissingInputError, ShapeError
 from maxent_rl.settings import Count, Fraction, Positive, Weight, static
 from maxent_rl.tokens.batch import TokenBatch
 from maxent_rl.tokens.objectives.advantages import whole_groups
-from maxent_rl.tokens.objectives.pipeline import Work
+from maxent_rl.tokens.objectives.stage import Work
 from maxent_rl.tokens.objectives.surrogates import Surrogate
 from maxent_rl.types import PyTree
 

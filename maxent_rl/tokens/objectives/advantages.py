@@ -18,7 +18,7 @@ from maxent_rl.errors import ShapeError
 from maxent_rl.losses.divergence import KLEstimator
 from maxent_rl.settings import Count, Finite, Fraction, Positive, Weight, static
 from maxent_rl.tokens.batch import TokenBatch
-from maxent_rl.tokens.objectives.pipeline import Slot, Stage
+from maxent_rl.tokens.objectives.stage import Slot, Stage
 from maxent_rl.types import PyTree
 
 

@@ -25,8 +25,8 @@ from maxent_rl.settings import Finite, Interval, NonNegative, Positive, Weight, 
 from maxent_rl.tokens.batch import TokenBatch, token_advantages
 from maxent_rl.tokens.objectives.advantages import by_group
 from maxent_rl.tokens.objectives.estimate import EntropyEstimate, Source
-from maxent_rl.tokens.objectives.pipeline import Side, Work
 from maxent_rl.tokens.objectives.regularisers import Regulariser
+from maxent_rl.tokens.objectives.stage import Side, Work
 from maxent_rl.types import PyTree
 
 Share: TypeAlias = Annotated[float, Interval(0, 1, low_open=True)]

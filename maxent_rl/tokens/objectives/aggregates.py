@@ -9,7 +9,7 @@ from flax import struct
 from maxent_rl import losses
 from maxent_rl.losses.aggregation import Aggregation
 from maxent_rl.settings import Positive, static
-from maxent_rl.tokens.objectives.pipeline import Slot, Stage, Work
+from maxent_rl.tokens.objectives.stage import Slot, Stage, Work
 from maxent_rl.types import PyTree
 
 

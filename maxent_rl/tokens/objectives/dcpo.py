@@ -20,8 +20,8 @@ from jax import Array
 from maxent_rl.settings import Finite, Positive, Weight, static
 from maxent_rl.tokens.batch import TokenBatch, token_advantages
 from maxent_rl.tokens.objectives.estimate import EntropyEstimate, Source
-from maxent_rl.tokens.objectives.pipeline import Statistic, Work
 from maxent_rl.tokens.objectives.shapes import Shape
+from maxent_rl.tokens.objectives.stage import Statistic, Work
 from maxent_rl.types import PyTree
 
 

@@ -22,9 +22,9 @@ from jax.typing import ArrayLike
 from maxent_rl import losses
 from maxent_rl.settings import Fraction, Weight, static
 from maxent_rl.tokens.batch import TokenBatch, token_advantages
-from maxent_rl.tokens.objectives.pipeline import Statistic
 from maxent_rl.tokens.objectives.selection import largest, share_of
 from maxent_rl.tokens.objectives.shapes import Shape
+from maxent_rl.tokens.objectives.stage import Statistic
 from maxent_rl.types import PyTree
 
 Rule: TypeAlias = Literal["negative", "signed", "two-sided", "reversed"]

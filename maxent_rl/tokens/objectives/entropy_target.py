@@ -16,8 +16,8 @@ from jax import Array
 
 from maxent_rl import losses
 from maxent_rl.settings import Positive, Weight
-from maxent_rl.tokens.objectives.pipeline import Work
 from maxent_rl.tokens.objectives.regularisers import Regulariser
+from maxent_rl.tokens.objectives.stage import Work
 from maxent_rl.types import PyTree
 
 

@@ -13,7 +13,8 @@ from flax import struct
 from jax import Array
 
 from maxent_rl import losses
-from maxent_rl.tokens.objectives.pipeline import Work, missing_input
+from maxent_rl.tokens.objectives.pipeline import missing_input
+from maxent_rl.tokens.objectives.stage import Work
 
 Source: TypeAlias = Literal["sampled", "vocabulary"]
 

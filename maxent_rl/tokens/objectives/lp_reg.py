@@ -19,9 +19,9 @@ from jax import Array
 
 from maxent_rl import losses
 from maxent_rl.settings import Fraction, Positive, Weight, static
-from maxent_rl.tokens.objectives.pipeline import Statistic, Work
 from maxent_rl.tokens.objectives.regularisers import Regulariser
 from maxent_rl.tokens.objectives.selection import share_of, smallest
+from maxent_rl.tokens.objectives.stage import Statistic, Work
 from maxent_rl.types import PyTree
 
 _DROPPED = -1e4  # the log-probability of what the proxy drops, in nats: finite, so that nothing becomes NaN

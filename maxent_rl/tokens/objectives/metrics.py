@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import jax.numpy as jnp
 from jax import Array
 
 from maxent_rl import losses
+from maxent_rl.tokens.objectives.stage import Work
 from maxent_rl.types import Metrics
-
-if TYPE_CHECKING:
-    from maxent_rl.tokens.objectives.pipeline import Work
 
 
 def step_metrics(work: Work) -> Metrics:

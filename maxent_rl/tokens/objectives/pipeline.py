@@ -9,8 +9,7 @@ in, so that any paper's stage can be combined with any other's.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, ClassVar, Literal, TypeAlias, get_args
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -30,123 +29,8 @@ from maxent_rl.tokens.batch import (
     without_masked,
 )
 from maxent_rl.tokens.objectives.metrics import step_metrics
-from maxent_rl.types import Metrics, PyTree
-
-Slot: TypeAlias = Literal["reward", "advantage", "shape", "surrogate", "regulariser", "aggregate"]
-Statistic: TypeAlias = Callable[[Array, Array], Array]
-"""What a stage asks of a whole vocabulary: (log_probs [..., V], tokens [...]) to [...]."""
-
-
-@struct.dataclass
-class Work:
-    """What the stages of one optimiser step hand to each other.
-
-    Attributes:
-      outputs: of the policy that learns; masked positions are 0.
-      batch: the responses; masked positions are 0.
-      mask: [N, T] bool.
-      advantages: [N, T].
-      ratio: [N, T] importance ratio.
-      clip_low: [N, T] or None: bounds that a shape stage sets in place of the surrogate's own.
-      clip_high: likewise.
-      weight: [N, T] or None: factor of the surrogate's loss.
-      loss: [N, T] of the surrogate; a regulariser may replace it at some tokens.
-      clipped: [N, T] int32 -1 or 1 where the surrogate has cut the gradient at its lower or upper bound.
-      penalty: [N, T] what regularisers add.
-      extra: [] what they add beside the average over tokens.
-      total: [] the loss, once aggregated.
-      metrics: scalars.
-    """
-
-    outputs: TokenOutputs
-    batch: TokenBatch
-    mask: Array
-    advantages: Array
-    ratio: Array
-    clip_low: Array | None
-    clip_high: Array | None
-    weight: Array | None
-    loss: Array
-    clipped: Array
-    penalty: Array
-    extra: Array
-    total: Array
-    metrics: Metrics
-
-    def replace(self, **changes: Any) -> Work:
-        """A copy with other values."""
-        return dataclasses.replace(self, **changes)
-
-    def measure(self, **metrics: Array) -> Work:
-        """A copy with further metrics."""
-        return dataclasses.replace(self, metrics=self.metrics | metrics)
-
-
-class Stage:
-    """One step of an objective; subclasses are `flax.struct` dataclasses and override what they need.
-
-    Attributes:
-      slot: where it stands.
-      needs: fields of the batch ("logp_ref", "entropy_old", "tokens", "truncated") or of the outputs ("entropy") that it
-        reads and that may be missing.
-      whole_groups: whether it compares the responses of a group at each step, so that a minibatch must not cut any.
-    """
-
-    slot: ClassVar[Slot]
-    needs: ClassVar[tuple[str, ...]] = ()
-    whole_groups: ClassVar[bool] = False
-
-    def init(self, key: Array) -> PyTree:
-        """The state that it carries from call to call; stages that do not override this have none."""
-        return ()
-
-    def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
-        """What it does once to each whole batch of responses, without gradient."""
-        return state, batch
-
-    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
-        """What it does at each optimiser step."""
-        return state, work
-
-    def statistics(self, state: PyTree) -> dict[str, Statistic]:
-        """What it needs of the whole vocabulary of the policy that draws the responses, by name."""
-        return {}
-
-    def side(self, state: PyTree) -> Side | None:
-        """Responses that it wants besides the batch; None for none."""
-        return None
-
-    @property
-    def active(self) -> bool:
-        """Whether it does anything; a stage that is switched off is left out of the chain."""
-        return True
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """`needs`, unless its settings decide what it reads."""
-        return self.needs
-
-    @property
-    def title(self) -> str:
-        """Its name in messages."""
-        return type(self).__name__
-
-
-@struct.dataclass
-class Side:
-    """Responses drawn besides the batch, to the first prompts of it, with as many to each.
-
-    Attributes:
-      share: the fraction of the prompts, at least one.
-      temperature: [] at which they are drawn; their log-probabilities are taken at that of the batch.
-    """
-
-    share: float = struct.field(pytree_node=False)  # type: ignore[no-untyped-call]
-    temperature: Array
-
-    def prompts(self, of: int) -> int:
-        """How many of `of` prompts are answered once more."""
-        return max(int(of * self.share), 1)
+from maxent_rl.tokens.objectives.stage import Side, Slot, Stage, Statistic, Work
+from maxent_rl.types import PyTree
 
 
 @struct.dataclass

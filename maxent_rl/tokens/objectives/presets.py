@@ -25,8 +25,8 @@ from maxent_rl.tokens.objectives.dcpo import DCPO
 from maxent_rl.tokens.objectives.discriminator import ClipB, ClipV
 from maxent_rl.tokens.objectives.entropy_target import EntropyTarget
 from maxent_rl.tokens.objectives.lp_reg import LpReg
-from maxent_rl.tokens.objectives.pipeline import Stage
 from maxent_rl.tokens.objectives.regularisers import EntropyBonus, KLPenalty, UncertainTokens
+from maxent_rl.tokens.objectives.stage import Stage
 from maxent_rl.tokens.objectives.steer import Steer
 from maxent_rl.tokens.objectives.surrogates import (
     Clipped,

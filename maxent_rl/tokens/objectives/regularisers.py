@@ -10,7 +10,7 @@ from flax import struct
 from maxent_rl import losses
 from maxent_rl.losses.divergence import KLEstimator
 from maxent_rl.settings import Finite, Fraction, Positive, Weight, static
-from maxent_rl.tokens.objectives.pipeline import Slot, Stage, Work
+from maxent_rl.tokens.objectives.stage import Slot, Stage, Work
 from maxent_rl.types import PyTree
 
 

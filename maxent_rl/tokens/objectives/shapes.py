@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from maxent_rl.tokens.objectives.pipeline import Slot, Stage
+from maxent_rl.tokens.objectives.stage import Slot, Stage
 
 
 class Shape(Stage):

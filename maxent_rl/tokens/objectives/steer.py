@@ -17,8 +17,8 @@ from maxent_rl import losses
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.settings import Count, Interval, Positive, Weight, static
 from maxent_rl.tokens.objectives.discriminator import expected_discriminant
-from maxent_rl.tokens.objectives.pipeline import Statistic, Work
 from maxent_rl.tokens.objectives.shapes import Shape
+from maxent_rl.tokens.objectives.stage import Statistic, Work
 from maxent_rl.types import PyTree
 
 Least: TypeAlias = Annotated[float, Interval(0, 1, low_open=True)]

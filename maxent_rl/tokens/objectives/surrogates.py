@@ -14,7 +14,7 @@ from jax import Array
 
 from maxent_rl import losses
 from maxent_rl.settings import Interval, Positive, Weight, static
-from maxent_rl.tokens.objectives.pipeline import Slot, Stage, Work
+from maxent_rl.tokens.objectives.stage import Slot, Stage, Work
 from maxent_rl.types import PyTree
 
 

@@ -1,0 +1,1 @@
+"""Fixed data on the device, that batches are drawn from."""

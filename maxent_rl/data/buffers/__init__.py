@@ -1,0 +1,1 @@
+"""The hot path: the replay buffer and the rollout."""

@@ -1,0 +1,1 @@
+"""Environments that pay for the set of what a trajectory visits."""

@@ -1,0 +1,300 @@
+"""Evaluation apart from training: own environments, the most likely actions (or sampled ones), own random numbers.
+
+The start states of an evaluation follow from (seed, environment step, episode) alone: how often one evaluates changes
+neither the training nor what any one evaluation finds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from maxent_rl.agents.base import Remembers, remember
+from maxent_rl.envs.device import DeviceEnv, step_within
+from maxent_rl.envs.env import Env
+from maxent_rl.envs.host import Bools, Floats, HostEnvs
+from maxent_rl.errors import NonFiniteError
+from maxent_rl.playing.choosing import Choose, choose_actions, most_likely, sampled_action
+from maxent_rl.playing.opening import check_episodes, open_environment
+from maxent_rl.runs.policy import Policy
+from maxent_rl.seeds.mesh import SAME, SEEDS, over_seeds, sharded, spread
+from maxent_rl.seeds.streams import EVALUATION, environment_seed
+from maxent_rl.types import Array, PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcomes:
+    """What one seed's evaluation gave.
+
+    Attributes:
+      returns: undiscounted return of every episode.
+      lengths: steps of every episode.
+      extra: what else was measured, by the name of its column.
+    """
+
+    returns: list[float]
+    lengths: list[int]
+    extra: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(np.mean(self.returns))
+
+    def row(self, seed: int) -> dict[str, float | int | str]:
+        """The line of eval.csv: mean, spread (population standard deviation), extremes, and every episode."""
+        return {
+            "seed": seed,
+            "return_mean": self.mean,
+            "return_std": float(np.std(self.returns)),
+            "return_min": min(self.returns),
+            "return_max": max(self.returns),
+            "length_mean": float(np.mean(self.lengths)),
+            **self.extra,
+            "returns": " ".join(map(repr, self.returns)),
+            "lengths": " ".join(map(str, self.lengths)),
+        }
+
+
+def evaluate_policy(
+    policy: Policy, episodes: int = 10, *, seed: int = 0, stochastic: bool = False, env: Env | None = None
+) -> Outcomes:
+    """Plays episodes of an exported policy.
+
+    All policies meet the same start states under the same `seed`, and one policy's numbers do not depend on which others
+    are evaluated.
+
+    Args:
+      policy: as from `load_policy`.
+      episodes: how many, side by side.
+      seed: decides the start states, and the actions where they are sampled.
+      stochastic: sample the actions instead of taking the most likely ones.
+      env: the environment, where it was not trained on one with a name.
+
+    Raises:
+      InvalidSettingError: fewer than one episode, or a negative seed.
+      UnknownNameError: there is no environment of that name.
+      IncompatibleEnvironmentError: the environment's shapes are not those that the policy was trained on.
+      MissingDependencyError: a package that the environment needs is not installed.
+      NonFiniteError: the environment gave NaN or infinity.
+    """
+    check_episodes(episodes, seed)
+    source = open_environment(policy, env)
+    states = jax.tree.map(lambda leaf: leaf[None], policy.state)
+    keys = jax.random.key(seed)[None]
+    if callable(source):
+        return evaluate_host(policy.agent, states, (seed,), 0, episodes, source, keys if stochastic else None)[0]
+    found = evaluate_device(policy.agent, states, keys, 0, episodes, source, sampled=stochastic)[0]
+    if not np.isfinite(found.returns).all():
+        raise NonFiniteError(f"{policy.env} gave NaN or infinity as a reward in this evaluation.")
+    return found
+
+
+def evaluate_host(
+    agent: Any,
+    states: PyTree,
+    seeds: tuple[int, ...],
+    step: int,
+    episodes: int,
+    make_envs: Callable[[list[int]], HostEnvs],
+    keys: Array | None = None,
+) -> list[Outcomes]:
+    """Plays episodes of all seeds side by side in new host environments.
+
+    Args:
+      agent: the agent.
+      states: agent states with leading axis [seed].
+      seeds: their seeds.
+      step: environment step of the training, part of the environments' seeds.
+      episodes: episodes for each seed.
+      make_envs: builds environments from one seed for each.
+      keys: [seed] root keys to sample actions with; None for the most likely actions.
+    """
+    choose = most_likely if keys is None else sampled_action
+    total, length = np.zeros(len(seeds) * episodes), np.zeros(len(seeds) * episodes, np.int64)
+    for played in play_host(agent, states, seeds, step, episodes, make_envs, keys, choose):
+        total += np.where(played.running, played.reward, 0.0)
+        length += played.running
+    return [
+        Outcomes(total[first : first + episodes].tolist(), length[first : first + episodes].tolist())
+        for first in range(0, len(total), episodes)
+    ]
+
+
+class HostPlay(NamedTuple):
+    """One step of all episodes of all seeds, seed-major, N of them.
+
+    Attributes:
+      running: [N] whether the episode had not ended before this step; what follows counts only where it had not.
+      observation: [N, observation] before the action.
+      action: [N, action].
+      notes: of `Choose`, a pytree of [seed, env, ...].
+      reward: [N].
+      next_observation: [N, observation] the true one after the action.
+      terminated: [N] whether a terminal state ended the episode.
+    """
+
+    running: Bools
+    observation: Floats
+    action: Floats
+    notes: PyTree
+    reward: Floats
+    next_observation: Floats
+    terminated: Bools
+
+
+def play_host(
+    agent: Any,
+    states: PyTree,
+    seeds: tuple[int, ...],
+    step: int,
+    episodes: int,
+    make_envs: Callable[[list[int]], HostEnvs],
+    keys: Array | None,
+    choose: Choose,
+) -> Iterator[HostPlay]:
+    """Plays one episode in each of new host environments, until all have ended; arguments as of `evaluate_host`."""
+    envs = make_envs([environment_seed(seed, EVALUATION, step, index) for seed in seeds for index in range(episodes)])
+    try:
+        observation = envs.reset()
+        running, elapsed = np.ones(envs.num_envs, bool), np.int32(0)
+        memory = _start_memory(agent, states, episodes)
+        while running.any():
+            seen = observation.reshape(len(seeds), episodes, -1)
+            chosen, notes = choose_actions(agent, states, memory, seen, keys, elapsed, choose)
+            action = np.asarray(chosen)
+            action = action.reshape(envs.num_envs, *action.shape[2:])
+            elapsed += 1
+            result = envs.step(action)
+            yield HostPlay(
+                running, observation, action, notes, result.reward, result.next_observation, result.terminated
+            )
+            if isinstance(agent, Remembers):
+                memory = _remember(agent, states, memory, seen, chosen, result.reward.reshape(len(seeds), episodes))
+            running = running & ~(result.terminated | result.truncated)
+            observation = result.observation
+    finally:
+        envs.close()
+
+
+@partial(jax.jit, static_argnames="episodes")
+def _start_memory(agent: Any, states: PyTree, episodes: int) -> PyTree:
+    """The memory [seed, env, ...] of episodes that start."""
+    if not isinstance(agent, Remembers):
+        return ()  # whatever the state: that of an agent that needs none has no seeds to map over
+    return over_seeds(lambda agent, state: agent.memory(state, (episodes,)), agent, states)
+
+
+@jax.jit
+def _remember(agent: Any, states: PyTree, memory: PyTree, observation: Array, action: Array, reward: Array) -> PyTree:
+    """The memory [seed, env, ...] after a step of all episodes."""
+    return over_seeds(remember, agent, states, memory, observation, action, reward)
+
+
+def evaluate_device(
+    agent: Any,
+    states: PyTree,
+    keys: Array,
+    step: int,
+    episodes: int,
+    env: DeviceEnv,
+    mesh: Mesh | None = None,
+    *,
+    sampled: bool = False,
+) -> list[Outcomes]:
+    """Plays episodes of all seeds side by side on the device.
+
+    Args:
+      agent: the agent.
+      states: agent states with leading axis [seed].
+      keys: [seed] root keys.
+      step: environment step of the training, part of the environments' keys.
+      episodes: episodes for each seed.
+      env: the environment.
+      mesh: of the devices that share the seeds (`seeds.mesh.make_mesh`); None for one alone.
+      sampled: draw the actions instead of taking the most likely ones.
+    """
+    choose = sampled_action if sampled else most_likely
+    returns, lengths = _play(agent, states, keys, np.int32(step), episodes, env, mesh, choose)
+    return [Outcomes(r.tolist(), n.tolist()) for r, n in zip(np.asarray(returns), np.asarray(lengths), strict=True)]
+
+
+class DevicePlay(NamedTuple):
+    """Episodes of all seeds in play on the device.
+
+    Attributes:
+      inner: the environments' states.
+      observation: [seed, env, observation] from which the next action is chosen.
+      total: [seed, env] undiscounted return so far.
+      length: [seed, env] int32 steps so far.
+      elapsed: [] int32 steps of those that still run.
+      running: [seed, env] which those are.
+      memory: what the agent remembers of its episodes, a pytree of [seed, env, ...]; () where it does not.
+    """
+
+    inner: PyTree
+    observation: Array
+    total: Array
+    length: Array
+    elapsed: Array
+    running: Array
+    memory: PyTree
+
+
+def start_device(agent: Any, states: PyTree, keys: Array, step: Array, episodes: int, env: DeviceEnv) -> DevicePlay:
+    """Starts `episodes` episodes of each seed, from root keys [seed]."""
+
+    def start(key: Array) -> Array:
+        return jax.random.split(jax.random.fold_in(jax.random.fold_in(key, EVALUATION), step), episodes)
+
+    inner, observation = jax.vmap(jax.vmap(env.reset))(jax.vmap(start)(keys))
+    zeros = jnp.zeros(observation.shape[:2])
+    running, memory = jnp.ones(zeros.shape, dtype=bool), _start_memory(agent, states, episodes)
+    return DevicePlay(inner, observation, zeros, zeros.astype(jnp.int32), jnp.int32(0), running, memory)
+
+
+def advance_device(
+    agent: Any, states: PyTree, keys: Array, play: DevicePlay, env: DeviceEnv, choose: Choose
+) -> tuple[DevicePlay, tuple[Array, PyTree, Array]]:
+    """One step of all episodes; with it the actions, the notes on them, and the rewards, each [seed, env, ...]."""
+    action, notes = choose_actions(agent, states, play.memory, play.observation, keys, play.elapsed, choose)
+    inner, observation, reward, terminated = jax.vmap(jax.vmap(partial(step_within, env)))(play.inner, action)
+    total, length = play.total + jnp.where(play.running, reward, 0.0), play.length + play.running
+    running = play.running & ~terminated.astype(bool)
+    memory = _remember(agent, states, play.memory, play.observation, action, reward)
+    after = DevicePlay(inner, observation, total, length, play.elapsed + 1, running, memory)
+    return after, (action, notes, reward)
+
+
+@partial(jax.jit, static_argnames=("episodes", "env", "mesh", "choose"))
+def _play(
+    agent: Any,
+    states: PyTree,
+    keys: Array,
+    step: Array,
+    episodes: int,
+    env: DeviceEnv,
+    mesh: Mesh | None,
+    choose: Choose,
+) -> tuple[Array, Array]:
+    def play(agent: Any, states: PyTree, keys: Array, step: Array) -> tuple[Array, Array]:
+        def going(play: DevicePlay) -> Array:
+            return jnp.logical_and(jnp.any(play.running), play.elapsed < env.spec.horizon)
+
+        def advance(play: DevicePlay) -> DevicePlay:
+            return advance_device(agent, states, keys, play, env, choose)[0]
+
+        played = jax.lax.while_loop(going, advance, start_device(agent, states, keys, step, episodes, env))
+        return played.total, played.length
+
+    specs = (spread(agent), SEEDS, SEEDS, SAME), (SEEDS, SEEDS)
+    run = sharded(mesh, play, *specs)
+    found: tuple[Array, Array] = run(agent, states, keys, step)
+    return found

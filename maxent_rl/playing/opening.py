@@ -1,0 +1,67 @@
+"""What a policy plays in: its environment, opened and found to fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from maxent_rl import envs as environments
+from maxent_rl.envs.device import DeviceEnv
+from maxent_rl.envs.env import Env
+from maxent_rl.envs.host import HostEnvs
+from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
+from maxent_rl.runs.policy import Policy
+from maxent_rl.types import Spec
+
+
+def check_episodes(episodes: int, seed: int) -> None:
+    """Refuses numbers with which nothing can be played.
+
+    Raises:
+      InvalidSettingError: fewer than one episode, or a negative seed.
+    """
+    if episodes < 1 or seed < 0:
+        raise InvalidSettingError(f"Expected at least 1 episode and a seed from 0, got {episodes} and {seed}.")
+
+
+def open_environment(policy: Policy, env: Env | None = None) -> DeviceEnv | Callable[[list[int]], HostEnvs]:
+    """What a policy plays in: a device environment, or what makes host environments from their seeds.
+
+    Args:
+      policy: as from `load_policy`.
+      env: the environment, where it was not trained on one with a name.
+
+    Raises:
+      UnknownNameError: there is no environment of that name.
+      IncompatibleEnvironmentError: its shapes are not those that the policy was trained on (host environments tell when made).
+      MissingDependencyError: a package that the environment needs is not installed.
+    """
+    source = policy.env if env is None else env
+    if environments.is_device(source) if isinstance(source, str) else not callable(source):
+        device_env = environments.make_device(source, policy.backend) if isinstance(source, str) else source
+        assert not callable(device_env)
+        check_spec(policy, device_env.spec)
+        return device_env
+    assert isinstance(source, str) or callable(source)
+
+    def make_envs(seeds: list[int]) -> HostEnvs:
+        envs = environments.make_host(source, seeds)
+        check_spec(policy, envs.spec)
+        return envs
+
+    return make_envs
+
+
+def check_spec(policy: Policy, spec: Spec) -> None:
+    """Refuses an environment other than the one that a policy was trained on, as far as shapes tell.
+
+    Raises:
+      IncompatibleEnvironmentError: saying both shapes.
+    """
+    trained, found = _shapes(policy.spec), _shapes(spec)
+    if trained != found:
+        raise IncompatibleEnvironmentError(f"The policy was trained on {trained}; {policy.env} now has {found}.")
+
+
+def _shapes(spec: Spec) -> str:
+    actions = f"actions {spec.action_shape}" if spec.num_actions is None else f"{spec.num_actions} actions"
+    return f"observations {spec.observation_shape} and {actions}"

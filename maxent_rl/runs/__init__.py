@@ -1,0 +1,1 @@
+"""A run's folder: configuration, records, checkpoints, the exported policy."""

@@ -1,0 +1,186 @@
+"""What a run is: its settings, and config.json, which repeats it."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+from maxent_rl.agents.registry import agent_class, run_defaults
+from maxent_rl.errors import CheckpointError, InvalidSettingError, unknown_name
+from maxent_rl.seeds.variants import variant_values
+from maxent_rl.settings import Count, Interval, NonNegative, check_settings
+
+_PACKAGES = (
+    *("maxent_rl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"),
+    *("gymnasium", "mujoco", "mujoco-mjx", "brax", "playground", "envpool"),
+)
+_SEEDS = typing.Annotated[int, Interval(0, 2**31 - 1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Settings of a run, whatever the agent."""
+
+    agent: str = "sac"
+    """Name of the agent."""
+    env: str = "HalfCheetah"
+    """Environment: a Gymnasium id (HalfCheetah, Pendulum-v1, ...), brax/NAME, playground/NAME, envpool/ID or tokens/TASK."""
+    teacher: str | None = None
+    """Run (or policy folder) whose trained policy an agent such as adpo learns from."""
+    dataset: str | None = None
+    """Data to learn from, for agents that learn offline."""
+    backend: str | None = None
+    """Physics of a Brax environment: spring, positional, generalized or mjx; None for the environment's default."""
+    seed: _SEEDS = 0
+    """First seed; everything random follows from it."""
+    num_seeds: Count = 1
+    """Seeds trained at once: seed, seed + 1, ..."""
+    total_steps: Count = 100_000
+    """Environment steps of each seed."""
+    num_envs: Count = 1
+    """Environments that each seed steps side by side."""
+    eval_every: NonNegative = 5_000
+    """Environment steps between evaluations; 0 evaluates only at the end."""
+    eval_episodes: Count = 10
+    """Episodes of each seed in an evaluation."""
+    checkpoint_every: NonNegative = 10_000
+    """Environment steps between checkpoints; 0 saves only at the end and on an interrupt."""
+    keep_checkpoints: Count = 2
+    """Latest checkpoints that stay; the best by evaluation stays besides."""
+    log_every: Count = 1_000
+    """Environment steps between lines of metrics.csv."""
+    output_dir: str = "runs"
+    """Folder under which the run's folder OUTPUT_DIR/ENV/AGENT/NAME is made."""
+    name: str | None = None
+    """Name of the run's folder; None for its seeds and the time."""
+    device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+    """Where to compute; auto takes an accelerator if JAX finds one."""
+    batch_devices: Count = 1
+    """Devices that share each batch, for large ones; the others share the seeds."""
+    wandb: str | None = None
+    """Weights & Biases project to report to (needs the wandb extra); None for none."""
+    variants: dict[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    """Numeric hyper-parameters with a value for each variant: all variants train at once, each with all seeds."""
+
+    def __post_init__(self) -> None:
+        variants = {name.replace("-", "_"): tuple(values) for name, values in self.variants.items()}
+        object.__setattr__(self, "variants", variants)  # config.json gives lists, the command line names with dashes
+
+    @classmethod
+    def of(cls, agent: str, **settings: Any) -> RunConfig:
+        """Settings for an agent, which may have defaults of its own (`run_defaults`), with some of them given."""
+        return cls(agent=agent, **(run_defaults(agent_class(agent)) | settings))
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """All seeds of the run."""
+        return tuple(range(self.seed, self.seed + self.num_seeds))
+
+    @property
+    def variant_values(self) -> list[dict[str, float]]:
+        """What each variant sets, in order; a single empty one where nothing varies."""
+        return variant_values(self.variants)
+
+    @property
+    def members(self) -> list[dict[str, float]]:
+        """What trains side by side: every seed of every variant, as the first columns of the tables name it."""
+        return [{"seed": seed} | variant for variant in self.variant_values for seed in self.seeds]
+
+    def check(self) -> None:
+        """Refuses impossible numbers.
+
+        Raises:
+          InvalidSettingError: naming the setting.
+          UnknownNameError: for a device that does not exist.
+        """
+        check_settings(self)
+        counts = {len(values) for values in self.variants.values()}
+        if len(counts) > 1 or 0 in counts:
+            raise InvalidSettingError(
+                "--variants needs the same number of values for every hyper-parameter, at least one."
+            )
+        if self.total_steps < self.num_envs:
+            raise InvalidSettingError(
+                f"--total-steps ({self.total_steps}) must be at least --num-envs ({self.num_envs}): "
+                "one step of all environments is the least that can be taken."
+            )
+        if self.name is not None and (not self.name or Path(self.name).name != self.name):
+            raise InvalidSettingError(f"--name must be a plain folder name, got {self.name!r}.")
+
+
+def run_folder(run: RunConfig, name: str) -> Path:
+    """Where a run of that name lies: OUTPUT_DIR/ENV/AGENT/NAME."""
+    return Path(run.output_dir) / run.env.replace("/", "-") / run.agent / name
+
+
+def describe(run: RunConfig, agent: Any) -> dict[str, Any]:
+    """Everything that config.json says: settings, hyper-parameters, package versions, hardware in plain terms."""
+    return {
+        "run": dataclasses.asdict(run),
+        "agent": dataclasses.asdict(agent),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "hardware": {"machine": platform.machine(), "cpus": os.cpu_count(), "system": platform.system()},
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """Reads a run's config.json.
+
+    Args:
+      path: the file, or the run's folder.
+
+    Raises:
+      CheckpointError: it is missing or not such a file.
+    """
+    file = Path(path)
+    file = file / "config.json" if file.is_dir() else file
+    try:
+        config = json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise CheckpointError(f"There is no run at {path}: {file} does not exist.") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} cannot be read as a run's configuration: {error}.") from error
+    if not isinstance(config, dict) or not isinstance(config.get("run"), dict) or "agent" not in config:
+        raise CheckpointError(f"{file} is not a run's configuration: it has no 'run' and 'agent'.")
+    return config
+
+
+def config_from(config: dict[str, Any]) -> tuple[RunConfig, Any]:
+    """Rebuilds settings and agent from `read_config`; the agent must be a registered one.
+
+    Raises:
+      UnknownNameError: an agent or a setting that this version does not have.
+    """
+    run = _build(RunConfig, config["run"])
+    return run, agent_from(agent_class(run.agent), config)
+
+
+def agent_from(kind: type[Any], config: dict[str, Any]) -> Any:
+    """Rebuilds an agent of a given class with the hyper-parameters of `read_config`."""
+    return _build(kind, config["agent"])
+
+
+def _build(kind: type[Any], values: dict[str, Any]) -> Any:
+    names = {field.name for field in dataclasses.fields(kind)}
+    for name in values:
+        if name not in names:
+            raise unknown_name("setting", name, names)
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,236 @@
+"""The exported policy: a folder of arrays (npz) and JSON, from which the agent acts without anything else of the run.
+
+Nothing in it is pickled: reading a policy executes no code from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import zipfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from maxent_rl.agents.base import acting_state, fresh_memory, recalling, remember
+from maxent_rl.agents.registry import AGENTS, agent_class
+from maxent_rl.envs.action_units import to_agent, to_environment
+from maxent_rl.errors import CheckpointError, InvalidSettingError, MaxentRLError, PolicyError
+from maxent_rl.runs.config import agent_from
+from maxent_rl.seeds.variants import variant_name
+from maxent_rl.storage.arrays import Arrays, from_arrays, to_arrays
+from maxent_rl.storage.files import storage_errors
+from maxent_rl.types import PyTree, Spec
+
+_FORMAT = 1
+
+
+def policy_arrays(agent: Any, states: PyTree) -> Arrays:
+    """What acting needs of agent states with leading axis [seed], as `export_policy` takes it."""
+    return to_arrays(acting_state(agent, states))
+
+
+def export_policy(folder: Path, config: dict[str, Any], arrays: Arrays, spec: Spec, step: int) -> None:
+    """Writes the policies of all seeds of all variants, replacing an earlier export file by file.
+
+    Args:
+      folder: made if missing.
+      config: as from `config.describe`.
+      arrays: as from `policy_arrays`; with variants, all seeds of the first, then of the next.
+      spec: the environment's shapes.
+      step: environment steps of training behind it.
+    """
+    description = {
+        "format": _FORMAT,
+        "step": step,
+        "env": config["run"]["env"],
+        "backend": config["run"]["backend"],
+        "seeds": list(range(config["run"]["seed"], config["run"]["seed"] + config["run"]["num_seeds"])),
+        "variants": config["run"]["variants"],
+        "run": {"agent": config["run"]["agent"]},
+        "agent": config["agent"],
+        "spec": dataclasses.asdict(spec),
+    }
+    with storage_errors(f"write the policy to {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / "arrays.npz.partial"
+        with open(partial, "wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        os.replace(partial, folder / "arrays.npz")
+        partial = folder / "policy.json.partial"
+        partial.write_text(json.dumps(description, indent=2) + "\n")
+        os.replace(partial, folder / "policy.json")
+
+
+class Policy:
+    """A trained policy of one seed: `policy(observation)` gives the action, in the environment's own units.
+
+    Policies of agents that remember need to be told what happened; for the others this changes nothing:
+
+    ```python
+    memory = policy.memory()
+    action = policy(observation, memory=memory)
+    memory = policy.remember(memory, observation, action, reward)
+    ```
+
+    Attributes:
+      agent: the agent with its hyper-parameters, those of the variant included.
+      state: the agent's state, as far as acting needs it.
+      spec: shapes of observations and actions.
+      env: the environment's name.
+      backend: its physics backend, or None.
+      seed: the seed that was trained.
+      variant: the hyper-parameters that tell it from the other variants of its run; empty where nothing varied.
+      step: environment steps of training behind it.
+    """
+
+    def __init__(
+        self,
+        agent: Any,
+        state: PyTree,
+        spec: Spec,
+        description: dict[str, Any],
+        seed: int,
+        variant: dict[str, float] | None = None,
+    ) -> None:
+        self.agent, self.state, self.spec, self.seed, self.variant = agent, state, spec, seed, variant or {}
+        self.env: str = description["env"]
+        self.backend: str | None = description["backend"]
+        self.step: int = description["step"]
+        self._mode, self._act = jax.jit(agent.mode), jax.jit(agent.act)
+        self._remember = jax.jit(partial(remember, agent))
+
+    @property
+    def name(self) -> str:
+        """What tells it from the other policies of its run, in words: `learning_rate=0.001, seed 3`."""
+        return ", ".join(filter(None, [variant_name(self.variant), f"seed {self.seed}"]))
+
+    def memory(self, batch_shape: tuple[int, ...] = ()) -> PyTree:
+        """What the policy remembers at the start of episodes, for observations [*batch_shape, observation]."""
+        return fresh_memory(self.agent, self.state, batch_shape)
+
+    def remember(self, memory: PyTree, observation: ArrayLike, action: ArrayLike, reward: ArrayLike) -> PyTree:
+        """The memory after a step: the observation before it, the action in the environment's own units, the reward."""
+        taken = to_agent(np.asarray(action), self.spec)
+        seen = (jnp.asarray(each, jnp.float32) for each in (observation, taken, reward))
+        return self._remember(self.state, memory, *seen)
+
+    def __call__(
+        self, observation: ArrayLike, key: jax.Array | None = None, *, memory: PyTree = None
+    ) -> NDArray[np.float32]:
+        """Chooses actions.
+
+        Args:
+          observation: [..., observation]; one observation or a batch.
+          key: None for the most likely action; a random key for a sample.
+          memory: of the episodes so far; None at their start, and for policies that do not remember.
+
+        Returns:
+          [..., action] in the environment's own units, as its `step` takes them; discrete ones are whole numbers [...].
+
+        Raises:
+          InvalidSettingError: the observation's last axis is not the environment's.
+        """
+        array = jnp.asarray(observation, jnp.float32)
+        if array.ndim == 0 or array.shape[-1] != self.spec.observation_size:
+            raise InvalidSettingError(
+                f"The policy expects observations [..., {self.spec.observation_size}], got shape {array.shape}."
+            )
+        state = self.state if memory is None else recalling(self.agent, self.state, memory)
+        action = self._mode(state, array) if key is None else self._act(state, array, key)
+        return to_environment(np.asarray(action), self.spec)
+
+
+def load_policy(
+    path: str | Path, seed: int | None = None, agent: type[Any] | None = None, *, variant: int | None = None
+) -> Policy:
+    """Reads a trained policy.
+
+    Args:
+      path: a run's folder, or a policy folder in it.
+      seed: which of the run's seeds; None for the first.
+      agent: the agent's class, for agents that are not in the registry.
+      variant: which of the run's variants, counted from 0 in the order of config.json; None for the first.
+
+    Returns:
+      The policy, callable on observations.
+
+    Raises:
+      PolicyError: the folder is missing, damaged, or of another format.
+      InvalidSettingError: the run has no such seed or variant.
+    """
+    folder = policy_folder(Path(path))
+    try:
+        description = json.loads((folder / "policy.json").read_text())
+        if description["format"] != _FORMAT:
+            raise PolicyError(f"{folder} has policy format {description['format']}, this version reads {_FORMAT}.")
+        name = description["run"]["agent"]
+        if agent is None and name not in AGENTS:
+            raise PolicyError(f"The policy in {folder} is of agent {name!r}: pass its class as `agent`.")
+        built = agent_from(agent or agent_class(name), description)
+        spec = _spec_from(description["spec"])
+        seeds: list[int] = description["seeds"]
+        with np.load(folder / "arrays.npz", allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        if seed is not None and seed not in seeds:
+            raise InvalidSettingError(f"The policy in {folder} has seeds {seeds}, not {seed}.")
+        chosen = seeds[0] if seed is None else seed
+        varied: dict[str, list[float]] = description.get("variants", {})
+        count = len(next(iter(varied.values()), [None]))
+        if variant is not None and not 0 <= variant < count:
+            raise InvalidSettingError(f"The policy in {folder} has the variants 0 to {count - 1}, not {variant}.")
+        index = variant or 0
+        values = {name: column[index] for name, column in varied.items()}
+        built = dataclasses.replace(built, **values)
+        template = jax.eval_shape(lambda key: acting_state(built, built.init(key, spec)), jax.random.key(0))
+        member = index * len(seeds) + seeds.index(chosen)
+        row = {key: value[member] for key, value in arrays.items()}
+        state = jax.tree.map(jnp.asarray, from_arrays(template, row))
+    except FileNotFoundError as error:
+        raise PolicyError(f"There is no policy in {folder}: {Path(error.filename).name} is missing.") from error
+    except CheckpointError as error:
+        raise PolicyError(f"The policy in {folder} does not fit its description: {error}") from error
+    except MaxentRLError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
+        raise PolicyError(f"The policy in {folder} is damaged: {type(error).__name__}: {error}.") from error
+    return Policy(built, state, spec, description, chosen, values)
+
+
+def load_policies(path: str | Path, seed: int | None = None, variant: int | None = None) -> list[Policy]:
+    """Reads all trained policies of a run, variant by variant; arguments narrow the choice.
+
+    Args:
+      path: a run's folder, or a policy folder in it.
+      seed: only this seed; None for all.
+      variant: only this variant, counted from 0; None for all.
+
+    Raises:
+      PolicyError, InvalidSettingError: as `load_policy` does.
+    """
+    first = load_policy(path, seed=seed, variant=variant)
+    # `load_policy` has just found this file sound.
+    description = json.loads((policy_folder(Path(path)) / "policy.json").read_text())
+    count = max((len(values) for values in description.get("variants", {}).values()), default=1)
+    variants = range(count) if variant is None else [variant]
+    seeds = description["seeds"] if seed is None else [seed]
+    wanted = [(index, other) for index in variants for other in seeds]
+    return [first, *(load_policy(path, seed=other, variant=index) for index, other in wanted[1:])]
+
+
+def policy_folder(path: Path) -> Path:
+    """The policy folder in a run's folder, or the given one where it has none."""
+    return path / "policy" if (path / "policy").is_dir() else path
+
+
+def _spec_from(values: dict[str, Any]) -> Spec:
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
+    return Spec(**fields)

@@ -1,0 +1,112 @@
+"""Presets: named sets of settings that stand in for the defaults; any of them can still be set by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from maxent_rl.errors import InvalidSettingError, unknown_name
+from maxent_rl.runs.config import RunConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """Settings in place of the defaults.
+
+    Attributes:
+      about: what it is for, in a sentence.
+      run: settings of `RunConfig`.
+      agents: for each agent's name its hyper-parameters.
+    """
+
+    about: str
+    run: dict[str, Any]
+    agents: dict[str, dict[str, Any]]
+
+
+_FAST_SAC = {
+    "updates_per_step": 0.125,
+    "learning_rate": 1e-3,
+    "start_steps": 2_000,
+    "initial_temperature": 0.2,
+    "target_update_rate": 0.01,
+}
+
+_CONTINUOUS_SUBPO = {
+    "baseline": "value",
+    "discount": 0.99,
+    "trace_decay": 0.95,
+    "entropy_bonus": 0.01,
+    "learning_rate": 1e-2,
+    "hidden_sizes": (128, 128),
+    "activation": "relu",
+}
+_CLIPPED_SUBPO = {
+    "epochs": 4,
+    "minibatches": 4,
+    "normalize_advantages": True,
+    "learning_rate": 3e-3,
+    "entropy_bonus": 0.01,
+}
+
+PRESETS = {
+    "fast": Preset(
+        about="least wall-clock instead of fewest samples: more environment steps for each gradient step",
+        run={"num_envs": 8},
+        agents={"sac": _FAST_SAC, "pmoe": _FAST_SAC},  # alike, so that the two can be compared
+    ),
+    "multimodal": Preset(
+        about="several equally good actions kept apart: experts that begin apart, and the whole mixture's entropy",
+        run={},
+        agents={
+            "pmoe": {"router": "exact", "density": "mixture", "expert_spread": 0.8, "expert_log_std": -1.2},
+            "pmoe-ppo": {"router": "exact", "expert_spread": 0.8},
+        },
+    ),
+    "cpl-bc": Preset(
+        about="CPL-BC: no bias, behaviour cloning beside the preferences",
+        run={},
+        agents={"cpl": {"bias": 1.0, "bc_coefficient": 1.0}},
+    ),
+    "cpl-kl": Preset(
+        about="CPL-KL: scores relative to the cloned policy",
+        run={},
+        agents={"cpl": {"alpha": 0.2, "bias": 0.75, "reference": True, "warmup_multiplier": 0.1}},
+    ),
+    "cpl-paper": Preset(
+        about="the schedule and width of CPL's published runs on MetaWorld",
+        run={"total_steps": 500_000},
+        agents={"cpl": {"bc_steps": 200_000, "hidden_sizes": (512, 512)}},
+    ),
+    "subpo-clipped": Preset(
+        about="several clipped steps on each window, as PPO takes them, in place of one exact gradient: fewer samples",
+        run={},
+        agents={"subpo": _CLIPPED_SUBPO, "modpo": _CLIPPED_SUBPO},
+    ),
+    "subpo-continuous": Preset(
+        about="for continuous actions after the published settings: 15 environments, a value function, generalised advantages",
+        run={"num_envs": 15},
+        agents={"subpo": _CONTINUOUS_SUBPO, "modpo": _CONTINUOUS_SUBPO},
+    ),
+}
+
+
+def apply_preset(name: str, run: RunConfig, agent: Any) -> tuple[RunConfig, Any]:
+    """Puts a preset's settings in place of those of a run and its agent.
+
+    Args:
+      name: one of `PRESETS`.
+      run: settings, whose `agent` names the agent.
+      agent: its hyper-parameters.
+
+    Raises:
+      UnknownNameError: there is no such preset.
+      InvalidSettingError: the preset says nothing of this agent.
+    """
+    if name not in PRESETS:
+        raise unknown_name("preset", name, PRESETS)
+    preset = PRESETS[name]
+    if run.agent not in preset.agents:
+        known = ", ".join(sorted(preset.agents))
+        raise InvalidSettingError(f"--preset {name} has no settings for the agent {run.agent!r}, only for: {known}.")
+    return dataclasses.replace(run, **preset.run), dataclasses.replace(agent, **preset.agents[run.agent])

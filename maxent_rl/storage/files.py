@@ -1,0 +1,47 @@
+"""Files that are there whole or not at all, and what is said where they cannot be written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from maxent_rl.errors import StorageError
+
+
+@contextlib.contextmanager
+def storage_errors(action: str) -> Iterator[None]:
+    """Turns the errors of a failed write, also those that TensorStore wraps, into one sentence."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) and not re.search(r"No space|Permission|EIO|ENOSPC|quota", str(error)):
+            raise
+        raise StorageError(f"Cannot {action}: {first_line(error)}.") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a file of JSON that is there whole or not at all, even when the power fails.
+
+    Raises:
+      StorageError: full disk, missing permission.
+    """
+    with storage_errors(f"write {path}"):
+        partial_path = path.with_suffix(".partial")
+        with open(partial_path, "w", encoding="utf-8") as file:
+            file.write(json.dumps(value, indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial_path, path)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line without its full stop."""
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return reason.strip().splitlines()[0].rstrip(".")[:200]

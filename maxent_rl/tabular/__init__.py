@@ -1,0 +1,1 @@
+"""Finite Markov decision processes: what can be computed exactly."""

@@ -1,0 +1,66 @@
+"""Token tasks as environments of one step, and who may act in them."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from agents_under_test import AGENTS_UNDER_TEST
+
+from maxent_rl import envs
+from maxent_rl.agents import check_agent
+from maxent_rl.envs import reset_batch, step_batch
+from maxent_rl.envs.adapters.tokens import TokenEnv
+from maxent_rl.errors import IncompatibleEnvironmentError, UnknownNameError
+from maxent_rl.tokens.tasks import END_TOKEN, TASKS, Countdown, make_task
+from maxent_rl.types import Spec
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("countdown", (8, 6, 17)), ("copy-reverse", (9, 9, 12)), ("modular-addition", (6, 3, 14))]
+)
+def test_the_spec_is_that_of_the_task(name, sizes):
+    env = envs.make_device(f"tokens/{name}")
+    prompt, response, vocabulary = sizes
+    assert env == TokenEnv(make_task(name), held_out=True) and hash(env) == hash(TokenEnv(make_task(name)))
+    assert env.spec == Spec((prompt,), (response,), horizon=1, num_actions=vocabulary)
+    assert envs.is_device(f"tokens/{name}")
+
+
+def test_an_episode_is_one_prompt_and_one_response():
+    env = envs.make_device("tokens/countdown")
+    state = reset_batch(env, jax.random.split(jax.random.key(0), (2, 30)))
+    assert state.observation.shape == (2, 30, 8) and state.observation.dtype == jnp.float32
+    prompts = state.observation.reshape(60, 8).astype(jnp.int32)
+    assert env.task.is_held_out(prompts).all()
+    responses, mask = env.task.demonstrations(jax.random.key(1), prompts)
+    # Whatever follows the end token does not count; every other response is spoilt before it. Actions come as floats.
+    action = jnp.where(mask, responses, 7).at[1::2, 0].set(END_TOKEN).astype(jnp.float32)
+    state, step = step_batch(env, state, action.reshape(2, 30, 6))
+    np.testing.assert_array_equal(step.reward.ravel(), [1, 0] * 30)
+    assert step.terminated.all() and not step.truncated.any()
+    np.testing.assert_array_equal(step.next_observation.reshape(60, 8), prompts)
+    fresh = state.observation.reshape(60, 8).astype(jnp.int32)
+    assert (fresh != prompts).any(axis=1).mean() > 0.9 and env.task.is_held_out(fresh).all()
+
+
+def test_training_prompts_can_be_asked_for():
+    env = TokenEnv(Countdown(), held_out=False)
+    prompts = jax.vmap(env.reset)(jax.random.split(jax.random.key(0), 50))[0]
+    assert not env.task.is_held_out(prompts).any()
+
+
+def test_wrong_names_get_the_nearest_right_one():
+    with pytest.raises(UnknownNameError, match="Did you mean 'tokens/countdown'") as caught:
+        envs.make_device("tokens/count-down")
+    assert all(f"tokens/{name}" in str(caught.value) for name in TASKS)
+
+
+@pytest.mark.parametrize("name", AGENTS_UNDER_TEST)
+def test_agents_of_single_actions_are_refused(name):
+    spec = envs.make_device("tokens/countdown").spec
+    with pytest.raises(
+        IncompatibleEnvironmentError, match=r"^tokens/countdown wants sequences of 6 tokens; use --agent grpo\.$"
+    ):
+        check_agent(AGENTS_UNDER_TEST[name].agent, spec, "tokens/countdown")

@@ -1,0 +1,138 @@
+"""On-policy agents in both loops: when they learn, and from what."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from agents_under_test import AGENTS_UNDER_TEST
+from environments import HostPoint, Point
+from flax import struct
+from run_processes import finish, host_devices, start_python
+from support.closeness import assert_close
+
+from maxent_rl.agents import PPO
+from maxent_rl.envs.device import step_within
+from maxent_rl.errors import InvalidSettingError
+from maxent_rl.runs.buffers import make_layout
+from maxent_rl.runs.config import RunConfig
+from maxent_rl.seeds.mesh import make_mesh
+from maxent_rl.training.loops.make import make_loop
+from maxent_rl.training.loops.plan import Schedule
+from maxent_rl.training.runner import train
+from maxent_rl.types import Spec
+
+AGENT = AGENTS_UNDER_TEST["ppo"].agent
+BACKENDS = {"host": HostPoint, "device": Point()}
+
+
+def never():
+    return False
+
+
+def loop_of(env, agent=AGENT, **settings):
+    loop = make_loop(RunConfig(env="test", **settings), agent, env, jax.local_devices())
+    loop.start()
+    return loop
+
+
+@pytest.mark.parametrize(("size", "num_envs", "time"), [(20, 1, 20), (20, 2, 10), (20, 3, 6), (2, 8, 1)])
+def test_an_update_is_due_after_every_whole_window(size, num_envs, time):
+    schedule = Schedule.create(AGENT.replace(rollout_size=size), Spec((2,), (2,), 20), num_envs)
+    due = [int(schedule.updates_due(np.int32(step))) for step in range(1, 3 * time + 1)]
+    assert schedule.start == 0 and due == ([0] * (time - 1) + [1]) * 3
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_steps_that_fill_no_window_are_collected_and_not_learned_from(backend):
+    loop = loop_of(BACKENDS[backend], num_envs=2)
+    loop.advance(9, never)
+    assert int(loop.learner.counters.update) == 0 and "actor/loss" not in loop.take_metrics()[0]
+    loop.advance(10, never)
+    assert int(loop.learner.counters.update) == 1 and "actor/loss" in loop.take_metrics()[0]
+    loop.advance(19, never)
+    assert int(loop.learner.counters.update) == 1 and loop.learner.seeds.rows.shape == (1, 20, 9)
+    loop.close()
+
+
+@struct.dataclass
+class Counted(PPO):
+    """Acts by how often it has learned, and says what of that a window holds."""
+
+    def act(self, state, observation, key):
+        return jnp.full((*observation.shape[:-1], 2), state.optimizer[1][0].count.astype(jnp.float32))
+
+    def update(self, state, batch, key):
+        after, metrics = super().update(state, batch, key)
+        spread = jnp.max(batch.action) - jnp.min(batch.action)
+        return after, metrics | {"spread": spread, "policy": jnp.max(batch.action)}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_action_of_a_window_is_the_newest_policys(backend):
+    agent = Counted(**{field.name: getattr(AGENT, field.name) for field in dataclasses.fields(AGENT)})
+    loop = loop_of(BACKENDS[backend], agent.replace(epochs=1, minibatches=1), num_envs=2)
+    for window in range(3):
+        loop.advance(10 * (window + 1), never)
+        metrics = loop.take_metrics()[0]
+        assert (metrics["policy"], metrics["spread"]) == (window, 0), "one gradient step for each window before"
+    loop.close()
+
+
+def test_an_exported_policy_acts_within_the_box_whatever_the_number_of_environments(tmp_path):
+    result = train(
+        AGENT, Point(), total_steps=40, num_envs=2, eval_episodes=1, output_dir=str(tmp_path), progress=False
+    )
+    policy = result.policy()
+    assert policy.spec.num_envs == 2
+    action = policy(np.full((500, 2), 0.5), jax.random.key(0))
+    assert np.abs(action).max() == 1.0, "a Gaussian of deviation 1 leaves the box in a third of its samples"
+
+
+def test_environments_on_the_device_get_actions_in_their_box():
+    state, _ = Point().reset(jax.random.key(0))
+    for action, within in (((5.0, -0.5), (1.0, -0.5)), ((-1.5, 1.0), (-1.0, 1.0))):
+        (position, _), *_ = step_within(Point(), state, jnp.array(action))
+        assert_close(position, state[0] + 0.1 * jnp.array(within), rtol=1e-6, scale=1.0)  # positions lie in [-1, 1]
+
+
+SHARED = """
+import sys, jax, numpy as np
+from test_on_policy import AGENT, BACKENDS, loop_of, never
+devices, out = int(sys.argv[1]), sys.argv[2]
+found = {}
+for name, env in BACKENDS.items():
+    loop = loop_of(env, num_envs=4, batch_devices=devices)
+    loop.advance(11, never), loop.check()
+    found |= {f"{name}{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(loop.learner.seeds.agent))}
+np.savez(out, **found)
+"""
+
+
+@pytest.mark.slow
+def test_devices_that_share_the_environments_of_a_window_learn_the_same_up_to_rounding(tmp_path):
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parents[1]), os.environ.get("PYTHONPATH", "")])
+    for devices in (1, 2):
+        out = str(tmp_path / f"{devices}.npz")
+        finish(start_python("-c", SHARED, str(devices), out, **host_devices(devices), PYTHONPATH=path))
+    one, two = (np.load(tmp_path / f"{devices}.npz") for devices in (1, 2))
+    for name in one.files:
+        np.testing.assert_allclose(two[name], one[name], rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_devices_that_cannot_share_the_environments_are_refused():
+    layout = make_layout(AGENT, dataclasses.replace(Point().spec, num_envs=3))
+    with pytest.raises(InvalidSettingError, match="--batch-devices 2 cannot share --num-envs 3 evenly"):
+        make_mesh(1, jax.local_devices() * 2, 2, layout.batch_parts, layout.batch_words)
+
+
+@pytest.mark.slow
+def test_cart_pole_is_solved_within_20k_steps(tmp_path):
+    """500 is the most there is; untrained policies get about 20."""
+    agent = PPO(rollout_size=1024, minibatches=16, learning_rate=1e-3)
+    result = train(agent, "CartPole-v1", total_steps=20_000, num_envs=8, output_dir=str(tmp_path), progress=False)
+    assert result.evaluations[-1][1][0].mean >= 475

@@ -15,17 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("brax", "gymnasium", "matplotlib", "mujoco", "orbax", "ray", "tensorboard", "tensorboardX", "wandb")
 
 # Circles that are still to be cut, each by its modules: nothing may be added, and what is cut must be taken out.
-OWED = {
-    frozenset({"maxent_rl.tokens.agent", "maxent_rl.tokens.rollout"}),
-    frozenset({"benchmarks.dataset_runs", "benchmarks.dataset_study"}),
-    frozenset({"benchmarks.dichotomy_render", "benchmarks.dichotomy_study"}),
-    frozenset({"benchmarks.entropy_collapse_figure", "benchmarks.entropy_collapse_tables"}),
-    frozenset({"benchmarks.multimodal_figure", "benchmarks.multimodal_tables"}),
-    frozenset({"benchmarks.offline_control", "benchmarks.offline_control_tables"}),
-    frozenset({"benchmarks.preference_learning", "benchmarks.preference_tables"}),
-    frozenset(f"benchmarks.preference_noise_{name}" for name in ("claims", "figure", "tables")),
-    frozenset({"benchmarks.submodular_figures", "benchmarks.submodular_tables"}),
-}
+OWED = {frozenset({"maxent_rl.tokens.agent", "maxent_rl.tokens.rollout"})}
 
 Graph = dict[str, set[str]]
 

@@ -101,5 +101,6 @@ def test_errors_are_one_sentence(main, tmp_path, capsys, monkeypatch, flags, mes
 
 
 def test_the_recorded_runs_of_the_benchmarks_are_read(main, tmp_path, capsys):
-    assert main([str(ROOT / "benchmarks" / "results" / "learning"), "--output", str(tmp_path / "report"), *QUICK]) == 0
+    records = ROOT / "benchmarks" / "studies" / "learning" / "results"
+    assert main([str(records), "--output", str(tmp_path / "report"), *QUICK]) == 0
     assert "HalfCheetah-v5" in capsys.readouterr().out

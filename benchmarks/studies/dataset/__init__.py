@@ -1,0 +1,1 @@
+"""Which offline method works on which data."""

@@ -1,0 +1,1 @@
+"""What plain training reaches."""

@@ -1,0 +1,1 @@
+"""How many right answers a policy holds."""

@@ -1,0 +1,1 @@
+"""Which preference losses bear noise."""

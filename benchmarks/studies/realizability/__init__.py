@@ -1,0 +1,1 @@
+"""Do diagnostics predict the error of learned values?"""

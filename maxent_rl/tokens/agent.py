@@ -58,7 +58,7 @@ class TokenAgent:
     objective: str = static("grpo")
     """Name of the objective: grpo, dapo, clip_cov, ... (maxent_rl.tokens.objectives)."""
     objective_settings: tuple[str, ...] | None = static(None)
-    """Hyper-parameters of the objective in place of its defaults, as NAME=VALUE."""
+    """Hyper-parameters of the objective in place of its defaults, as NAME=VALUE, or STAGE.NAME=VALUE where several have it."""
     group_size: Count = static(16)
     """Responses to each prompt; --num-envs is the number of all responses of an iteration."""
     num_minibatches: Count = static(4)
@@ -230,18 +230,18 @@ class TokenAgent:
           UnknownNameError: no such objective, or no such setting of it.
         """
         settings: dict[str, Any] = {}
-        words = _word_settings(self.objective)
         for text in self.objective_settings or ():
             name, equals, value = text.partition("=")
             if not equals or not name or not value:
                 raise InvalidSettingError(f"--objective-settings takes NAME=VALUE, got {text!r}.")
             name, value = name.strip().replace("-", "_"), value.strip()
-            settings[name] = value if name in words else _value(value)
-        known = objectives.settings(self.objective)
-        if response_length and "overlong_limit" in known and not {"overlong_limit", "overlong_margin"} & set(settings):
+            is_word = isinstance(objectives.default_of(self.objective, name), str)  # "none" is one
+            settings[name] = value if is_word else _value(value)
+        known, given = objectives.settings(self.objective), {name.rpartition(".")[2] for name in settings}
+        if response_length and "overlong_limit" in known and not {"overlong_limit", "overlong_margin"} & given:
             settings |= {"overlong_limit": response_length + 1, "overlong_margin": 1}
-        if vocabulary_size and "vocabulary_size" in known:
-            settings = {"vocabulary_size": vocabulary_size} | settings
+        if vocabulary_size and "vocabulary_size" in known and "vocabulary_size" not in given:
+            settings["vocabulary_size"] = vocabulary_size
         return objectives.make(self.objective, **settings)
 
     def build_config(self, vocabulary_size: int) -> TransformerConfig:
@@ -335,14 +335,6 @@ def _needs_reference(objective: objectives.Objective) -> bool:
 
 def _vocabulary_size(params: PyTree) -> int:
     return int(params["embed_tokens"]["embedding"].shape[0])
-
-
-def _word_settings(objective: str) -> set[str]:
-    """The hyper-parameters whose values are words, of which "none" is one."""
-    stages: tuple[Any, ...] = objectives.OPTIONAL
-    defaults = {field.name: field.default for stage in stages for field in dataclasses.fields(stage)}
-    defaults |= objectives.settings(objective)
-    return {name for name, default in defaults.items() if isinstance(default, str)}
 
 
 def _value(text: str) -> Any:

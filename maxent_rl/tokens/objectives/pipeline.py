@@ -165,11 +165,18 @@ class Objective:
         if outputs.entropy is None and outputs.logits is not None:
             outputs = dataclasses.replace(outputs, entropy=losses.softmax_entropy(outputs.logits))
         zeros = jnp.zeros(mask.shape)
-        ratio = losses.importance_ratio(outputs.logp, batch.logp_old)
         return Work(
-            outputs, batch, mask, token_advantages(batch), ratio, None, None, None, zeros, zeros.astype(jnp.int32), zeros,
-            jnp.zeros(()), jnp.zeros(()), {},
-        )  # fmt: skip
+            outputs=outputs,
+            batch=batch,
+            mask=mask,
+            advantages=token_advantages(batch),
+            ratio=losses.importance_ratio(outputs.logp, batch.logp_old),
+            loss=zeros,
+            clipped=zeros.astype(jnp.int32),
+            penalty=zeros,
+            extra=jnp.zeros(()),
+            total=jnp.zeros(()),
+        )
 
     def _with_statistics(self, state: PyTree, batch: TokenBatch) -> TokenBatch:
         """Computes from the logits, where those are given, what the stages ask of them and is missing."""

@@ -23,10 +23,12 @@ from maxent_rl import losses
 from maxent_rl.errors import MissingInputError, ShapeError
 from maxent_rl.settings import Finite, Interval, NonNegative, Positive, Weight, static
 from maxent_rl.tokens.batch import TokenBatch, columns, token_advantages
-from maxent_rl.tokens.objectives.advantages import by_group
+from maxent_rl.tokens.objectives.advantages import GroupAdvantage, by_group
+from maxent_rl.tokens.objectives.aggregates import Aggregate
 from maxent_rl.tokens.objectives.estimate import EntropyEstimate, Source
 from maxent_rl.tokens.objectives.regularisers import Regulariser
-from maxent_rl.tokens.objectives.stage import Side, Work
+from maxent_rl.tokens.objectives.stage import Preset, Side, Work
+from maxent_rl.tokens.objectives.surrogates import Clipped
 from maxent_rl.types import PyTree
 
 Share: TypeAlias = Annotated[float, Interval(0, 1, low_open=True)]
@@ -206,3 +208,12 @@ def _alike(batch: TokenBatch, side: TokenBatch) -> tuple[TokenBatch, TokenBatch]
         source=jnp.arange(-len(side.mask), 0),
     )
     return batch, side
+
+
+PRESETS: dict[str, Preset] = {
+    "aepo_arbitrary": Preset(
+        "entropy held at a target by right answers drawn at another temperature",
+        "Arbitrary Entropy Policy Optimization, arXiv 2510.08141",
+        (GroupAdvantage(), Clipped(dual_clip=3.0), AEPO(), Aggregate()),
+    ),
+}

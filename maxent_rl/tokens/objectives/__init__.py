@@ -29,6 +29,7 @@ from maxent_rl.tokens.objectives.advantages import (
     informative_groups,
 )
 from maxent_rl.tokens.objectives.aggregates import Aggregate
+from maxent_rl.tokens.objectives.credit import Credit
 from maxent_rl.tokens.objectives.estimate import EntropyEstimate
 from maxent_rl.tokens.objectives.pipeline import Objective, chain
 from maxent_rl.tokens.objectives.presets import (
@@ -51,6 +52,7 @@ __all__ = [
     "PRESETS",
     "Aggregate",
     "Clipped",
+    "Credit",
     "DynamicSampling",
     "EntropyBonus",
     "EntropyEstimate",

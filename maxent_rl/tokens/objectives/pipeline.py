@@ -1,4 +1,4 @@
-"""The pipeline that every objective is: reward -> advantage -> shape -> surrogate -> regulariser -> aggregate.
+"""The pipeline that every objective is: reward -> advantage -> credit -> shape -> surrogate -> regulariser -> aggregate.
 
 A stage is a frozen dataclass of hyper-parameters. Once for each batch of responses `prepare` turns rewards into advantages
 and does what else must see the whole batch; at each optimiser step the stages are called in order on one `Work`. What a
@@ -96,7 +96,8 @@ class Objective:
 
         Returns:
           (state, batch with `advantages` [N, T] set); a batch that is prepared already comes back as it is. Advantages
-          that the caller has given stay: the stages that would make them of rewards are passed over.
+          that the caller has given stay, and the stages that would make them of rewards are passed over; those that spread
+          them over tokens (credit) are not.
 
         Raises:
           ShapeError: arrays that do not fit together.

@@ -13,7 +13,7 @@ from jax import Array
 from maxent_rl.tokens.batch import TokenBatch, TokenOutputs
 from maxent_rl.types import Metrics, PyTree
 
-Slot: TypeAlias = Literal["reward", "advantage", "shape", "surrogate", "regulariser", "aggregate"]
+Slot: TypeAlias = Literal["reward", "advantage", "credit", "shape", "surrogate", "regulariser", "aggregate"]
 
 
 Statistic: TypeAlias = Callable[[Array, Array], Array]

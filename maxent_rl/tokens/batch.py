@@ -134,6 +134,21 @@ class TokenBatch:
 
 
 @struct.dataclass
+class Prompted:
+    """What stands before and beside the responses of a batch, row by row.
+
+    Attributes:
+      prompts: [N, P] int32, padded on the left.
+      prompt_mask: [N, P] bool.
+      response_mask: [N, T] bool: where a response has tokens, whatever an objective leaves out of its loss.
+    """
+
+    prompts: Array
+    prompt_mask: Array
+    response_mask: Array
+
+
+@struct.dataclass
 class TokenOutputs:
     """What the policy that learns says of the tokens of a batch; the gradient flows through it.
 

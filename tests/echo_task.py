@@ -13,7 +13,6 @@ from agents_under_test import NUM_RESPONSES
 
 from maxent_rl.envs.adapters.tokens import TokenEnv
 from maxent_rl.tokens.batch import TokenBatch
-from maxent_rl.tokens.rollout import collect
 from maxent_rl.tokens.tasks import END_TOKEN, PAD_TOKEN, TokenTask
 
 
@@ -68,7 +67,7 @@ def imitate(agent, state, key, step):
 
 @jax.jit
 def collected(agent, state, key):
-    return collect(agent, agent.build_objective(3), state, TASK, key, NUM_RESPONSES)
+    return agent.collect(state, TASK, key, NUM_RESPONSES)
 
 
 @jax.jit
@@ -90,7 +89,7 @@ def many(agent, state, key, kind, count, task=TASK):
 
 @jax.jit
 def recomputed(agent, params, batch):
-    return agent.statistics(params, batch.context, batch.tokens)
+    return agent.model(params).statistics(batch.context, batch.tokens)
 
 
 def warm_started(agent, steps, seed=0):

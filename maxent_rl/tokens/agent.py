@@ -17,13 +17,12 @@ from flax import struct
 
 from maxent_rl import losses
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
-from maxent_rl.networks.transformer import Transformer, TransformerConfig, unembedding
+from maxent_rl.networks.transformer import TransformerConfig
 from maxent_rl.settings import Count, Fraction, NonNegative, Positive, Weight, static
 from maxent_rl.tokens import objectives
-from maxent_rl.tokens.batch import TokenBatch, TokenOutputs
-from maxent_rl.tokens.rollout import Prompted, collect
-from maxent_rl.tokens.sampling import Responses, sample, score
-from maxent_rl.tokens.statistics import TokenStatistics, token_statistics
+from maxent_rl.tokens.batch import Prompted, TokenBatch, TokenOutputs
+from maxent_rl.tokens.model import LanguageModel
+from maxent_rl.tokens.rollouts import Groups, collect, examine
 from maxent_rl.tokens.tasks.base import TokenTask
 from maxent_rl.types import Array, Metrics, PyTree, Spec
 
@@ -58,7 +57,7 @@ class TokenAgent:
     objective: str = static("grpo")
     """Name of the objective: grpo, dapo, clip_cov, ... (maxent_rl.tokens.objectives)."""
     objective_settings: tuple[str, ...] | None = static(None)
-    """Hyper-parameters of the objective in place of its defaults, as NAME=VALUE."""
+    """Hyper-parameters of the objective in place of its defaults, as NAME=VALUE, or STAGE.NAME=VALUE where several have it."""
     group_size: Count = static(16)
     """Responses to each prompt; --num-envs is the number of all responses of an iteration."""
     num_minibatches: Count = static(4)
@@ -138,9 +137,8 @@ class TokenAgent:
         """Builds the state of one seed."""
         assert spec.num_actions is not None
         config = self.build_config(spec.num_actions)
-        tokens = jnp.zeros((1, spec.observation_size), jnp.int32)
         params_key, objective_key = jax.random.split(key)
-        params = Transformer(config).init(params_key, tokens, tokens == 0)["params"]
+        params = LanguageModel.create(config, params_key).params
         objective = self.build_objective(spec.action_shape[0], spec.num_actions)
         return TokenState(
             params=params,
@@ -174,7 +172,7 @@ class TokenAgent:
 
         def learn(carry: TokenState, part: tuple[Prompted, Array]) -> tuple[TokenState, Array]:
             def loss(params: PyTree) -> Array:
-                return losses.masked_mean(-self.statistics(params, *part).logp, part[0].response_mask)
+                return losses.masked_mean(-self.model(params).statistics(*part).logp, part[0].response_mask)
 
             value, slope = jax.value_and_grad(loss)(carry.params)
             return self._step(carry, slope, self.warm_start_learning_rate), value
@@ -190,7 +188,7 @@ class TokenAgent:
         """Draws `count` responses and learns from them: one iteration."""
         collect_key, learn_key = jax.random.split(key)
         objective = self.build_objective(state.response_length, _vocabulary_size(state.params))
-        batch, metrics = collect(self, objective, state, task, collect_key, count)
+        batch, metrics = self.collect(state, task, collect_key, count)
         own, batch = objective.prepare(state.objective, batch)
         state = dataclasses.replace(state, objective=own)
         rows = batch.mask.shape[0]  # more than `count` where an objective adds some; what fills no part is left out
@@ -204,14 +202,20 @@ class TokenAgent:
         state, found = jax.lax.scan(learn, state, orders)
         return state, metrics | jax.tree.map(jnp.mean, found)
 
-    def statistics(
-        self, params: PyTree, prompted: Prompted, tokens: Array, extra: dict[str, Any] | None = None
-    ) -> TokenStatistics:
-        """What a policy says of responses [N, T], at the sampling temperature."""
-        model = self._model(params)
-        hidden = score(model, params, prompted.prompts, prompted.prompt_mask, tokens, prompted.response_mask)
-        matrix = unembedding(params, model.config)
-        return token_statistics(hidden, matrix, tokens, self.temperature, extra=extra, mask=prompted.response_mask)
+    def collect(self, state: TokenState, task: TokenTask[Any], key: Array, count: int) -> tuple[TokenBatch, Metrics]:
+        """Draws the `count` responses of an iteration, with all that its objective asks of them."""
+        objective = self.build_objective(state.response_length, _vocabulary_size(state.params))
+        groups = Groups(self.group_size, state.response_length, self.sampling_rounds)
+        reference = None if state.reference is None else self.model(state.reference)
+        return collect(self.model(state.params), task, key, count, groups, objective, state.objective, reference)
+
+    def examine(self, state: TokenState, task: TokenTask[Any], key: Array, prompts: int) -> dict[str, Array]:
+        """Answers held-out prompts: `rollouts.examine`."""
+        return examine(self.model(state.params), task, key, prompts, state.response_length, self.eval_samples)
+
+    def model(self, params: PyTree) -> LanguageModel:
+        """The language model with these parameters."""
+        return LanguageModel(self.build_config(_vocabulary_size(params)), params, self.temperature, self.top_p)
 
     def build_objective(
         self, response_length: int | None = None, vocabulary_size: int | None = None
@@ -230,18 +234,18 @@ class TokenAgent:
           UnknownNameError: no such objective, or no such setting of it.
         """
         settings: dict[str, Any] = {}
-        words = _word_settings(self.objective)
         for text in self.objective_settings or ():
             name, equals, value = text.partition("=")
             if not equals or not name or not value:
                 raise InvalidSettingError(f"--objective-settings takes NAME=VALUE, got {text!r}.")
             name, value = name.strip().replace("-", "_"), value.strip()
-            settings[name] = value if name in words else _value(value)
-        known = objectives.settings(self.objective)
-        if response_length and "overlong_limit" in known and not {"overlong_limit", "overlong_margin"} & set(settings):
+            is_word = isinstance(objectives.default_of(self.objective, name), str)  # "none" is one
+            settings[name] = value if is_word else _value(value)
+        known, given = objectives.settings(self.objective), {name.rpartition(".")[2] for name in settings}
+        if response_length and "overlong_limit" in known and not {"overlong_limit", "overlong_margin"} & given:
             settings |= {"overlong_limit": response_length + 1, "overlong_margin": 1}
-        if vocabulary_size and "vocabulary_size" in known:
-            settings = {"vocabulary_size": vocabulary_size} | settings
+        if vocabulary_size and "vocabulary_size" in known and "vocabulary_size" not in given:
+            settings["vocabulary_size"] = vocabulary_size
         return objectives.make(self.objective, **settings)
 
     def build_config(self, vocabulary_size: int) -> TransformerConfig:
@@ -269,9 +273,6 @@ class TokenAgent:
         """The state less what only learning needs."""
         return TokenState(state.params, None, None, None, None, None, state.response_length)
 
-    def _model(self, params: PyTree) -> Transformer:
-        return Transformer(self.build_config(_vocabulary_size(params)))
-
     def _begin(self, state: TokenState) -> TokenState:
         reference = None if state.reference is None else state.params
         return dataclasses.replace(state, reference=reference, optimizer=self._adam().init(state.params))
@@ -282,7 +283,7 @@ class TokenAgent:
         """One optimiser step on prepared responses."""
 
         def loss(params: PyTree) -> tuple[Array, Any]:
-            found = self.statistics(params, cast(Prompted, part.context), cast(Array, part.tokens))
+            found = self.model(params).statistics(cast(Prompted, part.context), cast(Array, part.tokens))
             return objective(state.objective, TokenOutputs(found.logp, found.entropy), part)
 
         (_, aux), slope = jax.value_and_grad(loss, has_aux=True)(state.params)
@@ -301,32 +302,8 @@ class TokenAgent:
     def _answer(self, state: TokenState, observation: Array, key: Array | None) -> Array:
         prompts = jnp.asarray(observation).astype(jnp.int32)
         flat = prompts.reshape(-1, prompts.shape[-1])
-        found: Responses = self.respond(state.params, flat, flat != TokenTask.pad_token, key, state.response_length)
+        found = self.model(state.params).respond(flat, flat != TokenTask.pad_token, key, state.response_length)
         return found.tokens.reshape(*prompts.shape[:-1], state.response_length)
-
-    def respond(
-        self,
-        params: PyTree,
-        prompts: Array,
-        prompt_mask: Array,
-        key: Array | None,
-        response_length: int,
-        temperature: Any = None,
-    ) -> Responses:
-        """Answers prompts [N, P]: `sampling.Responses`, by the likeliest tokens where the key is None."""
-        return sample(
-            self._model(params),
-            params,
-            prompts,
-            prompt_mask,
-            jax.random.key(0) if key is None else key,
-            response_length=response_length,
-            end_token=TokenTask.end_token,
-            temperature=self.temperature if temperature is None else temperature,
-            top_p=self.top_p,
-            greedy=key is None,
-            pad_token=TokenTask.pad_token,
-        )
 
 
 def _needs_reference(objective: objectives.Objective) -> bool:
@@ -335,14 +312,6 @@ def _needs_reference(objective: objectives.Objective) -> bool:
 
 def _vocabulary_size(params: PyTree) -> int:
     return int(params["embed_tokens"]["embedding"].shape[0])
-
-
-def _word_settings(objective: str) -> set[str]:
-    """The hyper-parameters whose values are words, of which "none" is one."""
-    stages: tuple[Any, ...] = objectives.OPTIONAL
-    defaults = {field.name: field.default for stage in stages for field in dataclasses.fields(stage)}
-    defaults |= objectives.settings(objective)
-    return {name for name, default in defaults.items() if isinstance(default, str)}
 
 
 def _value(text: str) -> Any:

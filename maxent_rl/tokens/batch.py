@@ -7,7 +7,7 @@ to each other. Masked positions may hold anything, NaN included: they never chan
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,49 @@ from jax import Array
 from maxent_rl.errors import ShapeError
 from maxent_rl.types import Metrics, PyTree
 
+Axes: TypeAlias = Literal["token", "row", "vocabulary", "context"]
+_SHAPES: dict[Axes, str] = {"token": "[N, T]", "row": "[N]", "vocabulary": "[N, T, V]", "context": "[N, ...]"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """What a field of a batch declares of its array: cleaning, checks, moves of rows and messages follow from it.
+
+    Attributes:
+      axes: "token" for [N, T], "row" for [N], "vocabulary" for [N, T, V], "context" for a pytree of [N, ...] that nobody
+        looks into; several where it may have any of these shapes. A dict has such an array under each name.
+      about: what it is and what can take its place, for the error where it is missing.
+    """
+
+    axes: tuple[Axes, ...]
+    about: str = ""
+
+    @property
+    def masked(self) -> bool:
+        """Whether it has an entry for every token, so that what stands at masked positions must be cleaned away."""
+        return all(axis in ("token", "vocabulary") for axis in self.axes)
+
+    @property
+    def shape(self) -> str:
+        """Its shape, in words."""
+        return " or ".join(_SHAPES[axis] for axis in self.axes)
+
+
+def column(*axes: Axes, about: str = "", **options: Any) -> Any:
+    """Declares a field as a column of a batch; `options` are those of `dataclasses.field`."""
+    return struct.field(metadata={"column": Column(axes, about)}, **options)  # type: ignore[no-untyped-call]
+
+
+def columns(kind: Any) -> dict[str, Column]:
+    """The columns that a class of batches declares, by name, in order."""
+    return {each.name: each.metadata["column"] for each in dataclasses.fields(kind) if "column" in each.metadata}
+
 
 @struct.dataclass
 class TokenBatch:
     """Sampled responses, with what the policy that drew them said of them; all of it is constant to every loss.
+
+    A new column is one line here: it is checked, cleaned, cut and moved as it declares itself.
 
     Attributes:
       logp_old: [N, T] log-probability of each token under the policy that drew it, in nats.
@@ -46,21 +85,23 @@ class TokenBatch:
       whole_groups: set by it too: the objective compares the responses of a group at each step.
     """
 
-    logp_old: Array
-    mask: Array
-    rewards: Array
+    logp_old: Array = column("token")
+    mask: Array = column("token")
+    rewards: Array = column("row")
     group_size: int = struct.field(pytree_node=False, default=1)  # type: ignore[no-untyped-call]
-    tokens: Array | None = None
-    logp_ref: Array | None = None
-    token_rewards: Array | None = None
-    advantages: Array | None = None
-    entropy_old: Array | None = None
-    logits_old: Array | None = None
-    statistics: dict[str, Array] = dataclasses.field(default_factory=dict)
-    truncated: Array | None = None
-    context: PyTree | None = None
+    tokens: Array | None = column("token", default=None)
+    logp_ref: Array | None = column("token", about="log-probabilities under the reference policy", default=None)
+    token_rewards: Array | None = column("token", default=None)
+    advantages: Array | None = column("token", "row", default=None)
+    entropy_old: Array | None = column(
+        "token", about="the entropy when the responses were drawn, or logits_old [N, T, V]", default=None
+    )
+    logits_old: Array | None = column("vocabulary", default=None)
+    statistics: dict[str, Array] = column("token", default_factory=dict)
+    truncated: Array | None = column("row", about="True where a response was cut at the length limit", default=None)
+    context: PyTree | None = column("context", default=None)
     side: TokenBatch | None = None
-    source: Array | None = None
+    source: Array | None = column("row", default=None)
     prepared: bool = struct.field(pytree_node=False, default=False)  # type: ignore[no-untyped-call]
     whole_groups: bool = struct.field(pytree_node=False, default=False)  # type: ignore[no-untyped-call]
 
@@ -93,6 +134,21 @@ class TokenBatch:
 
 
 @struct.dataclass
+class Prompted:
+    """What stands before and beside the responses of a batch, row by row.
+
+    Attributes:
+      prompts: [N, P] int32, padded on the left.
+      prompt_mask: [N, P] bool.
+      response_mask: [N, T] bool: where a response has tokens, whatever an objective leaves out of its loss.
+    """
+
+    prompts: Array
+    prompt_mask: Array
+    response_mask: Array
+
+
+@struct.dataclass
 class TokenOutputs:
     """What the policy that learns says of the tokens of a batch; the gradient flows through it.
 
@@ -102,9 +158,11 @@ class TokenOutputs:
       logits: [N, T, V] for those who hold them; where `entropy` is None it is computed from these.
     """
 
-    logp: Array
-    entropy: Array | None = None
-    logits: Array | None = None
+    logp: Array = column("token")
+    entropy: Array | None = column(
+        "token", about="as token_statistics gives it, or TokenOutputs(logits=[N, T, V])", default=None
+    )
+    logits: Array | None = column("vocabulary", default=None)
 
 
 @struct.dataclass
@@ -124,9 +182,6 @@ class Aux:
     mask: Array
 
 
-_COLUMNS = ("mask", "tokens", "logp_ref", "token_rewards", "entropy_old", "logits_old")
-
-
 def check_batch(batch: TokenBatch) -> None:
     """Compares all shapes with that of `logp_old`.
 
@@ -136,18 +191,7 @@ def check_batch(batch: TokenBatch) -> None:
     shape = jnp.shape(batch.logp_old)
     if len(shape) != 2:
         raise ShapeError(f"logp_old must have shape [N, T], one row for each response; got {shape}.")
-    for name in _COLUMNS:
-        if getattr(batch, name) is not None:
-            _check(name, getattr(batch, name), shape, "logp_old")
-    for name, value in batch.statistics.items():
-        _check(f"statistics[{name!r}]", value, shape, "logp_old")
-    for name in ("rewards", "truncated", "source"):
-        value = getattr(batch, name)
-        if value is not None and jnp.shape(value) != shape[:1]:
-            raise ShapeError(f"{name} must have shape {shape[:1]}, one entry for each row; got {jnp.shape(value)}.")
-    if batch.advantages is not None and jnp.shape(batch.advantages) not in (shape, shape[:1]):
-        wanted = f"{shape} or {shape[:1]}"
-        raise ShapeError(f"advantages must have shape {wanted}; got {jnp.shape(batch.advantages)}.")
+    _check_columns(batch, shape)
     if batch.group_size < 1 or (batch.advantages is None and shape[0] % batch.group_size):
         raise ShapeError(
             f"{shape[0]} rows are not whole groups of {batch.group_size}: "
@@ -163,9 +207,7 @@ def check_outputs(outputs: TokenOutputs, batch: TokenBatch) -> None:
     Raises:
       ShapeError: naming the array, what was expected and what came.
     """
-    for name in ("logp", "entropy", "logits"):
-        if getattr(outputs, name) is not None:
-            _check(name, getattr(outputs, name), jnp.shape(batch.logp_old), "logp_old")
+    _check_columns(outputs, jnp.shape(batch.logp_old))
 
 
 def _check_whole(rows: np.ndarray, group_size: int) -> None:
@@ -177,12 +219,37 @@ def _check_whole(rows: np.ndarray, group_size: int) -> None:
         )
 
 
-def _check(name: str, value: Any, shape: tuple[int, ...], other: str) -> None:
-    found = jnp.shape(value)
-    vocabulary = name.startswith("logits")
-    if (found[:-1] if vocabulary else found) != shape:
-        wanted = f"{shape} and a last axis for the vocabulary" if vocabulary else f"{shape}"
-        raise ShapeError(f"{name} must have shape {wanted}, as {other} says; got {found}.")
+def _check_columns(given: TokenBatch | TokenOutputs, shape: tuple[int, ...]) -> None:
+    for name, declared in columns(given).items():
+        if declared.axes == ("context",):
+            continue
+        values = getattr(given, name)
+        named = (
+            {f"{name}[{key!r}]": value for key, value in values.items()} if isinstance(values, dict) else {name: values}
+        )
+        for full_name, value in named.items():
+            if value is not None:
+                _check(full_name, declared, jnp.shape(value), shape)
+
+
+def _check(name: str, declared: Column, found: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """Compares the shape of an array with what it declares, where there are `shape` rows and tokens."""
+    right = {"token": found == shape, "row": found == shape[:1], "vocabulary": found[:-1] == shape}
+    if any(right[axis] for axis in declared.axes):
+        return
+    wanted = {
+        ("token",): f"{shape}, as logp_old says",
+        ("vocabulary",): f"{shape} and a last axis for the vocabulary, as logp_old says",
+        ("row",): f"{shape[:1]}, one entry for each row",
+        ("token", "row"): f"{shape} or {shape[:1]}",
+    }[declared.axes]
+    raise ShapeError(f"{name} must have shape {wanted}; got {found}.")
+
+
+def how_to_pass(kind: Any, name: str) -> str:
+    """What to do where the column `name` of a class of batches is missing, for an error."""
+    declared = columns(kind)[name]
+    return f"pass {kind.__name__}({name}={declared.shape})" + (f", {declared.about}" if declared.about else "")
 
 
 def token_advantages(batch: TokenBatch) -> Array:
@@ -199,3 +266,12 @@ def without_masked(tree: PyTree, mask: Array) -> PyTree:
         return jnp.where(kept, leaf, jnp.zeros((), leaf.dtype))
 
     return jax.tree.map(clean, tree)
+
+
+def cleaned(batch: TokenBatch) -> TokenBatch:
+    """The batch with a mask of bool and 0 at masked positions of every column by token, its side batch included."""
+    mask = jnp.asarray(batch.mask, bool)
+    fields = {name: getattr(batch, name) for name, declared in columns(batch).items() if declared.masked}
+    fields = without_masked(jax.tree.map(jnp.asarray, fields), mask)
+    side = None if batch.side is None else cleaned(batch.side)
+    return dataclasses.replace(batch, **fields | {"mask": mask, "side": side})

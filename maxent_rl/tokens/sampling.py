@@ -125,16 +125,49 @@ def score(model: Transformer, params: Any, prompts: Array, prompt_mask: Array, r
     Raises:
       ShapeError: if the arguments' shapes do not fit together.
     """
+    tokens, valid = _as_read(prompts, prompt_mask, responses, mask)
+    output: Any = model.apply({"params": params}, tokens, valid)
+    hidden: Array = output[:, prompts.shape[1] - 1 :]
+    return hidden
+
+
+def score_layers(
+    model: Transformer, params: Any, prompts: Array, prompt_mask: Array, responses: Array, mask: Array
+) -> Array:
+    """The residual stream after each block where each token of given responses is predicted, all in one pass.
+
+    Args:
+      model: and all others as `score` takes them.
+      params: its parameters; gradients flow into them.
+      prompts: [N, P] int32, padded on the left.
+      prompt_mask: [N, P] bool; False for padding.
+      responses: [N, T] int32.
+      mask: [N, T] bool; False after the end.
+
+    Returns:
+      [layer, N, T, D], before the final norm; they mean nothing where `mask` is False.
+
+    Raises:
+      ShapeError: if the arguments' shapes do not fit together.
+    """
+    tokens, valid = _as_read(prompts, prompt_mask, responses, mask)
+    names = [f"layers_{index}" for index in range(model.config.num_layers)]
+    _, kept = model.apply(
+        {"params": params}, tokens, valid, capture_intermediates=lambda module, _: module.name in names
+    )
+    streams = [kept["intermediates"][name]["__call__"][0][0].reshape(*tokens.shape, -1) for name in names]
+    return jnp.stack(streams)[:, :, prompts.shape[1] - 1 :]
+
+
+def _as_read(prompts: Array, prompt_mask: Array, responses: Array, mask: Array) -> tuple[Array, Array]:
+    """What a model reads to predict all tokens of given responses: (tokens, whether they count), [N, P + T - 1]."""
     _check_prompts(prompts, prompt_mask)
     if jnp.ndim(responses) != 2 or len(responses) != len(prompts):
         raise ShapeError(f"Responses must have shape ({len(prompts)}, T), one for each prompt, got {responses.shape}.")
     if mask.shape != responses.shape:
         raise ShapeError(f"The mask must have the responses' shape {responses.shape}, got {mask.shape}.")
     tokens = jnp.concatenate([prompts, responses[:, :-1]], axis=1)  # the last token predicts nothing
-    valid = jnp.concatenate([prompt_mask, mask[:, :-1]], axis=1)
-    output: Any = model.apply({"params": params}, tokens, valid)
-    hidden: Array = output[:, prompts.shape[1] - 1 :]
-    return hidden
+    return tokens, jnp.concatenate([prompt_mask, mask[:, :-1]], axis=1)
 
 
 def nucleus(log_probs: Array, top_p: ArrayLike) -> Array:

@@ -18,7 +18,6 @@ from echo_task import (
     many,
     recomputed,
     reinforce,
-    rows,
     warm_started,
 )
 from support.closeness import assert_close
@@ -26,7 +25,6 @@ from support.seeds import learning_seed
 
 from maxent_rl.agents.base import acting_state
 from maxent_rl.envs.adapters.tokens import TokenEnv
-from maxent_rl.tokens.rollout import _fill, collect
 from maxent_rl.tokens.tasks import END_TOKEN, ModularAddition
 
 AGENT = TOKEN_AGENTS_UNDER_TEST["grpo"]
@@ -108,16 +106,6 @@ def test_an_iteration_takes_a_step_for_each_minibatch_of_each_epoch(state):
     assert all(np.isfinite(value) and np.shape(value) == () for value in metrics.values())
 
 
-def test_informative_groups_take_the_place_of_uniform_ones_in_order():
-    held = rows((1, (0, 0)), (2, (0, 1)), (3, (1, 1)), (4, (0, 0)))
-    fresh = rows((5, (1, 1)), (6, (1, 0)), (7, (0, 0)), (8, (0, 1)))
-    filled = _fill(held, fresh, 2)
-    expected = rows((6, (1, 0)), (2, (0, 1)), (8, (0, 1)), (4, (0, 0)))
-    assert_equal(filled, expected)
-    assert_equal(_fill(expected, rows(*((9, (1, 1)),) * 4), 2), expected)
-    assert_equal(_fill(filled, rows(*((9, (1, 0)),) * 4), 2), rows((6, (1, 0)), (2, (0, 1)), (8, (0, 1)), (9, (1, 0))))
-
-
 def test_further_rounds_bring_groups_that_teach_and_leave_the_metrics_of_the_first_round(state):
     """Reported rewards of chosen groups would stay near a half, however good the policy is."""
     first, plain = collected(AGENT, state, jax.random.key(2))
@@ -141,7 +129,7 @@ def test_a_policy_that_is_always_right_stops_drawing_at_the_last_round(state):
             return jnp.ones((), bool)
 
     agent, task = AGENT.replace(sampling_rounds=3), Right()
-    run = jax.jit(lambda key: collect(agent, agent.build_objective(3), state, task, key, NUM_RESPONSES)[1])
+    run = jax.jit(lambda key: agent.collect(state, task, key, NUM_RESPONSES)[1])
     metrics = run(jax.random.key(0))
     assert metrics["rollout/rounds"] == 3 and metrics["rollout/mixed_groups"] == 0 and metrics["episode/return"] == 1
 

@@ -126,6 +126,7 @@ def test_the_longest_right_answer_earns_its_whole_reward_under_dapo():
         (("clip-low=0.1", " clip_high = 3e-1 "), {"clip_low": 0.1, "clip_high": 0.3}),
         (("scale=none", "leave_one_out=TRUE"), {"scale": "none", "leave_one_out": True}),
         (("kl_weight=1",), {"kl_weight": 1}),
+        (("group-advantage.scale=none", "kl_penalty.kl_weight=1"), {"scale": "none", "kl_weight": 1}),
     ],
 )
 def test_settings_of_the_objective_are_read(texts, expected):

@@ -35,22 +35,6 @@ class AdvantageStage(Stage):
 
 
 @struct.dataclass
-class Baseline(AdvantageStage):
-    """Rewards less a baseline (REINFORCE): the batch's mean, or a fixed number."""
-
-    baseline: Finite | None = None
-    """What is subtracted from every reward; None for the mean of the batch."""
-
-    def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
-        """Sets the advantages [N]."""
-        rewards = batch.outcomes
-        if self.baseline is not None:
-            return state, dataclasses.replace(batch, advantages=rewards - self.baseline)
-        advantages = losses.masked_deviation(rewards, jnp.ones(rewards.shape, bool))  # 0 where only rounding differs
-        return state, dataclasses.replace(batch, advantages=advantages)
-
-
-@struct.dataclass
 class GroupAdvantage(AdvantageStage):
     """Each reward against those of the responses to the same prompt (`losses.group_advantages`)."""
 
@@ -64,24 +48,6 @@ class GroupAdvantage(AdvantageStage):
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
         """Sets the advantages [N]."""
         found = losses.group_advantages(by_group(batch), self.scale, self.group_epsilon, self.leave_one_out)
-        return state, dataclasses.replace(batch, advantages=found.reshape(-1))
-
-
-@struct.dataclass
-class NonzeroScale(AdvantageStage):
-    """Rewards less their group's mean, scaled up by the share of responses without reward (GPG).
-
-    Source: GPG (arXiv 2504.02546), in the form of the sheet: `N / max(number of nonzero rewards, 1)`.
-    """
-
-    gpg_normalizer: Positive = 1.0
-    """What the advantages are divided by."""
-
-    def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
-        """Sets the advantages [N]."""
-        rewards = by_group(batch)
-        factor = rewards.size / jnp.maximum(jnp.sum(rewards != 0), 1) / self.gpg_normalizer
-        found = factor * losses.group_advantages(rewards, "none")
         return state, dataclasses.replace(batch, advantages=found.reshape(-1))
 
 

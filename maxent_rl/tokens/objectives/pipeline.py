@@ -1,4 +1,4 @@
-"""The pipeline that every objective is: reward -> advantage -> shape -> surrogate -> regulariser -> aggregate.
+"""The pipeline that every objective is: reward -> advantage -> credit -> shape -> surrogate -> regulariser -> aggregate.
 
 A stage is a frozen dataclass of hyper-parameters. Once for each batch of responses `prepare` turns rewards into advantages
 and does what else must see the whole batch; at each optimiser step the stages are called in order on one `Work`. What a
@@ -25,6 +25,9 @@ from maxent_rl.tokens.batch import (
     TokenOutputs,
     check_batch,
     check_outputs,
+    cleaned,
+    columns,
+    how_to_pass,
     token_advantages,
     without_masked,
 )
@@ -93,7 +96,8 @@ class Objective:
 
         Returns:
           (state, batch with `advantages` [N, T] set); a batch that is prepared already comes back as it is. Advantages
-          that the caller has given stay: the stages that would make them of rewards are passed over.
+          that the caller has given stay, and the stages that would make them of rewards are passed over; those that spread
+          them over tokens (credit) are not.
 
         Raises:
           ShapeError: arrays that do not fit together.
@@ -103,9 +107,7 @@ class Objective:
         if batch.prepared:
             return state, batch
         given = batch.advantages is not None
-        mask = jnp.asarray(batch.mask, bool)
-        batch = dataclasses.replace(_clean(batch, mask), mask=mask)
-        batch = jax.lax.stop_gradient(self._with_statistics(state, batch))
+        batch = jax.lax.stop_gradient(self._with_statistics(state, cleaned(batch)))
         states = []
         for stage, own in self._pairs(state):
             if not (given and stage.slot == "advantage"):
@@ -156,19 +158,26 @@ class Objective:
         return work.total, Aux(state, metrics, work.advantages, work.mask)
 
     def _begin(self, outputs: TokenOutputs, batch: TokenBatch) -> Work:
-        mask = jnp.asarray(batch.mask, bool)
-        batch = dataclasses.replace(jax.lax.stop_gradient(_clean(batch, mask)), mask=mask)
+        batch = jax.lax.stop_gradient(cleaned(batch))
+        mask = batch.mask
         outputs = without_masked(jax.tree.map(jnp.asarray, outputs), mask)
         entropy = None if outputs.entropy is None else _single(outputs.entropy)
         outputs = dataclasses.replace(outputs, logp=_single(outputs.logp), entropy=entropy)
         if outputs.entropy is None and outputs.logits is not None:
             outputs = dataclasses.replace(outputs, entropy=losses.softmax_entropy(outputs.logits))
         zeros = jnp.zeros(mask.shape)
-        ratio = losses.importance_ratio(outputs.logp, batch.logp_old)
         return Work(
-            outputs, batch, mask, token_advantages(batch), ratio, None, None, None, zeros, zeros.astype(jnp.int32), zeros,
-            jnp.zeros(()), jnp.zeros(()), {},
-        )  # fmt: skip
+            outputs=outputs,
+            batch=batch,
+            mask=mask,
+            advantages=token_advantages(batch),
+            ratio=losses.importance_ratio(outputs.logp, batch.logp_old),
+            loss=zeros,
+            clipped=zeros.astype(jnp.int32),
+            penalty=zeros,
+            extra=jnp.zeros(()),
+            total=jnp.zeros(()),
+        )
 
     def _with_statistics(self, state: PyTree, batch: TokenBatch) -> TokenBatch:
         """Computes from the logits, where those are given, what the stages ask of them and is missing."""
@@ -243,36 +252,16 @@ def _has_state(stage: Stage) -> bool:
     return type(stage).init is not Stage.init
 
 
-_SOURCES = {
-    "entropy": "pass TokenOutputs(entropy=[N, T]), as token_statistics gives it, or TokenOutputs(logits=[N, T, V])",
-    "entropy_old": "pass TokenBatch(entropy_old=[N, T]), the entropy when the responses were drawn, or logits_old [N, T, V]",
-    "logp_ref": "pass TokenBatch(logp_ref=[N, T]), log-probabilities under the reference policy",
-    "tokens": "pass TokenBatch(tokens=[N, T])",
-    "truncated": "pass TokenBatch(truncated=[N]), True where a response was cut at the length limit",
-}
-_OF_OUTPUTS = ("entropy",)
-
-
 def _check_needs(stage: Stage, batch: TokenBatch, outputs: TokenOutputs | None) -> None:
     for name in stage.inputs:
-        if name in _OF_OUTPUTS and outputs is None:
+        of_outputs = name in columns(TokenOutputs)
+        if of_outputs and outputs is None:
             continue  # asked when the outputs are there
-        if getattr(outputs if name in _OF_OUTPUTS else batch, name) is None:
+        if getattr(outputs if of_outputs else batch, name) is None:
             raise missing_input(stage.title, name)
 
 
 def missing_input(title: str, name: str) -> MissingInputError:
-    """The error for a field of the batch or of the outputs that the stage `title` needs, to be raised by the caller."""
-    return MissingInputError(f"{title} needs {name}: {_SOURCES[name]}.")
-
-
-def _clean(batch: TokenBatch, mask: Array) -> TokenBatch:
-    """The batch with 0 at masked positions, its side batch included."""
-    names = ("logp_old", "tokens", "logp_ref", "token_rewards", "entropy_old", "logits_old", "statistics")
-    fields = {name: getattr(batch, name) for name in names if getattr(batch, name) is not None}
-    cleaned = without_masked(jax.tree.map(jnp.asarray, fields), mask)
-    side = batch.side
-    if side is not None:
-        side_mask = jnp.asarray(side.mask, bool)
-        side = dataclasses.replace(_clean(side, side_mask), mask=side_mask)
-    return dataclasses.replace(batch, **cleaned, side=side)
+    """The error for a column of the batch or of the outputs that the stage `title` needs, to be raised by the caller."""
+    kind = TokenOutputs if name in columns(TokenOutputs) else TokenBatch
+    return MissingInputError(f"{title} needs {name}: {how_to_pass(kind, name)}.")

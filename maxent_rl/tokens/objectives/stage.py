@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -12,7 +13,7 @@ from jax import Array
 from maxent_rl.tokens.batch import TokenBatch, TokenOutputs
 from maxent_rl.types import Metrics, PyTree
 
-Slot: TypeAlias = Literal["reward", "advantage", "shape", "surrogate", "regulariser", "aggregate"]
+Slot: TypeAlias = Literal["reward", "advantage", "credit", "shape", "surrogate", "regulariser", "aggregate"]
 
 
 Statistic: TypeAlias = Callable[[Array, Array], Array]
@@ -29,14 +30,14 @@ class Work:
       mask: [N, T] bool.
       advantages: [N, T].
       ratio: [N, T] importance ratio.
-      clip_low: [N, T] or None: bounds that a shape stage sets in place of the surrogate's own.
-      clip_high: likewise.
-      weight: [N, T] or None: factor of the surrogate's loss.
       loss: [N, T] of the surrogate; a regulariser may replace it at some tokens.
       clipped: [N, T] int32 -1 or 1 where the surrogate has cut the gradient at its lower or upper bound.
       penalty: [N, T] what regularisers add.
       extra: [] what they add beside the average over tokens.
       total: [] the loss, once aggregated.
+      clip_low: [N, T] or None: bounds that a shape stage sets in place of the surrogate's own.
+      clip_high: likewise.
+      weight: [N, T] or None: factor of the surrogate's loss.
       metrics: scalars.
     """
 
@@ -45,15 +46,15 @@ class Work:
     mask: Array
     advantages: Array
     ratio: Array
-    clip_low: Array | None
-    clip_high: Array | None
-    weight: Array | None
     loss: Array
     clipped: Array
     penalty: Array
     extra: Array
     total: Array
-    metrics: Metrics
+    clip_low: Array | None = None
+    clip_high: Array | None = None
+    weight: Array | None = None
+    metrics: Metrics = dataclasses.field(default_factory=dict)
 
     def replace(self, **changes: Any) -> Work:
         """A copy with other values."""
@@ -129,3 +130,23 @@ class Side:
     def prompts(self, of: int) -> int:
         """How many of `of` prompts are answered once more."""
         return max(int(of * self.share), 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A named objective.
+
+    Attributes:
+      about: what it is, in a sentence.
+      source: the paper.
+      stages: what it is made of.
+    """
+
+    about: str
+    source: str
+    stages: tuple[Stage, ...]
+
+
+def stage_name(kind: type[Stage]) -> str:
+    """The name of a stage before one of its settings: ClipCov to clip_cov, KLPenalty to kl_penalty, DCPO to dcpo."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", kind.__name__).lower()

@@ -13,7 +13,7 @@ from flax import struct
 from jax import Array
 
 from maxent_rl import losses
-from maxent_rl.settings import Interval, Positive, Weight, static
+from maxent_rl.settings import Interval, Weight, static
 from maxent_rl.tokens.objectives.stage import Slot, Stage, Work
 from maxent_rl.types import PyTree
 
@@ -31,15 +31,6 @@ class LogProbability(Surrogate):
     def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
         """Sets the loss [N, T]."""
         return state, work.replace(loss=-work.advantages * work.outputs.logp)
-
-
-@struct.dataclass
-class Unclipped(Surrogate):
-    """The importance-weighted policy gradient without any clip: `-A r` (KL-Cov)."""
-
-    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
-        """Sets the loss [N, T]."""
-        return state, work.replace(loss=-work.advantages * work.ratio)
 
 
 @struct.dataclass
@@ -71,68 +62,6 @@ class Clipped(Surrogate):
             cut = (work.advantages < 0) & (work.ratio > self.dual_clip)
             work = work.measure(**{"policy/clip_fraction_dual": losses.masked_mean(cut, work.mask)})
         return state, work.replace(loss=loss, clipped=clipped)
-
-
-@struct.dataclass
-class ClippedWeight(Surrogate):
-    """CISPO: `-sg(w) A log pi` with the clipped ratio as weight, so that every token keeps its gradient."""
-
-    ratio_low: Weight = 0.0
-    """The weight is at least this."""
-    ratio_high: Positive = 5.0
-    """The weight is at most this; verl's form is 0.8 to 1.2, TRL's has no lower bound."""
-
-    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
-        """Sets the loss [N, T] and where the weight was clipped."""
-        low = self.ratio_low if work.clip_low is None else 1.0 - work.clip_low
-        high = self.ratio_high if work.clip_high is None else 1.0 + work.clip_high
-        weight = jax.lax.stop_gradient(jnp.clip(work.ratio, low, high))
-        clipped = (work.ratio > high).astype(jnp.int32) - (work.ratio < low)
-        return state, work.replace(loss=-weight * work.advantages * work.outputs.logp, clipped=clipped)
-
-
-@struct.dataclass
-class GeometricMean(Surrogate):
-    """GMPO: the ratio of a response is the geometric mean of its tokens' ratios, each clipped for itself.
-
-    Every token of a row holds the row's loss, to be aggregated by seq-mean-token-mean. Bounds that a shape stage sets have
-    no place here: these are of log-ratios.
-    """
-
-    log_clip_low: Weight = 0.4
-    """A token's log-ratio counts no further below 0 than this where the advantage is negative, in nats."""
-    log_clip_high: Weight = 0.4
-    """And no further above 0 where it is positive."""
-
-    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
-        """Sets the loss [N, T] and what was clipped."""
-        lengths = jnp.maximum(jnp.sum(work.mask, axis=-1, keepdims=True), 1)
-        log_ratio = jnp.where(work.mask, jnp.log(work.ratio), 0.0)
-        sign = jnp.sign(work.advantages)
-        kept = sign * jnp.minimum(sign * log_ratio, sign * jnp.clip(log_ratio, -self.log_clip_low, self.log_clip_high))
-        ratio = jnp.exp(jnp.sum(jnp.where(work.mask, kept, 0.0), axis=-1, keepdims=True) / lengths)
-        advantage = jnp.sum(work.advantages, axis=-1, keepdims=True) / lengths
-        loss = jnp.broadcast_to(-advantage * ratio, work.mask.shape)
-        clipped = losses.clipped_away(
-            work.ratio, work.advantages, 1.0 - jnp.exp(-self.log_clip_low), jnp.exp(self.log_clip_high) - 1.0
-        )
-        return state, work.replace(loss=loss, clipped=clipped)
-
-
-@struct.dataclass
-class SoftGate(Surrogate):
-    """SAPO: a sigmoid in place of the clip, `-A (4 / tau) sigmoid(tau (r - 1))`, steeper for negative advantages."""
-
-    gate_positive: Positive = 1.0
-    """tau where the advantage is positive."""
-    gate_negative: Positive = 1.05
-    """tau where it is not."""
-
-    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
-        """Sets the loss [N, T]."""
-        steepness = jnp.where(work.advantages > 0, self.gate_positive, self.gate_negative)
-        gate = 4.0 / steepness * jax.nn.sigmoid(steepness * (work.ratio - 1.0))
-        return state, work.replace(loss=-work.advantages * gate)
 
 
 def bounds(work: Work, clip_low: Weight, clip_high: Weight) -> tuple[Array | float, Array | float]:

@@ -24,7 +24,6 @@ from maxent_rl.runs.config import RunConfig
 from maxent_rl.seeds.mesh import make_mesh, over_seeds, sharded, spread
 from maxent_rl.seeds.streams import EVALUATION, LEARN
 from maxent_rl.tokens.agent import TokenAgent, TokenState
-from maxent_rl.tokens.rollout import examine
 from maxent_rl.training.compilation import compiler_options
 from maxent_rl.training.loops.faults import note_metrics
 from maxent_rl.training.loops.learner import metric_means
@@ -188,7 +187,7 @@ def _split(row: dict[str, float]) -> dict[str, float]:
 def _examine(agent: Any, states: TokenState, keys: Array, step: Array, prompts: int, env: TokenEnv) -> dict[str, Array]:
     def one(agent: TokenAgent, state: TokenState, key: Array) -> dict[str, Array]:
         key = jax.random.fold_in(jax.random.fold_in(key, EVALUATION), step)
-        return examine(agent, state.params, env.task, key, prompts, state.response_length)
+        return agent.examine(state, env.task, key, prompts)
 
     found: dict[str, Array] = over_seeds(one, agent, states, keys)
     return found

@@ -22,7 +22,7 @@ from maxent_rl.envs.adapters.tokens import TokenEnv
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, NonFiniteError
 from maxent_rl.playing.evaluation import evaluate_policy
 from maxent_rl.runs.records import read_csv
-from maxent_rl.tokens.rollout import examine
+from maxent_rl.tokens.rollouts import examine
 from maxent_rl.tokens.tasks import ModularAddition
 from maxent_rl.training import runner
 from maxent_rl.training.loops.make import learns_nothing, make_loop
@@ -152,7 +152,7 @@ def test_the_policy_is_the_trained_one(whole):
         params = jax.tree.map(lambda leaf, seed=seed: leaf[seed], whole.states.params)
         assert_same_arrays(policy.state.params, params)
         responses = policy(np.asarray(prompts, np.float32))
-        found = jax.jit(lambda params: examine(AGENT, params, task, key, 30, 3))(params)
+        found = jax.jit(lambda params: examine(AGENT.model(params), task, key, 30, 3, AGENT.eval_samples))(params)
         mask = np.cumsum(responses == task.end_token, axis=1) - (responses == task.end_token) == 0
         np.testing.assert_array_equal(task.reward(prompts, responses, mask), found["reward"])
         np.testing.assert_array_equal(mask.sum(axis=1), found["length"])

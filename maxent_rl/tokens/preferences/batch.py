@@ -54,6 +54,19 @@ class PreferenceBatch:
         return dataclasses.replace(cut, target=target)
 
 
+def mismatched(responses: PyTree, paired: bool = True) -> PyTree:
+    """Each response in the place of another prompt's, for the baseline of "kto": row i has the response of the one before.
+
+    Args:
+      responses: a pytree of [N, ...], such as tokens and mask; the prompts stay where they are.
+      paired: rows 2i and 2i + 1 have one prompt: those of the pair before are taken. False for rows that each have their own.
+
+    Returns:
+      The same, rolled along the rows.
+    """
+    return jax.tree.map(lambda leaf: jnp.roll(jnp.asarray(leaf), 2 if paired else 1, axis=0), responses)
+
+
 @struct.dataclass
 class PreferenceAux:
     """What a loss gives beside its values.

@@ -19,9 +19,12 @@ from jax import Array
 
 from maxent_rl.settings import Finite, Positive, Weight, static
 from maxent_rl.tokens.batch import TokenBatch, token_advantages
+from maxent_rl.tokens.objectives.advantages import GroupAdvantage
+from maxent_rl.tokens.objectives.aggregates import Aggregate
 from maxent_rl.tokens.objectives.estimate import EntropyEstimate, Source
 from maxent_rl.tokens.objectives.shapes import Shape
-from maxent_rl.tokens.objectives.stage import Statistic, Work
+from maxent_rl.tokens.objectives.stage import Preset, Statistic, Work
+from maxent_rl.tokens.objectives.surrogates import Clipped
 from maxent_rl.types import PyTree
 
 
@@ -113,3 +116,12 @@ def reinforce_weight(entropy: Array, target_entropy: Array | float, most: Array 
     strength = jnp.minimum(jnp.abs(target_entropy - entropy), most)
     right = jnp.asarray(right)
     return jnp.where(right > 0, strength / jnp.where(right > 0, strength + right, 1.0), 0.0)
+
+
+PRESETS: dict[str, Preset] = {
+    "dcpo": Preset(
+        "entropy held at a target by rewarding right answers under a virtual policy of another temperature",
+        "Distribution-Centric Policy Optimization, arXiv 2601.12730",
+        (GroupAdvantage(), DCPO(), Clipped(dual_clip=3.0), Aggregate()),
+    ),
+}

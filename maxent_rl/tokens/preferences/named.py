@@ -1,14 +1,4 @@
-"""Learning from preferences between responses: DPO and its family over tokens, from a name.
-
-    batch = PreferenceBatch(mask, logp_ref)                    # rows 2i chosen, rows 2i + 1 rejected
-    loss, aux = preference_loss("dpo", logp, batch, beta=0.2)  # [B], one value for each pair
-    total = losses.masked_mean(loss, aux.counts)
-
-The formulas are those of `losses.preference`; here is what makes log-probabilities of responses of those of tokens. As with
-objectives, masked positions may hold anything, NaN included.
-
-Source: Direct Preference Optimization (arXiv 2305.18290) and what followed it, in the forms of TRL's trainer.
-"""
+"""The named losses on preferences, and how one is made with settings of one's own."""
 
 from __future__ import annotations
 
@@ -16,15 +6,14 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from maxent_rl.errors import unknown_name
 from maxent_rl.settings import check_settings
 from maxent_rl.tokens.batch import TokenOutputs
-from maxent_rl.tokens.preference_batch import PreferenceAux, PreferenceBatch
-from maxent_rl.tokens.preference_losses import (
+from maxent_rl.tokens.preferences.batch import PreferenceAux, PreferenceBatch
+from maxent_rl.tokens.preferences.losses import (
     CPO,
     DPO,
     EXO,
@@ -40,20 +29,6 @@ from maxent_rl.tokens.preference_losses import (
     SimPO,
     SoftDPO,
 )
-from maxent_rl.types import PyTree
-
-__all__ = [
-    "ELSEWHERE",
-    "LOSSES",
-    "PreferenceAux",
-    "PreferenceBatch",
-    "PreferenceLoss",
-    "make",
-    "mismatched",
-    "names",
-    "preference_loss",
-    "settings",
-]
 
 LOSSES: dict[str, PreferenceLoss] = {
     "dpo": DPO(),
@@ -142,19 +117,6 @@ def preference_loss(
       MissingInputError: the loss needs what the batch does not have.
     """
     return make(name, **overrides)(outputs, batch, mismatched_logp)
-
-
-def mismatched(responses: PyTree, paired: bool = True) -> PyTree:
-    """Each response in the place of another prompt's, for the baseline of "kto": row i has the response of the one before.
-
-    Args:
-      responses: a pytree of [N, ...], such as tokens and mask; the prompts stay where they are.
-      paired: rows 2i and 2i + 1 have one prompt: those of the pair before are taken. False for rows that each have their own.
-
-    Returns:
-      The same, rolled along the rows.
-    """
-    return jax.tree.map(lambda leaf: jnp.roll(jnp.asarray(leaf), 2 if paired else 1, axis=0), responses)
 
 
 def _named(name: str) -> PreferenceLoss:

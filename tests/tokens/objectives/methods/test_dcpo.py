@@ -15,7 +15,7 @@ from maxent_rl.errors import MissingInputError
 from maxent_rl.losses import softmax_entropy
 from maxent_rl.tokens import TokenBatch, TokenOutputs, objectives
 from maxent_rl.tokens.objectives import DCPO, EntropyEstimate
-from maxent_rl.tokens.objectives.dcpo import DCPOState, reinforce_weight, tempered
+from maxent_rl.tokens.objectives.methods.dcpo import DCPOState, reinforce_weight, tempered
 
 LOG_PROBS = jnp.log(EXAMPLE)
 CHOICES = jnp.arange(3)

@@ -12,11 +12,9 @@ import pytest
 from support.closeness import assert_close
 
 from maxent_rl import losses
-from maxent_rl.envs.adapters.tokens import TokenEnv
 from maxent_rl.errors import InvalidSettingError, MissingInputError, ShapeError, UnknownNameError
-from maxent_rl.tokens import PreferenceBatch, TokenOutputs, preference_loss, preferences
-from maxent_rl.tokens.agent import TokenAgent
-from maxent_rl.tokens.rollout import Prompted
+from maxent_rl.networks.transformer import TransformerConfig
+from maxent_rl.tokens import LanguageModel, PreferenceBatch, Prompted, TokenOutputs, preference_loss, preferences
 from maxent_rl.tokens.tasks.copy_reverse import CopyReverse
 
 LENGTHS = jnp.array([10, 12])
@@ -257,7 +255,10 @@ def test_what_is_missing_or_does_not_fit_is_named(name, changes, error, message)
 
 
 TASK = CopyReverse(letters=3, longest=4)
-AGENT = TokenAgent(hidden_size=32, num_layers=1, num_heads=2, num_key_value_heads=1, intermediate_size=32)
+CONFIG = TransformerConfig(
+    vocabulary_size=TASK.vocabulary_size, hidden_size=32, num_layers=1, num_heads=2, num_key_value_heads=1, head_size=16,
+    intermediate_size=32, qk_norm=True,
+)  # fmt: skip
 
 
 def checked_pairs(key, count, held_out=False):
@@ -274,7 +275,7 @@ def checked_pairs(key, count, held_out=False):
 
 
 def log_probs(params, batch):
-    return AGENT.statistics(params, batch.context, batch.tokens).logp
+    return LanguageModel(CONFIG, params).statistics(batch.context, batch.tokens).logp
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -303,7 +304,7 @@ def test_a_model_learns_which_answers_are_right():
     in the loss they become likelier."""
     _, rewards = checked_pairs(jax.random.key(2), 200, held_out=True)
     assert rewards[0].all() and not rewards[1].any()
-    reference = AGENT.init(jax.random.key(0), TokenEnv(TASK).spec).params
+    reference = LanguageModel.create(CONFIG, jax.random.key(0)).params
     found = {name: fine_tuned(name, reference, jax.random.key(1)) for name in ("dpo", "rpo")}
     for metrics in found.values():
         assert metrics["preference/accuracy"] > 0.9 and metrics["preference/margin"] > 0.5

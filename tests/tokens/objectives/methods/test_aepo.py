@@ -14,7 +14,7 @@ from maxent_rl.errors import InvalidSettingError, MissingInputError, ShapeError
 from maxent_rl.losses import group_advantages, softmax_entropy
 from maxent_rl.tokens import TokenBatch, TokenOutputs, objectives
 from maxent_rl.tokens.objectives import AEPO, EntropyEstimate
-from maxent_rl.tokens.objectives.aepo import AEPOState
+from maxent_rl.tokens.objectives.methods.aepo import AEPOState
 
 ROWS, GROUP = 16, 4
 REWARDS = jnp.array([1.0, 0, 0, 0, 1, 1, 1, 0])  # of two side groups: responses 0, 4, 5, 6 are right in mixed groups

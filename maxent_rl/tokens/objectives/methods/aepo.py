@@ -22,11 +22,13 @@ from jax import Array
 from maxent_rl import losses
 from maxent_rl.errors import MissingInputError, ShapeError
 from maxent_rl.settings import Finite, Interval, NonNegative, Positive, Weight, static
-from maxent_rl.tokens.batch import TokenBatch, token_advantages
-from maxent_rl.tokens.objectives.advantages import by_group
+from maxent_rl.tokens.batch import TokenBatch, columns, token_advantages
+from maxent_rl.tokens.objectives.advantages import GroupAdvantage, by_group
+from maxent_rl.tokens.objectives.aggregates import Aggregate
 from maxent_rl.tokens.objectives.estimate import EntropyEstimate, Source
 from maxent_rl.tokens.objectives.regularisers import Regulariser
-from maxent_rl.tokens.objectives.stage import Side, Work
+from maxent_rl.tokens.objectives.stage import Preset, Side, Work
+from maxent_rl.tokens.objectives.surrogates import Clipped
 from maxent_rl.types import PyTree
 
 Share: TypeAlias = Annotated[float, Interval(0, 1, low_open=True)]
@@ -163,48 +165,55 @@ def _checked(batch: TokenBatch) -> TokenBatch:
     return batch.side
 
 
-_COLUMNS = ("logp_old", "rewards", "tokens", "logp_ref", "entropy_old", "truncated")
-
-
 def _reordered(batch: TokenBatch, side: TokenBatch, order: Array, valid: Array) -> TokenBatch:
     """Rows `order` of the batch and its side responses together; of the latter, those that are not `valid` are masked."""
+    batch, side = _alike(batch, side)
 
     def together(main: Array, others: Array) -> Array:
         return jnp.concatenate([jnp.asarray(main), jnp.asarray(others)])[order]
 
     fields: dict[str, Any] = {}
-    for name in _COLUMNS:
+    for name in columns(batch):
         main, others = getattr(batch, name), getattr(side, name)
         if main is not None and others is None:
             raise MissingInputError(
                 f"side must have all that the batch has: pass TokenBatch(side=TokenBatch({name}=...))."
             )
         if main is not None:
-            fields[name] = together(main, others)
-    if batch.token_rewards is not None:
-        others = jnp.zeros(side.mask.shape) if side.token_rewards is None else side.token_rewards
-        fields["token_rewards"] = together(batch.token_rewards, others)
-    if batch.context is not None:
-        if side.context is None:
-            raise MissingInputError(
-                "side must have all that the batch has: pass TokenBatch(side=TokenBatch(context=...))."
-            )
-        fields["context"] = jax.tree.map(together, batch.context, side.context)
-    statistics = {
-        name: together(value, side.statistics[name])
-        for name, value in batch.statistics.items()
-        if name in side.statistics
-    }
-    rows, others = len(batch.mask), jnp.arange(-len(side.mask), 0)
-    mask = together(batch.mask, side.mask) & valid[:, None]
-    advantages = together(token_advantages(batch), jnp.ones(side.mask.shape))
-    return dataclasses.replace(
+            fields[name] = jax.tree.map(together, main, others)
+    mask = fields["mask"] & valid[:, None]
+    fields |= {"mask": mask, "advantages": jnp.where(mask, fields["advantages"], 0.0)}
+    return dataclasses.replace(batch, **fields, side=None)
+
+
+def _alike(batch: TokenBatch, side: TokenBatch) -> tuple[TokenBatch, TokenBatch]:
+    """Both with the columns that a row has whether or not it was given them, and without those that only one can have."""
+    rows = len(batch.mask)
+    known = {name: value for name, value in batch.statistics.items() if name in side.statistics}
+    token_rewards = side.token_rewards
+    if batch.token_rewards is not None and token_rewards is None:
+        token_rewards = jnp.zeros(side.mask.shape)
+    batch = dataclasses.replace(
         batch,
-        **fields,
-        mask=mask,
-        advantages=jnp.where(mask, advantages, 0.0),
-        statistics=statistics,
-        source=together(jnp.arange(rows) if batch.source is None else batch.source, others),
-        side=None,
+        advantages=token_advantages(batch),
+        statistics=known,
+        source=jnp.arange(rows) if batch.source is None else batch.source,
         logits_old=None,
     )
+    side = dataclasses.replace(
+        side,
+        advantages=jnp.ones(side.mask.shape),
+        token_rewards=token_rewards,
+        statistics={name: side.statistics[name] for name in known},
+        source=jnp.arange(-len(side.mask), 0),
+    )
+    return batch, side
+
+
+PRESETS: dict[str, Preset] = {
+    "aepo_arbitrary": Preset(
+        "entropy held at a target by right answers drawn at another temperature",
+        "Arbitrary Entropy Policy Optimization, arXiv 2510.08141",
+        (GroupAdvantage(), Clipped(dual_clip=3.0), AEPO(), Aggregate()),
+    ),
+}

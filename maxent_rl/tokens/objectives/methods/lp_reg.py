@@ -19,9 +19,12 @@ from jax import Array
 
 from maxent_rl import losses
 from maxent_rl.settings import Fraction, Positive, Weight, static
+from maxent_rl.tokens.objectives.advantages import GroupAdvantage
+from maxent_rl.tokens.objectives.aggregates import Aggregate
 from maxent_rl.tokens.objectives.regularisers import Regulariser
 from maxent_rl.tokens.objectives.selection import share_of, smallest
-from maxent_rl.tokens.objectives.stage import Statistic, Work
+from maxent_rl.tokens.objectives.stage import Preset, Statistic, Work
+from maxent_rl.tokens.objectives.surrogates import Clipped
 from maxent_rl.types import PyTree
 
 _DROPPED = -1e4  # the log-probability of what the proxy drops, in nats: finite, so that nothing becomes NaN
@@ -84,3 +87,12 @@ class LpReg(Regulariser):
         loss = -work.advantages * work.ratio + self.lp_reg_weight * divergence
         work = work.measure(**{"lp_reg/chosen": losses.masked_mean(chosen.astype(jnp.float32), work.mask)})
         return state, work.replace(loss=jnp.where(chosen, loss, work.loss))
+
+
+PRESETS: dict[str, Preset] = {
+    "lp_reg": Preset(
+        "the rarest punished tokens are pulled to a policy without noise tokens",
+        "Low-probability Tokens Sustain Exploration in RL with Verifiable Reward, arXiv 2510.03222",
+        (GroupAdvantage(), Clipped(clip_low=1.0, clip_high=9.0), LpReg(), Aggregate()),
+    ),
+}

@@ -22,9 +22,12 @@ from jax.typing import ArrayLike
 from maxent_rl import losses
 from maxent_rl.settings import Fraction, Weight, static
 from maxent_rl.tokens.batch import TokenBatch, token_advantages
+from maxent_rl.tokens.objectives.advantages import GroupAdvantage
+from maxent_rl.tokens.objectives.aggregates import Aggregate
 from maxent_rl.tokens.objectives.selection import largest, share_of
 from maxent_rl.tokens.objectives.shapes import Shape
-from maxent_rl.tokens.objectives.stage import Statistic
+from maxent_rl.tokens.objectives.stage import Preset, Statistic
+from maxent_rl.tokens.objectives.surrogates import Clipped
 from maxent_rl.types import PyTree
 
 Rule: TypeAlias = Literal["negative", "signed", "two-sided", "reversed"]
@@ -112,3 +115,17 @@ def _outside(
         size = jnp.abs(distance)
         width = jnp.where(distance < 0, width, width if high is None else jnp.asarray(high))
     return eligible & (spread >= _NO_SPREAD) & (size > width * spread), size
+
+
+PRESETS: dict[str, Preset] = {
+    "clip_b": Preset(
+        "without unlikely tokens whose punishment would lower the entropy, by the spread over the batch",
+        "On the Entropy Dynamics in Reinforcement Fine-Tuning of Large Language Models, arXiv 2602.03392",
+        (GroupAdvantage(), ClipB(), Clipped(), Aggregate()),
+    ),
+    "clip_v": Preset(
+        "the same, by the distance from the mean over the vocabulary",
+        "On the Entropy Dynamics in Reinforcement Fine-Tuning of Large Language Models, arXiv 2602.03392",
+        (GroupAdvantage(), ClipV(), Clipped(), Aggregate()),
+    ),
+}

@@ -16,8 +16,11 @@ from jax import Array
 
 from maxent_rl import losses
 from maxent_rl.settings import Positive, Weight
+from maxent_rl.tokens.objectives.advantages import GroupAdvantage
+from maxent_rl.tokens.objectives.aggregates import Aggregate
 from maxent_rl.tokens.objectives.regularisers import Regulariser
-from maxent_rl.tokens.objectives.stage import Work
+from maxent_rl.tokens.objectives.stage import Preset, Work
+from maxent_rl.tokens.objectives.surrogates import Clipped
 from maxent_rl.types import PyTree
 
 
@@ -69,3 +72,12 @@ class EntropyTarget(Regulariser):
 
     def _optimizer(self) -> optax.GradientTransformation:
         return optax.adam(self.temperature_learning_rate)
+
+
+PRESETS: dict[str, Preset] = {
+    "entropy_target": Preset(
+        "grpo with SAC's temperature, which holds the entropy at a target",
+        "Soft Actor-Critic Algorithms and Applications, arXiv 1812.05905",
+        (GroupAdvantage(), Clipped(), EntropyTarget(), Aggregate()),
+    ),
+}

@@ -16,9 +16,12 @@ from jax import Array
 from maxent_rl import losses
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.settings import Count, Interval, Positive, Weight, static
-from maxent_rl.tokens.objectives.discriminator import expected_discriminant
+from maxent_rl.tokens.objectives.advantages import GroupAdvantage
+from maxent_rl.tokens.objectives.aggregates import Aggregate
+from maxent_rl.tokens.objectives.methods.discriminator import expected_discriminant
 from maxent_rl.tokens.objectives.shapes import Shape
-from maxent_rl.tokens.objectives.stage import Statistic, Work
+from maxent_rl.tokens.objectives.stage import Preset, Statistic, Work
+from maxent_rl.tokens.objectives.surrogates import Clipped
 from maxent_rl.types import PyTree
 
 Least: TypeAlias = Annotated[float, Interval(0, 1, low_open=True)]
@@ -98,3 +101,12 @@ class Steer(Shape):
             weight = self.steer_most - jnp.where(spread, share, 0.5) * (self.steer_most - self.steer_least)
             weight = jnp.clip(weight, self.steer_least, self.steer_most)
         return weight.reshape(change.shape)
+
+
+PRESETS: dict[str, Preset] = {
+    "steer": Preset(
+        "each token weighs the less, the more its update changes the entropy",
+        "Rethinking Entropy Interventions in RLVR: An Entropy Change Perspective, arXiv 2510.10150",
+        (GroupAdvantage(), Steer(), Clipped(clip_low=0.2, clip_high=0.28, dual_clip=10.0), Aggregate()),
+    ),
+}

@@ -15,7 +15,7 @@ from maxent_rl import losses
 from maxent_rl.errors import MissingInputError, ShapeError
 from maxent_rl.settings import Finite, Fraction, Interval, Positive, Weight, static
 from maxent_rl.tokens.batch import TokenOutputs
-from maxent_rl.tokens.preference_batch import (
+from maxent_rl.tokens.preferences.batch import (
     Pairs,
     PreferenceAux,
     PreferenceBatch,

@@ -22,8 +22,9 @@ from maxent_rl import losses
 from maxent_rl.errors import InvalidSettingError, MissingInputError, ShapeError
 from maxent_rl.settings import Count, Fraction, Positive, Weight, static
 from maxent_rl.tokens.batch import TokenBatch
-from maxent_rl.tokens.objectives.advantages import whole_groups
-from maxent_rl.tokens.objectives.stage import Work
+from maxent_rl.tokens.objectives.advantages import GroupAdvantage, whole_groups
+from maxent_rl.tokens.objectives.aggregates import Aggregate
+from maxent_rl.tokens.objectives.stage import Preset, Work
 from maxent_rl.tokens.objectives.surrogates import Surrogate
 from maxent_rl.types import PyTree
 
@@ -223,3 +224,44 @@ def _metrics(logits: Array, log_ratio: Array, target: Array, temperature: Array,
         "adpo/target_entropy": losses.masked_mean(entropy, counts),
         "adpo/temperature": losses.masked_mean(temperature[:, 0], counts),
     }
+
+
+PRESETS: dict[str, Preset] = {
+    "adpo": Preset(
+        "the group's likelihoods relative to those under the policy that drew it are moved to a softmax of the rewards",
+        "ADPO: Anchored Direct Preference Optimization, arXiv 2510.18913",
+        (GroupAdvantage("none"), ADPO(), Aggregate("seq-mean-token-mean")),
+    ),
+    "adpo_pair": Preset(
+        "adpo for every pair of a group: each a logistic regression with a soft label",
+        "ADPO: Anchored Direct Preference Optimization, arXiv 2510.18913",
+        (GroupAdvantage("none"), ADPO("pairwise"), Aggregate("seq-mean-token-mean")),
+    ),
+    "adpo_verl": Preset(
+        "adpo on the ranking of a group's best, by likelihoods per token, clipped (the authors' later code)",
+        "ADPO: Anchored Direct Preference Optimization, arXiv 2510.18913",
+        (
+            GroupAdvantage("none"),
+            ADPO(
+                "plackett-luce",
+                anchor_temperature=0.5,
+                reward_temperature=0.3,
+                length_normalize=True,
+                log_ratio_most=5.0,
+                anchored_most=10.0,
+                ranking_top=3,
+                ranking_smoothing=0.1,
+                ranking_poly=1.0,
+                temperature_least=0.2,
+                temperature_most=1.5,
+            ),
+            Aggregate("seq-mean-token-mean"),
+        ),
+    ),
+}
+
+# What TRL and verl call its settings.
+ELSEWHERE: dict[str, str] = {
+    "tau": "anchor_temperature",
+    "beta_reward": "reward_temperature",
+}

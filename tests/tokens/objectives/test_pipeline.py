@@ -1,6 +1,7 @@
 """The pipeline: how stages are chained, what is done once to a batch, and what a user is told who errs."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from maxent_rl.tokens.objectives import (
     OverlongPenalty,
     chain,
     make,
+    presets,
 )
 
 OUTPUTS, BATCH = responses()
@@ -63,6 +65,7 @@ def test_names_and_settings():
     ("settings", "error", "message"),
     [
         ({"clip_lo": 0.1}, UnknownNameError, "hyper-parameter of grpo 'clip_lo'. Did you mean 'clip_low'"),
+        ({"clipped.low": 0.1}, UnknownNameError, "'clipped.low'. Did you mean 'clipped.clip_low'"),
         ({"beta": 0.04}, UnknownNameError, "What other trainers call beta is kl_weight here"),
         ({"clip_low": -0.1}, InvalidSettingError, "--clip-low must be at least 0, got -0.1"),
         ({"clip_low": float("nan")}, InvalidSettingError, "--clip-low must be a finite number"),
@@ -75,6 +78,55 @@ def test_names_and_settings():
 def test_wrong_settings_are_refused(settings, error, message):
     with pytest.raises(error, match=message):
         make("grpo", **settings)
+
+
+@pytest.mark.parametrize("setting", ["steer_floor", "steer.steer_floor", "steer.floor"])
+def test_a_setting_may_be_named_with_its_stage(setting):
+    assert make("steer", **{setting: 0.3}).stages == make("steer", steer_floor=0.3).stages != make("steer").stages
+    assert objectives.default_of("steer", setting) == 0.02 and objectives.default_of("grpo", setting) is None
+
+
+def test_an_optional_stage_is_added_by_its_name_too():
+    assert make("grpo", **{"entropy_target.target_entropy": 0.3}).stages == make("grpo", target_entropy=0.3).stages
+
+
+def test_a_setting_of_several_stages_must_be_named_with_its_stage():
+    assert [stage.title for stage in make("dcpo", target_entropy=0.2).stages].count("EntropyTarget") == 0
+    with pytest.raises(
+        InvalidSettingError, match=r"target_entropy: say dcpo\.target_entropy or entropy_target\.target_entropy"
+    ):
+        make("dcpo", target_entropy=0.2, surplus_weight=0.1)
+    named = {"dcpo.target_entropy": 0.2, "entropy_target.target_entropy": 0.3}
+    targets = {s.title: s.target_entropy for s in make("dcpo", **named).stages if hasattr(s, "target_entropy")}
+    assert targets == {"DCPO": 0.2, "EntropyTarget": 0.3}
+    with pytest.raises(InvalidSettingError, match=r"dcpo.target_entropy of dcpo is given twice"):
+        make("dcpo", target_entropy=0.2, **{"dcpo.target_entropy": 0.2})
+
+
+def test_a_preset_of_stages_that_share_a_setting_lists_both(monkeypatch):
+    stages = (*objectives.PRESETS["dcpo"].stages, objectives.EntropyTarget())
+    monkeypatch.setitem(objectives.PRESETS, "both", objectives.Preset("both", "none", stages))
+    found = objectives.settings("both")
+    assert {name for name in found if "target_entropy" in name} == {
+        "dcpo.target_entropy",
+        "entropy_target.target_entropy",
+    }
+    assert make("both", **found).stages == make("both").stages
+
+
+def test_stages_of_papers_are_found_by_their_names():
+    assert objectives.DCPO.__module__ == "maxent_rl.tokens.objectives.methods.dcpo"
+    assert {"ADPO", "Baseline", "ClipCov", "SoftGate"} <= set(objectives.__all__) & set(dir(objectives))
+    with pytest.raises(AttributeError, match="has no attribute 'DCPOO'"):
+        objectives.DCPOO  # noqa: B018  # looked up for the error
+
+
+def test_a_paper_that_takes_the_name_of_another_is_refused():
+    paper = types.ModuleType("late_paper")
+    paper.PRESETS = {"dcpo": objectives.PRESETS["grpo"]}
+    with pytest.raises(InvalidSettingError, match="late_paper takes names that another paper has: dcpo"):
+        presets.add_paper(paper)
+    assert objectives.PRESETS["dcpo"] is not paper.PRESETS["dcpo"]
 
 
 def test_wrong_names_and_chains_are_refused():

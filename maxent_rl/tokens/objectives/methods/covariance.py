@@ -16,9 +16,12 @@ from jax import Array
 
 from maxent_rl import losses
 from maxent_rl.settings import Finite, Fraction, Weight
+from maxent_rl.tokens.objectives.advantages import GroupAdvantage
+from maxent_rl.tokens.objectives.aggregates import Aggregate
 from maxent_rl.tokens.objectives.regularisers import Regulariser
 from maxent_rl.tokens.objectives.selection import largest, share_of, smallest
-from maxent_rl.tokens.objectives.stage import Work
+from maxent_rl.tokens.objectives.stage import Preset, Work
+from maxent_rl.tokens.objectives.surrogates import Clipped, Surrogate
 from maxent_rl.types import PyTree
 
 
@@ -55,6 +58,15 @@ class ClipCov(Regulariser):
 
 
 @struct.dataclass
+class Unclipped(Surrogate):
+    """The importance-weighted policy gradient without any clip: `-A r` (KL-Cov)."""
+
+    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
+        """Sets the loss [N, T]."""
+        return state, work.replace(loss=-work.advantages * work.ratio)
+
+
+@struct.dataclass
 class KLCov(Regulariser):
     """Holds the tokens of the largest covariance near the policy that drew them: adds `kl_cov_weight |log ratio|`.
 
@@ -85,3 +97,26 @@ def _measure(work: Work, covariance: Array, chosen: Array) -> Work:
         "covariance/chosen": losses.masked_mean(chosen.astype(jnp.float32), work.mask),
     }
     return work.measure(**measured)
+
+
+PRESETS: dict[str, Preset] = {
+    "clip_cov": Preset(
+        "no gradient for a few tokens, drawn among those that lower the entropy most",
+        "The Entropy Mechanism of Reinforcement Learning for Reasoning Language Models, arXiv 2505.22617",
+        (GroupAdvantage(), Clipped(clip_low=1.0, clip_high=1.0), ClipCov(), Aggregate()),
+    ),
+    "kl_cov": Preset(
+        "no clip, and the tokens that lower the entropy most held near where they were",
+        "The Entropy Mechanism of Reinforcement Learning for Reasoning Language Models, arXiv 2505.22617",
+        (GroupAdvantage(), Unclipped(), KLCov(), Aggregate()),
+    ),
+}
+
+# What TRL and verl call its settings.
+ELSEWHERE: dict[str, str] = {
+    "clip_cov_ratio": "clip_share",
+    "clip_cov_lb": "covariance_low",
+    "clip_cov_ub": "covariance_high",
+    "kl_cov_ratio": "kl_cov_share",
+    "ppo_kl_coef": "kl_cov_weight",
+}

@@ -1,0 +1,96 @@
+"""A language model: a transformer with its parameters, and how it is sampled; whoever trains it stands elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from maxent_rl.networks.transformer import Transformer, TransformerConfig, unembedding
+from maxent_rl.settings import Fraction, Positive
+from maxent_rl.tokens.batch import Prompted
+from maxent_rl.tokens.sampling import Responses, sample, score, score_layers
+from maxent_rl.tokens.statistics import TokenStatistics, token_statistics
+from maxent_rl.tokens.tasks.base import TokenTask
+from maxent_rl.types import Array, PyTree
+
+
+@struct.dataclass
+class LanguageModel:
+    """A policy over responses.
+
+    It is a pytree: gradients flow into `params`, and the numbers of sampling change without compiling anew.
+
+    Attributes:
+      config: the transformer's shape.
+      params: of the transformer.
+      temperature: what logits are divided by, in sampling and in all that is said of given responses alike.
+      top_p: sample only from the likeliest tokens that together have this probability.
+    """
+
+    config: TransformerConfig = struct.field(pytree_node=False)  # type: ignore[no-untyped-call]
+    params: PyTree
+    temperature: Positive | Array = 1.0
+    top_p: Fraction | Array = 1.0
+
+    @classmethod
+    def create(cls, config: TransformerConfig, key: Array, **sampling: Any) -> LanguageModel:
+        """A model with its first parameters, drawn with the key []."""
+        tokens = jnp.zeros((1, 1), jnp.int32)
+        return cls(config, Transformer(config).init(key, tokens, tokens == 0)["params"], **sampling)
+
+    def having(self, params: PyTree) -> LanguageModel:
+        """The same with other parameters, such as those of a reference, or those that a gradient is taken in."""
+        return dataclasses.replace(self, params=params)
+
+    def respond(
+        self,
+        prompts: Array,
+        prompt_mask: Array,
+        key: Array | None,
+        response_length: int,
+        temperature: Array | float | None = None,
+    ) -> Responses:
+        """Answers prompts.
+
+        Args:
+          prompts: [N, P] int32, padded on the left.
+          prompt_mask: [N, P] bool; False for padding.
+          key: [] random key; None for the likeliest token at each place.
+          response_length: T, the most tokens of a response.
+          temperature: [] or [N] in place of the model's own.
+        """
+        return sample(
+            Transformer(self.config),
+            self.params,
+            prompts,
+            prompt_mask,
+            jax.random.key(0) if key is None else key,
+            response_length=response_length,
+            end_token=TokenTask.end_token,
+            temperature=self.temperature if temperature is None else temperature,
+            top_p=self.top_p,
+            greedy=key is None,
+            pad_token=TokenTask.pad_token,
+        )
+
+    def statistics(self, prompted: Prompted, tokens: Array, extra: dict[str, Any] | None = None) -> TokenStatistics:
+        """What it says of given responses, at its temperature.
+
+        Args:
+          prompted: what they answer, and where they have tokens.
+          tokens: [N, T] int32 the responses.
+          extra: further statistics of the whole vocabulary, as `token_statistics` takes them.
+        """
+        given = prompted.prompts, prompted.prompt_mask, tokens, prompted.response_mask
+        hidden = score(Transformer(self.config), self.params, *given)
+        matrix = unembedding(self.params, self.config)
+        return token_statistics(hidden, matrix, tokens, self.temperature, extra=extra, mask=prompted.response_mask)
+
+    def layers(self, prompted: Prompted, tokens: Array) -> Array:
+        """The residual stream after each block where each token [N, T] is predicted, [layer, N, T, D]; not normalised."""
+        given = prompted.prompts, prompted.prompt_mask, tokens, prompted.response_mask
+        return score_layers(Transformer(self.config), self.params, *given)

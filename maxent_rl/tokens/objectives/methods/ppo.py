@@ -1,0 +1,20 @@
+"""PPO on a critic's advantages, or without them on whitened returns.
+
+Source: PPO (arXiv 1707.06347).
+"""
+
+from __future__ import annotations
+
+from maxent_rl.tokens.objectives.advantages import WhitenedReturns
+from maxent_rl.tokens.objectives.aggregates import Aggregate
+from maxent_rl.tokens.objectives.stage import Preset
+from maxent_rl.tokens.objectives.surrogates import Clipped
+
+PRESETS: dict[str, Preset] = {
+    "ppo": Preset(
+        "clipped surrogate on advantages that the caller gives (a critic's: TokenBatch(advantages=[N, T]), which "
+        "losses.generalized_advantages and losses.whiten make), or without them on whitened returns",
+        "arXiv 1707.06347",
+        (WhitenedReturns(), Clipped(), Aggregate()),
+    ),
+}

@@ -27,7 +27,7 @@ from maxent_rl.networks import (
     TanhGaussianPolicy,
 )
 from maxent_rl.settings import Count, Finite, Fraction, Positive, static
-from maxent_rl.types import Array, CandidateSets, Metrics, PyTree, Spec
+from maxent_rl.types import Array, CandidateSets, Learns, Metrics, PyTree, Spec
 
 
 @struct.dataclass
@@ -55,6 +55,7 @@ class ADPOState:
 class ADPO:
     """Distils a teacher (`--teacher RUN`): a student ranks candidate actions as the teacher does, relative to an anchor."""
 
+    learns: ClassVar[Learns] = "data"
     learns_from: ClassVar[str] = "teacher"
     run_defaults: ClassVar[dict[str, Any]] = {"total_steps": 20_000}
 

@@ -19,7 +19,7 @@ from maxent_rl.distributions import Categorical, TanhGaussian
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.networks import Activation, FeedForward
 from maxent_rl.settings import Count, Finite, Positive, static
-from maxent_rl.types import Array, LoggedTransition, Metrics, PyTree, Spec
+from maxent_rl.types import Array, Learns, LoggedTransition, Metrics, PyTree, Spec
 
 Kind = Literal["categorical", "deterministic", "gaussian"]
 
@@ -41,6 +41,7 @@ class BCState:
 class BC:
     """Behaviour cloning, offline, for discrete and continuous actions: it needs no rewards, and is as good as the data."""
 
+    learns: ClassVar[Learns] = "data"
     learns_from: ClassVar[str] = "transitions"
 
     learning_rate: Positive = 1e-4

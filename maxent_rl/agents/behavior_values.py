@@ -16,13 +16,14 @@ from flax import struct
 from maxent_rl import losses
 from maxent_rl.agents.value_based import Networks, ValueBased, ValueState
 from maxent_rl.settings import Fraction, static
-from maxent_rl.types import Array, LoggedTransition, Metrics
+from maxent_rl.types import Array, Learns, LoggedTransition, Metrics
 
 
 @struct.dataclass
 class BVE(ValueBased):
     """Behaviour value estimation: bootstraps from the online network's value of the action that the data took next."""
 
+    learns: ClassVar[Learns] = "data"
     learns_from: ClassVar[str] = "transitions"
 
     def targets(self, state: ValueState, batch: LoggedTransition, key: Array) -> Array:
@@ -44,6 +45,7 @@ def _has_target(batch: LoggedTransition) -> Array:
 class MCE(ValueBased):
     """Monte Carlo estimation: regresses on the discounted return that followed, up to where the episode was cut."""
 
+    learns: ClassVar[Learns] = "data"
     learns_from: ClassVar[str] = "transitions"
 
     discount: Fraction = static(0.99)

@@ -21,7 +21,7 @@ from maxent_rl.distributions import TanhGaussian
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks import MLP, orthogonal
 from maxent_rl.settings import Count, Finite, Interval, NonNegative, Positive, Weight, static
-from maxent_rl.types import Array, Metrics, PyTree, SegmentPairs, Spec
+from maxent_rl.types import Array, Learns, Metrics, PyTree, SegmentPairs, Spec
 
 Bias = Annotated[float, Interval(0, 1, low_open=True)]
 
@@ -47,6 +47,7 @@ class CPLState:
 class CPL:
     """Learns from preferences over segments, offline: log-probabilities stand for advantages (`A = alpha log pi`)."""
 
+    learns: ClassVar[Learns] = "data"
     learns_from: ClassVar[str] = "preferences"
 
     learning_rate: Positive = 1e-4
@@ -85,6 +86,19 @@ class CPL:
 
     # The paper's runs on MetaWorld are 500,000 updates, 200,000 of them cloning, with layers of 512 (--preset cpl-paper); the
     # defaults keep the ratio.
+
+    def check_steps(self, total_steps: int) -> None:
+        """Refuses runs that end before the first update by preferences.
+
+        Raises:
+          InvalidSettingError: naming the settings to change.
+        """
+        cloning = self.bc_steps if self.method != "bc" else 0
+        if total_steps <= cloning:
+            raise InvalidSettingError(
+                f"All {total_steps:,} updates of this run would be behaviour cloning, which takes the first {cloning:,}: "
+                "raise --total-steps, lower --bc-steps, or choose --method bc."
+            )
 
     def check(self, spec: Spec, env: str) -> None:
         """Refuses environments and settings that cannot work; see `agents.check_agent`."""

@@ -20,7 +20,7 @@ from maxent_rl.agents.sac import SquashedSoftActorCritic
 from maxent_rl.agents.soft_actor_critic import CriticPenalty, SACState
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.settings import Count, Positive, Weight, static
-from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
+from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec, Transition
 
 
 @struct.dataclass
@@ -40,6 +40,7 @@ class CQLState(SACState):
 class CQL(SquashedSoftActorCritic):
     """CQL(H): SAC on fixed data, with a soft maximum over all actions taken off the critics of the data's own."""
 
+    learns: ClassVar[Learns] = "data"
     learns_from: ClassVar[str] = "transitions"
 
     policy_learning_rate: Positive = 1e-4

@@ -17,13 +17,14 @@ from maxent_rl import losses
 from maxent_rl.agents.value_based import Networks, ValueState, WithTargets
 from maxent_rl.distributions import Categorical
 from maxent_rl.settings import Count, static
-from maxent_rl.types import Array, LoggedTransition, Metrics
+from maxent_rl.types import Array, Learns, LoggedTransition, Metrics
 
 
 @struct.dataclass
 class CRR(WithTargets):
     """An actor clones what a critic finds better than the actor's average; the critic values the actor."""
 
+    learns: ClassVar[Learns] = "data"
     learns_from: ClassVar[str] = "transitions"
 
     num_samples: Count = static(4)

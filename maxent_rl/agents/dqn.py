@@ -16,7 +16,7 @@ from maxent_rl import losses
 from maxent_rl.agents.value_based import ValueState, WithTargets
 from maxent_rl.distributions import Categorical
 from maxent_rl.settings import Count, Fraction, NonNegative, Positive, static
-from maxent_rl.types import Array, Metrics, Transition
+from maxent_rl.types import Array, Learns, Metrics, Transition
 
 
 @struct.dataclass
@@ -37,12 +37,15 @@ class DoubleQLearning(WithTargets):
 class DQN(DoubleQLearning):
     """Double DQN on a data set: nothing keeps it from actions that the data lacks."""
 
+    learns: ClassVar[Learns] = "data"
     learns_from: ClassVar[str] = "transitions"
 
 
 @struct.dataclass
 class DQNOnline(DoubleQLearning):
     """Double DQN that acts: epsilon-greedy, with an epsilon that falls with the updates taken."""
+
+    learns: ClassVar[Learns] = "replay"
 
     initial_epsilon: Fraction = 1.0
     """Probability of a uniform action at the first update."""

@@ -19,7 +19,7 @@ from maxent_rl import losses
 from maxent_rl.errors import IncompatibleEnvironmentError
 from maxent_rl.networks import CriticEnsemble, RunningStatistics
 from maxent_rl.settings import Count, Fraction, Positive, static
-from maxent_rl.types import Array, LoggedTransition, Metrics, PyTree, Spec
+from maxent_rl.types import Array, Learns, LoggedTransition, Metrics, PyTree, Spec
 
 ParameterLoss: TypeAlias = Callable[[PyTree], tuple[Array, Metrics]]
 
@@ -52,6 +52,7 @@ SomeState = TypeVar("SomeState", bound=OfflineState)
 class OfflineActorCritic(abc.ABC):
     """The family's common part: a policy and critics, learned from logged transitions."""
 
+    learns: ClassVar[Learns] = "data"
     learns_from: ClassVar[str] = "transitions"
 
     learning_rate: Positive = 3e-4

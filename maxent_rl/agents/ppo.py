@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import flax.linen as nn
 import jax
@@ -30,7 +30,7 @@ from maxent_rl.networks import (
     ValueFunction,
 )
 from maxent_rl.settings import Count, Finite, Fraction, Positive, Weight, static
-from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
+from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec, Transition
 
 
 @struct.dataclass
@@ -61,6 +61,8 @@ class PPO:
     Every `rollout_size` environment steps it learns from just those and forgets them. Steps at the end of a run that do
     not fill such a window are collected and not learned from.
     """
+
+    learns: ClassVar[Learns] = "rollout"
 
     learning_rate: Positive = 3e-4
     """Adam's step size."""

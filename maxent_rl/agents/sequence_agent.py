@@ -15,7 +15,7 @@ from flax import struct
 from maxent_rl.agents.history import History
 from maxent_rl.networks import SequenceConfig
 from maxent_rl.settings import Count, Interval, NonNegative, Positive, Weight, static
-from maxent_rl.types import Array, PyTree, Spec, Windows
+from maxent_rl.types import Array, Learns, PyTree, Spec, Windows
 
 _LEAST_STD = 1e-6
 
@@ -79,6 +79,7 @@ AnyState = TypeVar("AnyState", bound=SequenceState)
 class SequenceAgent(abc.ABC, Generic[AnyState]):
     """Reads windows of steps, and while it acts the last steps of its episode."""
 
+    learns: ClassVar[Learns] = "data"
     learns_from: ClassVar[str] = "windows"
 
     learning_rate: Positive = 1e-4

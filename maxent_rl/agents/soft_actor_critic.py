@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from maxent_rl.distributions import Distribution
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.networks import CriticEnsemble, RunningStatistics
 from maxent_rl.settings import Count, Fraction, NonNegative, Positive, static
-from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
+from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec, Transition
 
 PolicyLoss: TypeAlias = Callable[[PyTree], tuple[Array, tuple[Array, Metrics]]]
 CriticPenalty: TypeAlias = Callable[[PyTree, Array], tuple[Array, Metrics]]
@@ -56,6 +56,8 @@ class SACState:
 @struct.dataclass
 class Collecting:
     """Settings of the family's members that learn from what they do, as `OffPolicyAgent` has them."""
+
+    learns: ClassVar[Learns] = "replay"
 
     start_steps: NonNegative | None = None
     """Environment steps with uniform actions before the first update; None for ten episodes, at most 10,000."""

@@ -272,3 +272,10 @@ def test_a_run_prepares_its_reward_once_and_resumes_to_the_same_numbers(dataset,
     assert whole.evaluations[-1][1][0].mean > -8.0  # 20 steps of actions towards the origin
     with pytest.raises(InvalidSettingError, match="pass --dataset PATH"):
         train(REWARD, Point(), total_steps=100, output_dir=str(tmp_path / "c"), progress=False)
+
+
+def test_runs_that_are_all_behaviour_cloning_are_refused():
+    AGENT.check_steps(51)
+    dataclasses.replace(AGENT, method="bc").check_steps(1)
+    with pytest.raises(InvalidSettingError, match="All 50 updates of this run would be behaviour cloning"):
+        AGENT.check_steps(50)

@@ -15,7 +15,6 @@ from agents_under_test import (
 from environments import DiscretePoint, Point
 
 from maxent_rl.agents import AGENTS, agent_class, agent_name, check_agent
-from maxent_rl.agents.base import WritesResponses, learns_offline
 from maxent_rl.envs import make_device
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 
@@ -26,8 +25,8 @@ def spec_of(discrete):
 
 def test_every_agent_of_the_registry_is_put_to_the_tests_of_all_agents():
     """Each to those of its kind, and to no others."""
-    writing = {name for name in AGENTS if issubclass(agent_class(name), WritesResponses)}
-    offline = {name for name in AGENTS if learns_offline(agent_class(name))}
+    kinds = {name: agent_class(name).learns for name in AGENTS}
+    writing, offline = ({name for name in AGENTS if kinds[name] == kind} for kind in ("task", "data"))
     assert (set(TOKEN_AGENTS_UNDER_TEST), set(OFFLINE_AGENTS_UNDER_TEST)) == (writing, offline)
     preparing = {name for name in AGENTS if hasattr(agent_class(name), "prepares_from")}
     assert set(PREPARING_AGENTS_UNDER_TEST) == preparing

@@ -6,7 +6,7 @@ Nothing here computes. `losses` and `distributions` do not import even this.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax
 from flax import struct
@@ -14,6 +14,8 @@ from flax import struct
 Array: TypeAlias = jax.Array
 PyTree: TypeAlias = Any
 Metrics: TypeAlias = dict[str, Array]
+Learns: TypeAlias = Literal["replay", "rollout", "data", "task"]
+"""What an agent learns from: transitions of a replay buffer, windows of its newest policy's steps, fixed data, or a task."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ import jax
 
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.settings import check_settings
-from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
+from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec, Transition
 
 SCHEDULED = ("start_steps", "updates_per_step")
 """Hyper-parameters that the schedule of gradient steps reads, and nothing else."""
@@ -21,7 +21,14 @@ State = TypeVar("State")
 
 
 class Agent(Protocol[State]):
-    """The contract of every agent. All four functions are pure, so `jax.vmap` over the state gives seeds."""
+    """The contract of every agent. All four functions are pure, so `jax.vmap` over the state gives seeds.
+
+    Attributes:
+      learns: which loop trains it, and which of the contracts below it keeps: "replay" `OffPolicyAgent`, "rollout"
+        `OnPolicyAgent`, "data" `OfflineAgent`, "task" `WritesResponses`.
+    """
+
+    learns: ClassVar[Learns]
 
     def init(self, key: Array, spec: Spec) -> State:
         """Builds the state of one seed."""
@@ -91,6 +98,33 @@ class OfflineAgent(Agent[State], Protocol[State]):
 
     learns_from: ClassVar[str]
     batch_size: int
+
+
+@runtime_checkable
+class Discounts(Protocol):
+    """An offline agent whose data comes with what later rewards are worth now; of others they count in full."""
+
+    discount: Any
+
+
+@runtime_checkable
+class LooksAhead(Protocol):
+    """An offline agent whose windows go on beyond the present step; those of others end with it.
+
+    Attributes:
+      ahead: steps from the present one on.
+    """
+
+    ahead: int
+
+
+@runtime_checkable
+class ChecksSteps(Protocol):
+    """An offline agent that can say whether a run is long enough for it."""
+
+    def check_steps(self, total_steps: int) -> None:
+        """Raises an error that says what is too few about that many updates."""
+        ...
 
 
 @runtime_checkable
@@ -180,18 +214,10 @@ def remember(agent: Any, state: PyTree, memory: PyTree, observation: Array, acti
 
 
 def reads_data(agent: Any) -> str | None:
-    """The kind of fixed data that an agent (or its class) learns from, or prepares itself from; None for none."""
-    return getattr(agent, "learns_from", getattr(agent, "prepares_from", None))
-
-
-def learns_offline(agent: Any) -> bool:
-    """Whether an agent (or its class) declares itself an `OfflineAgent`: by `learns_from`."""
-    return hasattr(agent, "learns_from")
-
-
-def learns_on_policy(agent: Any) -> bool:
-    """Whether an agent declares itself an `OnPolicyAgent`: by a `rollout_size`."""
-    return hasattr(agent, "rollout_size")
+    """The kind of fixed data that an agent learns from, or prepares itself from; None for none."""
+    if isinstance(agent, PreparesFromData):
+        return agent.prepares_from
+    return str(agent.learns_from) if agent.learns == "data" else None
 
 
 def rollout_time(agent: Any, spec: Spec) -> int:
@@ -258,6 +284,32 @@ class HasCritics(Protocol):
         ...
 
 
+_CONTRACTS: dict[str, tuple[str, Any]] = {
+    "replay": ("off-policy agent", OffPolicyAgent),
+    "rollout": ("on-policy agent", OnPolicyAgent),
+    "data": ("offline agent", OfflineAgent),
+    "task": ("agent that learns from a task", WritesResponses),
+}
+
+
+def check_kind(agent: Any) -> None:
+    """Refuses what is no agent, and an agent that does not say what it learns from.
+
+    Raises:
+      InvalidSettingError: saying what to declare.
+    """
+    if jax.tree_util.all_leaves([agent]):
+        raise InvalidSettingError(
+            f"{type(agent).__name__} is not a pytree: decorate its class with flax.struct.dataclass (subclasses too)."
+        )
+    learns = getattr(agent, "learns", None)
+    if learns not in _CONTRACTS:
+        raise InvalidSettingError(
+            f"{type(agent).__name__} does not say what it learns from: give its class `learns: ClassVar[str]`, one of "
+            f"{', '.join(map(repr, _CONTRACTS))}{'' if learns is None else f', got {learns!r}'}."
+        )
+
+
 def check_agent(agent: Any, spec: Spec, env: str) -> None:
     """Refuses impossible hyper-parameters, and environments that the agent cannot handle.
 
@@ -270,25 +322,18 @@ def check_agent(agent: Any, spec: Spec, env: str) -> None:
       InvalidSettingError: a hyper-parameter that cannot work.
       IncompatibleEnvironmentError: spaces that the agent does not handle.
     """
-    if jax.tree_util.all_leaves([agent]):
-        raise InvalidSettingError(
-            f"{type(agent).__name__} is not a pytree: decorate its class with flax.struct.dataclass (subclasses too)."
-        )
-    kind, contract = "off-policy agent (an on-policy one has a rollout_size instead)", OffPolicyAgent.__annotations__
-    if learns_offline(agent):
-        kind, contract = "offline agent", OfflineAgent.__annotations__
-    elif learns_on_policy(agent):
-        kind, contract = "on-policy agent", OnPolicyAgent.__annotations__
-    missing = [name for name in contract if not hasattr(agent, name)]
+    check_kind(agent)
+    kind, contract = _CONTRACTS[agent.learns]
+    missing = [name for name in contract.__annotations__ if not hasattr(agent, name)]
     if missing:
         raise InvalidSettingError(
             f"{type(agent).__name__} lacks {', '.join(missing)}, which the training loop reads of every {kind}."
         )
     check_settings(agent)
-    if spec.num_actions is not None and spec.action_shape and not isinstance(agent, WritesResponses):
+    if spec.num_actions is not None and spec.action_shape and agent.learns != "task":
         # Agents here choose one action at a time; what writes sequences is trained by a loop of its own.
         raise IncompatibleEnvironmentError(f"{env} wants sequences of {spec.action_size} tokens; use --agent grpo.")
-    if isinstance(agent, Remembers) and not (learns_offline(agent) or learns_on_policy(agent)):
+    if agent.learns == "replay" and isinstance(agent, Remembers):
         raise InvalidSettingError(
             f"{type(agent).__name__} remembers its episodes, which off-policy agents cannot: what they replay has lost what "
             "came before it."

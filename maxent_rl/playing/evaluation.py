@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from maxent_rl.agents.base import Remembers, remember
+from maxent_rl.agents.base import Agent, Remembers, remember
 from maxent_rl.envs.device import DeviceEnv, step_within
 from maxent_rl.envs.env import Env
 from maxent_rl.envs.host import Bools, Floats, HostEnvs
@@ -98,7 +98,7 @@ def evaluate_policy(
 
 
 def evaluate_host(
-    agent: Any,
+    agent: Agent[Any],
     states: PyTree,
     seeds: tuple[int, ...],
     step: int,
@@ -151,7 +151,7 @@ class HostPlay(NamedTuple):
 
 
 def play_host(
-    agent: Any,
+    agent: Agent[Any],
     states: PyTree,
     seeds: tuple[int, ...],
     step: int,
@@ -185,7 +185,7 @@ def play_host(
 
 
 @partial(jax.jit, static_argnames="episodes")
-def _start_memory(agent: Any, states: PyTree, episodes: int) -> PyTree:
+def _start_memory(agent: Agent[Any], states: PyTree, episodes: int) -> PyTree:
     """The memory [seed, env, ...] of episodes that start."""
     if not isinstance(agent, Remembers):
         return ()  # whatever the state: that of an agent that needs none has no seeds to map over
@@ -193,13 +193,15 @@ def _start_memory(agent: Any, states: PyTree, episodes: int) -> PyTree:
 
 
 @jax.jit
-def _remember(agent: Any, states: PyTree, memory: PyTree, observation: Array, action: Array, reward: Array) -> PyTree:
+def _remember(
+    agent: Agent[Any], states: PyTree, memory: PyTree, observation: Array, action: Array, reward: Array
+) -> PyTree:
     """The memory [seed, env, ...] after a step of all episodes."""
     return over_seeds(remember, agent, states, memory, observation, action, reward)
 
 
 def evaluate_device(
-    agent: Any,
+    agent: Agent[Any],
     states: PyTree,
     keys: Array,
     step: int,
@@ -248,7 +250,9 @@ class DevicePlay(NamedTuple):
     memory: PyTree
 
 
-def start_device(agent: Any, states: PyTree, keys: Array, step: Array, episodes: int, env: DeviceEnv) -> DevicePlay:
+def start_device(
+    agent: Agent[Any], states: PyTree, keys: Array, step: Array, episodes: int, env: DeviceEnv
+) -> DevicePlay:
     """Starts `episodes` episodes of each seed, from root keys [seed]."""
 
     def start(key: Array) -> Array:
@@ -261,7 +265,7 @@ def start_device(agent: Any, states: PyTree, keys: Array, step: Array, episodes:
 
 
 def advance_device(
-    agent: Any, states: PyTree, keys: Array, play: DevicePlay, env: DeviceEnv, choose: Choose
+    agent: Agent[Any], states: PyTree, keys: Array, play: DevicePlay, env: DeviceEnv, choose: Choose
 ) -> tuple[DevicePlay, tuple[Array, PyTree, Array]]:
     """One step of all episodes; with it the actions, the notes on them, and the rewards, each [seed, env, ...]."""
     action, notes = choose_actions(agent, states, play.memory, play.observation, keys, play.elapsed, choose)
@@ -275,7 +279,7 @@ def advance_device(
 
 @partial(jax.jit, static_argnames=("episodes", "env", "mesh", "choose"))
 def _play(
-    agent: Any,
+    agent: Agent[Any],
     states: PyTree,
     keys: Array,
     step: Array,
@@ -284,7 +288,7 @@ def _play(
     mesh: Mesh | None,
     choose: Choose,
 ) -> tuple[Array, Array]:
-    def play(agent: Any, states: PyTree, keys: Array, step: Array) -> tuple[Array, Array]:
+    def play(agent: Agent[Any], states: PyTree, keys: Array, step: Array) -> tuple[Array, Array]:
         def going(play: DevicePlay) -> Array:
             return jnp.logical_and(jnp.any(play.running), play.elapsed < env.spec.horizon)
 

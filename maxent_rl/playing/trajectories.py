@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from maxent_rl.agents.base import Agent
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.env import Env
 from maxent_rl.envs.host import HostEnvs
@@ -171,7 +172,7 @@ def _of_episode(arrays: PyTree, index: int, steps: int) -> Any:
 
 @partial(jax.jit, static_argnames=("episodes", "env", "choose"))
 def _record(
-    agent: Any, states: PyTree, keys: Array, step: Array, episodes: int, env: DeviceEnv, choose: Choose
+    agent: Agent[Any], states: PyTree, keys: Array, step: Array, episodes: int, env: DeviceEnv, choose: Choose
 ) -> tuple[Array, Array, Array, PyTree]:
     """First observations, lengths and whether episodes terminated [seed, env]; what every step gave [step, seed, env, ...]."""
     start = start_device(agent, states, keys, step, episodes, env)

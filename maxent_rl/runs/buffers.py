@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from maxent_rl.agents.base import learns_on_policy, rollout_time
+from maxent_rl.agents.base import rollout_time
 from maxent_rl.data.buffers.replay import ReplayLayout
 from maxent_rl.data.buffers.rollout import RolloutLayout
 from maxent_rl.data.buffers.rows import RowLayout
@@ -13,6 +13,6 @@ from maxent_rl.types import Spec
 
 def make_layout(agent: Any, spec: Spec) -> RowLayout:
     """Lays out the buffer that an agent's kind needs for the environments of one seed."""
-    if learns_on_policy(agent):
+    if agent.learns == "rollout":
         return RolloutLayout.create(spec, rollout_time(agent, spec), spec.num_envs)
     return ReplayLayout.create(spec, agent.replay_size, spec.num_envs, agent.batch_size, agent.n_step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from maxent_rl.agents.base import ChecksData, reads_data
+from maxent_rl.agents.base import Agent, ChecksData, reads_data
 from maxent_rl.agents.registry import AGENTS
 from maxent_rl.data.batches.fixed import FixedData
 from maxent_rl.errors import InvalidSettingError
@@ -53,7 +53,7 @@ def load_data(run: RunConfig, agent: Any, spec: Spec, env: Any) -> tuple[FixedDa
     return data, held_out
 
 
-def refuse_unused(run: RunConfig, agent: Any) -> None:
+def refuse_unused(run: RunConfig, agent: Agent[Any]) -> None:
     """Refuses a source of data that an agent does not read.
 
     Raises:

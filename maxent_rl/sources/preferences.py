@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from maxent_rl.agents.base import HasCritics
+from maxent_rl.agents.base import Agent, HasCritics
 from maxent_rl.data.batches.preferences import LARGEST_ACTION, Preferences, compare
 from maxent_rl.errors import DataError, IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.playing.opening import open_environment
@@ -144,7 +144,7 @@ def play(policy: Policy, episodes: int, action_noise: float, seed: int) -> Itera
 
 
 def noisy_action(
-    scale: float, agent: Any, state: PyTree, observation: Array, key: Array | None
+    scale: float, agent: Agent[Any], state: PyTree, observation: Array, key: Array | None
 ) -> tuple[Array, PyTree]:
     """`Choose` for actions drawn from the policy, with Gaussian noise of that scale added and clipped to the box."""
     assert key is not None

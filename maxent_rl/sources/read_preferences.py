@@ -5,26 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from maxent_rl import envs as environments
+from maxent_rl.agents.base import Agent
 from maxent_rl.data.batches.preferences import PreferenceData, Preferences, divide, read_preferences
-from maxent_rl.errors import DataError, InvalidSettingError
+from maxent_rl.errors import DataError
 from maxent_rl.runs.config import RunConfig
 from maxent_rl.types import SegmentPairs, Spec
 
 
-def load(run: RunConfig, agent: Any, spec: Spec, env: Any) -> tuple[PreferenceData, SegmentPairs | None]:
+def load(run: RunConfig, agent: Agent[Any], spec: Spec, env: Any) -> tuple[PreferenceData, SegmentPairs | None]:
     """Reads the file that `run.dataset` names; see `load.load_data`.
 
     Raises:
       DataError: it is missing, damaged, or of another environment.
-      InvalidSettingError: the run ends before the agent comes to the preferences.
     """
     assert run.dataset is not None
-    cloning = getattr(agent, "bc_steps", 0) if getattr(agent, "method", None) != "bc" else 0
-    if run.total_steps <= cloning:
-        raise InvalidSettingError(
-            f"All {run.total_steps:,} updates of this run would be behaviour cloning, which takes the first {cloning:,}: "
-            "raise --total-steps, lower --bc-steps, or choose --method bc."
-        )
     data = read_preferences(run.dataset)
     check_environment(data, run, spec)
     return divide(data)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from maxent_rl import envs as environments
+from maxent_rl.agents.base import Agent, Discounts, LooksAhead
 from maxent_rl.data.batches.logged import LoggedTransitions
 from maxent_rl.data.batches.preferences import LARGEST_ACTION
 from maxent_rl.data.batches.windows import EpisodeWindows
@@ -21,13 +22,13 @@ from maxent_rl.types import Spec
 _ROUNDING = 1e-3  # by which an action may lie outside the environment's bounds, of [-1, 1]
 
 
-def load_transitions(run: RunConfig, agent: Any, spec: Spec, env: Any) -> tuple[LoggedTransitions, None]:
+def load_transitions(run: RunConfig, agent: Agent[Any], spec: Spec, env: Any) -> tuple[LoggedTransitions, None]:
     """Reads the data set that `run.dataset` names; see `load.load_data`.
 
     Raises:
       DataError: it is missing, damaged, or of another environment.
     """
-    return LoggedTransitions.create(load_dataset(run, spec), float(getattr(agent, "discount", 1.0))), None
+    return LoggedTransitions.create(load_dataset(run, spec), _discount(agent)), None
 
 
 def load_windows(run: RunConfig, agent: Any, spec: Spec, env: Any) -> tuple[EpisodeWindows, None]:
@@ -36,8 +37,12 @@ def load_windows(run: RunConfig, agent: Any, spec: Spec, env: Any) -> tuple[Epis
     Raises:
       DataError: it is missing, damaged, or of another environment.
     """
-    ahead, discount = getattr(agent, "ahead", 1), float(getattr(agent, "discount", 1.0))
-    return EpisodeWindows.create(load_dataset(run, spec), agent.context, ahead, discount), None
+    ahead = agent.ahead if isinstance(agent, LooksAhead) else 1
+    return EpisodeWindows.create(load_dataset(run, spec), agent.context, ahead, _discount(agent)), None
+
+
+def _discount(agent: Any) -> float:
+    return float(agent.discount) if isinstance(agent, Discounts) else 1.0
 
 
 def load_dataset(run: RunConfig, spec: Spec) -> Dataset:

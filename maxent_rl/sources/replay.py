@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from maxent_rl.agents.base import learns_offline, learns_on_policy
 from maxent_rl.data.buffers.rows import RowLayout
 from maxent_rl.data.datasets.arrays_of_files import same_observation
 from maxent_rl.data.datasets.dataset import Dataset, join
@@ -56,7 +55,7 @@ def read_replay(folder: str | Path, policy: Policy) -> Replayed:
     folder = Path(folder)
     config = read_config(folder)
     run, agent = config_from(config)
-    if learns_offline(agent) or learns_on_policy(agent) or not hasattr(agent, "replay_size"):
+    if agent.learns != "replay":
         raise InvalidSettingError(f"--kind replay needs a run with a replay buffer; --agent {run.agent} has none.")
     seeds = list(run.seeds)
     varied = [index for index, values in enumerate(run.variant_values) if values == policy.variant]

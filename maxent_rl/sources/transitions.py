@@ -19,6 +19,7 @@ import numpy as np
 from flax import struct
 
 from maxent_rl import envs as environments
+from maxent_rl.agents.base import Agent
 from maxent_rl.data.datasets.dataset import Dataset, concatenate, join
 from maxent_rl.envs.action_units import to_data
 from maxent_rl.envs.device import DeviceEnv
@@ -178,7 +179,7 @@ def _played(collecting: Collecting, policy: Policy | None, env: str, source: Sou
 
 
 def disturbed_action(
-    spec: Spec, noise: float, agent: Any, state: PyTree, observation: Array, key: Array | None
+    spec: Spec, noise: float, agent: Agent[Any], state: PyTree, observation: Array, key: Array | None
 ) -> tuple[Array, PyTree]:
     """`Choose` for the most likely actions, disturbed.
 

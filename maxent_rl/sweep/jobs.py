@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from maxent_rl import envs as environments
+from maxent_rl.agents.base import Agent
 from maxent_rl.agents.registry import AGENTS, agent_class, agent_name
 from maxent_rl.errors import InvalidSettingError, unknown_name
 from maxent_rl.runs.config import RunConfig, run_folder
@@ -142,7 +143,7 @@ class _Choice:
     varying: tuple[float, ...] = ()
 
 
-def _jobs(sweep: Sweep, run: RunConfig, agent: Any) -> Iterator[Job]:
+def _jobs(sweep: Sweep, run: RunConfig, agent: Agent[Any]) -> Iterator[Job]:
     choices = {name: _choices(name, values, agent) for name, values in sweep.values.items()}
     for combination in itertools.product(*choices.values()):
         chosen = dict(zip(choices, combination, strict=True))
@@ -191,7 +192,7 @@ def _job(
     return Job(run, dataclasses.replace(agent, **{name: value for name, value in fixed.items() if name not in of_run}))
 
 
-def _choices(name: str, values: Sequence[Any], agent: Any) -> list[_Choice]:
+def _choices(name: str, values: Sequence[Any], agent: Agent[Any]) -> list[_Choice]:
     owner = RunConfig if name in {field.name for field in dataclasses.fields(RunConfig)} else type(agent)
     hint = typing.get_type_hints(owner, include_extras=True)[name]
     parsed = [parse_value(name, value, hint) if isinstance(value, str) else value for value in values]

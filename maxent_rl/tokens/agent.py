@@ -24,7 +24,7 @@ from maxent_rl.tokens.batch import Prompted, TokenBatch, TokenOutputs
 from maxent_rl.tokens.model import LanguageModel
 from maxent_rl.tokens.rollouts import Groups, collect, examine
 from maxent_rl.tokens.tasks.base import TokenTask
-from maxent_rl.types import Array, Metrics, PyTree, Spec
+from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec
 
 
 @struct.dataclass
@@ -53,6 +53,8 @@ class TokenState:
 @struct.dataclass
 class TokenAgent:
     """A small language model of the Llama layout, trained by any of `objectives.names()`."""
+
+    learns: ClassVar[Learns] = "task"
 
     objective: str = static("grpo")
     """Name of the objective: grpo, dapo, clip_cov, ... (maxent_rl.tokens.objectives)."""
@@ -96,9 +98,6 @@ class TokenAgent:
     eval_samples: Count = static(8)
     """Responses to each prompt in an evaluation: k of pass@k."""
 
-    # A response is a whole episode: a window is one step of each environment, and nothing is discounted.
-    rollout_size: ClassVar[int] = 1
-    discount: ClassVar[float] = 1.0
     run_defaults: ClassVar[dict[str, Any]] = {
         "env": "tokens/modular-addition",
         "num_envs": 1_024,

@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from maxent_rl.agents.base import PreparesFromData
+from maxent_rl.agents.base import Agent, PreparesFromData, check_kind
 from maxent_rl.agents.registry import agent_class, agent_name, run_defaults
 from maxent_rl.envs.env import Env
 from maxent_rl.errors import CheckpointError, InvalidSettingError, NonFiniteError, StorageError, unknown_name
@@ -137,7 +137,7 @@ def resume(
 
 
 def run_training(
-    run: RunConfig, agent: Any, env: Env, *, progress: bool = True, resume: Path | None = None
+    run: RunConfig, agent: Agent[Any], env: Env, *, progress: bool = True, resume: Path | None = None
 ) -> TrainResult:
     """Trains with settings given as one value; `train` and the command line come down to this.
 
@@ -154,6 +154,7 @@ def run_training(
     processes = Processes()
     with jax.default_device(devices[0]):
         with processes.together():
+            check_kind(agent)
             refuse_unused(run, agent)
             loop = make_loop(run, agent, env, devices, processes, load_data)
         try:
@@ -170,7 +171,7 @@ class Training:
     """
 
     def __init__(
-        self, run: RunConfig, agent: Any, loop: Loop, progress: bool, resume: Path | None, processes: Processes
+        self, run: RunConfig, agent: Agent[Any], loop: Loop, progress: bool, resume: Path | None, processes: Processes
     ) -> None:
         self._run, self._agent, self._loop, self._processes = run, agent, loop, processes
         self._progress = progress and processes.first

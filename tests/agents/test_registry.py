@@ -14,8 +14,8 @@ from agents_under_test import (
 )
 from environments import DiscretePoint, Point
 
+from maxent_rl import agents
 from maxent_rl.agents import AGENTS, agent_class, agent_name, check_agent
-from maxent_rl.agents.base import WritesResponses, learns_offline
 from maxent_rl.envs import make_device
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 
@@ -28,8 +28,8 @@ def test_every_agent_of_the_registry_is_put_to_the_tests_of_all_agents():
     """Each to those of its kind, and to no others."""
     names = set(AGENTS) - {"lm"}
     assert agent_class("lm") is agent_class("grpo")  # one agent of two names
-    writing = {name for name in names if issubclass(agent_class(name), WritesResponses)}
-    offline = {name for name in AGENTS if learns_offline(agent_class(name))}
+    kinds = {name: agent_class(name).learns for name in names}
+    writing, offline = ({name for name in names if kinds[name] == kind} for kind in ("task", "data"))
     assert (set(TOKEN_AGENTS_UNDER_TEST), set(OFFLINE_AGENTS_UNDER_TEST)) == (writing, offline)
     preparing = {name for name in AGENTS if hasattr(agent_class(name), "prepares_from")}
     assert set(PREPARING_AGENTS_UNDER_TEST) == preparing
@@ -39,6 +39,12 @@ def test_every_agent_of_the_registry_is_put_to_the_tests_of_all_agents():
     assert {name: agent_name(agent) for name, agent in tested.items()} == {name: name for name in names} | {
         "grpo": "lm"
     }
+
+
+def test_every_agent_is_found_by_its_class_too():
+    for name, target in AGENTS.items():
+        own = target.partition(":")[2]
+        assert getattr(agents, own) is agent_class(name) and own in dir(agents)
 
 
 @pytest.mark.parametrize("name", AGENTS_UNDER_TEST)

@@ -36,6 +36,7 @@ class CountState:
 class Counter:
     """Its first action entry is a tenth of the steps it has seen, its second half of the reward before."""
 
+    learns: ClassVar[str] = "data"
     learns_from: ClassVar[str] = "windows"
     batch_size: int = 1
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -16,7 +17,7 @@ from flax import struct
 
 from maxent_rl import RunConfig, load_policy, resume, train
 from maxent_rl.agents import SAC, agent_name
-from maxent_rl.agents.sac_discrete import SACDiscrete
+from maxent_rl.agents.soft.sac_discrete import SACDiscrete
 from maxent_rl.errors import (
     CheckpointError,
     IncompatibleEnvironmentError,
@@ -357,8 +358,22 @@ def test_agents_that_lack_what_the_loop_reads_are_refused(tmp_path):
     class Bare:
         batch_size: int = 3
 
-    with pytest.raises(InvalidSettingError, match=r"Bare lacks .*replay_size"):
-        train(Bare(), Point(), output_dir=str(tmp_path), progress=False)
+    @struct.dataclass
+    class Guessing(Bare):
+        learns: ClassVar[str] = "guess"
+
+    @struct.dataclass
+    class Replaying(Bare):
+        learns: ClassVar[str] = "replay"
+
+    kinds = "one of 'replay', 'rollout', 'data', 'task'"
+    for agent, words in (
+        (Bare(), rf"Bare does not say what it learns from: give its class `learns: ClassVar\[str\]`, {kinds}\."),
+        (Guessing(), f"{kinds}, got 'guess'."),
+        (Replaying(), r"Replaying lacks replay_size, .* which the training loop reads of every off-policy agent."),
+    ):
+        with pytest.raises(InvalidSettingError, match=words):
+            train(agent, Point(), output_dir=str(tmp_path), progress=False)
     with pytest.raises(InvalidSettingError, match=r"--hidden-sizes must be several values, got 8"):
         train(SAC(hidden_sizes=8), Point(), output_dir=str(tmp_path), progress=False)
 

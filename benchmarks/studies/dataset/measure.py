@@ -16,8 +16,8 @@ from benchmarks.lab.measure import versions
 from benchmarks.lab.study import Measured, Seed, Unit
 from benchmarks.studies.dataset.setting import DATA, KINDS, DatasetPerspective
 from maxent_rl import train
-from maxent_rl.agents.dqn import DQNOnline
 from maxent_rl.agents.registry import agent_class
+from maxent_rl.agents.values.dqn import DQNOnline
 from maxent_rl.data.datasets.dataset import Dataset
 from maxent_rl.data.datasets.files import write_dataset
 from maxent_rl.data.measures.coverage import Binning, Limits

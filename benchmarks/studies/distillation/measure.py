@@ -15,7 +15,7 @@ from benchmarks.lab.runs import trained_run
 from benchmarks.lab.study import Measured, Seed, Unit
 from benchmarks.studies.distillation.setting import TEACHERS, Distillation
 from maxent_rl import envs as environments
-from maxent_rl.agents.adpo import ADPO, ADPOState
+from maxent_rl.agents.imitation.adpo import ADPO, ADPOState
 from maxent_rl.distributions import Gaussian
 from maxent_rl.errors import MaxentRLError
 from maxent_rl.playing.evaluation import evaluate_policy

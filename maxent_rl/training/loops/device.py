@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from maxent_rl.agents.base import Agent
 from maxent_rl.envs.device import DeviceEnv, DeviceStep, EnvState, reset_batch, step_batch
 from maxent_rl.playing.evaluation import Outcomes, evaluate_device
 from maxent_rl.seeds.mesh import SAME, SEEDS, sharded, spread
@@ -55,7 +56,7 @@ class DeviceLoop:
 
     def __init__(
         self,
-        agent: Any,
+        agent: Agent[Any],
         learning: Learning,
         schedule: Schedule,
         seeds: tuple[int, ...],
@@ -145,7 +146,7 @@ def _init_envs(learner: Learner, env: DeviceEnv, learning: Learning) -> DeviceSt
 
 @partial(jax.jit, static_argnames=("env", "learning"), donate_argnames="state", compiler_options=compiler_options())
 def device_steps(
-    agent: Any, state: DeviceState, steps: Array, schedule: Schedule, env: DeviceEnv, learning: Learning
+    agent: Agent[Any], state: DeviceState, steps: Array, schedule: Schedule, env: DeviceEnv, learning: Learning
 ) -> DeviceState:
     """Takes vector steps on the device.
 
@@ -158,7 +159,7 @@ def device_steps(
       learning: the static side.
     """
 
-    def one(agent: Any, schedule: Schedule, state: DeviceState) -> DeviceState:
+    def one(agent: Agent[Any], schedule: Schedule, state: DeviceState) -> DeviceState:
         learner = state.learner
         observation = state.envs.observation
         action = act(agent, learning, learner.seeds, observation, learner.counters.step, schedule)
@@ -181,7 +182,7 @@ def device_steps(
         episodes = state.episodes.add(step.reward, step.terminated | step.truncated)
         return DeviceState(learner=learner, envs=envs, episodes=episodes)
 
-    def run(agent: Any, state: DeviceState, steps: Array, schedule: Schedule) -> DeviceState:
+    def run(agent: Agent[Any], state: DeviceState, steps: Array, schedule: Schedule) -> DeviceState:
         after: DeviceState = jax.lax.fori_loop(0, steps, lambda _, carried: one(agent, schedule, carried), state)
         return after
 

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from maxent_rl.agents.base import Agent
 from maxent_rl.envs.host import Floats, HostEnvs
 from maxent_rl.errors import NonFiniteError
 from maxent_rl.playing.evaluation import Outcomes, evaluate_host
@@ -44,7 +45,7 @@ class HostLoop:
 
     def __init__(
         self,
-        agent: Any,
+        agent: Agent[Any],
         learning: Learning,
         schedule: Schedule,
         seeds: tuple[int, ...],
@@ -166,7 +167,7 @@ class HostLoop:
 
 
 @partial(jax.jit, static_argnames="learning", donate_argnames="learner", compiler_options=compiler_options())
-def host_step(agent: Any, learner: Learner, rows: Array, schedule: Schedule, learning: Learning) -> Learner:
+def host_step(agent: Agent[Any], learner: Learner, rows: Array, schedule: Schedule, learning: Learning) -> Learner:
     """Stores transitions and learns.
 
     Args:
@@ -177,7 +178,7 @@ def host_step(agent: Any, learner: Learner, rows: Array, schedule: Schedule, lea
       learning: the static side.
     """
 
-    def run(agent: Any, learner: Learner, rows: Array, schedule: Schedule) -> Learner:
+    def run(agent: Agent[Any], learner: Learner, rows: Array, schedule: Schedule) -> Learner:
         updates = schedule.updates_due(learner.counters.step + 1)
         return store_and_learn(agent, learning, learner, rows, updates)
 
@@ -188,11 +189,11 @@ def host_step(agent: Any, learner: Learner, rows: Array, schedule: Schedule, lea
 
 @partial(jax.jit, static_argnames="learning")
 def choose_actions(
-    agent: Any, seeds: SeedState, observation: Array, step: Array, schedule: Schedule, learning: Learning
+    agent: Agent[Any], seeds: SeedState, observation: Array, step: Array, schedule: Schedule, learning: Learning
 ) -> Array:
     """Chooses actions [seed, env, action] at observations [seed, env, observation], after `step` vector steps."""
 
-    def run(agent: Any, seeds: SeedState, observation: Array, step: Array, schedule: Schedule) -> Array:
+    def run(agent: Agent[Any], seeds: SeedState, observation: Array, step: Array, schedule: Schedule) -> Array:
         return act(agent, learning, seeds, observation, step, schedule)
 
     run = sharded(learning.mesh, run, (spread(agent), SEEDS, SEEDS, SAME, SAME), SEEDS)

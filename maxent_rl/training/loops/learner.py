@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from maxent_rl.agents.base import SCHEDULED, recalling
+from maxent_rl.agents.base import SCHEDULED, Agent, recalling
 from maxent_rl.data.buffers.rows import Replay
 from maxent_rl.playing.choosing import uniform_actions
 from maxent_rl.runs.buffers import make_layout
@@ -31,7 +31,7 @@ from maxent_rl.training.loops.plan import Counters, Fault, Learner, Learning, Sc
 from maxent_rl.types import Array, Metrics, PyTree, Spec
 
 
-def make_learning(agent: Any, spec: Spec, num_envs: int, mesh: Mesh | None = None) -> Learning:
+def make_learning(agent: Agent[Any], spec: Spec, num_envs: int, mesh: Mesh | None = None) -> Learning:
     """Plans the buffer and asks the agent, without computing anything, which metrics it gives."""
     spec = dataclasses.replace(spec, num_envs=num_envs)
     layout = make_layout(agent, spec)
@@ -67,7 +67,7 @@ def numeric(agent: Any, schedule: Schedule | None = None) -> Any:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), agent)
 
 
-def init_learner(agent: Any, learning: Learning, seeds: tuple[int, ...]) -> Learner:
+def init_learner(agent: Agent[Any], learning: Learning, seeds: tuple[int, ...]) -> Learner:
     """Builds the training state of all seeds, on the devices of the mesh."""
     keys = place(learning.mesh, seed_keys(seeds), SEEDS)
     counters = place(learning.mesh, Counters(*np.zeros(4, np.int32)), SAME)
@@ -75,8 +75,8 @@ def init_learner(agent: Any, learning: Learning, seeds: tuple[int, ...]) -> Lear
 
 
 @partial(jax.jit, static_argnames="learning")
-def _init_seeds(agent: Any, keys: Array, learning: Learning) -> SeedState:
-    def one(agent: Any, key: Array) -> SeedState:
+def _init_seeds(agent: Agent[Any], keys: Array, learning: Learning) -> SeedState:
+    def one(agent: Agent[Any], key: Array) -> SeedState:
         zero, state = jnp.zeros((), jnp.int32), agent.init(jax.random.fold_in(key, INIT), learning.spec)
         memory = start_memory(agent, state, learning.num_envs)
         return SeedState(
@@ -89,7 +89,7 @@ def _init_seeds(agent: Any, keys: Array, learning: Learning) -> SeedState:
             window_memory=memory,
         )
 
-    def run(agent: Any, keys: Array) -> SeedState:
+    def run(agent: Agent[Any], keys: Array) -> SeedState:
         found: SeedState = over_seeds(one, agent, keys)
         return found
 
@@ -97,7 +97,9 @@ def _init_seeds(agent: Any, keys: Array, learning: Learning) -> SeedState:
     return seeds
 
 
-def act(agent: Any, learning: Learning, seeds: SeedState, observation: Array, step: Array, schedule: Schedule) -> Array:
+def act(
+    agent: Agent[Any], learning: Learning, seeds: SeedState, observation: Array, step: Array, schedule: Schedule
+) -> Array:
     """Chooses actions: uniform ones during the start, then the policy's.
 
     Args:
@@ -115,11 +117,11 @@ def act(agent: Any, learning: Learning, seeds: SeedState, observation: Array, st
     def uniform(seed: SeedState, observed: Array, key: Array) -> Array:
         return uniform_actions(learning.spec, len(observed), key)
 
-    def policy(agent: Any, seed: SeedState, observed: Array, key: Array) -> Array:
+    def policy(agent: Agent[Any], seed: SeedState, observed: Array, key: Array) -> Array:
         action: Array = agent.act(recalling(agent, seed.agent, seed.memory), observed, key)
         return action.astype(jnp.float32)
 
-    def one(agent: Any, seed: SeedState, observed: Array) -> Array:
+    def one(agent: Agent[Any], seed: SeedState, observed: Array) -> Array:
         key = jax.random.fold_in(jax.random.fold_in(seed.key, ACT), step)
         action: Array = jax.lax.cond(step < schedule.start, uniform, partial(policy, agent), seed, observed, key)
         return action
@@ -128,7 +130,7 @@ def act(agent: Any, learning: Learning, seeds: SeedState, observation: Array, st
     return action
 
 
-def store_and_learn(agent: Any, learning: Learning, learner: Learner, rows: Array, updates: Array) -> Learner:
+def store_and_learn(agent: Agent[Any], learning: Learning, learner: Learner, rows: Array, updates: Array) -> Learner:
     """Stores one vector step and takes the updates that are due.
 
     Args:
@@ -163,7 +165,7 @@ def store_and_learn(agent: Any, learning: Learning, learner: Learner, rows: Arra
 
 
 def take_updates(
-    agent: Any,
+    agent: Agent[Any],
     learning: Learning,
     seed: SeedState,
     draw: Callable[[Array], PyTree],

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
 
 import gymnasium
 import jax
 
 from maxent_rl import envs as environments
-from maxent_rl.agents.base import WritesResponses, check_agent, learns_offline, learns_on_policy
-from maxent_rl.envs.adapters.tokens import TokenEnv
+from maxent_rl.agents.base import Agent, check_agent, check_kind
+from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.env import Env
+from maxent_rl.envs.host import HostEnvs
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.playing.evaluation import Outcomes
 from maxent_rl.runs.buffers import make_layout
@@ -28,7 +30,7 @@ from maxent_rl.training.loops.learner import make_learning
 from maxent_rl.training.loops.offline import LoadData, make_offline_loop
 from maxent_rl.training.loops.plan import Learner, Learning, Schedule
 from maxent_rl.training.loops.tokens import make_token_loop
-from maxent_rl.types import Array, PyTree, Spec
+from maxent_rl.types import Array, Learns, PyTree, Spec
 
 
 class Loop(Protocol):
@@ -92,7 +94,7 @@ class Loop(Protocol):
 
 def make_loop(
     run: RunConfig,
-    agent: Any,
+    agent: Agent[Any],
     env: Env,
     devices: list[jax.Device],
     processes: Processes | None = None,
@@ -113,45 +115,93 @@ def make_loop(
       IncompatibleEnvironmentError: spaces that the agent or the library does not handle.
       InvalidSettingError: hyper-parameters that cannot work, or a buffer larger than the memory.
     """
+    check_kind(agent)
     if isinstance(env, gymnasium.Env):
         raise IncompatibleEnvironmentError(
             "The environment was given as an instance; give a function that makes it, as every seed needs its own."
         )
     variants = variant_agents(agent, run.variants)
     members = (processes or Processes()).share(run.members)
-    seeds = tuple(int(member["seed"]) for member in members)
-    names = tuple(map(member_name, members))
-    on_device = environments.is_device(env) if isinstance(env, str) else not callable(env)
-    if on_device:
-        device_env = environments.make_device(env, run.backend) if isinstance(env, str) else env
-        assert not callable(device_env)
-        if not isinstance(env, str):
-            _check_device_env(env, run)
-        if isinstance(variants[0], WritesResponses):
-            return make_token_loop(run, members, variants, cast(TokenEnv, device_env), devices)
-        if learns_offline(agent):
-            return make_offline_loop(run, members, variants, device_env, device_env.spec, devices, load)
-        learning, schedule = _plan(run, len(members), variants, device_env.spec, devices)
-        return DeviceLoop(member_agent(agent, members), learning, schedule, seeds, names, device_env)
-    if run.backend is not None:
-        raise InvalidSettingError(f"--backend chooses the physics of brax/ environments; {run.env} has none to choose.")
-    assert isinstance(env, str) or callable(env)
+    return _BUILDERS[agent.learns](_Order(run, agent, variants, members, _environment(env, run), devices, load))
 
-    def make_envs(seeds: list[int]) -> Any:
-        return environments.make_host(env, seeds)
 
-    if learns_offline(agent):
-        probe = make_envs([0])
-        probe.close()
-        return make_offline_loop(run, members, variants, make_envs, probe.spec, devices, load)
+@dataclasses.dataclass(frozen=True)
+class _Order:
+    """What a loop is built from.
+
+    Attributes:
+      run: settings of the run.
+      agent: the agent.
+      variants: one agent for each variant.
+      members: seeds and what varies, of this process.
+      env: a device environment, or what makes host environments from their seeds.
+      devices: the local devices to share the seeds among.
+      load: as of `make_loop`.
+    """
+
+    run: RunConfig
+    agent: Any
+    variants: list[Any]
+    members: Sequence[dict[str, float]]
+    env: DeviceEnv | Callable[[list[int]], HostEnvs]
+    devices: list[jax.Device]
+    load: LoadData | None
+
+
+def _acting(order: _Order) -> Loop:
+    """The loop of an agent that learns from what it does: on the device, or with environments of the host."""
+    run, env = order.run, order.env
+    agent, names = member_agent(order.agent, order.members), tuple(map(member_name, order.members))
+    seeds = tuple(int(member["seed"]) for member in order.members)
+    if not callable(env):
+        return DeviceLoop(agent, *_plan(order, env.spec), seeds, names, env)
     env_seeds = [environment_seed(seed, ENVIRONMENT, index) for seed in seeds for index in range(run.num_envs)]
-    host_envs = make_envs(env_seeds)
+    host_envs = env(env_seeds)
     try:
-        learning, schedule = _plan(run, len(members), variants, host_envs.spec, devices)
-        return HostLoop(member_agent(agent, members), learning, schedule, seeds, names, host_envs, make_envs)
+        return HostLoop(agent, *_plan(order, host_envs.spec), seeds, names, host_envs, env)
     except BaseException:
         host_envs.close()
         raise
+
+
+def _offline(order: _Order) -> Loop:
+    """The loop of an agent that learns from fixed data, wherever it is evaluated."""
+    spec = _spec(order.env)
+    return make_offline_loop(order.run, order.members, order.variants, order.env, spec, order.devices, order.load)
+
+
+def _task(order: _Order) -> Loop:
+    """The loop of an agent that learns from a task of tokens."""
+    return make_token_loop(order.run, order.members, order.variants, order.env, _spec(order.env), order.devices)
+
+
+_BUILDERS: dict[Learns, Callable[[_Order], Loop]] = {
+    "replay": _acting,
+    "rollout": _acting,
+    "data": _offline,
+    "task": _task,
+}
+
+
+def _environment(env: Env, run: RunConfig) -> DeviceEnv | Callable[[list[int]], HostEnvs]:
+    """A device environment, or what makes host environments from their seeds."""
+    if isinstance(env, str) and environments.is_device(env):
+        return environments.make_device(env, run.backend)
+    if not isinstance(env, str) and not callable(env):
+        _check_device_env(env, run)
+        return env
+    if run.backend is not None:
+        raise InvalidSettingError(f"--backend chooses the physics of brax/ environments; {run.env} has none to choose.")
+    return partial(environments.make_host, env)
+
+
+def _spec(env: DeviceEnv | Callable[[list[int]], HostEnvs]) -> Spec:
+    """What an agent must know of an environment that no loop steps in training."""
+    if not callable(env):
+        return env.spec
+    probe = env([0])
+    probe.close()
+    return probe.spec
 
 
 def _check_device_env(env: Any, run: RunConfig) -> None:
@@ -168,13 +218,12 @@ def _check_device_env(env: Any, run: RunConfig) -> None:
         ) from error
 
 
-def _plan(
-    run: RunConfig, members: int, variants: list[Any], spec: Spec, devices: list[jax.Device]
-) -> tuple[Learning, Schedule]:
+def _plan(order: _Order, spec: Spec) -> tuple[Learning, Schedule]:
+    run, members, devices = order.run, len(order.members), order.devices
     spec = dataclasses.replace(spec, num_envs=run.num_envs)
-    for variant in variants:
+    for variant in order.variants:
         check_agent(variant, spec, run.env)
-    agent = variants[0]
+    agent = order.variants[0]
     layout = make_layout(agent, spec)
     mesh = make_mesh(members, devices, run.batch_devices, layout.batch_parts, layout.batch_words)
     learning = make_learning(agent, spec, run.num_envs, mesh)
@@ -194,15 +243,15 @@ def learns_nothing(run: RunConfig, agent: Any, learning: Learning) -> str | None
 
     Of agents that write responses: for runs that may end before the first response is learned from.
     """
-    if isinstance(agent, WritesResponses):
+    if agent.learns == "task":
         return _stays_warm(run, agent)
-    if learns_offline(agent):
+    if agent.learns == "data":
         return None
     first = Schedule.create(agent, learning.spec, run.num_envs).first_update * run.num_envs
     if run.total_steps > first - run.num_envs:
         return None
     flag = "--start-steps"
-    if learns_on_policy(agent):
+    if agent.learns == "rollout":
         flag = "--num-envs" if agent.rollout_size is None else "--rollout-size"
     return (
         f"This run learns nothing in its {run.total_steps:,} steps, as the first update is due at step {first:,}: "
@@ -210,7 +259,7 @@ def learns_nothing(run: RunConfig, agent: Any, learning: Learning) -> str | None
     )
 
 
-def _stays_warm(run: RunConfig, agent: Any) -> str | None:
+def _stays_warm(run: RunConfig, agent: Agent[Any]) -> str | None:
     longest = max(variant_agents(agent, run.variants), key=lambda variant: int(variant.warm_start_steps))
     if math.ceil(run.total_steps / run.num_envs) > math.ceil(longest.warm_start_steps / run.num_envs):
         return None

@@ -15,19 +15,19 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from maxent_rl.agents.base import Remembers, fresh_memory, learns_on_policy
+from maxent_rl.agents.base import Agent, Remembers, fresh_memory
 from maxent_rl.data.buffers.rows import RowLayout
 from maxent_rl.seeds.mesh import SAME, SEEDS, divide_batch, over_seeds, sharded, spread
 from maxent_rl.training.loops.plan import Learner, Learning
 from maxent_rl.types import Array, Metrics, PyTree
 
 
-def keeps_memory(agent: Any) -> bool:
+def keeps_memory(agent: Agent[Any]) -> bool:
     """Whether loops that collect carry a memory for the agent; an offline agent has one only where it is played."""
-    return isinstance(agent, Remembers) and learns_on_policy(agent)
+    return agent.learns == "rollout" and isinstance(agent, Remembers)
 
 
-def start_memory(agent: Any, state: PyTree, num_envs: int) -> PyTree:
+def start_memory(agent: Agent[Any], state: PyTree, num_envs: int) -> PyTree:
     """The memory of one seed whose environments all begin an episode: a pytree of [env, ...]."""
     return fresh_memory(agent, state, (num_envs,)) if keeps_memory(agent) else ()
 
@@ -77,7 +77,7 @@ def update_recalling(
     return agent.recalling(state, None), metrics
 
 
-def forget_episodes(agent: Any, learner: Learner, learning: Learning) -> Learner:
+def forget_episodes(agent: Agent[Any], learner: Learner, learning: Learning) -> Learner:
     """The learner whose environments have all begun new episodes; itself, if the agent keeps no memory.
 
     A window that is under way keeps the memory with which it began; that new episodes began within it, its rows do not tell.
@@ -92,10 +92,10 @@ def forget_episodes(agent: Any, learner: Learner, learning: Learning) -> Learner
 
 @partial(jax.jit, static_argnames="learning")
 def _forget(
-    agent: Any, states: PyTree, window_memory: PyTree, begins: Array, learning: Learning
+    agent: Agent[Any], states: PyTree, window_memory: PyTree, begins: Array, learning: Learning
 ) -> tuple[PyTree, PyTree]:
-    def run(agent: Any, states: PyTree, window_memory: PyTree, begins: Array) -> tuple[PyTree, PyTree]:
-        def one(agent: Any, state: PyTree, window_memory: PyTree) -> tuple[PyTree, PyTree]:
+    def run(agent: Agent[Any], states: PyTree, window_memory: PyTree, begins: Array) -> tuple[PyTree, PyTree]:
+        def one(agent: Agent[Any], state: PyTree, window_memory: PyTree) -> tuple[PyTree, PyTree]:
             fresh = start_memory(agent, state, learning.num_envs)
             return fresh, chosen(begins, fresh, window_memory)
 

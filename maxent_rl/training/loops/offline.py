@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
-from maxent_rl.agents.base import BeginsFromData, ExaminesData, check_agent
+from maxent_rl.agents.base import Agent, BeginsFromData, ChecksSteps, ExaminesData, check_agent
 from maxent_rl.data.batches.fixed import FixedData, digest
 from maxent_rl.data.buffers.rollout import RolloutLayout
 from maxent_rl.envs.device import DeviceEnv
@@ -43,7 +43,7 @@ class OfflineLoop(LearnerLoop):
 
     def __init__(
         self,
-        agent: Any,
+        agent: Agent[Any],
         learning: Learning,
         members: Sequence[dict[str, float]],
         data: tuple[FixedData, PyTree | None],
@@ -132,6 +132,8 @@ def make_offline_loop(
         )
     for variant in variants:
         check_agent(variant, spec, run.env)
+        if isinstance(variant, ChecksSteps):
+            variant.check_steps(run.total_steps)
     agent = variants[0]
     assert load is not None, "an agent that learns from fixed data needs load=sources.load.load_data"
     data, held_out = load(run, agent, spec, env)
@@ -154,7 +156,9 @@ def _metric_names(agent: Any, spec: Spec, data: FixedData) -> tuple[str, ...]:
 
 
 @partial(jax.jit, static_argnames="learning", donate_argnames="learner", compiler_options=compiler_options())
-def offline_updates(agent: Any, learner: Learner, data: FixedData, updates: Array, learning: Learning) -> Learner:
+def offline_updates(
+    agent: Agent[Any], learner: Learner, data: FixedData, updates: Array, learning: Learning
+) -> Learner:
     """Takes updates of all seeds.
 
     Args:
@@ -165,7 +169,7 @@ def offline_updates(agent: Any, learner: Learner, data: FixedData, updates: Arra
       learning: the static side.
     """
 
-    def run(agent: Any, learner: Learner, data: FixedData, updates: Array) -> Learner:
+    def run(agent: Agent[Any], learner: Learner, data: FixedData, updates: Array) -> Learner:
         before = learner.counters
         counters = dataclasses.replace(
             before,
@@ -191,10 +195,10 @@ def offline_updates(agent: Any, learner: Learner, data: FixedData, updates: Arra
 
 
 @partial(jax.jit, static_argnames="learning")
-def _begin(agent: Any, learner: Learner, data: FixedData, learning: Learning) -> Learner:
+def _begin(agent: Agent[Any], learner: Learner, data: FixedData, learning: Learning) -> Learner:
     """Has each seed take from the data what it begins with."""
 
-    def run(agent: Any, seeds: SeedState, data: FixedData) -> SeedState:
+    def run(agent: Agent[Any], seeds: SeedState, data: FixedData) -> SeedState:
         states = over_seeds(lambda agent, state: agent.begin(state, data), agent, seeds.agent)
         return dataclasses.replace(seeds, agent=states)
 
@@ -203,6 +207,6 @@ def _begin(agent: Any, learner: Learner, data: FixedData, learning: Learning) ->
 
 
 @jax.jit
-def _examine(agent: Any, states: PyTree, held_out: PyTree) -> Metrics:
+def _examine(agent: Agent[Any], states: PyTree, held_out: PyTree) -> Metrics:
     found: Metrics = over_seeds(lambda agent, state: agent.examine(state, held_out), agent, states)
     return found

@@ -14,7 +14,7 @@ import numpy as np
 from flax import struct
 from jax.sharding import Mesh
 
-from maxent_rl.agents.base import learns_on_policy, rollout_time
+from maxent_rl.agents.base import rollout_time
 from maxent_rl.data.buffers.rows import RowLayout
 from maxent_rl.seeds.mesh import SAME, SEEDS
 from maxent_rl.types import Array, Metrics, PyTree, Spec
@@ -57,7 +57,7 @@ class Schedule:
         An on-policy agent is updated once for each window and never acts uniformly; of an off-policy agent this reads
         `start_steps` and `updates_per_step`.
         """
-        if learns_on_policy(agent):
+        if agent.learns == "rollout":
             return cls(
                 np.int32(0), np.int32(1), np.int32(rollout_time(agent, dataclasses.replace(spec, num_envs=num_envs)))
             )

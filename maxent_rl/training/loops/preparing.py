@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from maxent_rl.agents.base import Agent
 from maxent_rl.seeds.mesh import SAME, SEEDS, over_seeds, place, sharded, spread
 from maxent_rl.seeds.streams import PREPARE
 from maxent_rl.training.loops.plan import Learner, Learning
@@ -16,7 +17,7 @@ from maxent_rl.types import Array, Metrics, PyTree
 
 
 def prepare_learner(
-    agent: Any, learner: Learner, data: PyTree, held_out: PyTree, learning: Learning
+    agent: Agent[Any], learner: Learner, data: PyTree, held_out: PyTree, learning: Learning
 ) -> tuple[Learner, list[dict[str, float]]]:
     """Lets an agent learn from fixed data what it needs before it acts (`PreparesFromData`).
 
@@ -39,9 +40,9 @@ def prepare_learner(
 
 @partial(jax.jit, static_argnames="learning")
 def _prepare(
-    agent: Any, states: PyTree, keys: Array, data: PyTree, held_out: PyTree, learning: Learning
+    agent: Agent[Any], states: PyTree, keys: Array, data: PyTree, held_out: PyTree, learning: Learning
 ) -> tuple[PyTree, Metrics]:
-    def run(agent: Any, states: PyTree, keys: Array, data: PyTree, held_out: PyTree) -> tuple[PyTree, Metrics]:
+    def run(agent: Agent[Any], states: PyTree, keys: Array, data: PyTree, held_out: PyTree) -> tuple[PyTree, Metrics]:
         def one(agent: Any, state: PyTree, key: Array) -> tuple[PyTree, Metrics]:
             found: tuple[PyTree, Metrics] = agent.prepare(state, data, held_out, jax.random.fold_in(key, PREPARE))
             return found

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from maxent_rl.agents.base import check_agent
+from maxent_rl.agents.base import Agent, check_agent
 from maxent_rl.data.buffers.rollout import RolloutLayout
 from maxent_rl.envs.adapters.tokens import TokenEnv
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
@@ -29,7 +29,7 @@ from maxent_rl.training.loops.faults import note_metrics
 from maxent_rl.training.loops.learner import metric_means
 from maxent_rl.training.loops.plan import LEARNER, Learner, Learning, SeedState
 from maxent_rl.training.loops.without_envs import LearnerLoop
-from maxent_rl.types import Array, Metrics
+from maxent_rl.types import Array, Metrics, Spec
 
 _SUPERVISED_STEPS, _SUPERVISED = "supervised/steps", "supervised/loss"
 
@@ -67,7 +67,8 @@ def make_token_loop(
     run: RunConfig,
     members: Sequence[dict[str, float]],
     variants: Sequence[Any],
-    env: TokenEnv,
+    env: object,
+    spec: Spec,
     devices: list[jax.Device],
 ) -> TokenLoop:
     """Builds the training state, after checking that agent, task and machine fit.
@@ -76,14 +77,15 @@ def make_token_loop(
       run: settings of the run.
       members: seeds and what varies, of this process.
       variants: one agent for each variant.
-      env: the task.
+      env: to evaluate in, which holds the task.
+      spec: of the environment.
       devices: the local devices to share the seeds among.
 
     Raises:
       IncompatibleEnvironmentError: an agent that does not write responses.
       InvalidSettingError: settings that cannot work.
     """
-    spec = dataclasses.replace(env.spec, num_envs=run.num_envs)
+    spec = dataclasses.replace(spec, num_envs=run.num_envs)
     for variant in variants:
         check_agent(variant, spec, run.env)
     if not isinstance(env, TokenEnv):
@@ -113,7 +115,7 @@ def _metric_names(agent: TokenAgent, env: TokenEnv, num_envs: int) -> tuple[str,
 
 
 @partial(jax.jit, static_argnames=("env", "learning"), donate_argnames="learner", compiler_options=compiler_options())
-def iterate(agent: Any, learner: Learner, env: TokenEnv, learning: Learning) -> Learner:
+def iterate(agent: Agent[Any], learner: Learner, env: TokenEnv, learning: Learning) -> Learner:
     """Takes one iteration of all seeds.
 
     Args:
@@ -123,7 +125,7 @@ def iterate(agent: Any, learner: Learner, env: TokenEnv, learning: Learning) -> 
       learning: the static side.
     """
 
-    def run(agent: Any, learner: Learner) -> Learner:
+    def run(agent: Agent[Any], learner: Learner) -> Learner:
         before = learner.counters
         # Which members are in their warm start decides which of three programs runs: under vmap a branch that differs
         # between members would compute both sides for all of them, also long after the last warm start.
@@ -184,7 +186,9 @@ def _split(row: dict[str, float]) -> dict[str, float]:
 
 
 @partial(jax.jit, static_argnames=("prompts", "env"))
-def _examine(agent: Any, states: TokenState, keys: Array, step: Array, prompts: int, env: TokenEnv) -> dict[str, Array]:
+def _examine(
+    agent: Agent[Any], states: TokenState, keys: Array, step: Array, prompts: int, env: TokenEnv
+) -> dict[str, Array]:
     def one(agent: TokenAgent, state: TokenState, key: Array) -> dict[str, Array]:
         key = jax.random.fold_in(jax.random.fold_in(key, EVALUATION), step)
         return agent.examine(state, env.task, key, prompts)

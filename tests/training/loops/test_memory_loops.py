@@ -73,6 +73,7 @@ class Remembering:
 class Rememberer:
     """Acts by the steps of the episode so far, and by a trace that its weight takes part in, as does the trace's start."""
 
+    learns: ClassVar[str] = "rollout"
     discount: float = 0.9
     rate: float = 0.1
     rollout_size: int = static(WINDOW * NUM_ENVS)

@@ -111,7 +111,7 @@ def temperature_formulas(source: str) -> list[str]:
             continue
         differentiated = isinstance(node.func, ast.Call) and _name(node.func.func) in ("grad", "value_and_grad")
         moved = _name(node.func) == "apply_updates"
-        if (differentiated or moved) and _name(node.args[0]).startswith("log_"):
+        if (differentiated or moved) and _name(node.args[0]).startswith(("log_alpha", "log_weight", "log_temperature")):
             found.append(ast.unparse(node))
     return found
 

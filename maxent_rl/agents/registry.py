@@ -21,7 +21,8 @@ AGENTS: dict[str, str] = {
     "dqn": "maxent_rl.agents.dqn:DQN",
     "dqn-online": "maxent_rl.agents.dqn:DQNOnline",
     "dt": "maxent_rl.agents.dt:DT",
-    "grpo": "maxent_rl.tokens.agent:TokenAgent",
+    "lm": "maxent_rl.tokens.agent:TokenAgent",  # of two names of a class, `agent_name` gives the first
+    "grpo": "maxent_rl.tokens.agent:TokenAgent",  # lm by the objective that it begins with, as it was called first
     "iql": "maxent_rl.agents.iql:IQL",
     "mce": "maxent_rl.agents.behavior_values:MCE",
     "modpo": "maxent_rl.agents.subpo:MODPO",

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from maxent_rl.errors import CheckpointError
 from maxent_rl.pictures.style import FAINT, INK, heading, save, style
 from maxent_rl.pictures.token_curves import has_token_curves, token_curves
+from maxent_rl.runs.config import method_name
 from maxent_rl.runs.records import read_csv
 from maxent_rl.seeds.variants import variant_name
 
@@ -106,12 +107,17 @@ def _read_curves(path: Path, varied: Sequence[str] = ()) -> list[_Curves]:
 
 
 def _read_run(path: Path) -> dict[str, Any]:
-    """What config.json says of the run; nothing where it is absent, for a picture is better than a perfect title."""
+    """What config.json says of the run, with the objective beside its agent.
+
+    Nothing where it is absent: a picture is better than a perfect title.
+    """
     try:
-        run = json.loads(path.read_text())["run"]
+        config = json.loads(path.read_text())
+        run = dict(config["run"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return run if isinstance(run, dict) else {}
+    is_whole = "agent" in run and isinstance(config.get("agent"), dict)
+    return run | {"agent": method_name(config)} if is_whole else run
 
 
 def _band(curves: _Curves) -> tuple[Floats, Floats, str]:

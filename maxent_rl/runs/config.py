@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import sys
+import time
 import typing
 from pathlib import Path
 from typing import Any, Literal
@@ -59,7 +60,7 @@ class RunConfig:
     output_dir: str = "runs"
     """Folder under which the run's folder OUTPUT_DIR/ENV/AGENT/NAME is made."""
     name: str | None = None
-    """Name of the run's folder; None for its seeds and the time."""
+    """Name of the run's folder; None for its seeds and the time, after the objective of a language model."""
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
     """Where to compute; auto takes an accelerator if JAX finds one."""
     batch_devices: Count = 1
@@ -118,6 +119,23 @@ class RunConfig:
 def run_folder(run: RunConfig, name: str) -> Path:
     """Where a run of that name lies: OUTPUT_DIR/ENV/AGENT/NAME."""
     return Path(run.output_dir) / run.env.replace("/", "-") / run.agent / name
+
+
+def default_name(run: RunConfig, agent: Any) -> str:
+    """The name of a run that has none: its seeds and the time, after the objective where the agent's name does not say it."""
+    seeds = f"seed{run.seed}" if run.num_seeds == 1 else f"seeds{run.seeds[0]}-{run.seeds[-1]}"
+    objective = _objective(run.agent, getattr(agent, "objective", None))
+    return "-".join([*objective, seeds, time.strftime("%Y%m%d-%H%M%S")])
+
+
+def method_name(config: dict[str, Any]) -> str:
+    """What learned, for titles, from `read_config`: `sac`, `grpo`, or `lm · clip_cov` where there is an objective to name."""
+    agent = str(config["run"]["agent"])
+    return " · ".join([agent, *_objective(agent, config["agent"].get("objective"))])
+
+
+def _objective(agent: str, objective: Any) -> list[str]:
+    return [objective] if isinstance(objective, str) and objective != agent else []
 
 
 def describe(run: RunConfig, agent: Any) -> dict[str, Any]:

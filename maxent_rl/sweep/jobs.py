@@ -93,7 +93,8 @@ def expand(sweep: Sweep) -> tuple[Path, list[Job]]:
             raise InvalidSettingError(f"{flag(name)} must be at least 1, got {bound}.")
     dataclasses.replace(sweep.run, name=sweep.name).check()
     agents = [agent_class(agent)() if isinstance(agent, str) else agent for agent in sweep.agents]
-    names = _unique("--agents", [agent_name(agent) for agent in agents])
+    named = [given if isinstance(given, str) else agent_name(given) for given in sweep.agents]
+    names = _unique("--agents", named)
     envs = _unique("--envs", [environments.canonical_name(env) for env in sweep.envs])
     for name in names:
         if name not in AGENTS:

@@ -22,7 +22,16 @@ from maxent_rl.errors import CheckpointError, InvalidSettingError, NonFiniteErro
 from maxent_rl.pictures.learning_curve import draw_curves
 from maxent_rl.playing.evaluation import Outcomes
 from maxent_rl.runs.checkpoints import Checkpoints
-from maxent_rl.runs.config import RunConfig, agent_from, config_from, describe, read_config, run_folder
+from maxent_rl.runs.config import (
+    RunConfig,
+    agent_from,
+    config_from,
+    default_name,
+    describe,
+    method_name,
+    read_config,
+    run_folder,
+)
 from maxent_rl.runs.policy import Policy, export_policy, load_policy, policy_arrays
 from maxent_rl.runs.records import Recorder
 from maxent_rl.seeds.processes import Processes, divide, join
@@ -92,7 +101,8 @@ def train(
             hint = "Hyper-parameters belong to the agent: train(SAC(learning_rate=1e-3), ...)."
             raise unknown_name("setting", name, known, hint)
     built = agent_class(agent)() if isinstance(agent, str) else agent
-    run = RunConfig(agent=agent_name(built), **(run_defaults(built) | {"env": _env_name(env)} | settings))
+    name = agent if isinstance(agent, str) else agent_name(agent)
+    run = RunConfig(agent=name, **(run_defaults(built) | {"env": _env_name(env)} | settings))
     return run_training(run, built, env, progress=progress)
 
 
@@ -165,7 +175,7 @@ class Training:
         self._run, self._agent, self._loop, self._processes = run, agent, loop, processes
         self._progress = progress and processes.first
         self._description = describe(run, agent)
-        self._folder = _new_folder(run, processes) if resume is None else resume
+        self._folder = _new_folder(run, agent, processes) if resume is None else resume
         self._resumed = resume is not None
         self._evaluations: list[tuple[int, list[Outcomes]]] = []
         self._best = -math.inf
@@ -261,7 +271,7 @@ class Training:
         )
 
     def _make_display(self) -> Display:
-        title = f"{self._run.agent} on {self._run.env}"
+        title = f"{method_name(self._description)} on {self._run.env}"
         names = [variant_name(variant) for variant in self._run.variant_values] if self._run.variants else []
         return Display(
             self._run.total_steps, self._run.seeds, title, self._env_step, variants=names, enabled=self._progress
@@ -361,19 +371,17 @@ class Training:
         )
 
 
-def _new_folder(run: RunConfig, processes: Processes) -> Path:
+def _new_folder(run: RunConfig, agent: Any, processes: Processes) -> Path:
     """The folder of a run that begins, which the first process makes."""
     made = ""
     with processes.together():
         if processes.first:
-            made = str(_make_folder(run))
+            made = str(_make_folder(run, agent))
     return Path(processes.gather(made)[0])
 
 
-def _make_folder(run: RunConfig) -> Path:
-    seeds = f"seed{run.seed}" if run.num_seeds == 1 else f"seeds{run.seeds[0]}-{run.seeds[-1]}"
-    name = run.name or f"{seeds}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder = run_folder(run, name)
+def _make_folder(run: RunConfig, agent: Any) -> Path:
+    folder = run_folder(run, run.name or default_name(run, agent))
     if (folder / "config.json").exists():
         raise StorageError(f"{folder} already holds a run: go on with it (--resume {folder}) or choose another --name.")
     with storage_errors(f"make the folder {folder}"):

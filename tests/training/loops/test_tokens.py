@@ -106,7 +106,7 @@ def test_a_run_leaves_its_files(whole):
     names = {path.name for path in whole.folder.iterdir()}
     pictures = {"learning_curve.png", "token_curves.png"}
     assert {"config.json", "metrics.csv", "eval.csv", "checkpoints", "policy"} | pictures <= names
-    assert (whole.folder.parent.parent.name, whole.folder.parent.name) == ("tokens-modular-addition", NAME)
+    assert (whole.folder.parent.parent.name, whole.folder.parent.name) == ("tokens-modular-addition", "lm")
     config = json.loads((whole.folder / "config.json").read_text())
     assert config["run"]["env"] == ENV and config["agent"]["objective_settings"] == ["kl_weight=0.1"]
     assert whole.step == SETTINGS["total_steps"] and not whole.interrupted

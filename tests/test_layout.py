@@ -27,6 +27,9 @@ OWED = {
     frozenset({"benchmarks.submodular_figures", "benchmarks.submodular_tables"}),
 }
 
+# What a temperature is called that is learned by its logarithm.
+LOGARITHMS = {"log_alpha", "log_beta", "log_multiplier", "log_temperature", "log_weight"}
+
 Graph = dict[str, set[str]]
 
 
@@ -85,6 +88,53 @@ def test_a_circle_of_scripts_beside_each_other_is_found(tmp_path):
     (tmp_path / "scripts" / "first.py").write_text("import second")
     (tmp_path / "scripts" / "second.py").write_text("def late():\n    from first import thing")
     assert circles(imports(tmp_path, "scripts")) == [frozenset({"scripts.first", "scripts.second"})]
+
+
+def test_the_temperature_has_one_rule():
+    """Whoever has a temperature takes `networks.Temperature`: its losses and its step stand nowhere else."""
+    home = {
+        ROOT / "maxent_rl" / name for name in ("networks/temperature.py", "losses/temperature.py", "losses/__init__.py")
+    }
+    files = set((ROOT / "maxent_rl").rglob("*.py")) - home
+    assert {str(path): found for path in files if (found := temperature_formulas(path.read_text()))} == {}
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "slope = jax.grad(losses.temperature_loss)(state.log_alpha, -entropy, target)",
+        "from maxent_rl.losses import temperature_loss_dual",
+        "weight = damped_temperature(log_alpha, entropy, target)",
+        "gradient = jax.grad(lambda log_weight: -jnp.exp(log_weight) * surplus)(state.log_weight)",
+        "log_alpha = optax.apply_updates(state.log_alpha, step)",
+        "value, slope = jax.value_and_grad(loss)(log_temperature)",
+    ],
+)
+def test_a_second_formula_for_the_temperature_is_found(planted):
+    assert temperature_formulas(planted)
+
+
+def temperature_formulas(source: str) -> list[str]:
+    """Where a source uses the temperature's losses, or differentiates or moves the logarithm of a weight itself."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        named = (
+            {_name(node), *(alias.name for alias in node.names)} if isinstance(node, ast.ImportFrom) else {_name(node)}
+        )
+        if named & {"temperature_loss", "temperature_loss_dual", "damped_temperature"}:
+            found.append(ast.unparse(node))
+        if not (isinstance(node, ast.Call) and node.args):
+            continue
+        differentiated = isinstance(node.func, ast.Call) and _name(node.func.func) in ("grad", "value_and_grad")
+        moved = _name(node.func) == "apply_updates"
+        if (differentiated or moved) and _name(node.args[0]) in LOGARITHMS:
+            found.append(ast.unparse(node))
+    return found
+
+
+def _name(node: ast.AST) -> str:
+    """The last part of a name: `log_alpha` of `state.log_alpha`."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
 def test_importing_the_library_is_light():

@@ -19,6 +19,7 @@ from maxent_rl import losses
 from maxent_rl.agents.sac import SquashedSoftActorCritic
 from maxent_rl.agents.soft_actor_critic import CriticPenalty, SACState
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
+from maxent_rl.networks import Temperature
 from maxent_rl.settings import Count, Positive, Weight, static
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec, Transition
 
@@ -84,8 +85,8 @@ class CQL(SquashedSoftActorCritic):
         state = super().init(key, spec)
         if self.lagrange_threshold is None:
             return CQLState(**vars(state), log_weight=None, weight_optimizer=None)
-        log_weight = jnp.log(jnp.asarray(self.conservative_weight, jnp.float32))
-        return CQLState(**vars(state), log_weight=log_weight, weight_optimizer=self._optimizer().init(log_weight))
+        log_weight, optimizer = self._multiplier.init(self.conservative_weight)
+        return CQLState(**vars(state), log_weight=log_weight, weight_optimizer=optimizer)
 
     def acting(self, state: SACState) -> SACState:
         """The state without what only learning needs."""
@@ -117,10 +118,9 @@ class CQL(SquashedSoftActorCritic):
         state, metrics = super().update_critics(state, batch, noise, key)
         state = cast(CQLState, state)
         if state.log_weight is not None:
-            surplus = metrics["conservative/gap"] - cast(float, self.lagrange_threshold)
-            gradient = jax.grad(lambda log_weight: -jnp.exp(log_weight) * surplus)(state.log_weight)
-            step, optimizer = self._optimizer().update(gradient, state.weight_optimizer)
-            moved = optax.apply_updates(state.log_weight, step)
+            moved, optimizer, _ = self._multiplier.step(
+                state.log_weight, state.weight_optimizer, metrics["conservative/gap"]
+            )
             state = dataclasses.replace(state, log_weight=moved, weight_optimizer=optimizer)
         return state, metrics | {"conservative/weight": self._weight(state)}
 
@@ -139,7 +139,16 @@ class CQL(SquashedSoftActorCritic):
         return actions, densities
 
     def _weight(self, state: CQLState) -> Array:
-        return jnp.asarray(self.conservative_weight) if state.log_weight is None else jnp.exp(state.log_weight)
+        if state.log_weight is None:
+            return jnp.asarray(self.conservative_weight)
+        return self._multiplier.weight(state.log_weight)
+
+    @property
+    def _multiplier(self) -> Temperature:
+        # A temperature grows while the entropy, minus a log-probability, lies below its target. This weight grows while the
+        # gap lies above the threshold: the gap stands where the log-probability does, and minus the threshold is the target.
+        assert self.lagrange_threshold is not None
+        return Temperature(-self.lagrange_threshold, self.learning_rate, "dual", flat=True)
 
     def _policy_optimizer(self) -> optax.GradientTransformation:
         return optax.flatten(optax.adam(self.policy_learning_rate))

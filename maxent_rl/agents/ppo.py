@@ -27,6 +27,7 @@ from maxent_rl.networks import (
     OrthogonalCategoricalPolicy,
     RewardScale,
     RunningStatistics,
+    Temperature,
     ValueFunction,
 )
 from maxent_rl.settings import Count, Finite, Fraction, Positive, Weight, static
@@ -132,13 +133,14 @@ class PPO:
           spec: the environment's shapes, and how many of it step side by side.
         """
         parameters = self.init_parameters(key, spec)
-        held = self.target_entropy is not None
-        log_alpha = jnp.log(jnp.asarray(self.initial_temperature, jnp.float32)) if held else None
+        log_alpha, temperature_optimizer = None, None
+        if self.target_entropy is not None:
+            log_alpha, temperature_optimizer = self._temperature().init(self.initial_temperature)
         return PPOState(
             parameters=parameters,
             optimizer=self._optimizer().init(parameters),
             log_alpha=log_alpha,
-            temperature_optimizer=self._temperature_optimizer().init(log_alpha) if held else None,
+            temperature_optimizer=temperature_optimizer,
             normalizer=RunningStatistics.create(spec.observation_size) if self.normalize_observations else None,
             reward_scale=RewardScale.create(spec.num_envs) if self.normalize_rewards else None,
         )
@@ -254,11 +256,10 @@ class PPO:
         state = self.descend(state, gradient, samples)
         if state.log_alpha is None:
             return state, metrics
-        slope = jax.grad(losses.temperature_loss)(state.log_alpha, -metrics["actor/entropy"], self.target_entropy)
-        step, temperature_optimizer = self._temperature_optimizer().update(slope, state.temperature_optimizer)
-        log_alpha = optax.apply_updates(state.log_alpha, step)
-        state = dataclasses.replace(state, log_alpha=log_alpha, temperature_optimizer=temperature_optimizer)
-        return state, metrics | {"temperature/alpha": jnp.exp(log_alpha)}
+        rule = self._temperature()
+        log_alpha, optimizer, _ = rule.step(state.log_alpha, state.temperature_optimizer, -metrics["actor/entropy"])
+        state = dataclasses.replace(state, log_alpha=log_alpha, temperature_optimizer=optimizer)
+        return state, metrics | {"temperature/alpha": rule.weight(log_alpha)}
 
     def descend(self, state: PPOState, gradient: PyTree, samples: Samples) -> PPOState:
         """Moves the parameters of all networks down the gradient of a minibatch's loss."""
@@ -344,7 +345,7 @@ class PPO:
         """The fixed bonus, or the temperature with a proportional term (PI Lagrangian, arXiv 2007.03964)."""
         if log_alpha is None:
             return self.entropy_bonus
-        return losses.damped_temperature(log_alpha, entropy, cast(float, self.target_entropy))
+        return self._temperature().weight(log_alpha, entropy)
 
     def _policy_network(self, size: int, discrete: bool) -> nn.Module:
         if discrete:
@@ -361,8 +362,8 @@ class PPO:
         adam = optax.adam(self.learning_rate, eps=1e-5)
         return optax.chain(optax.clip_by_global_norm(self.max_gradient_norm), adam)
 
-    def _temperature_optimizer(self) -> optax.GradientTransformation:
-        return optax.adam(self.learning_rate)
+    def _temperature(self) -> Temperature:
+        return Temperature(self.target_entropy, self.learning_rate)
 
     def _inputs(self, state: PPOState, observation: Array) -> Array:
         """What of an observation [..., observation] the networks read: all of it."""

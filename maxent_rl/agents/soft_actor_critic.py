@@ -20,7 +20,7 @@ from flax import struct
 from maxent_rl import losses
 from maxent_rl.distributions import Distribution
 from maxent_rl.errors import InvalidSettingError
-from maxent_rl.networks import CriticEnsemble, RunningStatistics
+from maxent_rl.networks import CriticEnsemble, RunningStatistics, Temperature, TemperatureMode
 from maxent_rl.settings import Count, Fraction, NonNegative, Positive, static
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec, Transition
 
@@ -101,7 +101,7 @@ class SoftActorCritic(abc.ABC):
     """Layer normalisation in the critics' hidden layers (DroQ)."""
     critic_dropout: Fraction = static(0.0)
     """Share of the critics' hidden units that are dropped (DroQ: 0.01)."""
-    temperature_mode: Literal["log", "dual", "fixed"] = static("log")
+    temperature_mode: TemperatureMode = static("log")
     """Temperature loss: log-alpha times the surplus of entropy, alpha times it (the paper's dual), or a fixed temperature."""
     normalize_observations: bool = static(False)
     """Scale observations to mean 0 and variance 1 by running statistics of the replayed batches."""
@@ -163,7 +163,7 @@ class SoftActorCritic(abc.ABC):
         """
         policy_key, critic_key = jax.random.split(key)
         policy, critics = self._initial_parameters(policy_key, {"params": critic_key, "dropout": critic_key}, spec)
-        log_alpha = jnp.log(jnp.asarray(self.initial_temperature, jnp.float32))
+        log_alpha, temperature_optimizer = self._temperature_rule().init(self.initial_temperature)
         return SACState(
             policy=policy,
             critics=critics,
@@ -171,7 +171,7 @@ class SoftActorCritic(abc.ABC):
             log_alpha=log_alpha,
             policy_optimizer=self._policy_optimizer().init(policy),
             critic_optimizer=self._optimizer().init(critics),
-            temperature_optimizer=self._optimizer().init(log_alpha),
+            temperature_optimizer=temperature_optimizer,
             normalizer=RunningStatistics.create(spec.observation_size) if self.normalize_observations else None,
         )
 
@@ -280,21 +280,12 @@ class SoftActorCritic(abc.ABC):
         self, state: SACState, batch: Transition, log_prob: Array, key: Array
     ) -> tuple[SACState, Metrics]:
         """Moves the temperature so that the entropy meets its target (section 5)."""
-        if self.temperature_mode == "fixed":
-            return state, {"temperature/alpha": self._temperature(state)}
         default = self._default_target_entropy(state.policy)
-        target_entropy = default if self.target_entropy is None else self.target_entropy
-        form = losses.temperature_loss if self.temperature_mode == "log" else losses.temperature_loss_dual
-
-        def loss(log_alpha: Array) -> Array:
-            return jnp.mean(form(log_alpha, log_prob, target_entropy))
-
-        value, gradient = jax.value_and_grad(loss)(state.log_alpha)
-        step, optimizer = self._optimizer().update(gradient, state.temperature_optimizer)
-        state = dataclasses.replace(
-            state, log_alpha=optax.apply_updates(state.log_alpha, step), temperature_optimizer=optimizer
-        )
-        return state, {"temperature/alpha": self._temperature(state), "temperature/loss": value}
+        rule = self._temperature_rule(default if self.target_entropy is None else self.target_entropy)
+        log_alpha, optimizer, value = rule.step(cast(Array, state.log_alpha), state.temperature_optimizer, log_prob)
+        state = dataclasses.replace(state, log_alpha=log_alpha, temperature_optimizer=optimizer)
+        metrics = {"temperature/alpha": self._temperature(state)}
+        return state, metrics if value is None else metrics | {"temperature/loss": value}
 
     def update_targets(self, state: SACState) -> SACState:
         """Moves the target critics by `target_update_rate` towards the critics."""
@@ -335,8 +326,11 @@ class SoftActorCritic(abc.ABC):
     def _policy_optimizer(self) -> optax.GradientTransformation:
         return self._optimizer()
 
+    def _temperature_rule(self, target: Array | float = 0.0) -> Temperature:
+        return Temperature(target, self.learning_rate, self.temperature_mode, flat=True)
+
     def _temperature(self, state: SACState) -> Array:
-        return jnp.exp(cast(Array, state.log_alpha))
+        return self._temperature_rule().weight(cast(Array, state.log_alpha))
 
     def _normalize(self, state: SACState, observation: Array) -> Array:
         return observation if state.normalizer is None else state.normalizer.normalize(observation)

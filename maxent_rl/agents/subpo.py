@@ -270,7 +270,7 @@ class SubPO(PPO):
             return self.policy_at(parameters, samples).log_prob(samples.action)
 
         own = {name: gradient[name] for name in acts}
-        weight = self.entropy_bonus if state.log_alpha is None else jnp.exp(state.log_alpha)
+        weight = self.entropy_bonus if state.log_alpha is None else self._temperature().weight(state.log_alpha)
         size = jnp.max(jnp.abs(samples.advantage)) + weight
         step = natural_step(own, log_prob, acts, self.trust_region, self.damping, self.fisher_iterations, size)
         moved = super().descend(state, gradient, samples)

@@ -14,6 +14,7 @@ from maxent_rl.networks.on_policy import (
 from maxent_rl.networks.policy import CategoricalPolicy, TanhGaussianMixturePolicy, TanhGaussianPolicy
 from maxent_rl.networks.running_statistics import RewardScale, RunningStatistics
 from maxent_rl.networks.sequence import SequenceConfig, SequenceReader
+from maxent_rl.networks.temperature import Temperature, TemperatureMode
 from maxent_rl.networks.transformer import Transformer, TransformerCache, TransformerConfig, init_cache, unembedding
 from maxent_rl.networks.trunk import MLP, TRUNKS, Activation, FeedForward, SimbaTrunk, make_trunk, orthogonal
 
@@ -47,6 +48,8 @@ __all__ = [
     "SimbaTrunk",
     "TanhGaussianMixturePolicy",
     "TanhGaussianPolicy",
+    "Temperature",
+    "TemperatureMode",
     "Transformer",
     "TransformerCache",
     "TransformerConfig",

@@ -15,6 +15,7 @@ from flax import struct
 from jax import Array
 
 from maxent_rl import losses
+from maxent_rl.networks.temperature import Temperature
 from maxent_rl.settings import Positive, Weight
 from maxent_rl.tokens.objectives.regularisers import Regulariser
 from maxent_rl.tokens.objectives.stage import Work
@@ -50,8 +51,7 @@ class EntropyTarget(Regulariser):
 
     def init(self, key: Array) -> PyTree:
         """The initial temperature."""
-        log_alpha = jnp.log(jnp.asarray(self.initial_temperature, jnp.float32))
-        return TemperatureState(log_alpha, self._optimizer().init(log_alpha))
+        return TemperatureState(*self._temperature.init(self.initial_temperature))
 
     def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
         """Adds to the penalty [N, T], and moves the temperature for the next step."""
@@ -59,13 +59,13 @@ class EntropyTarget(Regulariser):
         assert entropy is not None
         mean = jax.lax.stop_gradient(losses.masked_mean(entropy, work.mask))
         mean = jnp.where(jnp.any(work.mask), mean, self.target_entropy)  # no token, no surplus
-        alpha = losses.damped_temperature(state.log_alpha, mean, self.target_entropy)
-        slope = jax.grad(losses.temperature_loss)(state.log_alpha, -mean, self.target_entropy)
-        step, optimizer = self._optimizer().update(slope, state.optimizer)
-        state = TemperatureState(optax.apply_updates(state.log_alpha, step), optimizer)
+        alpha = self._temperature.weight(state.log_alpha, mean)
+        log_alpha, optimizer, _ = self._temperature.step(state.log_alpha, state.optimizer, -mean)
+        state = TemperatureState(log_alpha, optimizer)
         work = work.measure(**{"temperature/alpha": alpha})
         weight = jax.lax.stop_gradient(alpha - self.surplus_weight * jnp.maximum(mean - self.target_entropy, 0.0))
         return state, work.replace(penalty=work.penalty - weight * entropy)
 
-    def _optimizer(self) -> optax.GradientTransformation:
-        return optax.adam(self.temperature_learning_rate)
+    @property
+    def _temperature(self) -> Temperature:
+        return Temperature(self.target_entropy, self.temperature_learning_rate)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal, cast
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 
@@ -91,17 +92,26 @@ class ADPOOnline(SAC):
         else:
             target = losses.softmax_target(scores, 1.0)
 
-        def loss(policy: PyTree) -> tuple[Array, tuple[Array, Metrics]]:
+        def loss(policy: PyTree) -> tuple[Array, tuple[Array, Array, Metrics]]:
             log_prob = _log_prob(self.policy(policy, batch.observation), candidates)
             logits = losses.anchored_logits(log_prob, anchor_log_prob, self.anchoring_temperature)
             listwise = losses.anchored_loss(logits, target)
             divergence = jnp.mean(jnp.abs(log_prob - anchor_log_prob))
-            metrics = target_metrics(listwise, target) | {"anchor/log_ratio": divergence}
-            return jnp.mean(listwise), (jnp.mean(log_prob, axis=-1), metrics)
+            return jnp.mean(listwise), (jnp.mean(log_prob, axis=-1), divergence, target_metrics(listwise, target))
 
-        after, log_prob, metrics = self._policy_step(state, loss)
-        anchor = self._anchor.update(cast(AnchorState, held.anchor), state.policy, metrics["anchor/log_ratio"])
-        return dataclasses.replace(cast(ADPOOnlineState, after), anchor=anchor), log_prob, metrics
+        (value, (log_prob, divergence, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(state.policy)
+        anchor = self._anchor.update(cast(AnchorState, held.anchor), state.policy, divergence)
+        after = dataclasses.replace(cast(ADPOOnlineState, self._move_policy(state, gradient)), anchor=anchor)
+        return (
+            after,
+            log_prob,
+            {
+                "actor/loss": value,
+                "actor/entropy": -jnp.mean(log_prob),
+                "anchor/log_ratio": divergence,
+                **metrics,
+            },
+        )
 
     def _anchor_log_prob(self, state: ADPOOnlineState, observation: Array, candidates: Array) -> Array:
         """[batch, candidate] under the anchor; 0 where it is uniform over actions."""

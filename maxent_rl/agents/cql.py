@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from flax import struct
 
 from maxent_rl import losses
 from maxent_rl.agents.sac import SquashedSoftActorCritic
-from maxent_rl.agents.soft_actor_critic import CriticPenalty, SACState
+from maxent_rl.agents.soft_actor_critic import CriticPenalty, Penalty, SACState
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks import Temperature
 from maxent_rl.settings import Count, Positive, Weight, static
@@ -106,23 +106,21 @@ class CQL(SquashedSoftActorCritic):
         observation = jnp.broadcast_to(batch.observation, (*action.shape[:-1], batch.observation.shape[-1]))
         weight = 0.5 * self._weight(cast(CQLState, state))
 
-        def penalty(critics: PyTree, data_q: Array) -> tuple[Array, Metrics]:
+        def penalty(critics: PyTree, data_q: Array) -> Penalty:
             q = self.values(critics, observation, action, jax.random.fold_in(key, 4))
             gap = losses.sampled_conservative_gap(jnp.moveaxis(q, 1, 0), log_density[:, None], data_q)
-            return weight * jnp.sum(jnp.mean(gap, axis=-1)), {"conservative/gap": jnp.mean(gap)}
+            size = jnp.mean(gap)
+            return Penalty(weight * jnp.sum(jnp.mean(gap, axis=-1)), size, {"conservative/gap": size})
 
         return penalty
 
-    def update_critics(self, state: SACState, batch: Transition, noise: Any, key: Array) -> tuple[SACState, Metrics]:
-        """SAC's step with the penalty, and a step of the penalty's weight where a threshold is given."""
-        state, metrics = super().update_critics(state, batch, noise, key)
+    def update_penalty(self, state: SACState, size: Array) -> tuple[SACState, Metrics]:
+        """A step of the penalty's weight where a threshold is given."""
         state = cast(CQLState, state)
         if state.log_weight is not None:
-            moved, optimizer, _ = self._multiplier.step(
-                state.log_weight, state.weight_optimizer, metrics["conservative/gap"]
-            )
+            moved, optimizer, _ = self._multiplier.step(state.log_weight, state.weight_optimizer, size)
             state = dataclasses.replace(state, log_weight=moved, weight_optimizer=optimizer)
-        return state, metrics | {"conservative/weight": self._weight(state)}
+        return state, {"conservative/weight": self._weight(state)}
 
     def _sample(self, policy: PyTree, batch: Transition, key: Array) -> tuple[Array, Array]:
         """Actions [3 * sampled_actions, batch, action] and the log of the densities they come from, in nats."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Annotated, Any, Literal, TypeAlias, cast
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +75,29 @@ class DoCState(SequenceState):
     energy_optimizer: optax.OptState | None
     rewards: Array
     reward_log_probs: Array
+
+
+class EnergyTerms(NamedTuple):
+    """How well outcomes are told, in nats, in the mean over the future's steps.
+
+    How much better they are told with the latent than without is the conditional information of the constraint.
+
+    Attributes:
+      told: [] with the latent, which is the constraint.
+      untold: [] without it.
+    """
+
+    told: Array
+    untold: Array
+
+    @property
+    def metrics(self) -> Metrics:
+        """By the names of metrics.csv."""
+        return {
+            "energy/term": self.told,
+            "energy/term_without_latent": self.untold,
+            "energy/conditional_information": self.told - self.untold,
+        }
 
 
 @struct.dataclass
@@ -243,12 +266,12 @@ class DoC(SequenceAgent[DoCState]):
         def loss(parameters: PyTree, energy: PyTree) -> tuple[Array, Metrics]:
             latent, own, metrics = self._own_losses(state, parameters, batch, key)
             if self.adversary == "ascent":
-                term, more = self._energy_terms(state, energy, latent, batch, key)
-                constraint = beta * term
+                terms = self._energy_terms(state, energy, latent, batch, key)
+                constraint = beta * terms.told
             else:
-                term, more = self._energy_terms(state, energy, losses.reverse_gradient(latent, beta), batch, key)
-                constraint = -term - more["energy/term_without_latent"]
-            return own + constraint, metrics | more | {"energy/beta": beta}
+                terms = self._energy_terms(state, energy, losses.reverse_gradient(latent, beta), batch, key)
+                constraint = -terms.told - terms.untold
+            return own + constraint, metrics | terms.metrics | {"energy/beta": beta}
 
         (gradient, energy_gradient), metrics = jax.grad(loss, argnums=(0, 1), has_aux=True)(
             state.parameters, state.energy
@@ -281,8 +304,8 @@ class DoC(SequenceAgent[DoCState]):
         latent = jax.lax.stop_gradient(self._posterior(state, state.parameters, batch, key)[0])
 
         def negative(energy: PyTree) -> Array:
-            term, metrics = self._energy_terms(state, energy, latent, batch, key)
-            return -term - metrics["energy/term_without_latent"]
+            terms = self._energy_terms(state, energy, latent, batch, key)
+            return -terms.told - terms.untold
 
         def ascend(_: Array, state: DoCState) -> DoCState:
             return self._descend_energy(state, jax.grad(negative)(state.energy))
@@ -290,13 +313,8 @@ class DoC(SequenceAgent[DoCState]):
         ascended: DoCState = jax.lax.fori_loop(0, self.energy_steps, ascend, state)
         return ascended
 
-    def _energy_terms(
-        self, state: DoCState, energy: PyTree, latent: Array, batch: Windows, key: Array
-    ) -> tuple[Array, Metrics]:
-        """The constraint [] in the mean over the future's steps, and what is measured with it.
-
-        How much better outcomes are told with the latent than without is the conditional information of the constraint.
-        """
+    def _energy_terms(self, state: DoCState, energy: PyTree, latent: Array, batch: Windows, key: Array) -> EnergyTerms:
+        """How well the energy tells the future's outcomes, with the latent and without it."""
         outcome = self._outcome(state, batch)
         if self.outcomes == "rewards":
             outcomes, log_weight = (state.rewards / state.return_scale)[:, None], state.reward_log_probs
@@ -311,11 +329,7 @@ class DoC(SequenceAgent[DoCState]):
             masked_mean(losses.energy_term(observed, sampled, log_weight), batch.future)
             for observed, sampled in (found[:2], found[2:])
         )
-        return told, {
-            "energy/term": told,
-            "energy/term_without_latent": untold,
-            "energy/conditional_information": told - untold,
-        }
+        return EnergyTerms(told, untold)
 
     def _descend_energy(self, state: DoCState, gradient: PyTree) -> DoCState:
         direction, optimizer = adam().update(limited(gradient, self.clip_norm), state.energy_optimizer)

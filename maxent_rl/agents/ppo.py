@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -53,6 +53,18 @@ class PPOState:
     temperature_optimizer: optax.OptState | None
     normalizer: RunningStatistics | None
     reward_scale: RewardScale | None
+
+
+class Found(NamedTuple):
+    """What the loss of a minibatch finds on its way.
+
+    Attributes:
+      entropy: [] of the policy, in nats, by which the temperature moves.
+      metrics: for people.
+    """
+
+    entropy: Array
+    metrics: Metrics
 
 
 @struct.dataclass
@@ -252,14 +264,14 @@ class PPO:
 
     def gradient_step(self, state: PPOState, samples: Samples, key: Array) -> tuple[PPOState, Metrics]:
         """One step for all networks, and one for the temperature, on a minibatch [batch]."""
-        gradient, metrics = jax.grad(self.loss, has_aux=True)(state.parameters, samples, state.log_alpha, key)
+        gradient, found = jax.grad(self.loss, has_aux=True)(state.parameters, samples, state.log_alpha, key)
         state = self.descend(state, gradient, samples)
         if state.log_alpha is None:
-            return state, metrics
+            return state, found.metrics
         rule = self._temperature()
-        log_alpha, optimizer, _ = rule.step(state.log_alpha, state.temperature_optimizer, -metrics["actor/entropy"])
+        log_alpha, optimizer, _ = rule.step(state.log_alpha, state.temperature_optimizer, -found.entropy)
         state = dataclasses.replace(state, log_alpha=log_alpha, temperature_optimizer=optimizer)
-        return state, metrics | {"temperature/alpha": rule.weight(log_alpha)}
+        return state, found.metrics | {"temperature/alpha": rule.weight(log_alpha)}
 
     def descend(self, state: PPOState, gradient: PyTree, samples: Samples) -> PPOState:
         """Moves the parameters of all networks down the gradient of a minibatch's loss."""
@@ -268,7 +280,7 @@ class PPO:
 
     def loss(
         self, parameters: dict[str, PyTree], samples: Samples, log_alpha: Array | None, key: Array
-    ) -> tuple[Array, Metrics]:
+    ) -> tuple[Array, Found]:
         """The loss of a minibatch [batch]: clipped surrogate (equation 7), value (equation 9), entropy, and extras."""
         entropy_key, extra_key = jax.random.split(key)
         policy = self.policy_at(parameters, samples)
@@ -280,7 +292,7 @@ class PPO:
         extra, extra_metrics = self.extra_loss(parameters, samples, policy, extra_key)
         total = surrogate + self.value_weight * value_loss - self._entropy_weight(entropy, log_alpha) * entropy + extra
         metrics |= {"actor/loss": surrogate, "actor/entropy": entropy, "critic/loss": value_loss}
-        return total, metrics | extra_metrics
+        return total, Found(entropy, metrics | extra_metrics)
 
     def policy_loss(self, policy: Distribution, samples: Samples) -> tuple[Array, Metrics]:
         """The clipped surrogate of a minibatch, with metrics of it.

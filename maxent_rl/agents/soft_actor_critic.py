@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, TypeAlias, cast
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,23 @@ from maxent_rl.settings import Count, Fraction, NonNegative, Positive, static
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec, Transition
 
 PolicyLoss: TypeAlias = Callable[[PyTree], tuple[Array, tuple[Array, Metrics]]]
-CriticPenalty: TypeAlias = Callable[[PyTree, Array], tuple[Array, Metrics]]
+
+
+class Penalty(NamedTuple):
+    """What is added to the Bellman error of the critics.
+
+    Attributes:
+      added: [] to their loss.
+      size: [] of the penalty itself, before its weight.
+      metrics: for people.
+    """
+
+    added: Array
+    size: Array
+    metrics: Metrics
+
+
+CriticPenalty: TypeAlias = Callable[[PyTree, Array], Penalty]
 
 
 @struct.dataclass
@@ -251,16 +267,17 @@ class SoftActorCritic(abc.ABC):
 
         penalty = self.critic_penalty(state, batch, key)
 
-        def loss(critics: PyTree) -> tuple[Array, Metrics]:
+        def loss(critics: PyTree) -> tuple[Array, tuple[Array, Metrics]]:
             q = self.values(critics, batch.observation, batch.action, dropout_key)
-            added, metrics = penalty(critics, q)
+            more = penalty(critics, q)
             error = jnp.sum(jnp.mean(losses.critic_loss(q, target), axis=-1))
-            return error + added, {"critic/q_mean": jnp.mean(q), **metrics}
+            return error + more.added, (more.size, {"critic/q_mean": jnp.mean(q), **more.metrics})
 
-        (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.critics)
+        (value, (size, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(state.critics)
         step, optimizer = self._optimizer().update(gradient, state.critic_optimizer)
         state = dataclasses.replace(state, critics=optax.apply_updates(state.critics, step), critic_optimizer=optimizer)
-        return state, {"critic/loss": value, "critic/target_mean": jnp.mean(target), **metrics}
+        state, weight_metrics = self.update_penalty(state, size)
+        return state, {"critic/loss": value, "critic/target_mean": jnp.mean(target), **metrics, **weight_metrics}
 
     def critic_penalty(self, state: SACState, batch: Transition, key: Array) -> CriticPenalty:
         """What the critics' loss has beside the Bellman error: nothing here.
@@ -271,10 +288,13 @@ class SoftActorCritic(abc.ABC):
           key: [] of the critics' step.
 
         Returns:
-          A function of the critics' parameters and of their values [num_critics, batch] of the batch's actions, to a
-          scalar and metrics.
+          A function of the critics' parameters and of their values [num_critics, batch] of the batch's actions.
         """
-        return lambda critics, q: (jnp.zeros(()), {})
+        return lambda critics, q: Penalty(jnp.zeros(()), jnp.zeros(()), {})
+
+    def update_penalty(self, state: SACState, size: Array) -> tuple[SACState, Metrics]:
+        """Moves the weight of the critics' penalty, whose size [] was found in their step; nothing here."""
+        return state, {}
 
     def update_temperature(
         self, state: SACState, batch: Transition, log_prob: Array, key: Array
@@ -295,9 +315,12 @@ class SoftActorCritic(abc.ABC):
     def _policy_step(self, state: SACState, loss: PolicyLoss) -> tuple[SACState, Array, Metrics]:
         """One step of Adam down a loss of the policy's parameters that also gives log-probabilities and metrics."""
         (value, (log_prob, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(state.policy)
-        step, optimizer = self._policy_optimizer().update(gradient, state.policy_optimizer)
-        state = dataclasses.replace(state, policy=optax.apply_updates(state.policy, step), policy_optimizer=optimizer)
+        state = self._move_policy(state, gradient)
         return state, log_prob, {"actor/loss": value, "actor/entropy": -jnp.mean(log_prob), **metrics}
+
+    def _move_policy(self, state: SACState, gradient: PyTree) -> SACState:
+        step, optimizer = self._policy_optimizer().update(gradient, state.policy_optimizer)
+        return dataclasses.replace(state, policy=optax.apply_updates(state.policy, step), policy_optimizer=optimizer)
 
     def _least_target(self, q: Array, subset_key: Array) -> Array:
         """The least, [...], of target critics' values [num_critics, ...]; of some of them where fewer make the target."""

@@ -65,7 +65,7 @@ def begun(agent, data, spec=SPEC):
 
 def term(agent, state, parameters, energy, batch, key):
     latent = agent._posterior(state, parameters, batch, key)[0]
-    return agent._energy_terms(state, energy, latent, batch, key)[0]
+    return agent._energy_terms(state, energy, latent, batch, key).told
 
 
 def moved(tree, gradient, rate):
@@ -155,8 +155,8 @@ def test_some_of_the_batchs_outcomes_stand_for_all():
 
     @jax.jit
     def terms(key, energy):
-        every = WALK.replace(outcome_samples=10_000)._energy_terms(state, energy, latent, batch, key)[0]
-        return every, WALK.replace(outcome_samples=32)._energy_terms(state, energy, latent, batch, key)[0]
+        every = WALK.replace(outcome_samples=10_000)._energy_terms(state, energy, latent, batch, key).told
+        return every, WALK.replace(outcome_samples=32)._energy_terms(state, energy, latent, batch, key).told
 
     louder = jax.tree.map(lambda leaf: 2.0 * leaf, state.energy)  # so that outcomes differ in energy
     every, some = np.array([terms(jax.random.key(key), louder) for key in range(40)]).T

@@ -137,7 +137,7 @@ def test_the_first_ratio_is_one_under_the_normalizer_that_acted(case):
     if state.normalizer is not None:
         state = dataclasses.replace(state, normalizer=dataclasses.replace(state.normalizer, count=jnp.float32(1e12)))
     _, samples = evaluate(agent, state, window_of(spec))
-    _, metrics = agent.loss(state.parameters, samples, state.log_alpha, jax.random.key(0))
+    _, (_, metrics) = agent.loss(state.parameters, samples, state.log_alpha, jax.random.key(0))
     np.testing.assert_allclose(metrics["actor/kl"], 0.0, atol=1e-6)
     assert metrics["actor/clip_fraction"] == 0
     np.testing.assert_allclose(metrics["actor/loss"], 0.0, atol=1e-5)  # minus the mean of a normalised advantage

@@ -13,8 +13,8 @@ import numpy as np
 from dataset_study import KINDS, Settings
 
 from maxent_rl import train
-from maxent_rl.agents.dqn import DQNOnline
 from maxent_rl.agents.registry import agent_class
+from maxent_rl.agents.values.dqn import DQNOnline
 from maxent_rl.data.datasets.dataset import Dataset
 from maxent_rl.data.datasets.files import write_dataset
 from maxent_rl.data.measures.coverage import Binning, Limits

@@ -14,7 +14,7 @@ from continued_run import trained_run
 from multimodal_study import Measured, Seed, Unit
 
 from maxent_rl import envs as environments
-from maxent_rl.agents.adpo import ADPO, ADPOState
+from maxent_rl.agents.imitation.adpo import ADPO, ADPOState
 from maxent_rl.distributions import Gaussian
 from maxent_rl.errors import MaxentRLError
 from maxent_rl.playing.evaluation import evaluate_policy

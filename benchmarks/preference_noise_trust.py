@@ -15,7 +15,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from maxent_rl import losses
-from maxent_rl.agents.natural_gradient import conjugate_gradient
+from maxent_rl.agents.on_policy.natural_gradient import conjugate_gradient
 
 LogProb = Callable[[Any, Array], Array]
 """Log-probabilities [..., item] of parameters and contexts [..., context]."""

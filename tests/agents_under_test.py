@@ -31,27 +31,28 @@ from environments import (
 from teachers import make_teacher
 
 from maxent_rl.agents import PPO, SAC
-from maxent_rl.agents.adpo import ADPO
-from maxent_rl.agents.adpo_online import ADPOOnline
-from maxent_rl.agents.bc import BC
-from maxent_rl.agents.bcq import BCQ
-from maxent_rl.agents.behavior_values import BVE, MCE
-from maxent_rl.agents.cpl import CPL
-from maxent_rl.agents.cql import CQL
-from maxent_rl.agents.cql_discrete import CQLDiscrete
-from maxent_rl.agents.crr import CRR
-from maxent_rl.agents.doc import DoC
-from maxent_rl.agents.dqn import DQN, DQNOnline
-from maxent_rl.agents.dt import DT
-from maxent_rl.agents.iql import IQL
-from maxent_rl.agents.many_heads import QRDQN, REM
-from maxent_rl.agents.pmoe import PMOE
-from maxent_rl.agents.pmoe_ppo import PMOEPPO
-from maxent_rl.agents.rebrac import ReBRAC
-from maxent_rl.agents.sac_discrete import SACDiscrete
-from maxent_rl.agents.sac_preference import SACPreference
-from maxent_rl.agents.subpo import MODPO, SubPO
-from maxent_rl.agents.td3_bc import TD3BC
+from maxent_rl.agents.imitation.adpo import ADPO
+from maxent_rl.agents.imitation.bc import BC
+from maxent_rl.agents.imitation.cpl import CPL
+from maxent_rl.agents.imitation.doc import DoC
+from maxent_rl.agents.imitation.dt import DT
+from maxent_rl.agents.offline.cql import CQL
+from maxent_rl.agents.offline.iql import IQL
+from maxent_rl.agents.offline.rebrac import ReBRAC
+from maxent_rl.agents.offline.td3_bc import TD3BC
+from maxent_rl.agents.on_policy.pmoe_ppo import PMOEPPO
+from maxent_rl.agents.on_policy.subpo import MODPO, SubPO
+from maxent_rl.agents.soft.adpo_online import ADPOOnline
+from maxent_rl.agents.soft.pmoe import PMOE
+from maxent_rl.agents.soft.sac_discrete import SACDiscrete
+from maxent_rl.agents.soft.sac_preference import SACPreference
+from maxent_rl.agents.values.bcq import BCQ
+from maxent_rl.agents.values.behavior_values import BVE, MCE
+from maxent_rl.agents.values.cql_discrete import CQLDiscrete
+from maxent_rl.agents.values.crr import CRR
+from maxent_rl.agents.values.dqn import DQN, DQNOnline
+from maxent_rl.agents.values.qr_dqn import QRDQN
+from maxent_rl.agents.values.rem import REM
 from maxent_rl.data.batches.preferences import Preferences
 from maxent_rl.data.datasets.dataset import Dataset
 from maxent_rl.data.datasets.files import write_dataset

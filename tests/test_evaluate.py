@@ -13,7 +13,7 @@ import pytest
 from agents_under_test import AGENTS_UNDER_TEST, every_agent
 
 from maxent_rl import envs
-from maxent_rl.agents.subpo import SubPO
+from maxent_rl.agents.on_policy.subpo import SubPO
 from maxent_rl.errors import IncompatibleEnvironmentError
 from maxent_rl.playing.evaluation import evaluate_device, evaluate_host, evaluate_policy
 from maxent_rl.runs.config import RunConfig, describe

@@ -12,8 +12,8 @@ import pytest
 
 from maxent_rl import envs
 from maxent_rl.agents import SAC
-from maxent_rl.agents.pmoe import PMOE
 from maxent_rl.agents.registry import agent_name
+from maxent_rl.agents.soft.pmoe import PMOE
 from maxent_rl.runs.config import RunConfig, describe
 from maxent_rl.runs.policy import export_policy, policy_arrays
 

@@ -147,7 +147,9 @@ def test_importing_the_library_is_light():
     assert done.stdout.split() == []
 
 
-@pytest.mark.parametrize("face", ["maxent_rl", "maxent_rl.data", "maxent_rl.envs", "maxent_rl.training"])
+@pytest.mark.parametrize(
+    "face", ["maxent_rl", "maxent_rl.agents", "maxent_rl.data", "maxent_rl.envs", "maxent_rl.training"]
+)
 def test_lazy_faces_give_what_they_name(face):
     """What a type checker is told, what is listed, and what is found when asked for."""
     module = importlib.import_module(face)

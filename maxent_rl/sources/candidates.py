@@ -13,7 +13,7 @@ from flax import struct
 from numpy.typing import NDArray
 from rich.console import Console
 
-from maxent_rl.agents.adpo import ADPO
+from maxent_rl.agents.imitation.adpo import ADPO
 from maxent_rl.distributions import Categorical, Gaussian, GaussianMixture, TanhGaussian, TanhGaussianMixture
 from maxent_rl.envs import has_name
 from maxent_rl.envs.device import DeviceEnv

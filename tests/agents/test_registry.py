@@ -14,6 +14,7 @@ from agents_under_test import (
 )
 from environments import DiscretePoint, Point
 
+from maxent_rl import agents
 from maxent_rl.agents import AGENTS, agent_class, agent_name, check_agent
 from maxent_rl.envs import make_device
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
@@ -34,6 +35,12 @@ def test_every_agent_of_the_registry_is_put_to_the_tests_of_all_agents():
     rows = AGENTS_UNDER_TEST | OFFLINE_AGENTS_UNDER_TEST
     tested = {name: row.agent for name, row in rows.items()} | TOKEN_AGENTS_UNDER_TEST | PREPARING_AGENTS_UNDER_TEST
     assert {name: agent_name(agent) for name, agent in tested.items()} == {name: name for name in AGENTS}
+
+
+def test_every_agent_is_found_by_its_class_too():
+    for name, target in AGENTS.items():
+        own = target.partition(":")[2]
+        assert getattr(agents, own) is agent_class(name) and own in dir(agents)
 
 
 @pytest.mark.parametrize("name", AGENTS_UNDER_TEST)

@@ -14,8 +14,8 @@ from environments import HostPoint, OneStepDevice, Point
 from flax import struct
 
 from maxent_rl import envs
-from maxent_rl.agents.pmoe import PMOE
 from maxent_rl.agents.registry import agent_name
+from maxent_rl.agents.soft.pmoe import PMOE
 from maxent_rl.distributions import GaussianMixture
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.pictures import expert_pictures, landscapes

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from maxent_rl import envs
-from maxent_rl.agents.subpo import SubPO
+from maxent_rl.agents.on_policy.subpo import SubPO
 from maxent_rl.envs.submodular.field_map import FieldMap, HasFieldMap
 from maxent_rl.envs.submodular.named import grid_coverage
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, StorageError

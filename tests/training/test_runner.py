@@ -17,7 +17,7 @@ from flax import struct
 
 from maxent_rl import RunConfig, load_policy, resume, train
 from maxent_rl.agents import SAC, agent_name
-from maxent_rl.agents.sac_discrete import SACDiscrete
+from maxent_rl.agents.soft.sac_discrete import SACDiscrete
 from maxent_rl.errors import (
     CheckpointError,
     IncompatibleEnvironmentError,

@@ -1,0 +1,1 @@
+"""Policy gradients: agents that learn from what their newest policy did, and forget it."""

@@ -1,0 +1,111 @@
+"""Soft Actor-Critic for discrete actions: what SAC estimates from one action is summed over all of them.
+
+Source: Soft Actor-Critic for Discrete Action Settings (arXiv 1910.07207), with the common part of `soft.sac`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import jax.numpy as jnp
+from flax import struct
+
+from maxent_rl import losses
+from maxent_rl.agents.soft.sac import Collecting, SACState, SoftActorCritic
+from maxent_rl.distributions import Categorical
+from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
+from maxent_rl.networks import CategoricalPolicy
+from maxent_rl.settings import Fraction
+from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
+
+
+@struct.dataclass
+class SACDiscrete(Collecting, SoftActorCritic):
+    """SAC with a categorical policy and critics that value every choice; expectations over actions are exact."""
+
+    target_entropy_share: Fraction = 0.89
+    """Default target entropy as a share of that of uniform actions, log n; the paper has 0.98."""
+
+    # On CartPole-v1 (three seeds, 64 x 64, 15,000 steps) shares of 0.98, 0.89, 0.5 and 0.3 came to evaluation returns of
+    # 416, 442, 243 and 233 by the most likely action. Sampled actions returned 41, 174, 247 and 247: the closer to uniform
+    # the policy is held, the more its mode is worth and the less its samples.
+
+    def check(self, spec: Spec, env: str) -> None:
+        """Refuses environments and settings that cannot work; see `agents.check_agent`."""
+        if spec.num_actions is None:
+            raise IncompatibleEnvironmentError(
+                f"SACDiscrete needs discrete actions, but {env} has continuous ones; --agent sac handles those."
+            )
+        most = math.log(spec.num_actions)
+        if self.target_entropy is not None and not 0 <= self.target_entropy < most:
+            raise InvalidSettingError(
+                f"--target-entropy must be at least 0 and less than {most:.6g} nats, the entropy of uniform actions in "
+                f"{env} (log {spec.num_actions}), got {self.target_entropy:g}: the temperature would never settle."
+            )
+        if self.target_entropy is None and not self.target_entropy_share < 1:
+            raise InvalidSettingError(
+                "--target-entropy-share must be less than 1: only uniform actions reach that entropy, and the temperature "
+                "would diverge."
+            )
+        super().check(spec, env)
+
+    def policy(self, parameters: PyTree, observation: Array) -> Categorical:
+        """The policy at normalised observations [..., observation]."""
+        return cast(Categorical, self._policy_network(_num_actions(parameters)).apply(parameters, observation))
+
+    def values(self, parameters: PyTree, observation: Array, action: Array, dropout_key: Array) -> Array:
+        """All critics' values of choices [...], [num_critics, ...], in units of return."""
+        every = self.all_values(parameters, observation, dropout_key)
+        index = jnp.broadcast_to(action.astype(jnp.int32)[..., None], (*every.shape[:-1], 1))
+        return jnp.take_along_axis(every, index, axis=-1)[..., 0]
+
+    def all_values(self, parameters: PyTree, observation: Array, dropout_key: Array) -> Array:
+        """All critics' values of all choices, [num_critics, ..., choice], in units of return."""
+        num_actions = int(parameters["params"]["critic_0"]["Dense_0"]["bias"].shape[-1])
+        network = self._critic_network(num_actions)
+        return cast(Array, network.apply(parameters, observation, rngs={"dropout": dropout_key}))
+
+    def soft_next(
+        self, state: SACState, batch: Transition, noise: None, key: Array, subset_key: Array
+    ) -> tuple[Array, Array]:
+        """Expectation [batch] of the least target critic's value of each choice, and minus the policy's entropy."""
+        policy = self.policy(state.policy, batch.next_observation)
+        q = self._least_target(self.all_values(state.target_critics, batch.next_observation, key), subset_key)
+        return jnp.sum(jnp.exp(policy.log_probs) * q, axis=-1), -policy.entropy()
+
+    def update_policy(
+        self, state: SACState, batch: Transition, noise: None, key: Array
+    ) -> tuple[SACState, Array, Metrics]:
+        """Moves the policy towards the Boltzmann distribution of the critics; returns minus its entropy [batch]."""
+        q = self._climbed(self.all_values(state.critics, batch.observation, key))
+
+        def loss(policy: PyTree) -> tuple[Array, tuple[Array, Metrics]]:
+            log_probs = self.policy(policy, batch.observation).log_probs
+            expected = jnp.sum(
+                jnp.exp(log_probs) * losses.soft_policy_loss(q, log_probs, self._temperature(state)), axis=-1
+            )
+            return jnp.mean(expected), (jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1), {})
+
+        return self._policy_step(state, loss)
+
+    def _initial_parameters(
+        self, policy_key: Array, critic_keys: dict[str, Array], spec: Spec
+    ) -> tuple[PyTree, PyTree]:
+        assert spec.num_actions is not None
+        observation = jnp.zeros(spec.observation_shape)
+        policy = self._policy_network(spec.num_actions).init(policy_key, observation)
+        return policy, self._critic_network(spec.num_actions).init(critic_keys, observation)
+
+    def _default_target_entropy(self, policy: PyTree) -> Array:
+        return jnp.asarray(self.target_entropy_share * math.log(_num_actions(policy)))
+
+    def _noise(self, key: Array, batch: Transition) -> tuple[None, None]:
+        return None, None
+
+    def _policy_network(self, num_actions: int) -> CategoricalPolicy:
+        return CategoricalPolicy(self.network, self.hidden_sizes, num_actions)
+
+
+def _num_actions(policy: PyTree) -> int:
+    return int(policy["params"]["head"]["bias"].shape[-1])

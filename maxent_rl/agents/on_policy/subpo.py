@@ -18,51 +18,21 @@ from flax import struct
 
 from maxent_rl import losses
 from maxent_rl.agents.base import rollout_time
+from maxent_rl.agents.on_policy.memory import RecallingPPO, RecallingState
 from maxent_rl.agents.on_policy.minibatches import Samples
 from maxent_rl.agents.on_policy.natural_gradient import natural_step
-from maxent_rl.agents.on_policy.ppo import PPO, PPOState
+from maxent_rl.agents.on_policy.ppo import PPOState
 from maxent_rl.distributions import Distribution
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.networks import (
     Activation,
-    AttentionReader,
-    EpisodeReader,
-    RecurrentReader,
 )
 from maxent_rl.settings import Count, Fraction, Positive, Weight, static
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
 
 
 @struct.dataclass
-class SubPOState(PPOState):
-    """PPO's state, and what belongs to episodes.
-
-    Attributes:
-      memory: of episodes in play, or of those at the beginning of a window to learn from; None where nothing is remembered.
-      input_size: leading entries of an observation that the networks read.
-      longest: steps of an episode that are remembered, at most.
-    """
-
-    memory: PyTree = None
-    input_size: int = struct.field(pytree_node=False, default=0)  # type: ignore[no-untyped-call]
-    longest: int = struct.field(pytree_node=False, default=0)  # type: ignore[no-untyped-call]
-
-
-@struct.dataclass
-class WindowSamples(Samples):
-    """Samples of a policy that remembers, whose first axes are [time, env] or [batch, time].
-
-    Attributes:
-      memory: [env or batch, ...] at the beginning of the window.
-      fresh: [time, env] or [batch, time] 1 where an episode begins.
-    """
-
-    memory: PyTree
-    fresh: Array
-
-
-@struct.dataclass
-class SubPO(PPO):
+class SubPO(RecallingPPO):
     """Policy gradient on marginal gains: on-policy, for continuous and discrete actions.
 
     Every window of whole episodes gives one gradient step; with more (`epochs`, `minibatches`) probabilities are clipped as
@@ -108,16 +78,6 @@ class SubPO(PPO):
     """Move the policy along the natural gradient instead of by Adam."""
     fisher_iterations: Count = static(10)
     """With the natural gradient: iterations of conjugate gradients."""
-    history: Literal["none", "recurrent", "transformer"] = static("none")
-    """What the policy sees of the episode before the present observation."""
-    history_size: Count = static(128)
-    """Width of the recurrent or attention layers."""
-    history_layers: Count = static(2)
-    """Number of recurrent or attention layers."""
-    history_heads: Count = static(4)
-    """Heads of the attention; twice as many must divide the width."""
-    context: Count = static(128)
-    """The most steps that the transformer remembers: at least the horizon."""
     linear: bool = static(False)
     """A policy without hidden layers: with one-hot observations a table."""
 
@@ -154,67 +114,18 @@ class SubPO(PPO):
                 f"{spec.horizon * spec.num_envs} ({env} has {spec.horizon} steps, --num-envs is {spec.num_envs}), "
                 f"got {self.rollout_size}."
             )
-        if self.history == "transformer":
-            if spec.horizon > self.context:
-                raise InvalidSettingError(
-                    f"--context {self.context} is less than the {spec.horizon} steps of an episode of {env}, all of which "
-                    f"the transformer remembers: --context {spec.horizon} would do."
-                )
-            if self.history_size % (2 * self.history_heads):
-                raise InvalidSettingError(
-                    f"--history-size must be a multiple of twice --history-heads, got {self.history_size} and "
-                    f"{self.history_heads}."
-                )
 
-    def init(self, key: Array, spec: Spec) -> SubPOState:
+    def init(self, key: Array, spec: Spec) -> RecallingState:
         """Builds the state of one seed; see `PPO.init`."""
         size = spec.observation_size - spec.additive_reward
-        state = super().init(key, dataclasses.replace(spec, observation_shape=(size,)))
-        return SubPOState(**_fields(state), input_size=size, longest=min(spec.horizon, self.context))
+        return super().init(key, dataclasses.replace(spec, observation_shape=(size,)))
 
     def init_parameters(self, key: Array, spec: Spec) -> dict[str, PyTree]:
-        """Draws the parameters of every network, by name: "policy", "value" and "reader", as far as there are such."""
-        if self.history == "none":
-            parameters = super().init_parameters(key, spec)
-        else:
-            size = spec.observation_size
-            wide = dataclasses.replace(spec, observation_shape=(size + self.history_size,))
-            parameters = super().init_parameters(key, wide)
-            value_key, reader_key = jax.random.split(jax.random.fold_in(key, 1))
-            parameters["value"] = self._value_network().init(value_key, jnp.zeros(size))
-            memory = self._reader.start((1,), size, 1)
-            parameters["reader"] = cast(nn.Module, self._reader).init(reader_key, memory, jnp.zeros((1, size)))
+        """Draws the parameters of every network, by name; see `RecallingPPO.init_parameters`."""
+        parameters = super().init_parameters(key, spec)
         if self.baseline != "value":
             del parameters["value"]
         return parameters
-
-    def distribution(self, state: PPOState, observation: Array) -> Distribution:
-        """The policy's distribution at observations [..., observation], after what the state recalls of their episodes."""
-        inputs = self._normalize(state, observation)
-        if self.history == "none":
-            return self.policy(state.parameters, inputs)
-        _, features = self._read(cast(SubPOState, state), inputs)
-        return self.policy(state.parameters, jnp.concatenate([inputs, features], axis=-1))
-
-    def memory(self, state: SubPOState, batch_shape: tuple[int, ...]) -> PyTree:
-        """See `agents.base.Remembers`; nothing without a history."""
-        return () if self.history == "none" else self._reader.start(batch_shape, state.input_size, state.longest)
-
-    def recalling(self, state: SubPOState, memory: PyTree) -> SubPOState:
-        """See `agents.base.Remembers`."""
-        return state if self.history == "none" else dataclasses.replace(state, memory=memory)
-
-    def remember(self, state: SubPOState, memory: PyTree, observation: Array, action: Array, reward: Array) -> PyTree:
-        """See `agents.base.Remembers`: the observation alone is remembered."""
-        if self.history == "none":
-            return ()
-        return self._read(self.recalling(state, memory), self._normalize(state, observation))[0]
-
-    def acting(self, state: PPOState) -> PPOState:
-        """The state without what only learning needs."""
-        acts = {name: kept for name, kept in state.parameters.items() if name != "value"}
-        bare = {"optimizer": None, "log_alpha": None, "temperature_optimizer": None, "reward_scale": None}
-        return dataclasses.replace(state, parameters=acts, **bare)
 
     def update(self, state: PPOState, batch: Transition, key: Array) -> tuple[PPOState, Metrics]:
         """Learns from one window of steps; see `PPO.update`."""
@@ -228,14 +139,12 @@ class SubPO(PPO):
         return state, metrics
 
     def evaluate(self, state: PPOState, batch: Transition) -> tuple[PPOState, Samples]:
-        """As `PPO.evaluate`; of a policy that remembers also with what it remembered as the window began."""
+        """As `RecallingPPO.evaluate`, under the normaliser that acted where a window gives one step."""
         after, samples = super().evaluate(state, batch)
         if self.epochs * self.minibatches == 1:
             # No ratio makes up for a normaliser that has moved: the gradient is that of the policy which acted.
             samples = dataclasses.replace(samples, observation=self._normalize(state, batch.observation))
-        if self.history == "none":
-            return after, samples
-        return after, WindowSamples(**_fields(samples), memory=self._recalled(state, batch), fresh=_beginnings(batch))
+        return after, samples
 
     def advantages(self, reward: Array, value: Array, next_value: Array, batch: Transition) -> Array:
         """What the actions of a window are credited with, less the baseline; see `PPO.advantages`."""
@@ -276,73 +185,18 @@ class SubPO(PPO):
         moved = super().descend(state, gradient, samples)
         return dataclasses.replace(moved, parameters=moved.parameters | optax.apply_updates(acts, step))
 
-    def window_policy(self, state: PPOState, observation: Array, batch: Transition) -> Distribution:
-        """The policy at each step of a window [time, env], as it was when it acted; see `PPO.window_policy`."""
-        if self.history == "none":
-            return super().window_policy(state, observation, batch)
-        seen, fresh = (jnp.swapaxes(leaf, 0, 1) for leaf in (observation, _beginnings(batch)))
-        features = self._read_window(state.parameters, self._recalled(state, batch), seen, fresh)
-        inputs = jnp.concatenate([observation, jnp.swapaxes(features, 0, 1)], axis=-1)
-        return self.policy(state.parameters, inputs)
-
-    def policy_at(self, parameters: dict[str, PyTree], samples: Samples) -> Distribution:
-        """The policy at a minibatch's observations, read in order from its windows' beginnings where there is a history."""
-        if not isinstance(samples, WindowSamples):
-            return super().policy_at(parameters, samples)
-        features = self._read_window(parameters, samples.memory, samples.observation, samples.fresh)
-        return self.policy(parameters, jnp.concatenate([samples.observation, features], axis=-1))
-
-    def units(self, samples: Samples) -> Samples:
-        """What is shuffled and shared: single steps, or all steps of an environment where there is a history."""
-        if not isinstance(samples, WindowSamples):
-            return super().units(samples)
-        memory, bare = samples.memory, dataclasses.replace(samples, memory=None)
-        turned: WindowSamples = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), bare)
-        return dataclasses.replace(turned, memory=memory)
-
     def value(self, parameters: dict[str, PyTree], observation: Array) -> Array:
         """The value of normalised observations [..., observation], 0 without a value function: [...]."""
         if "value" not in parameters:
             return jnp.zeros(observation.shape[:-1])
         return super().value(parameters, observation)
 
-    def _recalled(self, state: PPOState, batch: Transition) -> PyTree:
-        """What was remembered as a window [time, env] began."""
-        memory = cast(SubPOState, state).memory
-        return self.memory(cast(SubPOState, state), batch.reward.shape[1:]) if memory is None else memory
-
-    def _read(self, state: SubPOState, inputs: Array) -> tuple[PyTree, Array]:
-        """The memory after a step, and its features, from inputs [..., input] and what the state recalls."""
-        memory = self.memory(state, inputs.shape[:-1]) if state.memory is None else state.memory
-        read = cast(nn.Module, self._reader).apply(state.parameters["reader"], memory, inputs)
-        return cast(tuple[PyTree, Array], read)
-
-    def _read_window(self, parameters: dict[str, PyTree], memory: PyTree, inputs: Array, fresh: Array) -> Array:
-        """Features [batch, time, feature] of windows."""
-        reader: Any = self._reader
-        return cast(Array, reader.apply(parameters["reader"], memory, inputs, fresh, method="over"))
-
-    @property
-    def _reader(self) -> EpisodeReader:
-        if self.history == "recurrent":
-            return RecurrentReader(self.history_size, self.history_layers)
-        return AttentionReader(self.history_size, self.history_layers, self.history_heads)
-
     def _inputs(self, state: PPOState, observation: Array) -> Array:
-        return observation[..., : cast(SubPOState, state).input_size]
+        return observation[..., : cast(RecallingState, state).input_size]
 
     def _policy_network(self, size: int, discrete: bool) -> nn.Module:
         agent = dataclasses.replace(self, hidden_sizes=()) if self.linear else self
         return super(SubPO, agent)._policy_network(size, discrete)
-
-    def _check_minibatches(self, spec: Spec) -> None:
-        if self.history == "none":
-            super()._check_minibatches(spec)
-        elif spec.num_envs % self.minibatches:
-            raise InvalidSettingError(
-                f"--minibatches {self.minibatches} cannot share {spec.num_envs} environments evenly (--num-envs): the steps "
-                "of one stay together, as the policy has a history."
-            )
 
 
 @struct.dataclass
@@ -355,16 +209,5 @@ class MODPO(SubPO):
 
     def reward(self, state: PPOState, batch: Transition) -> Array:
         """What the states that were reached pay alone: [time, env]."""
-        tells = batch.next_observation.shape[-1] > cast(SubPOState, state).input_size
+        tells = batch.next_observation.shape[-1] > cast(RecallingState, state).input_size
         return batch.next_observation[..., -1] if tells else super().reward(state, batch)
-
-
-def _fields(whole: Any) -> dict[str, Any]:
-    """The fields of a dataclass instance by name, as they are."""
-    return {field.name: getattr(whole, field.name) for field in dataclasses.fields(whole)}
-
-
-def _beginnings(batch: Transition) -> Array:
-    """[time, env] 1 where an episode begins: after an end. What comes before the window is for its memory to say."""
-    done = jnp.maximum(batch.terminated, batch.truncated)
-    return jnp.concatenate([jnp.zeros_like(done[:1]), done[:-1]])

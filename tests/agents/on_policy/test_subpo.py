@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import re
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,6 @@ from support.closeness import assert_close
 
 from maxent_rl.agents import check_agent
 from maxent_rl.agents.base import rollout_time
-from maxent_rl.agents.on_policy.minibatches import pack, unpack
 from maxent_rl.agents.on_policy.subpo import MODPO, SubPO
 from maxent_rl.envs.device import reset_batch, step_batch
 from maxent_rl.envs.registry import make_device
@@ -277,37 +275,6 @@ def test_networks_do_not_read_the_additive_reward():
     assert env.spec.additive_reward and same(agent.distribution(state, seen), agent.distribution(state, moved))
     plain = Spec((3,), (), 10, num_actions=2)
     assert agent.init(jax.random.key(0), plain).input_size == 3
-
-
-@pytest.mark.parametrize("history", ["recurrent", "transformer"])
-def test_reading_a_window_gives_what_was_read_while_acting(history):
-    """Episodes end in the middle of the window, and one was under way as it began."""
-    agent = SubPO(history=history, history_size=8, history_heads=2, context=12, baseline="value", hidden_sizes=(8,))
-    spec, time = Spec((3,), (), 12, num_actions=4, num_envs=2), 7
-    state = agent.init(jax.random.key(0), spec)
-    loud = {name: jax.tree.map(lambda leaf: 5.0 * leaf, kept) for name, kept in state.parameters.items()}
-    state = dataclasses.replace(state, parameters=loud)  # at the start the past counts for little
-    seen = jax.random.normal(jax.random.key(1), (4 + time, 2, 3))
-    ends = jnp.zeros((4 + time, 2)).at[6, 0].set(1).at[8, 1].set(1).at[9, 1].set(1)
-    memory = begin = fresh = agent.memory(state, (2,))
-    now = []
-    for step in range(4 + time):
-        begin = memory if step == 4 else begin
-        now.append(agent.distribution(agent.recalling(state, memory), seen[step]).logits)
-        after = agent.remember(state, memory, seen[step], jnp.zeros(2), jnp.zeros(2))
-        memory = jax.tree.map(partial(jax.vmap(jnp.where), ends[step] > 0), fresh, after)
-    zeros = jnp.zeros((time, 2))
-    batch = Transition(seen[4:], zeros, zeros, seen[4:], ends[4:], zeros, jnp.ones((time, 2)))
-    recalled = agent.recalling(state, begin)
-    window = agent.window_policy(recalled, seen[4:], batch).logits
-    np.testing.assert_allclose(window, jnp.stack(now[4:]), atol=2e-5)
-    assert jnp.max(jnp.abs(window[0] - agent.distribution(state, seen[4]).logits)) > 1e-2  # the past matters
-    _, samples = agent.evaluate(recalled, batch)
-    units = agent.units(samples)
-    rebuilt = unpack(pack(units), units)
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b), rebuilt, units)
-    learned = agent.policy_at(state.parameters, rebuilt).logits
-    np.testing.assert_allclose(jnp.swapaxes(learned, 0, 1), window, atol=2e-5)
 
 
 def test_the_natural_gradient_is_the_fisher_matrix_solved():

@@ -25,11 +25,11 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev train test lint
+.PHONY: help setup dev train test test-portable lint
 
 help: ## Show this help
 	@echo "Targets:"
-	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{printf "%-14s%s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{printf "%-22s%s\n", $$1, $$2}'
 	@echo "Example: make train ARGS=\"--total-steps 20000 --num-seeds 4\""
 
 setup: $(VENV)/.installed ## Prepare the virtual environment in .venv (anew only when what it needs has changed)
@@ -41,6 +41,9 @@ train: setup ## Train SAC on HalfCheetah; further flags in ARGS, the last one of
 
 test: dev ## Run all tests; flags of pytest in PYTEST_ARGS
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-portable: dev ## Run the quick tests in the arithmetic of other processors; flags in PORTABLE_ARGS
+	$(BIN)/python tests/support/portable.py $(PORTABLE_ARGS)
 
 lint: dev ## Check style, types and layers
 	$(BIN)/ruff check .

@@ -1,9 +1,14 @@
-"""The tables of agents for tests that every agent of its kind must pass: a new agent is one more row of one of them."""
+"""The tables of agents under test: a new agent is one more row of one of them.
+
+Every row is put to the agent contract (`agents/test_every_agent.py`). Loops are tested with few agents, which stand for
+their kinds; the cross product of loops and all agents is marked `matrix` and runs on demand alone (`pytest -m matrix`):
+when a loop or the base of agents changes.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -314,15 +319,16 @@ OFFLINE_AGENTS_UNDER_TEST = {
 PREPARING_AGENTS_UNDER_TEST = {"sac-preference": SACPreference(**_OFF, reward_hidden_sizes=(8,), reward_updates=10)}
 
 
-def every_offline_agent(*quick: str) -> pytest.MarkDecorator:
-    """Runs a test for every agent that learns from fixed data, as `name`; as a slow test for all but those named, if any."""
-    slow = [[pytest.mark.slow] if quick and name not in quick else [] for name in OFFLINE_AGENTS_UNDER_TEST]
-    rows = [pytest.param(name, marks=marks) for name, marks in zip(OFFLINE_AGENTS_UNDER_TEST, slow, strict=True)]
-    return pytest.mark.parametrize("name", rows)
+def every_offline_agent(*representatives: str) -> pytest.MarkDecorator:
+    """Runs a test of loops for some agents that learn from fixed data, as `name`; with `-m matrix` for all others."""
+    return _parametrized(OFFLINE_AGENTS_UNDER_TEST, representatives)
 
 
-def every_agent(*quick: str) -> pytest.MarkDecorator:
-    """Runs a test for every agent, as `name`; as a slow test for all but those named."""
-    slow = [[] if name in quick else [pytest.mark.slow] for name in AGENTS_UNDER_TEST]
-    rows = [pytest.param(name, marks=marks) for name, marks in zip(AGENTS_UNDER_TEST, slow, strict=True)]
+def every_agent(*representatives: str) -> pytest.MarkDecorator:
+    """Runs a test of loops for some agents that act, as `name`; with `-m matrix` for all others."""
+    return _parametrized(AGENTS_UNDER_TEST, representatives)
+
+
+def _parametrized(names: Iterable[str], representatives: tuple[str, ...]) -> pytest.MarkDecorator:
+    rows = [pytest.param(name, marks=[] if name in representatives else [pytest.mark.matrix]) for name in names]
     return pytest.mark.parametrize("name", rows)

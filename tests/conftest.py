@@ -11,8 +11,9 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # Loops emitted by LLVM alone rather than by way of MLIR, and modules that are not split among threads: the same update
 # takes 0.5 s instead of 1.8 s to compile and runs as fast. A version of XLA that lacks a flag would end the process.
 if version("jaxlib").startswith("0.10."):
-    quick = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-    os.environ["XLA_FLAGS"] = f"{quick} {os.environ.get('XLA_FLAGS', '')}".strip()  # the last one of a kind wins
+    quick, others = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1", "XLA_FLAGS"
+    if quick not in os.environ.get(others, ""):  # workers inherit it
+        os.environ[others] = f"{quick} {os.environ.get(others, '')}".strip()  # the last one of a kind wins
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "xla"))
 # Small ones too: they are most of what eager tests compile, again in every worker and after every module.
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
@@ -55,8 +56,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     return result
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests first: begun last, one of them would keep one worker busy while the others have nothing left."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Slow tests first: begun last, one of them would keep one worker busy while the others have nothing left.
+
+    The matrix of loops and all agents runs where it is asked for.
+    """
+    if "matrix" not in config.option.markexpr:
+        left_out = [item for item in items if item.get_closest_marker("matrix")]
+        items[:] = [item for item in items if not item.get_closest_marker("matrix")]
+        config.hook.pytest_deselected(items=left_out)
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 

@@ -93,11 +93,11 @@ def recomputed(agent, params, batch):
     return agent.statistics(params, batch.context, batch.tokens)
 
 
-def warm_started(agent, steps):
+def warm_started(agent, steps, seed=0):
     """The states and losses of the first steps."""
-    states, losses = [init(agent, jax.random.key(0))], []
+    states, losses = [init(agent, jax.random.key(seed))], []
     for step in range(steps):
-        state, metrics = imitate(agent, states[-1], jax.random.key(step), step)
+        state, metrics = imitate(agent, states[-1], jax.random.key(seed + step), step)
         states.append(state)
         losses.append(float(metrics["supervised/loss"]))
     return states, losses

@@ -270,7 +270,9 @@ class SubPO(PPO):
             return self.policy_at(parameters, samples).log_prob(samples.action)
 
         own = {name: gradient[name] for name in acts}
-        step = natural_step(own, log_prob, acts, self.trust_region, self.damping, self.fisher_iterations)
+        weight = self.entropy_bonus if state.log_alpha is None else jnp.exp(state.log_alpha)
+        size = jnp.max(jnp.abs(samples.advantage)) + weight
+        step = natural_step(own, log_prob, acts, self.trust_region, self.damping, self.fisher_iterations, size)
         moved = super().descend(state, gradient, samples)
         return dataclasses.replace(moved, parameters=moved.parameters | optax.apply_updates(acts, step))
 

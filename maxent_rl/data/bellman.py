@@ -135,7 +135,9 @@ def misalignment(moments: Moments) -> Misalignment:
     """
     values, vectors = generalised_eigen(moments.projected, moments.full)
     smallest = float(np.clip(values[0], 0.0, 1.0))
-    return Misalignment(math.sqrt(1.0 - smallest), 1.0 / smallest if smallest > 0 else math.inf, vectors[:, 0])
+    # An eigenvalue of 0 is computed as one of 1e-17 or so, or less than nothing.
+    amplification = 1.0 / smallest if smallest > CUTOFF else math.inf
+    return Misalignment(math.sqrt(1.0 - smallest), amplification, vectors[:, 0])
 
 
 class InherentError(NamedTuple):
@@ -193,7 +195,9 @@ class FeatureCoverage(NamedTuple):
 def feature_coverage(covariance: Floats) -> FeatureCoverage:
     """Describes Sigma [d, d]."""
     values = np.maximum(np.linalg.eigvalsh(_symmetric(covariance)), 0.0)
-    condition = float(values[-1] / values[0]) if values[0] > 0 else math.inf
+    # The eigenvalue of a missing direction is not 0, but the rounding of the largest one.
+    missing = values[0] <= len(values) * np.finfo(np.float64).eps * values[-1]
+    condition = math.inf if missing else float(values[-1] / values[0])
     total = float((values**2).sum())
     return FeatureCoverage(float(values[0]), condition, float(values.sum()) ** 2 / total if total else 0.0)
 

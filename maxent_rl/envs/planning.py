@@ -24,6 +24,8 @@ from maxent_rl.types import Array, PyTree
 
 MOST_SEQUENCES = 5_000_000
 _CHUNK = 4096  # sequences that are rolled out side by side
+# The share of the best return by which others may fall short of it and be as good: what single precision makes of sums.
+_ROUNDING = 1e-6
 
 
 class Plan(NamedTuple):
@@ -65,7 +67,7 @@ def greedy_plan(env: DeviceEnv, key: Array, lookahead: int = 1, samples: int = 1
 
 
 def best_plan(env: DeviceEnv, key: Array) -> Plan:
-    """The sequence of actions with the highest return, found by trying all of them; the first among equals.
+    """The sequence of actions with the highest return, found by trying all of them; the first among equals (to 1e-6).
 
     Args:
       env: deterministic after its start, with discrete actions.
@@ -135,7 +137,7 @@ def best_time_policy(env: SubmodularEnv) -> Plan:
     for _ in range(env.horizon):
         # Takes one step's elements from the front and puts its actions at the back: in the end all are in order again.
         value = jnp.tensordot(value, outcomes, axes=((0,), (1,)))
-    best = jnp.argmax(value)
+    best = _first_best(value.ravel())
     actions = jnp.stack(jnp.unravel_index(best, value.shape)).astype(jnp.int32)
     return Plan(actions, value.ravel()[best], jnp.zeros(()))
 
@@ -178,14 +180,23 @@ def _best(env: DeviceEnv, key: Array) -> Plan:
         number = jnp.minimum(chunk * size + jnp.arange(size), total - 1)
         sequences = number[:, None] // place % choices
         returns = jax.vmap(lambda actions: _return_of(env, state, actions))(sequences)
-        here = jnp.argmax(returns)
-        better = returns[here] > best[0]
+        here = _first_best(returns)
+        better = _less_rounding(returns[here]) > best[0]
         return (jnp.where(better, returns[here], best[0]), jnp.where(better, sequences[here], best[1])), None
 
     none = jnp.float32(-jnp.inf), jnp.zeros(horizon, jnp.int32)
     (most, actions), _ = jax.lax.scan(best_of, none, jnp.arange(-(-total // size)))
     start = _start_value(env, state)
     return Plan(actions, start + most, start)
+
+
+def _first_best(values: Array) -> Array:
+    """[] the place of the largest of values [n]; of those that are equal, but for rounding, the first."""
+    return jnp.argmax(values >= _less_rounding(jnp.max(values)))
+
+
+def _less_rounding(value: Array) -> Array:
+    return value - _ROUNDING * jnp.abs(value)
 
 
 def _return_of(env: DeviceEnv, state: PyTree, actions: Array) -> Array:

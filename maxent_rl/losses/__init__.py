@@ -71,6 +71,7 @@ from maxent_rl.losses.preference import (
 )
 from maxent_rl.losses.quantile_regression import quantile_huber_loss, quantile_midpoints
 from maxent_rl.losses.ranking import normalized_discounted_gain
+from maxent_rl.losses.rounding import apart, rounding_of, without_rounding
 from maxent_rl.losses.router import gumbel_softmax, router_exact_loss, router_frequency_loss, router_score_loss
 from maxent_rl.losses.soft_bellman import critic_loss, soft_bellman_target, soft_value
 from maxent_rl.losses.temperature import damped_temperature, temperature_loss, temperature_loss_dual
@@ -89,6 +90,7 @@ __all__ = [
     "anchored_logits",
     "anchored_loss",
     "anchored_pair_loss",
+    "apart",
     "behavior_regularized_loss",
     "bellman_target",
     "best_rejected",
@@ -147,6 +149,7 @@ __all__ = [
     "rank_target",
     "reverse_gradient",
     "robust_dpo_loss",
+    "rounding_of",
     "router_exact_loss",
     "router_frequency_loss",
     "router_score_loss",
@@ -171,4 +174,5 @@ __all__ = [
     "temporal_difference_loss",
     "weighted_cloning_loss",
     "whiten",
+    "without_rounding",
 ]

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl.losses.rounding import apart, without_rounding
+
 Aggregation: TypeAlias = Literal["token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"]
 
 
@@ -29,7 +31,7 @@ def masked_mean(values: ArrayLike, mask: ArrayLike) -> Array:
 
 
 def masked_deviation(values: ArrayLike, mask: ArrayLike) -> Array:
-    """How far each valid value lies from their mean; exactly 0 where all are equal, whatever rounding makes of the mean.
+    """How far each valid value lies from their mean; exactly 0 where that is not more than rounding, as where all are equal.
 
     Args:
       values: [...].
@@ -40,7 +42,9 @@ def masked_deviation(values: ArrayLike, mask: ArrayLike) -> Array:
     """
     valid, values = jnp.asarray(mask, bool), jnp.asarray(values)
     below = jnp.where(valid, values - jnp.max(values, initial=-jnp.inf, where=valid), 0.0)
-    return jnp.where(valid, below - masked_mean(below, valid), 0.0)
+    deviation = below - masked_mean(below, valid)
+    size = jnp.max(jnp.abs(values), initial=0.0, where=valid)
+    return jnp.where(valid, without_rounding(deviation, size), 0.0)
 
 
 def masked_quantile(values: ArrayLike, mask: ArrayLike, quantile: ArrayLike) -> Array:
@@ -58,6 +62,9 @@ def masked_quantile(values: ArrayLike, mask: ArrayLike, quantile: ArrayLike) -> 
     ordered = jnp.sort(jnp.where(valid, jnp.ravel(jnp.asarray(values)), jnp.inf))
     last = jnp.maximum(jnp.sum(valid) - 1, 0)
     position = jnp.asarray(quantile) * last
+    # A product that rounds to beside a whole number is that number: the quantile is one of the values, and not above it.
+    whole = jnp.round(position)
+    position = jnp.where(apart(position, whole), position, whole)
     low = jnp.floor(position).astype(jnp.int32)
     high = jnp.minimum(low + 1, last)
     below, above = (jnp.where(jnp.any(valid), ordered[index], 0.0) for index in (low, high))

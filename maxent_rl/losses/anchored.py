@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from maxent_rl.losses.candidate_targets import set_deviation
 from maxent_rl.losses.entropy import probability_entropy
 from maxent_rl.losses.preference import logistic_loss
+from maxent_rl.losses.rounding import apart
 
 
 def anchored_logits(
@@ -113,7 +114,7 @@ def anchored_pair_loss(
     gap = scores[..., first] - scores[..., second]
     counts = valid[..., first] & valid[..., second]
     if score_temperature is None:
-        counts &= gap != 0
+        counts &= apart(scores[..., first], scores[..., second])  # scores that differ by rounding are a tie
         target = (gap > 0).astype(margin.dtype)
     else:
         target = jax.nn.sigmoid(gap / jnp.asarray(score_temperature))

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl.losses.rounding import apart, rounding_of
+
 _NO_SPREAD, _NO_SPREAD_KDE, _LEAST_SHARE = 1e-8, 1e-6, 1e-4
 
 
@@ -67,7 +69,7 @@ def rank_target(scores: ArrayLike, temperature: ArrayLike = 0.5, mask: ArrayLike
     """As `kde_target` with ranks in place of the smoothed distribution: `F = (rank + 1/2) / P`, rank 0 the worst.
 
     Args:
-      scores: [..., P]; equal ones share the mean of their ranks.
+      scores: [..., P]; equal ones, but for rounding, share the mean of their ranks.
       temperature: [] or [..., 1].
       mask: [..., P] which candidates there are; None for all.
 
@@ -78,8 +80,9 @@ def rank_target(scores: ArrayLike, temperature: ArrayLike = 0.5, mask: ArrayLike
     """
     scores, valid = _scores(scores, mask)
     others = valid[..., None, :]
-    worse = jnp.sum((scores[..., None, :] < scores[..., :, None]) & others, axis=-1)
-    equal = jnp.sum((scores[..., None, :] == scores[..., :, None]) & others, axis=-1)  # each equals itself
+    tied = ~apart(scores[..., None, :], scores[..., :, None])  # each with itself, too
+    worse = jnp.sum((scores[..., None, :] < scores[..., :, None]) & ~tied & others, axis=-1)
+    equal = jnp.sum(tied & others, axis=-1)
     return _of_shares(
         (worse + 0.5 * equal) / jnp.maximum(jnp.sum(valid, axis=-1, keepdims=True), 1), temperature, valid
     )
@@ -123,16 +126,20 @@ def _scores(scores: ArrayLike, mask: ArrayLike | None) -> tuple[Array, Array]:
 def set_deviation(values: Array, valid: Array, least: float = _NO_SPREAD) -> Array:
     """Standard deviation within each set, with Bessel's correction: [..., P] to [..., 1]; 1 where it is below `least`.
 
+    It is 1 also where the values differ by rounding alone, which must not be made as large as anything else.
+
     Args:
       values: [..., P], 0 where not valid.
       valid: [..., P] bool, which count.
       least: the smallest that counts as one.
     """
     count = jnp.sum(valid, axis=-1, keepdims=True)
-    mean = jnp.sum(values, axis=-1, keepdims=True) / jnp.maximum(count, 1)
-    squares = jnp.where(valid, (values - mean) ** 2, 0.0)
+    below = jnp.where(valid, values - jnp.max(values, axis=-1, keepdims=True, initial=-jnp.inf, where=valid), 0.0)
+    mean = jnp.sum(below, axis=-1, keepdims=True) / jnp.maximum(count, 1)  # of differences: exact where all are equal
+    squares = jnp.where(valid, (below - mean) ** 2, 0.0)
     found = jnp.sqrt(jnp.sum(squares, axis=-1, keepdims=True) / jnp.maximum(count - 1, 1))
-    return jnp.where(found < least, 1.0, found)
+    size = jnp.max(jnp.abs(values), axis=-1, keepdims=True, initial=0.0, where=valid)
+    return jnp.where(found < jnp.maximum(least, rounding_of(size)), 1.0, found)
 
 
 def _of_shares(share: Array, temperature: ArrayLike, valid: Array) -> Array:

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl.losses.rounding import rounding_of
+
 
 def conservative_penalty(values: Array, data_value: ArrayLike) -> Array:
     """How much better than the data's action the best others look: `log sum_k exp(Q_k) - Q(s, a_data)`.
@@ -49,8 +51,10 @@ def better_than_policy(value: Array, sampled_values: Array) -> Array:
       sampled_values: [..., K] values of actions that were drawn from the policy.
 
     Returns:
-      [...] 1 where the value is above their mean, else 0.
+      [...] 1 where the value is above their mean by more than rounding, else 0.
 
     Source: Critic Regularized Regression (arXiv 2006.15134), equation 3 with the advantage's mean estimator.
     """
-    return jnp.asarray(value > jnp.mean(sampled_values, axis=-1), value.dtype)
+    # A policy that only takes the data's action has a mean of that action's value, which must not pass by rounding.
+    size = jnp.maximum(jnp.abs(value), jnp.max(jnp.abs(sampled_values), axis=-1))
+    return jnp.asarray(value - jnp.mean(sampled_values, axis=-1) > rounding_of(size), value.dtype)

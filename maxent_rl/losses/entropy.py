@@ -15,6 +15,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from maxent_rl.losses.aggregation import masked_deviation
+from maxent_rl.losses.rounding import without_rounding
 
 
 def softmax_entropy(logits: ArrayLike) -> Array:
@@ -97,7 +98,8 @@ def policy_gradient_step(logits: ArrayLike, advantage: ArrayLike, natural: bool 
 def entropy_discriminant(log_prob: ArrayLike, entropy: ArrayLike) -> Array:
     """S*: by how much, to first order, raising the logit of a choice lowers the entropy: `p (H + log p)`.
 
-    Positive exactly where the choice is likelier than `exp(-H)`.
+    Positive exactly where the choice is likelier than `exp(-H)`, and 0 where it is as likely but for rounding, as all are
+    under a uniform policy.
 
     Args:
       log_prob: [...] of the choice, in nats.
@@ -108,9 +110,11 @@ def entropy_discriminant(log_prob: ArrayLike, entropy: ArrayLike) -> Array:
 
     Source: arXiv 2602.03392, theorem 3.2.
     """
-    log_probs = jnp.asarray(log_prob)
+    log_probs, entropy = jnp.asarray(log_prob), jnp.asarray(entropy)
     probs = jnp.exp(log_probs)
-    return jnp.where(probs > 0, probs * (jnp.asarray(entropy) + jnp.where(probs > 0, log_probs, 0.0)), 0.0)
+    finite = jnp.where(probs > 0, log_probs, 0.0)
+    beyond = without_rounding(entropy + finite, jnp.maximum(jnp.abs(entropy), jnp.abs(finite)))
+    return jnp.where(probs > 0, probs * beyond, 0.0)
 
 
 def expected_discriminant(log_probs: ArrayLike) -> Array:

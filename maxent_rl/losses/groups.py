@@ -12,6 +12,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from maxent_rl.losses.aggregation import masked_deviation
+from maxent_rl.losses.rounding import rounding_of
 
 
 def group_advantages(
@@ -22,7 +23,8 @@ def group_advantages(
 ) -> Array:
     """How much better each sample was than its group.
 
-    All standard deviations have Bessel's correction. A group of equal rewards has advantages of exactly 0.
+    All standard deviations have Bessel's correction. A reward that is the group's mean but for rounding has an advantage of
+    exactly 0, and so have all of a group of equal ones.
 
     Args:
       rewards: [group, sample] with the samples of a group along the last axis.
@@ -44,10 +46,14 @@ def group_advantages(
     if size == 1:
         centred = rewards
     else:
-        centred = rewards - jnp.mean(rewards, axis=-1, keepdims=True)
-        # The rounding of a mean is not small beside epsilon: equal rewards must give 0, not noise of size 1.
+        # Differences first: those of almost equal rewards are exact, and what their mean loses is less than they are.
+        difference = rewards - rewards[..., :1]
+        centred = difference - jnp.mean(difference, axis=-1, keepdims=True)
+        # Rounding is not small beside epsilon: equal rewards must give 0, not noise of size 1, and a reward that is the
+        # mean no sign. Sums of the same rewards in another order are equal, too.
         equal = jnp.all(rewards == rewards[..., :1], axis=-1, keepdims=True)
-        centred = jnp.where(equal, 0.0, centred)
+        rounding = rounding_of(jnp.max(jnp.abs(rewards), axis=-1, keepdims=True))
+        centred = jnp.where(equal | (jnp.abs(centred) < rounding), 0.0, centred)
         if leave_one_out:
             centred = centred * (size / (size - 1))
     if scale == "none":

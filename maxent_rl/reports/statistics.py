@@ -23,6 +23,7 @@ Floats: TypeAlias = NDArray[np.float64]
 Scores: TypeAlias = Sequence[Floats]
 
 _TRIMMED = 4  # the interquartile mean leaves out one part in four at either end
+_ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of a score: environments add up rewards in single precision
 _BLOCK = 4_000_000  # numbers resampled at once: 32 MB
 
 
@@ -130,7 +131,8 @@ def performance_profile(scores: Scores, thresholds: Floats) -> Floats:
 def probability_of_improvement(first: Scores, second: Scores) -> Floats:
     """How likely a run of the first method scores higher than one of the second, averaged over tasks.
 
-    The Mann-Whitney statistic over the number of pairs: a tie counts one half.
+    The Mann-Whitney statistic over the number of pairs: a tie counts one half. Scores tie that differ by no more than the
+    rounding of sums of rewards, as the same episodes give in another order.
 
     Args:
       first: one array [..., run] for each task.
@@ -146,7 +148,8 @@ def probability_of_improvement(first: Scores, second: Scores) -> Floats:
     chances = []
     for one, other in zip(first, second, strict=True):
         one_by_one, others = one[..., :, None], other[..., None, :]
-        wins = (one_by_one > others) + 0.5 * (one_by_one == others)
+        ties = np.isclose(one_by_one, others, rtol=_ROUNDING, atol=0.0)  # infinite ones with themselves
+        wins = ((one_by_one > others) & ~ties) + 0.5 * ties
         chances.append(wins.mean(axis=(-2, -1)))
     averaged: Floats = np.mean(chances, axis=0)
     return averaged

@@ -10,6 +10,8 @@ import dataclasses
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+_ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of an entropy: policies compute it in single precision
+
 
 @dataclasses.dataclass(frozen=True)
 class EntropyLaw:
@@ -54,7 +56,7 @@ def fit_entropy_law(entropy: ArrayLike, score: ArrayLike, *, share: float = 1.0,
       window: steps that both are averaged over, each with those before it, so that no later step reaches the fitted ones.
 
     Returns:
-      The law; NaN if fewer than two steps are fitted, or all have the same entropy.
+      The law; NaN if fewer than two steps are fitted, or all have the same entropy but for rounding.
 
     Raises:
       ValueError: shapes that differ, a share outside (0, 1], a window below 1.
@@ -70,7 +72,7 @@ def fit_entropy_law(entropy: ArrayLike, score: ArrayLike, *, share: float = 1.0,
     entropies, scores = _smooth(entropies[finite], window), _smooth(scores[finite], window)
     fitted = round(share * len(entropies))
     x, y = np.exp(entropies[:fitted]), scores[:fitted]
-    if fitted < 2 or np.ptp(x) == 0:
+    if fitted < 2 or np.ptp(x) <= _ROUNDING * np.max(x):
         return EntropyLaw(float("nan"), float("nan"), float("nan"))
     centred = x - x.mean()
     a = float(-np.sum(centred * (y - y.mean())) / np.sum(centred**2))

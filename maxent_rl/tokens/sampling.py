@@ -15,6 +15,7 @@ from flax import struct
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl import losses
 from maxent_rl.distributions import Categorical
 from maxent_rl.errors import ShapeError
 from maxent_rl.networks.transformer import Transformer, TransformerCache, init_cache, unembedding
@@ -150,7 +151,8 @@ def nucleus(log_probs: Array, top_p: ArrayLike) -> Array:
     """
     ordered = jnp.sort(log_probs, axis=-1, descending=True)
     mass_before = jnp.cumsum(jnp.exp(ordered), axis=-1)[..., :-1]
-    size = 1 + jnp.sum(mass_before < top_p, axis=-1, keepdims=True)
+    # A mass that is short of it by rounding alone has reached it.
+    size = 1 + jnp.sum(mass_before < top_p - losses.rounding_of(top_p), axis=-1, keepdims=True)
     # From the smallest value that is in, and not by sorting indices along: half the work, and no scatter.
     least = jnp.take_along_axis(ordered, size - 1, axis=-1)
     above, equal = log_probs > least, log_probs == least

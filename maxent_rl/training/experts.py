@@ -194,13 +194,17 @@ def principal_components(points: ArrayLike) -> tuple[NDArray[np.float64], NDArra
     """The plane in which points [point, axis] vary most.
 
     Returns:
-      (coordinates [point, 2], shares [2] of the variance); the sign of an axis is such that its largest entry is positive.
+      (coordinates [point, 2], shares [2] of the variance); the sign of an axis is such that its largest entry is positive,
+      the first of equally large ones.
     """
     centred = np.asarray(points, np.float64)
     centred = centred - centred.mean(axis=0)
     _, spreads, axes = np.linalg.svd(centred, full_matrices=False)
     axes, total = axes[:2], np.sum(spreads**2)
-    axes = axes * np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]
+    size = np.abs(axes)
+    # As large as the largest but for rounding, that of the points themselves included.
+    largest = np.argmax(size >= size.max(axis=1, keepdims=True) * (1 - 1e-6), axis=1)
+    axes = axes * np.sign(axes[np.arange(len(axes)), largest])[:, None]
     return centred @ axes.T, spreads[:2] ** 2 / (total if total > 0 else 1.0)
 
 

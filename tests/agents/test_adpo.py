@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from environments import DiscretePoint, Point
+from support.closeness import assert_close, rounding
 from teachers import TEACHER, make_teacher
 
 from maxent_rl import train
@@ -86,8 +87,8 @@ def test_distillation_is_a_uniform_anchor_with_the_temperature_of_the_teacher():
     batch = one_state()
     kd = SMALL.replace(method="kd", teacher_temperature=2.0)
     same = SMALL.replace(anchor="uniform", target="teacher", teacher_temperature=2.0, anchoring_temperature=2.0)
-    for a, b in zip(*(jax.tree.leaves(learn(agent, batch, 20)[0].policy) for agent in (kd, same)), strict=True):
-        np.testing.assert_array_equal(a, b)
+    # Two programs. Adam divides each entry by its own size, so that what is small in a gradient keeps fewer digits.
+    assert_close(*(learn(agent, batch, 20)[0].policy for agent in (kd, same)), rtol=1e-4)
 
 
 def test_cloning_fits_the_actions_that_the_teacher_drew():
@@ -148,7 +149,8 @@ def test_a_student_that_is_its_teacher_has_no_divergence_and_the_best_ranking():
     state = SMALL.init(jax.random.key(3), SPEC)
     itself = jax.tree.map(lambda leaf: leaf[0], SMALL.unsquashed(state, state.policy, jnp.ones((1, 1))))
     found = SMALL.examine(state, one_state(itself))
-    assert found["kl"] == pytest.approx(0.0, abs=1e-6) and found["ndcg"] == pytest.approx(1.0)
+    assert found["kl"] == pytest.approx(0.0, abs=1e-6)
+    assert found["ndcg"] == pytest.approx(1.0, rel=rounding(64))  # a sum over the candidates, in two orders
 
 
 def loop_of(folder, agent=SMALL, env=None, teacher=TEACHER, **settings):
@@ -189,7 +191,9 @@ def test_a_teacher_with_several_modes_scores_by_the_whole_mixture(tmp_path):
     mixture = teacher.agent.distribution(teacher.state, jnp.zeros((2,))).pre_tanh
     assert isinstance(mixture, GaussianMixture)
     np.testing.assert_allclose(sets.teacher_log_prob, mixture.log_prob(sets.candidates), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(sets.teacher[0], jnp.concatenate([mixture.moments().mean, mixture.moments().log_std]))
+    moments = mixture.moments()
+    # Deviations are about 1, so that their logarithms are about 0 and as uncertain as those.
+    assert_close(sets.teacher[0], jnp.concatenate([moments.mean, moments.log_std]), scale=1.0)
 
 
 def test_a_teacher_of_discrete_actions_is_met(tmp_path):

@@ -75,7 +75,8 @@ def test_the_sampling_policy_as_anchor_needs_no_copy_of_it():
     state = SMALL.init(jax.random.key(0), SPEC)
     assert state.anchor.params is None
     _, metrics = jax.jit(SMALL.update)(state, batch_of(), jax.random.key(1))
-    assert metrics["anchor/log_ratio"] == 0.0  # at the first look at them the candidates are as likely as when drawn
+    # At the first look at them the candidates are as likely as when drawn, up to rounding of some nats.
+    assert metrics["anchor/log_ratio"] == pytest.approx(0.0, abs=1e-5)
 
 
 def test_vmapped_seeds_equal_single_seeds():

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from batches import batch_of, same
 from environments import Point
+from support.closeness import rounding
+from support.seeds import learning_seed
 
 from maxent_rl import losses, resume, train
 from maxent_rl.agents.base import check_agent
@@ -74,8 +76,8 @@ def test_preferences_teach_what_cloning_cannot(density):
     found = {}
     for method in ("cpl", "bc", "sft"):
         own = dataclasses.replace(agent, method=method)
-        found[method] = goodness(own, learned(own)[0])
-    assert found["cpl"] > 0.2
+        found[method] = goodness(own, learned(own, seed=learning_seed())[0])
+    assert found["cpl"] > 0.19  # in 20 seeds 0.24 with deviation 0.013, or 0.29 with 0.016; untrained 0.0 with 0.05
     assert abs(found["bc"]) < 0.05  # the data's actions are uniform
     assert found["bc"] + 0.03 < found["sft"] < found["cpl"] - 0.1
 
@@ -83,7 +85,9 @@ def test_preferences_teach_what_cloning_cannot(density):
 def test_a_bias_below_one_keeps_the_data_likely():
     """The sheet's reason for lambda < 1: with 1, data is fitted while all its likelihoods may fall."""
     log_prob = {
-        bias: float(learned(dataclasses.replace(AGENT, bias=bias))[1]["data/log_prob"][-50:].mean())
+        bias: float(
+            learned(dataclasses.replace(AGENT, bias=bias), seed=learning_seed())[1]["data/log_prob"][-50:].mean()
+        )
         for bias in (0.5, 1.0)
     }
     assert log_prob[0.5] > log_prob[1.0]
@@ -110,7 +114,7 @@ def test_at_its_reference_the_loss_is_log_two(bias):
     agent = dataclasses.replace(AGENT, reference=True, bias=bias, bc_steps=0)
     state = agent.init(jax.random.key(0), SPEC)
     _, metrics = agent.update(state, batch(), jax.random.key(1))
-    np.testing.assert_allclose(metrics["policy/loss"], np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(metrics["policy/loss"], np.log(2), rtol=1e-5)
 
 
 def test_the_switch_renews_the_optimizer_and_notes_the_reference():
@@ -120,7 +124,7 @@ def test_the_switch_renews_the_optimizer_and_notes_the_reference():
     update = jax.jit(agent.update)
     for index in range(3):
         state, metrics = update(state, batch(seed=index), jax.random.key(index))
-        np.testing.assert_allclose(metrics["policy/loss"], metrics["imitation/loss"])
+        np.testing.assert_array_equal(metrics["policy/loss"], metrics["imitation/loss"])  # chosen, not computed
     cloned = state
     assert not jnp.array_equal(*(jax.tree.leaves(each.policy)[1] for each in (first, cloned)))
     state, metrics = update(state, batch(seed=3), jax.random.key(3))
@@ -141,7 +145,7 @@ def test_only_preferred_segments_are_cloned_and_both_of_a_tie():
     log_prob = jnp.arange(12.0).reshape(3, 2, 2)  # means 0.5, 2.5 | 4.5, 6.5 | 8.5, 10.5
     label = jnp.array([0.0, 1.0, 0.5])
     np.testing.assert_allclose(AGENT._clone_loss(log_prob, label, "pos"), -(0.5 + 6.5 + 8.5 + 10.5) / 4)
-    np.testing.assert_allclose(AGENT._clone_loss(log_prob, label, "all"), -5.5)
+    np.testing.assert_allclose(AGENT._clone_loss(log_prob, label, "all"), -5.5, rtol=rounding(12))
 
 
 def test_the_loss_of_a_batch_is_the_sheets():
@@ -236,8 +240,9 @@ REWARD = SACPreference(
 
 def test_a_reward_fitted_to_preferences_orders_actions_as_they_do():
     data, held_out = divide(point_preferences(2000))
-    state, metrics = jax.jit(REWARD.prepare)(REWARD.init(jax.random.key(0), SPEC), data, held_out, jax.random.key(1))
-    assert metrics["held_out_accuracy"] > 0.85
+    init_key, key = jax.random.key(learning_seed(0)), jax.random.key(learning_seed(1))
+    state, metrics = jax.jit(REWARD.prepare)(REWARD.init(init_key, SPEC), data, held_out, key)
+    assert metrics["held_out_accuracy"] > 0.8  # in 20 seeds 0.87 with deviation 0.016; by chance a half
     paid = REWARD.reward(state, data.observation, data.action)
     np.testing.assert_allclose([jnp.mean(paid), jnp.std(paid)], [0.0, 1.0], atol=1e-4)
     observation = jnp.full((64, 2), 0.5)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.closeness import assert_close
 
 from maxent_rl.agents.base import check_agent
 from maxent_rl.agents.doc import DoC
@@ -78,7 +79,7 @@ def test_the_energy_ascends_the_term_and_the_posterior_descends_it():
     slopes = jax.jit(jax.grad(value, argnums=(0, 1)))(state.parameters, state.energy)
     before = value(state.parameters, state.energy)
     assert value(state.parameters, moved(state.energy, slopes[1], 1e-2)) > before
-    assert value(moved(state.parameters, slopes[0], -1e-1), state.energy) < before
+    assert value(moved(state.parameters, slopes[0], -1.0), state.energy) < before  # by 1 % of it: more than rounding
     for name in ("prior", "policy"):
         assert all(not np.any(leaf) for leaf in jax.tree.leaves(slopes[0][name]))
     assert any(np.any(leaf) for leaf in jax.tree.leaves(slopes[0]["posterior"]))
@@ -208,7 +209,7 @@ def test_the_promise_is_the_highest_value_among_the_latents():
         )[1]
         for index in range(4)
     ]
-    np.testing.assert_allclose(found, np.max(values), rtol=1e-5)
+    assert_close(found, np.max(values), scale=float(np.abs(values).max()))  # the highest may be the smallest
 
 
 def test_heads_that_cannot_share_the_width_are_refused():

@@ -10,6 +10,7 @@ import pytest
 import scipy.special
 import scipy.stats
 from batches import assert_alike, assert_seeds_equal_single_ones, same
+from support.closeness import assert_close, rounding
 
 from maxent_rl.agents import PPO, acting_state, check_agent
 from maxent_rl.agents.experts import router_metrics
@@ -128,7 +129,7 @@ def test_one_expert_is_also_a_mixture_of_one():
 
     mixture, only, whole, alone = run(KEY)
     assert isinstance(only, Gaussian) and mixture.mean.shape == (4, 1, 2)
-    np.testing.assert_allclose(whole, alone, rtol=1e-5)
+    assert_close(whole, alone)
 
 
 # The losses
@@ -144,14 +145,14 @@ def test_ratios_are_those_of_the_whole_mixture(parameters):
     advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
     surrogate = np.maximum(-advantage * ratio, -advantage * np.clip(ratio, 0.8, 1.2)).mean()
     (_, metrics), _ = gradients(SMALL, parameters, samples, KEY)
-    np.testing.assert_allclose(metrics["actor/loss"], surrogate, rtol=1e-4)
+    assert_close(metrics["actor/loss"], surrogate, scale=1.0)  # a mean of advantages, which are about 1
 
     agent = SMALL.replace(normalize_observations=False)
     state = dataclasses.replace(init(agent, KEY), parameters=parameters)
     batch = window_of()
     kept = jax.jit(lambda state: agent.evaluate(state, batch)[1])(state)
     policy = policy_of(parameters, batch.observation.reshape(-1, 3))
-    np.testing.assert_allclose(kept.log_prob.ravel(), exact_log_prob(policy, batch.action.reshape(-1, 2)), rtol=1e-5)
+    assert_close(kept.log_prob.ravel(), exact_log_prob(policy, batch.action.reshape(-1, 2)))
 
 
 @pytest.mark.parametrize("router", [ROUTERS[0], *(pytest.param(each, marks=pytest.mark.slow) for each in ROUTERS[1:3])])
@@ -180,9 +181,10 @@ def test_losses_by_hand(parameters, router):
         regret = np.sum(weights * q, axis=-1) - q[rows, choice]
         expected = np.mean(np.log(weights[rows, choice]) * regret)
     q_loss = np.mean((taken - samples.advantage - samples.value) ** 2)
-    np.testing.assert_allclose(metrics["router/loss"], expected, rtol=1e-4)
+    # Values of either sign, weighted and summed.
+    assert_close(metrics["router/loss"], expected, scale=float(np.abs(q).max()))
     np.testing.assert_allclose(metrics["critic/q_loss"], q_loss, rtol=1e-5)
-    np.testing.assert_allclose(extra, 3.0 * expected + 0.7 * q_loss, rtol=1e-4)
+    assert_close(extra, 3.0 * expected + 0.7 * q_loss)
     np.testing.assert_allclose([metrics[f"router/best_{k}"] for k in range(K)], np.bincount(best, minlength=K) / 32)
 
 
@@ -255,13 +257,12 @@ def test_permuting_experts_permutes_everything_and_leaves_losses(parameters, mon
     (loss, metrics), slope = losses_and_slopes(parameters, noise)
     moved = parameters | {"policy": permuted(parameters["policy"])}
     (moved_loss, moved_metrics), moved_slope = losses_and_slopes(moved, noise[:, order])
-    np.testing.assert_allclose(moved_loss, loss, rtol=1e-5)
+    assert_close(moved_loss, loss)
     for name in ("usage", "best"):
         values, moved_values = ([m[f"router/{name}_{k}"] for k in range(K)] for m in (metrics, moved_metrics))
-        np.testing.assert_allclose(moved_values, np.array(values)[order], rtol=1e-5)
+        assert_close(np.array(moved_values), np.array(values)[order])
     slope["policy"] = permuted(slope["policy"])
-    for a, b in zip(jax.tree.leaves(slope), jax.tree.leaves(moved_slope), strict=True):
-        np.testing.assert_allclose(b, a, rtol=1e-3, atol=1e-5)
+    assert_close(moved_slope, slope)
 
 
 # The agent as a whole
@@ -282,7 +283,7 @@ def test_update_keeps_structure_and_types_and_stays_finite(agent):
         assert not same(state.parameters[name], after.parameters[name])
     assert not same(*(s.parameters["policy"]["params"]["router"] for s in (state, after)))
     np.testing.assert_allclose(sum(metrics[f"router/usage_{k}"] for k in range(K)), 1.0, rtol=1e-5)
-    assert 0 <= metrics["router/entropy"] <= np.log(K) + 1e-6 and metrics["router/collapsed"] == 0
+    assert 0 <= metrics["router/entropy"] <= np.log(K) * (1 + rounding(20)) and metrics["router/collapsed"] == 0
     assert ("critic/q_loss" in metrics) == (agent.router != "policy_gradient")
 
 
@@ -349,9 +350,9 @@ def test_the_mode_is_the_heaviest_experts_mean_and_acting_needs_the_policy_alone
         return mixture, acted, mixture.sample_with_expert(KEY)[0], chosen
 
     mixture, acted, drawn, chosen = run(part)
-    np.testing.assert_array_equal(acted, drawn)
+    assert_close(acted, drawn)
     heaviest = np.argmax(mixture.logits, axis=-1)[..., None, None]
-    np.testing.assert_allclose(chosen, np.take_along_axis(np.asarray(mixture.mean), heaviest, axis=-2)[..., 0, :])
+    assert_close(chosen, np.take_along_axis(np.asarray(mixture.mean), heaviest, axis=-2)[..., 0, :])
 
 
 def test_router_metrics_are_means_over_any_leading_axes():
@@ -361,7 +362,7 @@ def test_router_metrics_are_means_over_any_leading_axes():
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), mixture)
     metrics = jax.jit(router_metrics)
     one, two = metrics(mixture), metrics(TanhGaussianMixture(flat.logits, flat.mean, flat.log_std))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), one, two)
+    assert_close(two, one)
     weights, (a, b) = scipy.special.softmax(logits, axis=-1), np.triu_indices(K, 1)
     np.testing.assert_allclose([one[f"router/usage_{k}"] for k in range(K)], weights.mean((0, 1)), rtol=1e-5)
     np.testing.assert_allclose(one["router/entropy"], scipy.stats.entropy(weights, axis=-1).mean(), rtol=1e-5)

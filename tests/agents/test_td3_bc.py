@@ -18,6 +18,8 @@ from point_data import (
     point_transitions,
     update,
 )
+from support.closeness import assert_close
+from support.seeds import learning_seed
 
 from maxent_rl.agents import acting_state, check_agent
 from maxent_rl.agents.rebrac import ReBRAC
@@ -70,17 +72,17 @@ def test_without_value_it_is_behaviour_cloning():
         return jnp.mean((agent.mode(state.replace(policy=policy), batch.observation) - batch.action) ** 2)
 
     value, gradient = jax.value_and_grad(cloning)(state.policy)
-    np.testing.assert_allclose(metrics["actor/loss"], value, rtol=1e-6)
+    np.testing.assert_allclose(metrics["actor/loss"], value, rtol=1e-5)  # a sum of 16 squares
     step, _ = agent._optimizer().update(gradient, state.policy_optimizer)
     cloned = jax.tree.map(jnp.add, state.policy, step)
-    for a, b in zip(jax.tree.leaves(after.policy), jax.tree.leaves(cloned), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-7)
+    # Adam's first step is its step size in every entry. Two programs differ in it where a gradient is about 0.
+    assert_close(after.policy, cloned, rtol=1e-2, scale=agent.learning_rate)
 
 
 def test_the_policy_climbs_the_first_critic():
     state, batch = init(SMALL, jax.random.key(0)), logged_batch()
     first = SMALL.first_value(state.critics, batch.observation, batch.action)
-    np.testing.assert_allclose(first, SMALL.values(state.critics, batch.observation, batch.action)[0], rtol=1e-6)
+    assert_close(first, SMALL.values(state.critics, batch.observation, batch.action)[0])
 
 
 @pytest.mark.parametrize("kind", [TD3BC, ReBRAC])
@@ -124,9 +126,12 @@ def test_discrete_actions_are_refused_naming_what_fits():
 
 @pytest.mark.slow
 def test_it_learns_from_mixed_data_what_cloning_cannot():
-    """Random actions return -15.5, steps straight to the origin -1.5."""
+    """Random actions return -15.5, steps straight to the origin -1.5.
+
+    Over 20 seeds: -23.4 with deviation 1.0 by cloning, -2.7 with 0.6 by TD3+BC; untrained policies -14.8 with 1.2.
+    """
     data = point_transitions()
-    agent = TD3BC(hidden_sizes=(32, 32), batch_size=128, discount=0.9, learning_rate=1e-3, target_update_rate=0.02)
+    agent = TD3BC(hidden_sizes=(32, 32), batch_size=128, discount=0.9, learning_rate=1e-3)
     random = point_return(lambda observation, key: jax.random.uniform(key, (2,), minval=-1, maxval=1))
-    assert random < -12 and learned_return(agent.replace(alpha=0.0), data, 1500) < -15
-    assert learned_return(agent.replace(alpha=20.0), data, 1500) > -5
+    assert random < -12 and learned_return(agent.replace(alpha=0.0), data, 1500, learning_seed()) < -20
+    assert learned_return(agent.replace(alpha=60.0), data, 1500, learning_seed()) > -6

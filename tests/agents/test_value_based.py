@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from batches import assert_alike, same
 from environments import DiscretePoint, Point
+from support.closeness import assert_close
 
 from maxent_rl.agents import agent_class, check_agent
 from maxent_rl.agents.bcq import BCQ
@@ -172,8 +173,8 @@ def test_bcqs_loss_by_hand():
     agent = BCQ(**TABLE)
     state = with_tables(state_of(agent), q=[[1, 7], [0, 0]], behavior=[[2, 2], [0, 0]])
     loss, metrics = agent.loss(state.networks, logged([(0, 0, 0.0, 1, 1, None)]), jnp.array([2.0]), KEY)
-    np.testing.assert_allclose(loss, 0.5 + np.log(2) + 0.04, rtol=1e-6)
-    np.testing.assert_allclose(metrics["imitation/loss"], np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(loss, 0.5 + np.log(2) + 0.04, rtol=1e-5)
+    np.testing.assert_allclose(metrics["imitation/loss"], np.log(2), rtol=1e-5)
 
 
 def test_cql_lowers_what_the_data_lacks_and_without_weight_is_dqn():
@@ -184,24 +185,25 @@ def test_cql_lowers_what_the_data_lacks_and_without_weight_is_dqn():
     conservative = CQLDiscrete(**TABLE)
     values = conservative.values(trained(conservative, batch, 300).networks, BOTH[0])
     assert values[1] < plain.values(learned.networks, BOTH[0])[1] - 1.0 and values[0] > 0.9
-    assert same(trained(conservative.replace(conservative_weight=0.0), batch, 30), trained(plain, batch, 30))
+    unpunished, alone = trained(conservative.replace(conservative_weight=0.0), batch, 30), trained(plain, batch, 30)
+    assert_close(jax.tree.leaves(unpunished), jax.tree.leaves(alone))
 
 
 def test_cqls_loss_by_hand():
     agent = CQLDiscrete(**TABLE)
     state = with_tables(state_of(agent), q=[[1, 2], [0, 0]])
     loss, metrics = agent.loss(state.networks, logged([(0, 0, 0.0, 1, 1, None)]), jnp.array([2.0]), KEY)
-    np.testing.assert_allclose([loss, metrics["critic/conservative_penalty"]], [0.6313262, 1.313262], rtol=1e-6)
+    np.testing.assert_allclose([loss, metrics["critic/conservative_penalty"]], [0.6313262, 1.313262], rtol=1e-5)
 
 
 def test_rem_mixes_heads_by_weights_that_sum_to_one():
     agent = REM(**TABLE, num_heads=5)
     state, weights = state_of(agent), agent.mixture(KEY)
     heads = agent.forward(state.networks["q"], BOTH).reshape(2, 2, 5)
-    np.testing.assert_allclose(jnp.sum(weights), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(jnp.sum(weights), 1.0, rtol=1e-5)
     assert (weights >= 0).all() and not same(weights, agent.mixture(jax.random.key(1)))
-    np.testing.assert_allclose(agent.values(state.networks, BOTH), heads.mean(-1), atol=1e-6)
-    np.testing.assert_allclose(agent.trained_values(state.networks, BOTH, KEY), heads @ weights, atol=1e-6)
+    assert_close(agent.values(state.networks, BOTH), heads.mean(-1), scale=1.0)  # heads of either sign, about 1
+    assert_close(agent.trained_values(state.networks, BOTH, KEY), heads @ weights, scale=1.0)
     assert jax.vmap(agent.mixture)(jax.random.split(KEY, 50)).sum(-1) == pytest.approx(np.ones(50), rel=1e-5)
 
 
@@ -212,9 +214,9 @@ def test_rems_update_bootstraps_from_the_mixture_that_it_moves():
     mixed = {"q": mix_heads(state.networks["q"], weights)}
     single = dataclasses.replace(state_of(plain), networks=mixed, targets=mixed)
     targets = agent.targets(state, CHAIN, KEY)
-    np.testing.assert_allclose(targets, plain.targets(single, CHAIN, KEY), rtol=1e-6)
+    assert_close(targets, plain.targets(single, CHAIN, KEY))
     loss, _ = agent.loss(state.networks, CHAIN, targets, KEY)
-    np.testing.assert_allclose(loss, plain.loss(mixed, CHAIN, targets, KEY)[0], rtol=1e-6)
+    np.testing.assert_allclose(loss, plain.loss(mixed, CHAIN, targets, KEY)[0], rtol=1e-5)
 
 
 def test_quantiles_of_a_reward_of_two_values():
@@ -226,7 +228,7 @@ def test_quantiles_of_a_reward_of_two_values():
     quantiles = agent.quantiles(state.networks, BOTH[0])
     assert quantiles.shape == (4, 2)
     np.testing.assert_allclose(quantiles[:, 0], [0, 0, 10, 10], atol=0.3)
-    np.testing.assert_allclose(agent.values(state.networks, BOTH[0]), quantiles.mean(0), rtol=1e-5)
+    assert_close(agent.values(state.networks, BOTH[0]), quantiles.mean(0))
 
 
 def test_crr_clones_what_is_better_than_its_average_and_nothing_else():
@@ -252,7 +254,7 @@ def test_crrs_target_is_of_an_action_of_the_target_actor():
 def test_epsilon_falls_with_the_updates_taken():
     agent = DQNOnline(**TABLE)
     found = [float(agent.epsilon(jnp.int32(step))) for step in (0, 500, 1_000, 10_000)]
-    np.testing.assert_allclose(found, [1.0, 0.505, 0.01, 0.01], rtol=1e-6)
+    assert_close(np.array(found), np.array([1.0, 0.505, 0.01, 0.01]), rtol=1e-6)  # 1 less what has passed
     state = dataclasses.replace(with_tables(state_of(agent), q=[[0, 1], [1, 0]]), step=jnp.int32(500))
     np.testing.assert_allclose(jnp.exp(agent.distribution(state, BOTH[0]).log_probs), [0.2525, 0.7475], rtol=1e-5)
     drawn = jax.vmap(lambda key: agent.act(state, BOTH, key))(jax.random.split(KEY, 1_000))
@@ -266,7 +268,7 @@ def test_rewards_of_several_steps_are_followed_by_what_comes_after_them():
     agent = DQNOnline(**TABLE)
     state = with_tables(state_of(agent), targets={"q": [[0, 0], [8, 8]]})
     batch = logged([(0, 0, 1.0, 1, 0, 0)]).replace(steps=jnp.array([3.0]))
-    np.testing.assert_allclose(agent.targets(state, batch, KEY), [1 + 8 / 8])
+    np.testing.assert_allclose(agent.targets(state, batch, KEY), [1 + 8 / 8], rtol=1e-5)  # a power is no product
 
 
 NAMES = ("dqn", "dqn-online", "qr-dqn", "rem", "bve", "mce", "bcq", "cql-discrete", "crr")

@@ -12,6 +12,7 @@ import scipy.special
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
+from support.closeness import assert_close
 
 from maxent_rl.distributions import GaussianMixture, TanhGaussian, TanhGaussianMixture
 
@@ -43,9 +44,9 @@ def random_mixture(kind, batch=(), experts=3, actions=2, seed=0):
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
 def test_worked_example_b(wrap):
     policy, action = mixture(GaussianMixture), jnp.array([0.5])
-    np.testing.assert_allclose(policy.experts.log_prob(action), [-4.725791, -2.043939], rtol=1e-6)
-    np.testing.assert_allclose(wrap(policy.log_prob)(action), -2.371706, rtol=1e-6)
-    np.testing.assert_allclose(wrap(policy.responsibilities)(action), [0.028494, 0.971506], rtol=2e-5)
+    np.testing.assert_allclose(policy.experts.log_prob(action), [-4.725791, -2.043939], rtol=1e-5)
+    np.testing.assert_allclose(wrap(policy.log_prob)(action), -2.371706, rtol=1e-5)
+    assert_close(wrap(policy.responsibilities)(action), np.array([0.028494, 0.971506]))
 
 
 @pytest.mark.parametrize("u", [-20.0, -3.0, 0.4, 2.0, 20.0])
@@ -104,7 +105,7 @@ def test_permuting_the_experts_changes_nothing(kind):
     policy, order = random_mixture(kind, batch=(7,)), jnp.array([2, 0, 1])
     permuted = kind(policy.logits[:, order], policy.mean[:, order], policy.log_std[:, order])
     action = policy.sample(jax.random.key(1))
-    np.testing.assert_allclose(permuted.log_prob(action), policy.log_prob(action), rtol=1e-5, atol=1e-6)
+    assert_close(permuted.log_prob(action), policy.log_prob(action))
     np.testing.assert_allclose(
         permuted.responsibilities(action), policy.responsibilities(action)[:, order], rtol=1e-4, atol=1e-6
     )
@@ -115,7 +116,7 @@ def test_one_expert_is_the_tanh_gaussian():
     policy = random_mixture(TanhGaussianMixture, batch=(20,), experts=1)
     alone = TanhGaussian(policy.mean[:, 0], policy.log_std[:, 0])
     action = alone.sample(jax.random.key(1))
-    np.testing.assert_allclose(policy.log_prob(action), alone.log_prob(action), rtol=1e-6)
+    assert_close(policy.log_prob(action), alone.log_prob(action))
     np.testing.assert_array_equal(policy.mode(), alone.mode())
 
 
@@ -174,9 +175,9 @@ def test_mean_shift_climbs_to_the_true_mode():
     policy = mixture(GaussianMixture, weights=[0.55, 0.45], means=[0.0, 1.2], deviations=[0.9, 0.7])
     np.testing.assert_array_equal(policy.mode(), [0.0])
     heights = [float(policy.log_prob(policy.mode(steps))) for steps in range(6)]
-    assert all(later >= earlier - 1e-6 for earlier, later in itertools.pairwise(heights))
-    grid = np.linspace(-3, 4, 70_001)
-    highest = grid[np.argmax(policy.log_prob(jnp.float32(grid)[:, None]))]
+    assert all(later >= earlier - 1e-5 for earlier, later in itertools.pairwise(heights))
+    grid = np.linspace(-3, 4, 70_001)  # in float64: near its maximum the density is flat for float32
+    highest = grid[np.argmax(scipy.stats.norm.pdf(grid[:, None], [0.0, 1.2], [0.9, 0.7]) @ [0.55, 0.45])]
     np.testing.assert_allclose(policy.mode(200), [highest], atol=2e-3)
     squashed = TanhGaussianMixture(policy.logits, policy.mean, policy.log_std)
     np.testing.assert_allclose(squashed.mode(200), np.tanh([highest]), atol=2e-3)
@@ -204,9 +205,7 @@ def test_an_expert_is_its_own_mean_and_deviation(kind):
     single = jax.tree.map(lambda leaf: leaf[3], policy).expert(jnp.int32(2))
     np.testing.assert_array_equal(single.mean, policy.mean[3, 2])
     noise = jnp.ones((4, 2))
-    np.testing.assert_array_equal(
-        chosen.from_noise(noise)[1], policy.experts.from_noise(noise[:, None])[1][jnp.arange(4), index]
-    )
+    assert_close(chosen.from_noise(noise)[1], policy.experts.from_noise(noise[:, None])[1][jnp.arange(4), index])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,6 +8,7 @@ import scipy.integrate
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
+from support.closeness import assert_close
 
 from maxent_rl.distributions import TanhGaussian, log_abs_det_tanh
 
@@ -17,14 +18,14 @@ def test_worked_example_a(wrap):
     policy = TanhGaussian(jnp.array([0.5, -1.0]), jnp.array([-1.0, 0.0]))
     action, log_prob = wrap(policy.from_noise)(jnp.array([1.2, -0.3]))
     np.testing.assert_allclose(action, [0.735890, -0.861723], rtol=1e-5)
-    np.testing.assert_allclose(log_prob, 0.533988, rtol=1e-5)
+    assert_close(log_prob, 0.533988, scale=1.0)  # a sum of terms of that size and of both signs
     np.testing.assert_allclose(policy.log_prob(action), 0.533988, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("u", "expected"), [(3, -4.618657), (8, -14.613706), (12, -22.613706), (20, -38.613706)])
 def test_worked_example_b(u, expected):
-    np.testing.assert_allclose(log_abs_det_tanh(jnp.float32(u)), expected, rtol=1e-6)
-    np.testing.assert_allclose(log_abs_det_tanh(jnp.float32(-u)), expected, rtol=1e-6)
+    np.testing.assert_allclose(log_abs_det_tanh(jnp.float32(u)), expected, rtol=1e-5)
+    np.testing.assert_allclose(log_abs_det_tanh(jnp.float32(-u)), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("mean", "log_std"), [(0.0, 0.0), (1.5, -1.0), (-0.3, 1.0), (2.0, 0.5)])
@@ -81,7 +82,7 @@ def test_entropy_is_at_most_that_of_the_uniform_distribution():
 
 def test_mode_and_clipped_edge():
     policy = TanhGaussian(jnp.array([0.5]), jnp.array([0.0]))
-    np.testing.assert_allclose(policy.mode(), np.tanh(0.5), rtol=1e-6)
+    np.testing.assert_allclose(policy.mode(), [np.tanh(0.5)], rtol=1e-5)
     assert np.isfinite(policy.log_prob(jnp.array([1.0]))) and np.isfinite(policy.log_prob(jnp.array([-1.0])))
 
 
@@ -90,7 +91,7 @@ def test_vmap_equals_single():
     keys = jax.random.split(jax.random.key(1), 4)
     many = jax.vmap(lambda m, k: TanhGaussian(m, jnp.zeros(2)).sample(k))(mean, keys)
     for index in range(4):
-        np.testing.assert_allclose(many[index], TanhGaussian(mean[index], jnp.zeros(2)).sample(keys[index]), rtol=1e-6)
+        assert_close(many[index], TanhGaussian(mean[index], jnp.zeros(2)).sample(keys[index]), scale=1.0)
 
 
 def test_pre_tanh_is_what_is_squashed():

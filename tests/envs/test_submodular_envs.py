@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.closeness import assert_close, rounding
 
 from maxent_rl import envs
 from maxent_rl.envs import reset_batch, step_batch
@@ -62,7 +63,7 @@ def test_a_return_is_the_worth_of_all_that_was_visited_less_the_starts(name, suf
         assert np.isfinite(observations).all()
         # Place and time lie around -1 to 1; an ant's velocities do not.
         if name != "AntCoverage":
-            assert np.abs(observations[:, : env.motion.observation_size + 1]).max() <= 1.0
+            assert np.abs(observations[:, : env.motion.observation_size + 1]).max() <= 1.0 + rounding(4)
 
 
 @pytest.mark.parametrize(
@@ -108,8 +109,9 @@ def test_every_episode_begins_with_a_fresh_memory(name, suffix):
         state, steps = run(state)
         returned.append(steps.reward)
         assert steps.terminated[-1].all() and not steps.terminated[:-1].any() and not steps.truncated.any()
-        jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), state.inner, first_state.inner)
-        np.testing.assert_array_equal(state.observation, first_state.observation)
+        # Equal up to rounding: the first reset and those within a run are parts of two programs.
+        assert_close(state.inner, first_state.inner, rounding(16))
+        assert_close(state.observation, first_state.observation, rounding(16))
     np.testing.assert_allclose(*returned, rtol=1e-3, atol=1e-5)
 
 
@@ -127,7 +129,7 @@ def test_the_bimodal_weights_are_the_papers():
     weights = envs.make_device("maxent/BimodalCoverage").field_map.value
     high, low = 1 / (1 + np.exp(-1)), 1 / (1 + np.e)
     np.testing.assert_allclose(weights[[0, 0, 29, 29], [0, 29, 0, 29]], [high, low, low, high], rtol=1e-6)
-    np.testing.assert_allclose(weights, weights.T)
+    np.testing.assert_allclose(weights, weights.T, rtol=1e-6)
 
 
 @settings(max_examples=25, deadline=None)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.closeness import assert_close, rounding
 
 from maxent_rl import losses
 
@@ -17,12 +18,12 @@ ratios, advantages = st.floats(0.01, 10), st.floats(-5, 5)
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
 def test_worked_example_10(wrap):
     ratio = wrap(losses.importance_ratio)(LOG_PROB, OLD)
-    np.testing.assert_allclose(ratio, [1.221403, 1.0, 0.670320, 1.491825], rtol=1e-6)
+    np.testing.assert_allclose(ratio, [1.221403, 1.0, 0.670320, 1.491825], rtol=1e-5)
     loss = losses.clipped_surrogate(ratio, ADVANTAGE, dual_clip=3.0)
-    np.testing.assert_allclose(loss, [-1.2, -1.0, -0.670320, 1.491825], rtol=1e-6)
-    np.testing.assert_allclose(jnp.mean(loss), -0.344624, rtol=1e-5)
+    np.testing.assert_allclose(loss, [-1.2, -1.0, -0.670320, 1.491825], rtol=1e-5)
+    assert_close(jnp.mean(loss), -0.344624, scale=1.0)  # the size of what is averaged
     higher = losses.clipped_surrogate(ratio, ADVANTAGE, 0.2, 0.28, 3.0)
-    np.testing.assert_allclose(jnp.mean(higher), -0.349975, rtol=1e-5)
+    assert_close(jnp.mean(higher), -0.349975, scale=1.0)
 
 
 def test_worked_example_11():
@@ -42,7 +43,8 @@ def test_on_policy_the_gradient_is_that_of_the_log_probability(log_prob, advanta
 @given(ratio=ratios, advantage=advantages)
 def test_nothing_is_gained_beyond_the_clip(ratio, advantage):
     value, gradient = jax.value_and_grad(losses.clipped_surrogate)(ratio, advantage, 0.1, 0.3)
-    assert value >= -advantage * ratio - 1e-6  # a bound of the unclipped loss from above
+    rounded = rounding(4) * max(1.0, abs(advantage * ratio))
+    assert value >= -advantage * ratio - rounded  # a bound of the unclipped loss from above
     if (advantage > 1e-30 and ratio > 1.3001) or (advantage < -1e-30 and ratio < 0.8999):
         assert gradient == 0
     elif 0.9001 < ratio < 1.2999:
@@ -93,9 +95,7 @@ def test_limits_of_the_trace():
     never = np.zeros_like(reward, bool)
     next_value[:-1] = value[1:]
     data = (reward, value, next_value, never, never)
-    np.testing.assert_allclose(
-        losses.generalized_advantages(*data, 0.9, 0.0), reward + 0.9 * next_value - value, rtol=1e-5, atol=1e-6
-    )
+    assert_close(losses.generalized_advantages(*data, 0.9, 0.0), reward + 0.9 * next_value - value)
     whole = losses.generalized_advantages(*data, 0.9, 1.0)[0]
     returns = sum(0.9**step * reward[step] for step in range(len(reward))) + 0.9 ** len(reward) * next_value[-1]
     np.testing.assert_allclose(whole, returns - value[0], rtol=1e-5, atol=1e-5)
@@ -115,7 +115,7 @@ def test_advantages_are_constants_and_vmap():
     gradient = jax.grad(lambda value: losses.generalized_advantages(data[0], value, *data[2:]).sum())(data[1])
     assert np.all(gradient == 0)
     many = jax.vmap(losses.generalized_advantages, in_axes=1, out_axes=1)(*data)
-    np.testing.assert_allclose(many, losses.generalized_advantages(*data), rtol=1e-6)
+    assert_close(many, losses.generalized_advantages(*data))
 
 
 @given(value=advantages, old=advantages, target=advantages, clip=st.floats(0.01, 2))

@@ -18,7 +18,7 @@ several = st.lists(st.floats(-20, 20, width=32), min_size=4, max_size=4)
 def test_the_penalty_by_hand(wrap):
     """log(e + e^2) - 1."""
     found = wrap(conservative_penalty)(jnp.array([[1.0, 2.0]]), jnp.array([1.0]))
-    np.testing.assert_allclose(found, [1.313262], rtol=1e-6)
+    np.testing.assert_allclose(found, [1.313262], rtol=1e-5)
 
 
 @few
@@ -57,3 +57,14 @@ def test_what_is_worth_nothing_may_be_impossible():
     assert loss == 1.0
     np.testing.assert_array_equal(slope, [-2, 0, 0])
     assert jax.grad(lambda worth: weighted_cloning_loss(-0.5, worth))(2.0) == 0
+
+
+@pytest.mark.parametrize("samples", [3, 4, 7, 10])
+@pytest.mark.parametrize("value", [0.1, -0.7, 1 / 3, 123.4])
+def test_an_action_as_good_as_the_policys_does_not_pass_by_rounding(value, samples):
+    """As where the policy takes nothing but that action, whose value the mean is only up to rounding."""
+    value = np.float32(value)
+    better = np.nextafter(value, np.float32(np.inf))
+    assert better_than_policy(value, jnp.full(samples, value)) == 0
+    assert better_than_policy(better, jnp.full(samples, value)) == 0
+    assert better_than_policy(value + 1e-5 * abs(value), jnp.full(samples, value)) == 1

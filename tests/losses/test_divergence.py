@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.closeness import assert_close, rounding
 
 from maxent_rl.losses import kl_estimate
 
@@ -36,14 +37,14 @@ def expected_gradient(estimator):
 )
 def test_worked_example_12(wrap, reference, values):
     for name, value in values.items():
-        np.testing.assert_allclose(wrap(lambda x, n=name: kl_estimate(x, reference, n))(-1.0), value, atol=1e-6)
+        np.testing.assert_allclose(wrap(lambda x, n=name: kl_estimate(x, reference, n))(-1.0), value, atol=1e-5)
 
 
 def test_k1_and_k3_are_unbiased_and_k2_to_second_order():
     exact = divergence(LOGITS, jnp.log(REFERENCE))
-    np.testing.assert_allclose(exact, 0.025267, atol=1e-6)
+    np.testing.assert_allclose(exact, 0.025267, atol=1e-5)
     for name, mean in {"k1": exact, "k3": exact, "k2": 0.024862}.items():
-        np.testing.assert_allclose(POLICY @ kl_estimate(LOGITS, jnp.log(REFERENCE), name), mean, atol=1e-6)
+        np.testing.assert_allclose(POLICY @ kl_estimate(LOGITS, jnp.log(REFERENCE), name), mean, atol=1e-5)
 
 
 def test_expected_gradients():
@@ -51,7 +52,7 @@ def test_expected_gradients():
     reference = jnp.log(REFERENCE)
     forwards = jax.grad(divergence)(LOGITS, reference)
     backwards = jax.grad(divergence, argnums=1)(reference, LOGITS)
-    np.testing.assert_allclose(expected_gradient("k1"), np.zeros(3), atol=1e-7)
+    assert_close(expected_gradient("k1"), np.zeros(3), scale=0.25)  # p (1 - p), which the other choices take away
     for name in ("k2", "k1+", "k3+", "abs+"):
         np.testing.assert_allclose(expected_gradient(name), forwards, atol=1e-6)
     np.testing.assert_allclose(expected_gradient("k3"), backwards, atol=1e-6)
@@ -78,7 +79,9 @@ def test_signs(log_prob, reference):
 def test_small_divergences_are_not_lost():
     """k3 of a policy that has hardly moved is d^2 / 2, which exp(d) - d - 1 in single precision is not."""
     small = jnp.array([1e-3, 1e-4, -1e-4, 1e-5])
-    np.testing.assert_allclose(kl_estimate(-small, 0.0, "k3"), small**2 / 2, rtol=2e-2)
+    # One rounding of expm1(d), less than SINGLE d, is up to 2 SINGLE / d of d^2 / 2: 2.4 % of the smallest.
+    by_hand = small**2 / 2
+    assert np.all(np.abs(kl_estimate(-small, 0.0, "k3") - by_hand) < rounding(2) * np.abs(small) + 1e-3 * by_hand)
 
 
 def test_clamps():
@@ -88,8 +91,8 @@ def test_clamps():
     assert slope == 0
     assert jax.value_and_grad(kl_estimate)(-5.0, 0.0, "k3", 10.0) == (10.0, 0.0)
     assert jax.value_and_grad(kl_estimate)(0.0, -30.0, "k3", 10.0) == (10.0, 0.0)
-    np.testing.assert_allclose(jax.grad(kl_estimate)(0.0, -30.0, "k3"), 1.0)
-    np.testing.assert_allclose(kl_estimate(-1.0, -0.5, "k3", 10.0), 0.148721, atol=1e-6)
+    np.testing.assert_allclose(jax.grad(kl_estimate)(0.0, -30.0, "k3"), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(kl_estimate(-1.0, -0.5, "k3", 10.0), 0.148721, atol=1e-5)
 
 
 def test_the_derivative_of_the_absolute_difference():
@@ -102,7 +105,7 @@ def test_the_reference_is_constant_and_vmap_equals_single_values(name):
     assert jax.grad(kl_estimate, argnums=1)(-1.0, -0.4, name) == 0
     log_probs, references = jnp.array([-1.0, -2.0, -0.1]), jnp.array([-1.5, -0.3, -0.1])
     mapped = jax.vmap(lambda x, y: kl_estimate(x, y, name))(log_probs, references)
-    np.testing.assert_allclose(mapped, kl_estimate(log_probs, references, name), rtol=1e-6)
+    assert_close(mapped, kl_estimate(log_probs, references, name))
 
 
 def test_unknown_estimators_are_named():

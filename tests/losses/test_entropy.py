@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from support.closeness import assert_close
 
 from maxent_rl.losses import (
     covariance_contribution,
@@ -190,8 +191,8 @@ def test_gradient_is_that_of_the_entropy():
 def test_uniform_certain_and_ruled_out(wrap):
     """Uniform: no discriminant. One-hot and ruled-out choices: 0 log 0 is 0, in values and gradients."""
     uniform = jnp.zeros(4)
-    np.testing.assert_allclose(wrap(softmax_entropy)(uniform), np.log(4), rtol=1e-6)
-    np.testing.assert_allclose(wrap(entropy_gradient)(uniform), np.zeros(4), atol=1e-7)
+    assert_close(wrap(softmax_entropy)(uniform), np.log(4))
+    assert_close(wrap(entropy_gradient)(uniform), np.zeros(4), scale=np.log(4) / 4)  # p log p, which p H takes away
     np.testing.assert_allclose(wrap(expected_discriminant)(jnp.full(4, -np.log(4))), 0, atol=1e-7)
     certain = jnp.array([0.0, -jnp.inf, -jnp.inf])
     for function in (softmax_entropy, expected_discriminant):
@@ -201,7 +202,7 @@ def test_uniform_certain_and_ruled_out(wrap):
     assert wrap(entropy_change)(certain, jnp.ones(3)) == 0
     some = jnp.array([0.3, -jnp.inf, -0.2])
     kept = some[jnp.array([0, 2])]
-    np.testing.assert_allclose(softmax_entropy(some), softmax_entropy(kept), rtol=1e-6)
+    assert_close(softmax_entropy(some), softmax_entropy(kept))
     np.testing.assert_allclose(jax.grad(softmax_entropy)(some)[jnp.array([0, 2])], entropy_gradient(kept), atol=1e-6)
 
 
@@ -274,7 +275,7 @@ def test_vmap_equals_single_distributions():
         (expected_discriminant, (jax.nn.log_softmax(logits),)),
         (policy_gradient_step, (logits, steps)),
     ]:
-        np.testing.assert_allclose(function(*arguments), jax.vmap(function)(*arguments), rtol=1e-6, atol=1e-7)
+        assert_close(function(*arguments), jax.vmap(function)(*arguments))
 
 
 def measured_direction(temperature):
@@ -291,8 +292,10 @@ def test_hotter_raises_and_colder_lowers_entropy():
 @pytest.mark.parametrize(("target", "final"), [(0.25, 0.2502), (0.5, 0.4993), (0.75, 0.7515), (1.0, 0.9993)])
 def test_two_temperatures_hold_any_entropy(target, final):
     """DCPO and AEPO: the controller on three arms that are all right, 20,000 steps."""
-    np.testing.assert_allclose(controlled(target), final, atol=2.5e-3)
-    assert abs(controlled(target) - target) < 2.5e-3
+    reached = controlled(target)
+    assert abs(reached - target) < 2.5e-3
+    # The entropy goes to and fro by up to 3.4e-3; rounding may decide on which side of the target the last step ends.
+    np.testing.assert_allclose(reached, final, atol=4e-3)
 
 
 @jax.jit
@@ -306,5 +309,16 @@ def controlled(target):
 
 def test_the_entropy_of_probabilities_is_that_of_their_logits():
     logits = jnp.array([[0.3, -1.2, 2.0], [0.0, 0.0, 0.0]])
-    np.testing.assert_allclose(probability_entropy(jax.nn.softmax(logits)), softmax_entropy(logits), rtol=1e-6)
+    assert_close(probability_entropy(jax.nn.softmax(logits)), softmax_entropy(logits))
     np.testing.assert_array_equal(probability_entropy(jnp.array([1.0, 0.0])), 0.0)
+
+
+@pytest.mark.parametrize("choices", [2, 3, 7, 10, 1000])
+def test_no_choice_of_a_uniform_policy_lowers_the_entropy(choices):
+    """To the bit: where all discriminants are rounding, the largest of them would be left out for being large."""
+    logits = jnp.full(choices, 0.3)
+    log_probs, entropy = jax.nn.log_softmax(logits), softmax_entropy(logits)
+    for near in (-1, 0, 1):
+        found = entropy_discriminant(log_probs, np.nextafter(entropy, np.float32(near * np.inf)) if near else entropy)
+        assert np.all(found == 0)
+    np.testing.assert_allclose(expected_discriminant(log_probs), 0.0, atol=1e-7)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.closeness import assert_close
 
 from maxent_rl import losses
 
@@ -98,8 +99,8 @@ def test_whitened_values_have_mean_0_and_variance_1(ddof):
     draw = np.random.default_rng(0)
     values, mask = draw.normal(3.0, 5.0, (6, 7)), draw.random((6, 7)) < 0.6
     found = np.asarray(whiten(np.where(mask, values, np.nan), mask, ddof=ddof))
-    np.testing.assert_allclose(found[mask].mean(), 0.0, atol=1e-6)
-    np.testing.assert_allclose(found[mask].var(ddof=ddof), 1.0, rtol=1e-5)
+    assert_close(found[mask].mean(), 0.0, scale=1.0)
+    assert_close(found[mask].var(ddof=ddof), 1.0)
     assert np.all(found[~mask] == 0)
     np.testing.assert_allclose(whiten(2 * values + 7, mask, ddof=ddof), found, rtol=1e-3, atol=1e-5)
 
@@ -121,3 +122,22 @@ def test_advantages_over_the_others_by_hand():
     rows = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
     mapped = jax.jit(jax.vmap(others_advantages))(rows, jnp.ones((4, 6)))
     np.testing.assert_allclose(mapped, group_advantages(rows, scale="none", leave_one_out=True), atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, -0.7, 1e6 + 0.1])
+def test_rewards_that_differ_by_rounding_alone_are_equal(value):
+    """As the same rewards are that were added in another order: their differences over a tiny deviation are not small."""
+    value = np.float32(value)
+    rewards = np.stack([np.array([value, np.nextafter(value, np.float32(np.inf))])[[0, 1, 1, 0, 1]]] * 2)
+    for form in (TRL, VERL, DR, RLOO, {"scale": "batch"}):
+        assert np.all(group_advantages(rewards, **form) == 0)
+    assert np.all(whiten(rewards) == 0) and np.all(others_advantages(rewards[0], np.ones(5)) == 0)
+    more = np.where(np.arange(5) == 2, rewards + 1e-5 * abs(rewards), rewards)
+    assert np.all(np.sign(group_advantages(more)) == np.where(np.arange(5) == 2, 1, -1))
+
+
+@pytest.mark.parametrize("rewards", [[0.1, 0.2, 0.3], [0.7, 1.4, 2.1], [0.1, 0.7, 0.4], [0.2, 0.5, 0.35]])
+def test_the_reward_that_is_the_mean_of_its_group_has_no_sign(rewards):
+    """Methods that treat punished responses in their own way look at nothing but the sign."""
+    signs = np.sign(group_advantages(np.float32([rewards]))[0]).tolist()
+    assert signs == np.sign(np.round(np.array(rewards) - np.mean(rewards), 6)).tolist() and 0 in signs

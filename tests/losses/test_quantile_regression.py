@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.closeness import assert_close
 
 from maxent_rl.losses import huber, quantile_huber_loss, quantile_midpoints
 
@@ -42,9 +43,8 @@ def test_value_and_slope_are_those_of_the_definition(delta):
     quantiles, target = 2 * jax.random.normal(keys[0], (6, 5)), 2 * jax.random.normal(keys[1], (6, 7))
     loss, slope = jax.vmap(jax.value_and_grad(lambda *each: quantile_huber_loss(*each, delta)))(quantiles, target)
     wanted, wanted_slope = jax.vmap(jax.value_and_grad(lambda *each: by_definition(*each, delta)))(quantiles, target)
-    np.testing.assert_allclose(loss, wanted, rtol=1e-5)
-    np.testing.assert_allclose(slope, wanted_slope, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(quantile_huber_loss(quantiles, target, delta), wanted, rtol=1e-5)
+    assert_close((loss, slope), (wanted, wanted_slope))
+    assert_close(quantile_huber_loss(quantiles, target, delta), wanted)
 
 
 def test_target_and_delta_are_constant():

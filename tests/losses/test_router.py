@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
+from support.closeness import assert_close
 
 from maxent_rl.losses import gumbel_softmax, router_exact_loss, router_frequency_loss, router_score_loss
 
@@ -27,7 +28,7 @@ gumbel = jax.jit(gumbel_softmax, static_argnames="hard")
 def test_worked_example_a(wrap):
     best = jnp.argmax(jnp.array([1.0, 3.0, 2.0]))
     loss, slope = wrap(jax.value_and_grad(router_frequency_loss))(LOGITS, best)
-    np.testing.assert_allclose(jax.nn.softmax(LOGITS), WEIGHTS, atol=1e-6)
+    np.testing.assert_allclose(jax.nn.softmax(LOGITS), WEIGHTS, atol=1e-5)
     np.testing.assert_allclose(loss, 0.124216, atol=1e-5)
     np.testing.assert_allclose(slope, [0.087667, -0.125826, 0.038159], atol=1e-5)
 
@@ -79,9 +80,10 @@ def test_expected_frequency_loss_is_the_distance_to_the_frequencies_and_a_consta
         return jnp.mean((shares - jax.nn.softmax(logits)) ** 2)
 
     constant = (1 - jnp.sum(shares**2)) / len(every)
-    np.testing.assert_allclose(expected(LOGITS), distance(LOGITS) + constant, rtol=1e-6)
-    np.testing.assert_allclose(jax.grad(expected)(LOGITS), jax.grad(distance)(LOGITS), atol=1e-7)
-    np.testing.assert_allclose(jax.grad(expected)(jnp.log(shares)), np.zeros(3), atol=1e-7)
+    assert_close(expected(LOGITS), distance(LOGITS) + constant)
+    assert_close(jax.grad(expected)(LOGITS), jax.grad(distance)(LOGITS))
+    # Each expert's part of the slope is as large as 2 f (1 - f) / K, 0.14 for the largest share; they cancel.
+    assert_close(jax.grad(expected)(jnp.log(shares)), np.zeros(3), scale=0.14)
 
 
 @wraps
@@ -90,7 +92,7 @@ def test_score_loss_is_unbiased(wrap):
     for cost in (COST, COST + 100.0, jnp.zeros(3)):
         slopes = wrap(jax.vmap(jax.grad(router_score_loss), in_axes=(None, 0, None)))(LOGITS, jnp.arange(3), cost)
         exact = wrap(jax.grad(router_exact_loss))(LOGITS, cost)
-        np.testing.assert_allclose(jax.nn.softmax(LOGITS) @ slopes, exact, atol=1e-6 * (1 + np.abs(cost).max()))
+        assert_close(jax.nn.softmax(LOGITS) @ slopes, exact, scale=1.0 + float(jnp.abs(cost).max()))
 
 
 def test_score_loss_by_hand():
@@ -99,14 +101,14 @@ def test_score_loss_by_hand():
     by_hand = np.log(WEIGHTS[1]) * (-2.0 - expected_cost)
     np.testing.assert_allclose(router_score_loss(LOGITS, 1, COST), by_hand, rtol=1e-5)
     by_hand = (np.eye(3)[1] - WEIGHTS) * (-2.0 - expected_cost)
-    np.testing.assert_allclose(jax.grad(router_score_loss)(LOGITS, 1, COST), by_hand, rtol=1e-5)
+    assert_close(jax.grad(router_score_loss)(LOGITS, 1, COST), by_hand)
 
 
 def test_exact_loss_by_hand():
     """w . cost, and the router's negative entropy on top."""
-    np.testing.assert_allclose(router_exact_loss(LOGITS, COST), WEIGHTS @ np.asarray(COST), rtol=1e-5)
+    assert_close(router_exact_loss(LOGITS, COST), WEIGHTS @ np.asarray(COST), scale=1.0)
     with_entropy = WEIGHTS @ (np.asarray(COST) + 0.2 * np.log(WEIGHTS))
-    np.testing.assert_allclose(router_exact_loss(LOGITS, COST, 0.2), with_entropy, rtol=1e-5)
+    assert_close(router_exact_loss(LOGITS, COST, 0.2), with_entropy, scale=1.0)
     slope = jax.grad(router_exact_loss)(LOGITS, COST, 0.2)
     step = 1e-2 * jnp.eye(3)
     numeric = (router_exact_loss(LOGITS + step, COST, 0.2) - router_exact_loss(LOGITS - step, COST, 0.2)) / 2e-2
@@ -162,7 +164,7 @@ def test_straight_through_has_the_gradient_of_the_soft_weights():
     slopes = [
         jax.grad(lambda x, h=hard: jnp.sum(gumbel(x, noise, 0.7, hard=h) @ COST))(LOGITS) for hard in (False, True)
     ]
-    np.testing.assert_allclose(*slopes, rtol=1e-5)
+    assert_close(*slopes)
     assert np.abs(slopes[0]).max() > 0.1
 
 
@@ -180,7 +182,7 @@ def test_gumbel_limits_of_the_relaxation():
     cold, hot = gumbel(LOGITS, noise, 1e-4), gumbel(LOGITS, noise, 1e6)
     np.testing.assert_allclose(cold, gumbel(LOGITS, noise, 1.0, hard=True), atol=1e-5)
     np.testing.assert_allclose(hot, np.full((16, 3), 1 / 3), atol=1e-4)
-    np.testing.assert_allclose(gumbel(LOGITS, jnp.zeros(3), 1.0), WEIGHTS, atol=1e-6)
+    np.testing.assert_allclose(gumbel(LOGITS, jnp.zeros(3), 1.0), WEIGHTS, atol=1e-5)
 
 
 def test_vmap_and_batches_equal_single_values():

@@ -280,3 +280,14 @@ def test_statistics_need_numpy_alone():
     code = "import sys, maxent_rl.reports.statistics\nprint(*{'jax', 'flax', 'matplotlib'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("value", [0.3, -70.0, 3141.6])
+def test_scores_that_round_apart_are_ties(value):
+    """The same episodes in another order have the same mean but for its last bits."""
+    near = np.array([value, np.nextafter(np.float32(value), np.float32(np.inf))], np.float64)
+    assert probability_of_improvement([near[1:]], [near]) == 0.5 == probability_of_improvement([near[:1]], [near])
+    assert probability_of_improvement([near + 1e-5 * abs(value)], [near]) == 1
+    infinite = np.array([np.inf, -np.inf, value])
+    assert probability_of_improvement([infinite], [infinite]) == 0.5
+    assert probability_of_improvement([np.array([np.inf])], [near]) == 1

@@ -49,7 +49,7 @@ class Recorder:
     def note(self, share: float, rtol: float, atol: float) -> None:
         """One comparison, called from a test."""
         self._lines.append(
-            json.dumps({"at": _caller(), "test": self.test, "used": share, "rtol": rtol, "atol": atol})
+            json.dumps({"at": _caller(), "test": self.test, "used": share, "rtol": float(rtol), "atol": float(atol)})
         )
 
     def flush(self) -> None:

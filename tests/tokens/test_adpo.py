@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from agents_under_test import NUM_RESPONSES, TOKEN_AGENTS_UNDER_TEST
 from echo_task import SPEC, TASK
+from support.closeness import assert_close, rounding
 from token_batches import COLUMNS, GROUP, ROWS, prepare, responses
 
 from maxent_rl import losses
 from maxent_rl.agents import check_agent
 from maxent_rl.errors import InvalidSettingError, MissingInputError, ShapeError
 from maxent_rl.tokens import TokenBatch, TokenOutputs, objectives
+from maxent_rl.tokens.objectives import ADPO
 
 ELL, ELL_REF = np.array([-2.0, -1.5, -3.0, -2.5]), np.array([-2.2, -1.4, -2.9, -2.6])
 LENGTHS = (3, 1, 2, 4)
@@ -68,7 +70,7 @@ def test_the_worked_example():
     there = np.arange(4) < np.array(LENGTHS)[:, None]
     np.testing.assert_allclose(slope, np.where(there, expected[:, None], 0.0), atol=1e-5)
     np.testing.assert_allclose(metrics["adpo/divergence"], 0.423707, atol=1e-5)
-    np.testing.assert_allclose(metrics["adpo/log_ratio"], 0.125, atol=1e-6)
+    np.testing.assert_allclose(metrics["adpo/log_ratio"], 0.125, atol=1e-5)
     np.testing.assert_allclose(metrics["adpo/target_entropy"], 1.252814 - 0.423707, atol=1e-5)
     np.testing.assert_allclose(metrics["adpo/temperature"], 0.8, atol=1e-6)
 
@@ -101,15 +103,15 @@ def test_the_temperature_rules():
     prepared = prepare(smooth, batch)
     found = prepared.statistics["anchor_temperature"][::2, 0]
     np.testing.assert_allclose(found, [0.8 * (1 + 0.15 + 0.7), 1.368, 0.8 * 1.15], rtol=1e-5)
-    np.testing.assert_allclose(step(smooth, TokenOutputs(logp), batch)[2]["adpo/temperature"], found.mean())
+    assert_close(step(smooth, TokenOutputs(logp), batch)[2]["adpo/temperature"], found.mean())
     # A minibatch keeps the temperatures of the whole batch.
     part = prepared.groups(jnp.array([1]))
-    np.testing.assert_allclose(step(smooth, TokenOutputs(logp[2:4]), part)[2]["adpo/temperature"], found[1])
+    assert_close(step(smooth, TokenOutputs(logp[2:4]), part)[2]["adpo/temperature"], found[1])
     even = prepare(smooth, dataclasses.replace(batch, rewards=jnp.ones(6))).statistics["anchor_temperature"]
-    np.testing.assert_allclose(even, 0.8 * (1 + 0.15 + 0.7 * 0.5), rtol=1e-6)
+    np.testing.assert_allclose(even, 0.8 * (1 + 0.15 + 0.7 * 0.5), rtol=1e-5)
     falling = objectives.make("adpo", temperature_rule="falling", temperature_least=0.05)
     uniform = step(falling, TokenOutputs(logp), dataclasses.replace(batch, rewards=jnp.zeros(6)))
-    np.testing.assert_allclose(uniform[2]["adpo/temperature"], 0.05)
+    np.testing.assert_allclose(uniform[2]["adpo/temperature"], 0.05, rtol=1e-6)
     alone = dataclasses.replace(batch, group_size=1)
     assert np.isfinite(loss_of(falling, TokenOutputs(logp), alone))
     with pytest.raises(MissingInputError, match="set vocabulary_size, or pass TokenBatch"):
@@ -136,8 +138,8 @@ def test_it_is_the_loss_of_the_likelihoods_of_responses(form, length_normalize):
         return losses.masked_mean(*losses.anchored_pair_loss(logits, scores, label_temperature))
 
     value, slope = jax.value_and_grad(by_hand)(OUTPUTS.logp)
-    np.testing.assert_allclose(loss_of(objective, OUTPUTS, BATCH), value, rtol=1e-5)
-    np.testing.assert_allclose(slope_of(objective, OUTPUTS, BATCH), slope, atol=1e-6)
+    assert_close(loss_of(objective, OUTPUTS, BATCH), value, scale=1.0)  # of the logits
+    assert_close(slope_of(objective, OUTPUTS, BATCH), slope)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -163,9 +165,10 @@ def test_equal_rewards_teach_nothing_where_the_policy_is_the_anchor(form):
     equal = dataclasses.replace(BATCH, rewards=jnp.full(ROWS, 0.1))
     objective = objectives.make("adpo", adpo_loss=form)
     given = prepare(objective, dataclasses.replace(equal, advantages=jnp.full(ROWS, 0.1)))
-    np.testing.assert_allclose(slope_of(objective, on_policy, given), 0.0, atol=1e-7)
+    most = rounding(4)  # of probabilities less targets, a few operations each
+    assert_close(slope_of(objective, on_policy, given), 0.0, most, scale=1.0)
     equal, differing = prepare(objective, equal), prepare(objective, BATCH)
-    np.testing.assert_allclose(slope_of(objective, on_policy, equal), 0.0, atol=1e-7)
+    assert_close(slope_of(objective, on_policy, equal), 0.0, most, scale=1.0)
     assert np.abs(slope_of(objective, on_policy, differing)).max() > 1e-3
     away = np.abs(slope_of(objective, OUTPUTS, equal)).max()  # targets that are uniform hold the policy at the anchor
     assert away > 1e-3 if form in ("listwise", "pairwise") else away == 0
@@ -180,9 +183,9 @@ def test_a_response_without_tokens_is_no_candidate(form):
     fewer = dataclasses.replace(BATCH, mask=mask, advantages=rewards)
     three = dataclasses.replace(BATCH.rows(slice(0, 3)), group_size=3, advantages=rewards[:3])
     outputs = TokenOutputs(OUTPUTS.logp[:3])
-    np.testing.assert_allclose(loss_of(objective, OUTPUTS, fewer), loss_of(objective, outputs, three), rtol=1e-5)
+    assert_close(loss_of(objective, OUTPUTS, fewer), loss_of(objective, outputs, three), scale=1.0)  # of the logits
     slope = slope_of(objective, OUTPUTS, fewer)
-    np.testing.assert_allclose(slope[:3], slope_of(objective, outputs, three), atol=1e-6)
+    assert_close(slope[:3], slope_of(objective, outputs, three))
     np.testing.assert_array_equal(slope[3:], 0.0)
 
 
@@ -204,7 +207,7 @@ def test_a_weight_of_a_token_weighs_its_own_gradient():
     whole, half = slope(1, OUTPUTS.logp), slope(0.5, OUTPUTS.logp)
     kept = half != 0
     assert 0 < kept.sum() < BATCH.mask.sum()
-    np.testing.assert_allclose(half[kept], whole[kept], rtol=1e-6)
+    assert_close(half[kept], whole[kept])
 
 
 def test_clips():
@@ -219,9 +222,7 @@ def test_temperatures_vary_over_a_mapped_axis():
     values = jnp.array([0.4, 0.8])
     tried = jax.vmap(lambda t: loss_of(objectives.make("adpo", anchor_temperature=t), OUTPUTS, BATCH))(values)
     for value, found in zip((0.4, 0.8), tried, strict=True):
-        np.testing.assert_allclose(
-            found, loss_of(objectives.make("adpo", anchor_temperature=value), OUTPUTS, BATCH), rtol=1e-6
-        )
+        assert_close(found, loss_of(objectives.make("adpo", anchor_temperature=value), OUTPUTS, BATCH))
 
 
 def test_minibatches_are_whole_groups():
@@ -231,7 +232,7 @@ def test_minibatches_are_whole_groups():
     parts = [prepared.groups(jnp.array([group])) for group in (1, 0)]
     outputs = [TokenOutputs(OUTPUTS.logp[rows]) for rows in (slice(4, 8), slice(0, 4))]
     means = [loss_of(objective, *given) for given in zip(outputs, parts, strict=True)]
-    np.testing.assert_allclose(np.mean(means), loss_of(objective, OUTPUTS, BATCH), rtol=1e-6)
+    assert_close(np.mean(means), loss_of(objective, OUTPUTS, BATCH))
     for rows in (jnp.array([0, 1, 2, 4]), slice(1, 5), jnp.arange(3), slice(0, 8, 2)):
         with pytest.raises(ShapeError, match=r"not whole groups of 4, .* cut the batch by TokenBatch.groups"):
             prepared.rows(rows)
@@ -262,3 +263,22 @@ def test_the_agent_draws_minibatches_of_whole_groups(monkeypatch):
     assert set(drawn) == {(NUM_RESPONSES // agent.group_size // agent.num_minibatches,)}
     with pytest.raises(InvalidSettingError, match="so the 4 groups of --group-size 4 must be a multiple"):
         check_agent(agent.replace(num_minibatches=8), SPEC, "echo")
+
+
+def test_groups_whose_mean_rewards_round_apart_have_the_same_temperature():
+    """Means of 0.1 over three and over seven responses differ in the last bit, which is not the whole range of rewards."""
+    mask = np.ones((21, 2), bool)
+    mask[3:7] = False  # the first group has three responses that count
+    batch = TokenBatch(jnp.full((21, 2), -0.5), jnp.array(mask), jnp.full(21, np.float32(0.1)), 7)
+    for near in (batch.rewards, batch.rewards.at[14:].set(np.nextafter(np.float32(0.1), np.float32(1)))):
+        smooth = objectives.make("adpo", temperature_rule="smooth", vocabulary_size=10)
+        found = prepare(smooth, dataclasses.replace(batch, rewards=near)).statistics["anchor_temperature"]
+        assert_close(found[::7, 0], jnp.full(3, found[0, 0]))
+
+
+def test_scores_that_round_apart_are_no_ranking():
+    near = [0.3, np.nextafter(np.float32(0.3), np.float32(1)), 0.3, 0.3]
+    scores, there = jnp.array([near, [0.1, 0.3, 0.3, 0.3]]), jnp.ones((2, 4), bool)
+    logits = jnp.array([[1.0, 0.0, -1.0, 2.0]] * 2)
+    ranking = ADPO(adpo_loss="plackett-luce").group_losses(logits, scores, jnp.full((2, 4), 0.25), there)
+    assert ranking[0] == 0 and ranking[1] > 0

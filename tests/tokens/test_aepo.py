@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.closeness import assert_close
+from support.seeds import learning_seed
 from token_cases import Case, evaluate, prepare, random_case, slopes, with_garbage
 
 from maxent_rl.errors import InvalidSettingError, MissingInputError, ShapeError
@@ -52,7 +54,8 @@ def test_numbers_of_the_example(entropy, right, temperature, count):
     index, found = jax.jit(AEPO().choose)(side, jnp.float32(entropy))
     assert found == count and len(index) == 60
     np.testing.assert_array_equal(index[:count], 5 * np.arange(count))
-    np.testing.assert_allclose(objectives.make("aepo_arbitrary").side(state_at(entropy)).temperature, temperature)
+    found = objectives.make("aepo_arbitrary").side(state_at(entropy)).temperature
+    np.testing.assert_allclose(found, temperature, rtol=1e-6)
 
 
 def test_share_of_the_batch_in_the_example():
@@ -90,7 +93,7 @@ def test_side_responses_are_asked_for():
     high = (
         AEPOState(EntropyEstimate(jnp.zeros(()), jnp.float32(1.8), jnp.float32(2)), jax.random.key(0), jnp.zeros(())),
     )
-    np.testing.assert_allclose(objective.side(high).temperature, 0.8)
+    np.testing.assert_allclose(objective.side(high).temperature, 0.8, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +110,7 @@ def test_rows_are_replaced_from_the_first_on(entropy, most, taken):
         both = np.concatenate([getattr(MAIN.batch, name), getattr(SIDE, name)])[np.asarray(prepared.source)]
         valid = True if both.ndim == 1 else np.asarray(prepared.mask)
         np.testing.assert_array_equal(getattr(prepared, name) * valid, both * valid, err_msg=name)
-    np.testing.assert_array_equal(prepared.advantages[count:], plain.advantages[count:])
+    assert_close(prepared.advantages[count:], plain.advantages[count:])
 
 
 def test_ratio_is_one_at_the_first_step():
@@ -125,13 +128,13 @@ def test_without_side_responses_it_is_the_dual_clip(mode):
     _, main = prepare(plain, (), MAIN.batch)
     wanted = evaluate(plain, (), MAIN.outputs(), main)[0]
     none = objectives.make("aepo_arbitrary", side_responses=0, side_mode=mode)
-    np.testing.assert_array_equal(evaluate(none, none.init(), MAIN.outputs(), MAIN.batch)[0], wanted)
+    assert_close(evaluate(none, none.init(), MAIN.outputs(), MAIN.batch)[0], wanted, scale=1.0)  # of the tokens' losses
     objective = objectives.make("aepo_arbitrary", side_mode=mode)
     for entropy, rewards in ((0.3, jnp.zeros(8)), (0.3, jnp.ones(8)), (0.9, jnp.zeros(8).at[1].set(1.0))):
         batch = dataclasses.replace(BATCH, side=dataclasses.replace(SIDE, rewards=rewards))
         state, prepared = prepare(objective, state_at(entropy), batch)
         loss, aux = evaluate(objective, state, outputs_of(prepared), prepared)
-        np.testing.assert_allclose(loss, wanted, rtol=1e-6)
+        assert_close(loss, wanted, scale=1.0)
         assert aux.metrics["side/share"] == 0
 
 
@@ -151,12 +154,12 @@ def test_added_term(entropy, taken, factor, settings, weight):
     means = [-logp[row][mask[row]].mean() for row in range(len(taken))]
     wanted = evaluate(plain, (), MAIN.outputs(), main)[0] + factor * weight * np.mean(means)
     loss, aux = evaluate(objective, state, outputs, prepared)
-    np.testing.assert_allclose(loss, wanted, rtol=1e-5)
+    assert_close(loss, wanted, scale=1.0)  # of the tokens' losses, which cancel
     assert not np.any(np.asarray(aux.mask[ROWS:]))  # what is measured is of the main batch
     slope = np.asarray(slopes(objective, state, outputs, prepared).logp)
-    np.testing.assert_allclose(slope[:ROWS], slopes(plain, (), MAIN.outputs(), main).logp, atol=1e-7)
+    assert_close(slope[:ROWS], slopes(plain, (), MAIN.outputs(), main).logp)
     each = -factor * weight / len(taken) * mask / np.maximum(mask.sum(1, keepdims=True), 1)
-    np.testing.assert_allclose(slope[ROWS:], each, atol=1e-6)
+    assert_close(slope[ROWS:], each)
 
 
 def test_added_surrogate():
@@ -169,7 +172,7 @@ def test_added_surrogate():
     ratio, mask = np.exp(np.asarray(outputs.logp - prepared.logp_old))[ROWS:], np.asarray(prepared.mask[ROWS:])
     means = [-np.minimum(ratio[row], 1.2)[mask[row]].mean() for row in range(4)]
     wanted = evaluate(plain, (), MAIN.outputs(), main)[0] + np.mean(means)
-    np.testing.assert_allclose(evaluate(objective, state, outputs, prepared)[0], wanted, rtol=1e-5)
+    assert_close(evaluate(objective, state, outputs, prepared)[0], wanted, scale=1.0)  # of the tokens' losses
 
 
 @pytest.mark.parametrize("rows", ["all", "main"])
@@ -182,9 +185,9 @@ def test_estimate_of_the_entropy(rows, mode):
     np.testing.assert_allclose(
         aux.state[0].estimate.value, -np.asarray(outputs_of(prepared).logp)[counted].mean(), rtol=1e-5
     )
-    np.testing.assert_allclose(aux.metrics["entropy/estimate"], 0.3)
+    np.testing.assert_allclose(aux.metrics["entropy/estimate"], 0.3, rtol=1e-6)
     state, _ = prepare(objective, aux.state, BATCH)
-    np.testing.assert_allclose(state[0].estimate.before, aux.state[0].estimate.value)
+    np.testing.assert_allclose(state[0].estimate.before, aux.state[0].estimate.value, rtol=1e-6)  # a quotient
 
 
 def test_minibatches_and_rows_without_side_responses():
@@ -209,7 +212,8 @@ def test_shuffled_rows_are_the_same_rows():
     assert np.any(shuffled.source != prepared.source)
     assert sorted(shuffled.source.tolist()) == sorted(prepared.source.tolist())
     loss = evaluate(still, state, outputs_of(prepared), prepared)[0]
-    np.testing.assert_allclose(evaluate(moved, shuffled_state, outputs_of(shuffled), shuffled)[0], loss, rtol=1e-5)
+    found = evaluate(moved, shuffled_state, outputs_of(shuffled), shuffled)[0]
+    assert_close(found, loss, scale=1.0)  # of the tokens' losses, summed in another order
     _, again = prepare(moved, shuffled_state, BATCH)
     assert np.any(again.source != shuffled.source)  # another order for the next batch
 
@@ -238,8 +242,12 @@ def test_statistics_of_other_stages_move_along():
     )
     state, prepared = prepare(both, both.init(), BATCH)
     _, of_side = prepare(lp_reg, (), SIDE)
-    np.testing.assert_array_equal(
-        prepared.statistics["proxy_log_prob"][:4], of_side.statistics["proxy_log_prob"][jnp.array([0, 4, 5, 6])]
+    # The whole arrays have dropped tokens at -1e4, beside which nothing else would be seen.
+    np.testing.assert_allclose(
+        prepared.statistics["proxy_log_prob"][:4],
+        of_side.statistics["proxy_log_prob"][jnp.array([0, 4, 5, 6])],
+        rtol=1e-5,
+        atol=1e-5,
     )
     assert np.isfinite(np.asarray(evaluate(both, state, outputs_of(prepared), prepared)[0]))
 
@@ -280,16 +288,19 @@ def test_what_is_missing_is_told():
 
 
 def test_sampled_responses_hold_the_entropy_near_its_target():
-    """Two arms of three are right, so that any entropy up to log 2 is as good: it goes to the target and stays."""
+    """Two arms of three are right, so that any entropy up to log 2 is as good: it goes to the target and stays.
+
+    When it gets there is chance, as between equally good arms the policy wanders: in 40 seeds after 300 to 1,800 updates.
+    """
     entropies = np.asarray(controlled())
     np.testing.assert_allclose(entropies[0], np.log(3), atol=0.01)
-    assert abs(entropies[1000:].mean() - 0.5) < 0.03
-    assert np.abs(entropies[1000:] - 0.5).max() < 0.1
+    assert abs(entropies[3000:].mean() - 0.5) < 0.03
+    assert np.abs(entropies[3000:] - 0.5).max() < 0.1
 
 
 @jax.jit
 def controlled():
-    """The entropies of a softmax over three arms along 3,000 sampled updates."""
+    """The entropies of a softmax over three arms along 4,000 sampled updates."""
     settings = {"side_responses": 8, "side_share": 1.0, "side_select": "reward", "estimate_from": "vocabulary"}
     objective = objectives.make("aepo_arbitrary", **settings)
     rewarded, rows = jnp.array([1.0, 1.0, 0.0]), 16
@@ -315,4 +326,4 @@ def controlled():
         return (logits, aux.state), softmax_entropy(logits)
 
     start = jnp.zeros(3), objective.init()
-    return jax.lax.scan(update, start, jax.random.split(jax.random.key(0), 3000))[1]
+    return jax.lax.scan(update, start, jax.random.split(jax.random.key(learning_seed()), 4000))[1]

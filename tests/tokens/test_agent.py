@@ -21,6 +21,8 @@ from echo_task import (
     rows,
     warm_started,
 )
+from support.closeness import assert_close
+from support.seeds import learning_seed
 
 from maxent_rl.agents.base import acting_state
 from maxent_rl.envs.token_envs import TokenEnv
@@ -37,10 +39,13 @@ def state():
 
 
 def test_imitation_lowers_the_loss_of_right_answers():
-    """Of five tokens each is as likely at first; a policy that does not look at prompts is left with 0.94 nats."""
-    _, losses = warm_started(AGENT.replace(warm_start_learning_rate=1e-2), 60)
-    assert losses[0] == pytest.approx(math.log(5), abs=0.1)
-    assert np.mean(losses[-5:]) < 0.8
+    """Of five tokens each is as likely at first; a policy that does not look at prompts is left with 0.94 nats.
+
+    The last twenty losses are 0.72 on average over 20 seeds, with deviation 0.03.
+    """
+    _, losses = warm_started(AGENT.replace(warm_start_learning_rate=1e-2), 60, learning_seed())
+    assert losses[0] == pytest.approx(math.log(5), abs=0.15)
+    assert np.mean(losses[-20:]) < 0.85
 
 
 def test_the_warm_start_ends_after_its_steps_with_a_reference_and_a_new_optimiser():
@@ -120,12 +125,14 @@ def test_further_rounds_bring_groups_that_teach_and_leave_the_metrics_of_the_fir
     assert plain["rollout/mixed_groups"] < 1 == metrics["rollout/mixed_groups"]
     assert 1 < metrics["rollout/rounds"] <= 30
     for name in ("episode/return", "episode/length", "actor/entropy", "rollout/truncated"):
-        assert metrics[name] == pytest.approx(float(plain[name]))
+        assert_close(metrics[name], plain[name])
     groups = np.asarray(batch.rewards).reshape(-1, GROUP)
     assert ((groups.max(axis=1) == 1) & (groups.min(axis=1) == 0)).all()
     np.testing.assert_array_equal(batch.rewards, TASK.reward(batch.context.prompts, batch.tokens, batch.mask))
     kept = np.repeat([group.any() for group in np.asarray(first.rewards).reshape(-1, GROUP)], GROUP)
-    assert_equal(*(jax.tree.map(lambda leaf: leaf[kept], one) for one in (first, batch)))
+    found, expected = (jax.tree.map(lambda leaf: leaf[kept], one) for one in (batch, first))
+    assert_equal((found.tokens, found.mask, found.context), (expected.tokens, expected.mask, expected.context))
+    assert_close(found, expected)  # drawn by two programs, with and without further rounds
 
 
 def test_a_policy_that_is_always_right_stops_drawing_at_the_last_round(state):
@@ -166,13 +173,16 @@ def test_a_small_nucleus_or_temperature_leaves_the_likeliest_response(state):
 
 
 def test_reinforcement_raises_the_reward():
-    """By chance one response in forty is right; a policy of this size soon learns lengths, and that the end comes once."""
+    """By chance one response in forty is right; a policy of this size soon learns lengths, and that the end comes once.
+
+    Over 20 seeds: 0.03 with deviation 0.01 at first, 0.12 with deviation 0.02 at last; without learning 0.024 with 0.003.
+    """
     agent = AGENT.replace(learning_rate=3e-3, group_size=8, warm_start_steps=0)
-    state, returns = init(agent, jax.random.key(0)), []
+    state, returns = init(agent, jax.random.key(learning_seed())), []
     for part in range(2):
-        state, metrics = many(agent, state, jax.random.key(part), "reinforce", 64)
+        state, metrics = many(agent, state, jax.random.key(learning_seed(part)), "reinforce", 64)
         returns += metrics["episode/return"].tolist()
-    assert np.mean(returns[:4]) < 0.05 and np.mean(returns[-20:]) > 0.09
+    assert np.mean(returns[:4]) < 0.065 and np.mean(returns[-32:]) > 0.055
 
 
 @pytest.mark.slow

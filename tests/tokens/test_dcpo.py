@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.closeness import assert_close
 from token_cases import EXAMPLE, EXAMPLE_ENTROPY, evaluate, prepare, random_case, with_garbage
 
 from maxent_rl.errors import MissingInputError
@@ -40,7 +41,7 @@ COEFFICIENTS = [
 @pytest.mark.parametrize(("entropy", "right", "weight", "temperature"), COEFFICIENTS)
 def test_coefficients_of_the_example(entropy, right, weight, temperature):
     np.testing.assert_allclose(reinforce_weight(jnp.float32(entropy), 0.5, 0.1, right), weight, atol=1e-5)
-    np.testing.assert_allclose(DCPO().temperature(state_at(entropy)[0]), temperature)
+    np.testing.assert_allclose(DCPO().temperature(state_at(entropy)[0]), temperature, rtol=1e-6)
 
 
 @given(entropy=st.floats(0, 2, width=32), count=st.integers(0, 64), target=st.floats(0, 2, width=32))
@@ -66,7 +67,7 @@ coefficient = jax.jit(reinforce_weight)
 def test_ratios_of_the_example(temperature, ratios):
     found = jnp.exp(tempered(jnp.broadcast_to(LOG_PROBS, (3, 3)), CHOICES, temperature) - LOG_PROBS)
     np.testing.assert_allclose(found, ratios, atol=1e-5)
-    np.testing.assert_allclose(EXAMPLE @ found, 1, atol=1e-6)
+    np.testing.assert_allclose(EXAMPLE @ found, 1, atol=1e-5)
     assert np.all(np.sign(np.diff(found)) == (1 if temperature > 1 else -1))
     normaliser = np.sum(np.asarray(EXAMPLE) ** (1 / temperature))
     balance = normaliser ** (-temperature / (temperature - 1))
@@ -120,7 +121,7 @@ def test_limits():
     objective, grpo = objectives.make("dcpo", reinforce_most=0.0), objectives.make("grpo", dual_clip=3.0)
     outputs = TokenOutputs(case.outputs().logp)
     loss = evaluate(objective, objective.init(), outputs, case.batch)[0]
-    np.testing.assert_allclose(loss, evaluate(grpo, (), outputs, case.batch)[0], rtol=1e-5)
+    assert_close(loss, evaluate(grpo, (), outputs, case.batch)[0], scale=1.0)  # of the tokens' losses, which cancel
 
 
 def test_first_batch_is_hot():
@@ -128,7 +129,7 @@ def test_first_batch_is_hot():
     objective = objectives.make("dcpo", target_entropy=0.03)
     state, _ = prepare(objective, objective.init(), batch_of([1.0, 0], [0, 1]))
     np.testing.assert_allclose(state[0].weight, 0.03 / 0.53, rtol=1e-5)
-    np.testing.assert_allclose(objectives.DCPO().temperature(objective.init()[0]), 1.2)
+    np.testing.assert_allclose(objectives.DCPO().temperature(objective.init()[0]), 1.2, rtol=1e-6)
 
 
 def test_estimate_is_the_mean_over_the_steps_since_the_last_batch():
@@ -243,4 +244,4 @@ def test_sampled_responses_hold_the_entropy_near_its_target(contexts):
 
 
 def test_example_entropy():
-    np.testing.assert_allclose(softmax_entropy(LOG_PROBS), EXAMPLE_ENTROPY, atol=1e-6)
+    np.testing.assert_allclose(softmax_entropy(LOG_PROBS), EXAMPLE_ENTROPY, rtol=1e-5)

@@ -80,3 +80,9 @@ def test_wrong_settings_are_told(wrong):
         fit_entropy_law(ENTROPY, SCORE, **wrong)
     with pytest.raises(ValueError, match="alike"):
         fit_entropy_law(ENTROPY, SCORE[:-1])
+
+
+def test_entropies_that_differ_by_rounding_say_nothing_of_a_law():
+    entropy = np.float64(np.float32(0.3) + np.array([0, 1, -1, 0, 1], np.float32) * np.spacing(np.float32(0.3)))
+    assert np.isnan(fit_entropy_law(entropy, SCORE).a)
+    assert np.isfinite(fit_entropy_law(entropy + 1e-4 * np.arange(5), SCORE).a)

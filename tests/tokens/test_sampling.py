@@ -207,3 +207,10 @@ def test_prompts_that_do_not_fit_are_refused(changes, message):
 def test_responses_that_do_not_fit_are_refused(responses, mask, message):
     with pytest.raises(ShapeError, match=message):
         score(MODEL, PARAMS, PROMPTS, PROMPT_MASK, responses, mask)
+
+
+@pytest.mark.parametrize("count", range(1, 10))
+def test_a_mass_that_is_reached_but_for_rounding_is_reached(count):
+    """0.1 + 0.1 + 0.1 is not 0.3, and neither is what an exponential of a logarithm makes of them."""
+    found = nucleus(jnp.log(jnp.full((10,), 0.1)), count / 10)
+    assert np.flatnonzero(np.isfinite(found)).tolist() == list(range(count))

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from run_processes import finish, host_devices, start_python
+from support.closeness import assert_close
 
 from maxent_rl.errors import InvalidSettingError, MaxentRLError, ShapeError
 from maxent_rl.tokens.statistics import _division, logits_statistics, token_statistics
@@ -54,15 +55,11 @@ def test_a_row_by_hand():
     """Logits (0, log 2, log 3, -inf): p = (1, 2, 3, 0) / 6, H = 1.011404 nats."""
     logits = jnp.array([0.0, np.log(2), np.log(3), -np.inf])
     found = logits_statistics(logits, 1, {"rest": lambda log_probs, token: 1 - jnp.exp(log_probs[token])})
-    np.testing.assert_allclose(
-        [found.logp, found.entropy, found.extra["rest"]], [-np.log(3), 1.0114043, 2 / 3], rtol=1e-6
-    )
+    assert_close(np.stack([found.logp, found.entropy, found.extra["rest"]]), np.array([-np.log(3), 1.0114043, 2 / 3]))
     p = np.array([1, 2, 3, 0]) / 6
-    np.testing.assert_allclose(
-        jax.grad(lambda z: logits_statistics(z, 1).logp)(logits), np.eye(4)[1] - p, rtol=1e-6, atol=1e-7
-    )
+    assert_close(jax.grad(lambda z: logits_statistics(z, 1).logp)(logits), np.eye(4)[1] - p)
     by_hand = -p * (np.log(p, where=p > 0, out=np.zeros(4)) + 1.0114043)
-    np.testing.assert_allclose(jax.grad(lambda z: logits_statistics(z, 1).entropy)(logits), by_hand, atol=1e-7)
+    assert_close(jax.grad(lambda z: logits_statistics(z, 1).entropy)(logits), by_hand)
 
 
 @wraps
@@ -76,8 +73,7 @@ def test_equal_to_the_naive_form_for_every_chunk(wrap, chunk):
         found = wrap(lambda *xs, t=temperature: slopes(chunked, *xs, t, chunk=chunk))(
             hidden, unembedding, tokens, weights
         )
-        for one, other in zip(found, slopes(naive, hidden, unembedding, tokens, weights, temperature), strict=True):
-            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+        assert_close(found, slopes(naive, hidden, unembedding, tokens, weights, temperature))
 
 
 @given(sequences=st.integers(1, 40), length=st.integers(1, 40), most=st.integers(1, 200))
@@ -171,8 +167,7 @@ def test_vmap_over_seeds_equals_seeds_alone():
     found = mapped(*together)
     for index, each in enumerate(cases):
         alone = chunked(*each[:3], 0.8, chunk=4), slopes(chunked, *each, 0.8, chunk=4)
-        for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(alone), strict=True):
-            np.testing.assert_allclose(one[index], other, rtol=1e-5, atol=1e-6)
+        assert_close(jax.tree.map(lambda leaf, i=index: leaf[i], found), alone)
 
 
 def test_masked_positions_may_hold_anything():
@@ -214,7 +209,8 @@ def test_temperature_is_traced_and_held_constant():
         return sum(map(jnp.sum, chunked(hidden, unembedding, tokens, temperature, chunk=4)))
 
     value, slope = jax.jit(jax.value_and_grad(total))(0.5)
-    np.testing.assert_allclose(value, sum(map(jnp.sum, naive(hidden, unembedding, tokens, 0.5))), rtol=1e-5)
+    logp, entropy = naive(hidden, unembedding, tokens, 0.5)
+    assert_close(value, jnp.sum(logp) + jnp.sum(entropy), scale=float(-jnp.sum(logp)))
     assert slope == 0
 
 
@@ -228,7 +224,7 @@ def test_extra_functions_see_normalised_log_probs_and_give_no_gradient():
     found = token_statistics(hidden, unembedding, tokens, 0.7, chunk=4, extra=functions).extra
     p = jax.nn.softmax(hidden @ unembedding / 0.7)
     chosen = jnp.take_along_axis(p, tokens[..., None], -1)
-    np.testing.assert_allclose(found["collision"], jnp.sum(p**2, -1), rtol=1e-5)
+    assert_close(found["collision"], jnp.sum(p**2, -1))
     np.testing.assert_allclose(found["mass"], 1.0, rtol=1e-5)
     np.testing.assert_array_equal(found["rank"], jnp.sum(p > chosen, -1))
 
@@ -297,6 +293,7 @@ SHARDED = """
 import re
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from support.closeness import assert_close
 from test_statistics import case, slopes, chunked
 from maxent_rl.tokens.statistics import token_statistics
 
@@ -318,8 +315,7 @@ for batch, words in ((P("data"), P(None, "model")), (P(), P(None, "model")), (P(
     assert "all-gather" not in text and "all-to-all" not in text and "collective-permute" not in text, (batch, words)
     parts = 16 // (2 if batch else 1), vocabulary // (2 if words else 1)
     assert f"f32[{parts[0]},{parts[1]}]" in text and f"f32[16,{vocabulary}]" not in text, (batch, words)
-    for one, other in zip(jax.tree.leaves(program(*placed)), jax.tree.leaves(expected)):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+    assert_close(program(*placed), expected)
 """
 
 

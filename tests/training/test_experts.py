@@ -267,3 +267,10 @@ def test_shares_of_actions_are_those_of_the_bandit():
     figure = landscapes.landscape(env.reward_map, episodes, None, TITLES)
     texts = [text.get_text() for part in figure.subfigs for legend in part.legends for text in legend.get_texts()]
     assert texts[3:5] == ["optimum 4 (0.5, 0.5): 50%", "none: 25%"]
+
+
+@pytest.mark.parametrize("noise", [-1e-9, 0.0, 1e-9])
+def test_the_sign_of_an_axis_does_not_depend_on_rounding(noise):
+    """Of an axis whose entries are equally large, the one a last bit larger would turn the whole picture round."""
+    plane, _ = principal_components(np.outer([0.0, 1.0, 3.0], [1.0, -1.0 - noise]))
+    assert plane[0, 0] < plane[1, 0] < plane[2, 0]

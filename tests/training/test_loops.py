@@ -1,4 +1,7 @@
-"""Both loops and every agent: episode boundaries, seeds, faults, tracing, sharding; where values are known."""
+"""Both loops that act: episode boundaries, seeds, faults, tracing, sharding; where values are known.
+
+SAC and PPO stand for their kinds; with `-m matrix` every other agent too.
+"""
 
 import dataclasses
 import functools
@@ -48,7 +51,7 @@ def agents_of(*loops):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("terminates", [True, False], ids=["terminated", "truncated"])
-@every_agent("sac", "ppo")
+@every_agent("sac", "sac-discrete", "dqn-online", "ppo")  # one for each place where a target is written
 def test_a_truncated_episode_bootstraps_and_a_terminated_one_does_not(name, backend, terminates):
     """Every step pays 1 and ends the episode; with discount 1/2 the value is 1 by termination, 2 by truncation."""
     row = AGENTS_UNDER_TEST[name]
@@ -77,9 +80,8 @@ def test_learns_the_point(name, backend):
     loop.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-@every_agent()
+@every_agent("sac", "ppo")
 def test_a_seed_alone_and_among_others(name, backend):
     """Bit-equal start states, actions and rows while actions are uniform; nearly equal parameters after.
 
@@ -102,7 +104,7 @@ def test_a_seed_alone_and_among_others(name, backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@every_agent("sac", "sac-discrete", "ppo")
+@every_agent("sac", "ppo")
 def test_where_the_steps_are_cut_changes_nothing_and_neither_does_evaluating(name, backend):
     """Logging, evaluating and saving happen between chunks: 35 steps at once equal 35 steps in pieces.
 
@@ -197,9 +199,8 @@ def test_nan_reward_stops_the_device_loop_with_seed_step_and_culprit():
         loop.check()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-@every_agent()
+@every_agent("ppo")
 def test_nan_reward_stops_every_agent_with_step_and_culprit(name, backend):
     row = AGENTS_UNDER_TEST[name]
     loop = loop_of(row.env(backend, fault_at=7), row.agent, num_seeds=2)
@@ -273,7 +274,7 @@ np.savez(out, **found)
 
 
 @pytest.mark.slow
-@every_agent()
+@every_agent("sac", "ppo")
 def test_seeds_sharded_over_two_devices_equal_seeds_on_one(tmp_path, name):
     here = Path(__file__).parent
     path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])

@@ -1,4 +1,7 @@
-"""Every agent that learns from fixed data: seeds, chunks, resuming, variants, devices, and faults."""
+"""The loop over fixed data: seeds, chunks, resuming, variants, devices, and faults.
+
+Few agents stand for the kinds of data; with `-m matrix` every other agent too.
+"""
 
 import json
 import os
@@ -26,6 +29,7 @@ TIMING = {"seconds", "steps_per_second"}
 
 # One that begins from the data and has phases, and one of many that learn from transitions: for tests of the loop's own work.
 REPRESENTATIVES = ("cpl", "dqn")
+KINDS = (*REPRESENTATIVES, "adpo", "dt")  # one for each kind of data: preferences, transitions, candidates, windows
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +65,7 @@ def assert_same_states(first, second):
         np.testing.assert_array_equal(a, b)
 
 
-@every_offline_agent()
+@every_offline_agent(*KINDS)
 def test_a_seed_alone_learns_what_it_learns_among_others_and_chunks_change_nothing(name, sources):
     many, alone = loop_for(name, sources[name], num_seeds=3), loop_for(name, sources[name], seed=1)
     many.advance(30, never)
@@ -183,7 +187,7 @@ np.savez(out, **{str(index): np.asarray(leaf) for index, leaf in enumerate(leave
 
 
 @pytest.mark.slow
-@every_offline_agent()
+@every_offline_agent("dqn")
 def test_seeds_sharded_over_two_devices_equal_seeds_on_one(tmp_path, name, sources):
     here = Path(__file__).parent
     path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])

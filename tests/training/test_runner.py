@@ -67,16 +67,19 @@ class Whole:
         return AGENTS_UNDER_TEST[self.name]
 
 
-QUICK = {"sac-host", "sac-device", "sac-discrete-host", "pmoe-device", "ppo-host", "pmoe-ppo-device"}
+REPRESENTATIVES = {"sac-host", "sac-device", "ppo-host", "ppo-device"}
 RUNS = {f"{name}-{backend}": (name, backend) for name in AGENTS_UNDER_TEST for backend in BACKENDS}
 
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(pair, id=key, marks=[pytest.mark.slow] * (key not in QUICK)) for key, pair in RUNS.items()],
+    params=[
+        pytest.param(pair, id=key, marks=[pytest.mark.matrix] * (key not in REPRESENTATIVES))
+        for key, pair in RUNS.items()
+    ],
 )
 def whole(request, tmp_path_factory):
-    """A run to the end, for each agent and each kind of environment."""
+    """A run to the end, of SAC and PPO on each kind of environment; with `-m matrix` of every agent that acts."""
     name, backend = request.param
     agent, env = small(name), AGENTS_UNDER_TEST[name].env(backend)
     return Whole(name, agent, env, run(tmp_path_factory.mktemp(f"{name}-{backend}"), env, agent))

@@ -68,9 +68,8 @@ def test_a_variant_alone_and_among_others(env):
     assert len({policy.tobytes() for policy in policies}) == 6
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-@every_agent()
+@every_agent("ppo")
 def test_every_agents_variants_are_what_they_would_be_alone(name, backend):
     """On transitions of the start, or of the first policy, then a few updates more."""
     row, seed, variant = AGENTS_UNDER_TEST[name], 4, 1
@@ -107,9 +106,8 @@ def test_variants_of_a_seed_draw_the_same_numbers_and_what_does_not_differ_is_eq
     loop.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-@every_agent()
+@every_agent("sac")
 def test_all_variants_are_traced_and_compiled_once(name, backend):
     row, step, traces = AGENTS_UNDER_TEST[name], host_step if backend == "host" else device_steps, []
     env = row.env(backend)
@@ -235,7 +233,7 @@ def test_a_fault_names_the_variant(tmp_path, name, backend):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-@every_agent()
+@every_agent("ppo")
 def test_every_agents_variants_stop_go_on_and_are_exported(tmp_path, name, backend):
     row = AGENTS_UNDER_TEST[name]
     env, settings = row.env(backend), SETTINGS | {"variants": VARIANTS}

@@ -14,6 +14,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
+from maxent_rl import losses
+from maxent_rl.agents.natural_gradient import conjugate_gradient
+
 LogProb = Callable[[Any, Array], Array]
 """Log-probabilities [..., item] of parameters and contexts [..., context]."""
 
@@ -52,7 +55,8 @@ def trust_region_step(
     """Moves a policy along the natural gradient of its expected score, as far as the bound allows.
 
     The longest step of the quadratic model is `sqrt(2 bound / x F x)`, without the damping in it, so that it uses the whole
-    bound; of that, the first length that raises the expected score and keeps the true divergence within the bound.
+    bound; of that, the first length that raises the expected score, by more than rounding can, and keeps the true divergence
+    within the bound.
 
     Args:
       log_prob: of the policy.
@@ -68,6 +72,8 @@ def trust_region_step(
     old = jax.lax.stop_gradient(log_prob(params, contexts))
     # A constant per context changes no expected difference; without it outliers cost fewer digits.
     centred = scores - jnp.sum(jnp.exp(old) * scores, axis=-1, keepdims=True)
+    # Centred scores carry the rounding of what they were: a gain is one only beside the size of the scores themselves.
+    least = losses.rounding_of(jnp.mean(jnp.sum(jnp.exp(old) * jnp.abs(scores), axis=-1)))
 
     def gain(vector: Array) -> tuple[Array, Array]:
         new = log_prob(unravel(vector), contexts)
@@ -81,24 +87,7 @@ def trust_region_step(
     unit = gradient / jnp.maximum(jnp.linalg.norm(gradient), 1e-30)
     direction = conjugate_gradient(lambda x: fisher(x) + settings.damping * x, unit, settings.products)
     longest = jnp.sqrt(2.0 * settings.bound / jnp.maximum(direction @ fisher(direction), 1e-12))
-    return _search(flat, longest * direction, gain, unravel, settings)
-
-
-def conjugate_gradient(product: Callable[[Array], Array], target: Array, turns: int) -> Array:
-    """Solves `product(x) = target` for a symmetric positive product, beginning with 0."""
-
-    def turn(_: Array, state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-        solution, residual, direction, square = state
-        moved = product(direction)
-        length = square / jnp.maximum(direction @ moved, 1e-30)
-        remaining = residual - length * moved
-        following = remaining @ remaining
-        turned = remaining + following / jnp.maximum(square, 1e-30) * direction
-        return solution + length * direction, remaining, turned, following
-
-    begin = (jnp.zeros_like(target), target, target, target @ target)
-    solution: Array = jax.lax.fori_loop(0, turns, turn, begin)[0]
-    return solution
+    return _search(flat, longest * direction, gain, least, unravel, settings)
 
 
 def _fisher_products(log_prob: Callable[[Array], Array], vector: Array) -> Callable[[Array], Array]:
@@ -119,6 +108,7 @@ def _search(
     flat: Array,
     longest: Array,
     gain: Callable[[Array], tuple[Array, Array]],
+    least: Array,
     unravel: Callable[[Array], Any],
     settings: TrustRegion,
 ) -> tuple[Any, Step]:
@@ -127,7 +117,7 @@ def _search(
     def attempt(found: Step, power: Array) -> tuple[Step, None]:
         length = settings.shrink**power
         reached, divergence = gain(flat + length * longest)
-        good = (reached > begin) & (divergence <= settings.bound) & (found.length == 0.0)
+        good = (reached - begin > least) & (divergence <= settings.bound) & (found.length == 0.0)
         tried = Step(reached - begin, divergence, length)
         return jax.tree.map(lambda new, old: jnp.where(good, new, old), tried, found), None
 

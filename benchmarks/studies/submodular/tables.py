@@ -15,6 +15,8 @@ from benchmarks.studies.submodular.tasks import LABELS, REFERENCES, SMALL
 
 ENOUGH = 0.95
 """Share of the optimum that every seed is to reach."""
+ROUNDING = 1e-6
+"""Of shares and guarantees, which come of sums and quotients in single precision."""
 BAR, BAR_ENV = 100_000, "maxent/BimodalCoverage"
 """Training steps per second that are asked of coverage on a 30 x 30 grid, horizon 40, 128 environments."""
 
@@ -116,8 +118,8 @@ def reached(shares: Sequence[float]) -> str:
 
 
 def kept(shares: Sequence[float], guarantee: float) -> str:
-    """Whether every seed is at least at the guarantee, a share of the optimum."""
-    return "kept" if min(shares) >= guarantee else "broken"
+    """Whether every seed is at least at the guarantee, a share of the optimum, but for the rounding of all three."""
+    return "kept" if min(shares) >= guarantee - ROUNDING else "broken"
 
 
 def ratio(result: Result, env: str, metric: str) -> str:

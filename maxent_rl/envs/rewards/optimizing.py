@@ -117,7 +117,7 @@ def best_subset(function: SetFunction, size: int, budget: int) -> Selection:
       budget: elements of a subset; more are never worse.
 
     Returns:
-      The first subset of largest value, in rising order, with the gains of that order.
+      The first subset of largest value (but for rounding), in rising order, with the gains of that order.
 
     Raises:
       InvalidSettingError: there are more than `MOST_SUBSETS` subsets.
@@ -135,8 +135,9 @@ def best_subset(function: SetFunction, size: int, budget: int) -> Selection:
         # Filled up, so that the last batch compiles nothing again.
         filled = np.array(batch + batch[:1] * (min(count, SUBSETS_AT_ONCE) - len(batch)), np.int32)
         values = np.asarray(all_values(function, filled), np.float64)
-        if values.max() > best:
-            best, chosen = float(values.max()), batch[int(values.argmax())]
+        first = int(np.argmax(values >= values.max() - slack([], float(values.max()))))
+        if values[first] > best + slack([], max(best, 0.0)):
+            best, chosen = float(values[first]), batch[first]
     gains = np.asarray(function.marginal_gains(jnp.asarray(chosen, jnp.int32)), np.float64)
     return Selection(chosen, tuple(gains.tolist()), best, count)
 
@@ -151,13 +152,13 @@ def curvature(function: SetFunction, ground_set_size: int) -> float:
       ground_set_size: number of elements; O(size^2) visits are computed.
 
     Returns:
-      The curvature. Elements that are worth nothing alone are left out; 0 where all are.
+      The curvature. Elements that are worth nothing alone, beside the worthiest, are left out; 0 where all are.
 
     Source: Submodular Reinforcement Learning, guarantee 3.
     """
     alone, last = curvature_gains(function, checked(function, np.arange(ground_set_size), ground_set_size))
     alone, last = np.asarray(alone, np.float64), np.asarray(last, np.float64)
-    worth = alone > 0
+    worth = alone > ROUNDING * np.max(alone, initial=0.0)  # of less, both numbers are rounding, and their ratio is any
     return float(np.clip(1.0 - np.min(last[worth] / alone[worth], initial=1.0), 0.0, 1.0))
 
 

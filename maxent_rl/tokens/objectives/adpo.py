@@ -141,8 +141,8 @@ class ADPO(Surrogate):
                 logits, scores, self.ranking_top, self.ranking_smoothing, self.ranking_poly, there
             )
             highest = jnp.max(scores, axis=-1, initial=-jnp.inf, where=there)
-            differ = highest > jnp.min(scores, axis=-1, initial=jnp.inf, where=there)
-            return jnp.where(differ, found, 0.0)  # where all are equal there is nothing to rank
+            differ = losses.apart(highest, jnp.min(scores, axis=-1, initial=jnp.inf, where=there))
+            return jnp.where(differ, found, 0.0)  # where all are equal, but for rounding, there is nothing to rank
         label_temperature = None if self.adpo_loss == "pairwise-hard" else self.reward_temperature
         loss, weight = losses.anchored_pair_loss(logits, scores, label_temperature, there)
         # The mean over all pairs of the batch, as the authors' code has it, in shares of groups.
@@ -173,8 +173,9 @@ class ADPO(Surrogate):
         )
         counts = jnp.any(there, axis=-1)
         least = jnp.min(reward, initial=jnp.inf, where=counts)
-        width = jnp.max(reward, initial=-jnp.inf, where=counts) - least
-        scaled = jnp.where(width > 0, (reward - least) / jnp.where(width > 0, width, 1.0), 0.5)
+        highest = jnp.max(reward, initial=-jnp.inf, where=counts)
+        spread = losses.apart(highest, least)  # means of equal rewards, over more or fewer of them, round differently
+        scaled = jnp.where(spread, (reward - least) / jnp.where(spread, highest - least, 1.0), 0.5)
         return losses.smooth_temperature(
             entropy / jnp.log(jnp.float32(self._vocabulary(batch))),
             jnp.clip(scaled, 0.0, 1.0),

@@ -46,8 +46,8 @@ class Baseline(AdvantageStage):
         rewards = batch.outcomes
         if self.baseline is not None:
             return state, dataclasses.replace(batch, advantages=rewards - self.baseline)
-        equal = jnp.all(rewards == rewards[0])  # where the mean is not quite the reward, by rounding
-        return state, dataclasses.replace(batch, advantages=jnp.where(equal, 0.0, rewards - jnp.mean(rewards)))
+        advantages = losses.masked_deviation(rewards, jnp.ones(rewards.shape, bool))  # 0 where only rounding differs
+        return state, dataclasses.replace(batch, advantages=advantages)
 
 
 @struct.dataclass
@@ -185,7 +185,7 @@ class DynamicSampling(RewardStage):
 
 
 def informative_groups(rewards: Array, group_size: int) -> Array:
-    """Which groups have rewards that differ: [N] rewards to [N / group_size] bool.
+    """Which groups have rewards that differ, by more than rounding: [N] rewards to [N / group_size] bool.
 
     Raises:
       ShapeError: the rewards are not whole groups.
@@ -193,7 +193,7 @@ def informative_groups(rewards: Array, group_size: int) -> Array:
     Source: dynamic sampling of DAPO (arXiv 2503.14476).
     """
     groups = whole_groups(jnp.asarray(rewards), group_size)
-    return jnp.any(groups != groups[:, :1], axis=-1)
+    return jnp.any(losses.apart(groups, groups[:, :1]), axis=-1)
 
 
 def by_group(batch: TokenBatch) -> Array:

@@ -70,4 +70,5 @@ class UncertainTokens(Regulariser):
         entropy = work.outputs.entropy
         assert entropy is not None
         least = losses.masked_quantile(entropy, work.mask, 1.0 - self.top_entropy_share)
-        return state, work.replace(loss=jnp.where(entropy >= least, work.loss, 0.0))
+        kept = entropy >= least - losses.rounding_of(least)  # as uncertain as the last one, to the bit or not
+        return state, work.replace(loss=jnp.where(kept, work.loss, 0.0))

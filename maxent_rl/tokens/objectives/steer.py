@@ -76,7 +76,9 @@ class Steer(Shape):
             logp = jnp.clip(logp, _SMALLEST_LOG_PROB, _LARGEST_LOG_PROB)
             ratio = jnp.exp(logp - jnp.clip(work.batch.logp_old, _SMALLEST_LOG_PROB, 0.0))
             # expm1: single precision has no number between 1 and 1 - 6e-8.
-            change = work.advantages * ratio * (-jnp.expm1(logp)) ** self.one_minus_pi_power * (logp + entropy)
+            # Where the token is as likely as exp(-H) no rounding must make it one that changes the entropy.
+            beyond = losses.without_rounding(logp + entropy, jnp.maximum(-logp, entropy))
+            change = work.advantages * ratio * (-jnp.expm1(logp)) ** self.one_minus_pi_power * beyond
         return jnp.where(work.mask & jnp.isfinite(change), change, 0.0)
 
     def weights(self, change: Array, mask: Array) -> Array:
@@ -91,8 +93,8 @@ class Steer(Shape):
             weight = jnp.clip(jnp.exp(-rate * blocks), self.steer_least, 1.0)
         else:
             smallest = jnp.min(blocks, axis=-1, keepdims=True, initial=jnp.inf, where=valid)
-            width = largest - smallest
-            share = (blocks - smallest) / jnp.where(width > 0, width, 1.0)
-            weight = self.steer_most - jnp.where(width > 0, share, 0.5) * (self.steer_most - self.steer_least)
+            spread = losses.apart(largest, smallest)
+            share = (blocks - smallest) / jnp.where(spread, largest - smallest, 1.0)
+            weight = self.steer_most - jnp.where(spread, share, 0.5) * (self.steer_most - self.steer_least)
             weight = jnp.clip(weight, self.steer_least, self.steer_most)
         return weight.reshape(change.shape)

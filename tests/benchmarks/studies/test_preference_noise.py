@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.closeness import assert_close
 
 from benchmarks.lab.measure import BenchmarkError
 from benchmarks.studies.preference_noise import measure as measuring
@@ -113,13 +114,13 @@ def test_pairwise_adpo_with_hard_labels_and_a_fixed_anchor_is_dpo():
         adpo = pairwise(score_temperature=None, temperature=1 / beta)
         for loss in (lambda x: x, jax.grad):
             one, other = (loss(each)(log_prob, anchor, scores) for each in (adpo, METHODS[name].loss))
-            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+            assert_close(one, other)
 
 
 def test_pairwise_adpo_with_soft_labels_and_a_fixed_anchor_is_soft_dpo():
     log_prob, anchor = (jax.nn.log_softmax(jax.random.normal(jax.random.key(key), (30, 4))) for key in (3, 4))
     given = log_prob, anchor, SCORES[:30]
-    np.testing.assert_allclose(METHODS["pairwise-fixed"].loss(*given), dpo_soft(1.25)(*given), rtol=1e-5)
+    assert_close(METHODS["pairwise-fixed"].loss(*given), dpo_soft(1.25)(*given))
 
 
 def test_conjugate_gradient_solves_by_as_many_turns_as_dimensions():
@@ -240,3 +241,14 @@ def test_what_is_unknown_is_said():
         PreferenceNoise(methods=("dpoo",)).units()
     with pytest.raises(BenchmarkError, match="at least one seed"):
         PreferenceNoise(num_seeds=0).units()
+
+
+@pytest.mark.parametrize("value", [0.1, -1 / 3, 1e4])
+def test_a_step_of_trpo_does_not_follow_rounding(value):
+    """Scores that differ in their last bits alone raise the expected score by as little, however far a step goes."""
+    policy, contexts = Policy(8, 4), jax.random.normal(jax.random.key(1), (10, 16))
+    params, settings = policy.init(jax.random.key(0), contexts), TrustRegion(fisher_share=1.0)
+    given = jnp.full((10, 4), value).at[:, 0].set(np.nextafter(np.float32(value), np.float32(np.inf)))
+    assert trust_region_step(policy.apply, params, contexts, given, settings)[1].length == 0
+    better = given.at[:, 0].add(1e-3 * abs(value))
+    assert trust_region_step(policy.apply, params, contexts, better, settings)[1].length > 0

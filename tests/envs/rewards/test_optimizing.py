@@ -13,6 +13,7 @@ from maxent_rl.envs.rewards import (
     InformationGain,
     Modular,
     Table,
+    Truncated,
     best_subset,
     curvature,
     greedy,
@@ -116,3 +117,16 @@ def test_what_is_refused():
         best_subset(function, 40, 20)
     with pytest.raises(ShapeError, match="holds 2 elements, but the trajectory has 3"):
         lazy_greedy(InformationGain(Table(np.eye(4)), 1.0, 2), np.arange(4), 3)
+
+
+@pytest.mark.parametrize(("large", "small"), [(0.4, 0.1), (0.7, 0.2), (1.1, 1.0)])
+def test_of_subsets_whose_values_round_apart_the_first_is_the_best(large, small):
+    """0.4 + 0.1 + 0.4 comes out a last bit below 0.4 + 0.4 + 0.1, which is as good and not better."""
+    best = best_subset(Modular(Table([large, small, large, small])), 4, 3)
+    assert best.places == (0, 1, 2) and best.value == pytest.approx(2 * large + small, rel=1e-6)
+
+
+def test_an_element_that_is_worth_rounding_alone_says_nothing_of_the_curvature():
+    """Beside a value of 1 what 1e-9 adds is lost in the difference, which is no sign of returns that diminish."""
+    assert curvature(Truncated(Modular(Table([1e-9, 1.0])), 10.0), 2) == 0
+    assert curvature(Truncated(Modular(Table([1e-3, 1.0])), 1.0), 2) == 1.0

@@ -42,7 +42,7 @@ def command(name):
             "--agent grpo --env HalfCheetah --num-envs 16",
             "HalfCheetah-v5 is no task of tokens: use one such as tokens/",
         ),
-        ("--agent sac --env tokens/countdown", "tokens/countdown wants sequences of 6 tokens; use --agent grpo."),
+        ("--agent sac --env tokens/countdown", "tokens/countdown wants sequences of 6 tokens; use --agent lm."),
         ("--agent grpo --objective dapoo", "Unknown objective 'dapoo'. Did you mean 'dapo'"),
         ("--agent grpo --objective-settings clip-lwo=0.1", "Did you mean 'clip_low'"),
         ("--agent grpo --env tokens/count-down", "Did you mean 'tokens/countdown'"),

@@ -332,7 +332,7 @@ def check_agent(agent: Any, spec: Spec, env: str) -> None:
     check_settings(agent)
     if spec.num_actions is not None and spec.action_shape and agent.learns != "task":
         # Agents here choose one action at a time; what writes sequences is trained by a loop of its own.
-        raise IncompatibleEnvironmentError(f"{env} wants sequences of {spec.action_size} tokens; use --agent grpo.")
+        raise IncompatibleEnvironmentError(f"{env} wants sequences of {spec.action_size} tokens; use --agent lm.")
     if agent.learns == "replay" and isinstance(agent, Remembers):
         raise InvalidSettingError(
             f"{type(agent).__name__} remembers its episodes, which off-policy agents cannot: what they replay has lost what "

@@ -61,6 +61,6 @@ def test_wrong_names_get_the_nearest_right_one():
 def test_agents_of_single_actions_are_refused(name):
     spec = envs.make_device("tokens/countdown").spec
     with pytest.raises(
-        IncompatibleEnvironmentError, match=r"^tokens/countdown wants sequences of 6 tokens; use --agent grpo\.$"
+        IncompatibleEnvironmentError, match=r"^tokens/countdown wants sequences of 6 tokens; use --agent lm\.$"
     ):
         check_agent(AGENTS_UNDER_TEST[name].agent, spec, "tokens/countdown")

@@ -337,7 +337,7 @@ def test_a_run_that_ends_within_its_warm_start_says_so(settings, total, words):
 def test_what_cannot_be_trained_is_refused(tmp_path):
     for settings, error, words in (
         ({"env": Point()}, IncompatibleEnvironmentError, "Point is no task of tokens: use one such as"),
-        ({"agent": AGENTS_UNDER_TEST["sac"].agent}, IncompatibleEnvironmentError, "sequences of 3 tokens; use --agent grpo"),
+        ({"agent": AGENTS_UNDER_TEST["sac"].agent}, IncompatibleEnvironmentError, "sequences of 3 tokens; use --agent lm"),
         ({"num_envs": 18}, InvalidSettingError, "--num-envs 18, the responses of an iteration, must be a multiple"),
         ({"backend": "spring"}, InvalidSettingError, "--backend"),
         ({"env": make_device(ENV), "backend": "spring"}, InvalidSettingError, "--backend"),

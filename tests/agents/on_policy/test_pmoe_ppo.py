@@ -144,7 +144,7 @@ def test_ratios_are_those_of_the_whole_mixture(parameters):
     advantage = np.float64(samples.advantage)
     advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
     surrogate = np.maximum(-advantage * ratio, -advantage * np.clip(ratio, 0.8, 1.2)).mean()
-    (_, metrics), _ = gradients(SMALL, parameters, samples, KEY)
+    (_, (_, metrics)), _ = gradients(SMALL, parameters, samples, KEY)
     assert_close(metrics["actor/loss"], surrogate, scale=1.0)  # a mean of advantages, which are about 1
 
     agent = SMALL.replace(normalize_observations=False)
@@ -254,9 +254,9 @@ def test_permuting_experts_permutes_everything_and_leaves_losses(parameters, mon
         return jax.value_and_grad(agent.loss, has_aux=True)(parameters, samples_of(), None, KEY)
 
     noise = jax.random.normal(KEY, (32, K, 2))
-    (loss, metrics), slope = losses_and_slopes(parameters, noise)
+    (loss, (_, metrics)), slope = losses_and_slopes(parameters, noise)
     moved = parameters | {"policy": permuted(parameters["policy"])}
-    (moved_loss, moved_metrics), moved_slope = losses_and_slopes(moved, noise[:, order])
+    (moved_loss, (_, moved_metrics)), moved_slope = losses_and_slopes(moved, noise[:, order])
     assert_close(moved_loss, loss)
     for name in ("usage", "best"):
         values, moved_values = ([m[f"router/{name}_{k}"] for k in range(K)] for m in (metrics, moved_metrics))

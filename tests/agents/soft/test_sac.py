@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from batches import assert_alike, assert_seeds_equal_single_ones, batch_of, one_state_batch, same
+from support.seeds import learning_seed
 
 from maxent_rl.agents import SAC, acting_state, check_agent
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, UnknownNameError
@@ -93,17 +94,25 @@ def test_dropout_of_zero_and_one_key_more_change_nothing():
 
 @pytest.mark.parametrize("terminated", [0.0, 1.0])
 def test_terminated_does_not_bootstrap_and_truncated_does(terminated):
-    """Every step pays 1 and ends the episode: the value is 1 by termination, 1 / (1 - 0.5) = 2 by truncation."""
+    """Every step pays 1 and ends the episode: the value is 1 by termination, 1 / (1 - 0.5) = 2 by truncation.
+
+    Actions are drawn anew for every update: of eight that stay the same critics are free to promise more elsewhere.
+    """
     agent = SAC(
         hidden_sizes=(16,), learning_rate=1e-2, discount=0.5, temperature_mode="fixed", initial_temperature=1e-6,
         target_update_rate=0.1,
     )  # fmt: skip
     batch = one_state_batch(terminated)
-    state = init(agent, jax.random.key(0))
+    state = init(agent, jax.random.key(learning_seed()))
 
     @jax.jit
     def many(state):
-        return jax.lax.fori_loop(0, 600, lambda i, s: agent.update(s, batch, jax.random.key(i))[0], state)
+        def update(index, state):
+            action_key, update_key = jax.random.split(jax.random.key(learning_seed() + index))
+            action = jax.random.uniform(action_key, batch.action.shape, minval=-1, maxval=1)
+            return agent.update(state, batch.replace(action=action), update_key)[0]
+
+        return jax.lax.fori_loop(0, 600, update, state)
 
     q = agent.values(many(state).critics, batch.observation, batch.action, jax.random.key(0))
     np.testing.assert_allclose(q, 1.0 if terminated else 2.0, atol=0.15)

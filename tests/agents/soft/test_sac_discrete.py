@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from batches import assert_alike, batch_of, one_state_batch, same
 from support.closeness import rounding
+from support.seeds import learning_seed
 
 from maxent_rl.agents import SAC, acting_state, check_agent
 from maxent_rl.agents.soft.sac_discrete import SACDiscrete
@@ -154,7 +155,7 @@ def test_terminated_does_not_bootstrap_and_truncated_does(terminated):
         hidden_sizes=(16,), learning_rate=1e-2, discount=0.5, temperature_mode="fixed", initial_temperature=1e-6,
         target_update_rate=0.1,
     )  # fmt: skip
-    batch, state = one_state_batch(terminated, action=CHOICES), init(agent, jax.random.key(0))
+    batch, state = one_state_batch(terminated, action=CHOICES), init(agent, jax.random.key(learning_seed()))
 
     @jax.jit
     def many(state):

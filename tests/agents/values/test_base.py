@@ -9,6 +9,7 @@ import pytest
 from batches import assert_alike, same
 from environments import DiscretePoint, Point
 from support.closeness import assert_close
+from support.seeds import learning_seed
 
 from maxent_rl.agents import agent_class, check_agent
 from maxent_rl.agents.values.base import mix_heads
@@ -22,7 +23,7 @@ from maxent_rl.agents.values.rem import REM
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.types import LoggedTransition, Spec
 
-SPEC, KEY = Spec((2,), (), 100, num_actions=2), jax.random.key(0)
+SPEC, KEY = Spec((2,), (), 100, num_actions=2), jax.random.key(learning_seed())
 # Without hidden layers and with one-hot observations a network is a table.
 TABLE = {"hidden_sizes": (), "learning_rate": 0.03, "discount": 0.5, "batch_size": 8}
 BOTH = jnp.eye(2)
@@ -96,15 +97,19 @@ def with_tables(state, targets=None, **networks):
     [
         (DQN(**TABLE, target_every=20), OPTIMAL, 0.02),
         (QRDQN(**TABLE, target_every=20, num_quantiles=5), OPTIMAL, 0.05),
-        (REM(**TABLE, target_every=20, num_heads=6), OPTIMAL, 0.05),
+        (REM(**TABLE, target_every=20, num_heads=6), OPTIMAL, 0.1),
         (BCQ(**TABLE, target_every=20), OPTIMAL, 0.02),
         (BVE(**TABLE), UNIFORM, 0.02),
-        (CRR(**TABLE, target_every=20), OPTIMAL, 0.05),
+        (CRR(**TABLE, target_every=20), OPTIMAL, 0.15),
     ],
     ids=lambda value: type(value).__name__ if hasattr(value, "init") else "",
 )
 def test_values_are_those_of_the_exact_solution(agent, values, tolerance):
-    """Of the best policy, or of the data's; an actor that clones what is better becomes the best one here."""
+    """Of the best policy, or of the data's; an actor that clones what is better becomes the best one here.
+
+    Those that draw (mixtures of heads, actions of the target) never come to rest: CRR is off by up to 0.1 in 40 seeds. The
+    best policy's values and those of the data differ by 0.45 to 0.86.
+    """
     found = agent.values(trained(agent).networks, BOTH)
     np.testing.assert_allclose(found, values, atol=tolerance)
 

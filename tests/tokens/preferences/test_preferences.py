@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from support.closeness import assert_close
+from support.seeds import learning_seed
 
 from maxent_rl import losses
 from maxent_rl.errors import InvalidSettingError, MissingInputError, ShapeError, UnknownNameError
@@ -280,7 +281,7 @@ def log_probs(params, batch):
 
 @functools.partial(jax.jit, static_argnums=0)
 def fine_tuned(name, reference, key):
-    """The parameters after 100 steps on 64 pairs each, and what is measured on 200 held-out pairs."""
+    """What is measured on 200 held-out pairs after 200 steps on 64 pairs each."""
     optimizer = optax.adam(3e-3)
 
     def judged(params, batch):
@@ -294,18 +295,21 @@ def fine_tuned(name, reference, key):
         return (optax.apply_updates(params, updates), state), None
 
     carry = (reference, optimizer.init(reference))
-    (params, _), _ = jax.lax.scan(learn, carry, jax.random.split(key, 100))
+    (params, _), _ = jax.lax.scan(learn, carry, jax.random.split(key, 200))
     return judged(params, checked_pairs(jax.random.key(2), 200, held_out=True)[0])[1]
 
 
 @pytest.mark.slow
 def test_a_model_learns_which_answers_are_right():
     """Held-out prompts, answers that differ in one letter. DPO makes the right ones less likely too; with their likelihood
-    in the loss they become likelier."""
+    in the loss they become likelier.
+
+    DPO gets 0.99 of them right over 20 seeds, with deviation 0.03 and 0.89 in the worst; an untrained model a half.
+    """
     _, rewards = checked_pairs(jax.random.key(2), 200, held_out=True)
     assert rewards[0].all() and not rewards[1].any()
-    reference = LanguageModel.create(CONFIG, jax.random.key(0)).params
-    found = {name: fine_tuned(name, reference, jax.random.key(1)) for name in ("dpo", "rpo")}
+    reference = LanguageModel.create(CONFIG, jax.random.key(learning_seed(0))).params
+    found = {name: fine_tuned(name, reference, jax.random.key(learning_seed(1))) for name in ("dpo", "rpo")}
     for metrics in found.values():
-        assert metrics["preference/accuracy"] > 0.9 and metrics["preference/margin"] > 0.5
+        assert metrics["preference/accuracy"] > 0.8 and metrics["preference/margin"] > 0.5
     assert found["dpo"]["preference/displacement_chosen"] < -1 < 1 < found["rpo"]["preference/displacement_chosen"]

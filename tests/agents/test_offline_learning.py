@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from agents_under_test import make_dataset
 from environments import DiscretePoint
+from support.seeds import learning_seed
 
 from maxent_rl.agents import agent_class
 from maxent_rl.data.datasets.files import read_dataset

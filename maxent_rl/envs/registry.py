@@ -11,13 +11,14 @@ from typing import Any, NamedTuple, TypeAlias
 
 import gymnasium
 
+from maxent_rl.envs.adapters.checks import MISSING, making
 from maxent_rl.envs.adapters.mujoco_log import quiet_mujoco
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.host import HostEnvs
+from maxent_rl.envs.told import said
 from maxent_rl.errors import (
     IncompatibleEnvironmentError,
     InvalidSettingError,
-    MissingDependencyError,
     UnknownNameError,
     unknown_name,
 )
@@ -162,23 +163,32 @@ def make_single(env: str | Factory, render_mode: str | None = None) -> gymnasium
       UnknownNameError: no such environment.
       InvalidSettingError: a name of an environment that runs on the device.
       IncompatibleEnvironmentError: it cannot be made with the installed Gymnasium.
+      EnvironmentFailedError: the function, or the environment, raised an exception of its own.
       MissingDependencyError: a package that the environment needs is not installed.
     """
     quiet_mujoco()
+    # Only what is wanted is passed on: constructors need not have a render mode.
+    options = {} if render_mode is None else {"render_mode": render_mode}
     if not isinstance(env, str):
         maker: Callable[..., gymnasium.Env[Any, Any]] = env
-        return maker(render_mode=render_mode) if render_mode is not None and _takes_render_mode(env) else maker()
+        with making(_factory_name(env) or "The function that makes the environment"):
+            return maker(**options) if _takes_render_mode(env) else maker()
     if is_device(env):
         raise InvalidSettingError(f"{env} runs on the device; make it with `make_device`.")
     name = canonical_name(env.removeprefix("envpool/"))
-    try:
-        return gymnasium.make(name, render_mode=render_mode, disable_env_checker=True)
-    except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
-        reason = str(error).rstrip(".")
-        raise MissingDependencyError(f"{name} needs a package that is not installed: {reason}.") from error
-    except (gymnasium.error.Error, ImportError, TypeError, AttributeError, FileNotFoundError) as error:
-        reason = str(error).rstrip(".")
-        raise IncompatibleEnvironmentError(f"{name} cannot be made with the installed Gymnasium: {reason}.") from error
+    with making(name):
+        try:
+            return gymnasium.make(name, disable_env_checker=True, **options)
+        except MISSING:
+            raise
+        except (gymnasium.error.Error, ImportError, TypeError, AttributeError, FileNotFoundError) as error:
+            if options and "unexpected keyword argument 'render_mode'" in str(error):
+                raise IncompatibleEnvironmentError(
+                    f"{name} cannot be drawn: its constructor takes no render_mode, which was asked for as {render_mode!r}."
+                ) from error
+            raise IncompatibleEnvironmentError(
+                f"{name} cannot be made with the installed Gymnasium: {said(error)}."
+            ) from error
 
 
 def _split(name: str) -> tuple[str | None, str]:

@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from maxent_rl.agents.base import Agent, Remembers, remember
-from maxent_rl.envs.device import DeviceEnv, step_within
+from maxent_rl.envs.device import DeviceEnv, reset_within, step_within
 from maxent_rl.envs.env import Env
 from maxent_rl.envs.host import Bools, Floats, HostEnvs
 from maxent_rl.errors import NonFiniteError
@@ -258,7 +258,7 @@ def start_device(
     def start(key: Array) -> Array:
         return jax.random.split(jax.random.fold_in(jax.random.fold_in(key, EVALUATION), step), episodes)
 
-    inner, observation = jax.vmap(jax.vmap(env.reset))(jax.vmap(start)(keys))
+    inner, observation = jax.vmap(jax.vmap(partial(reset_within, env)))(jax.vmap(start)(keys))
     zeros = jnp.zeros(observation.shape[:2])
     running, memory = jnp.ones(zeros.shape, dtype=bool), _start_memory(agent, states, episodes)
     return DevicePlay(inner, observation, zeros, zeros.astype(jnp.int32), jnp.int32(0), running, memory)
@@ -271,7 +271,7 @@ def advance_device(
     action, notes = choose_actions(agent, states, play.memory, play.observation, keys, play.elapsed, choose)
     inner, observation, reward, terminated = jax.vmap(jax.vmap(partial(step_within, env)))(play.inner, action)
     total, length = play.total + jnp.where(play.running, reward, 0.0), play.length + play.running
-    running = play.running & ~terminated.astype(bool)
+    running = play.running & ~terminated
     memory = _remember(agent, states, play.memory, play.observation, action, reward)
     after = DevicePlay(inner, observation, total, length, play.elapsed + 1, running, memory)
     return after, (action, notes, reward)

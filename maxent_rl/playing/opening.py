@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from maxent_rl import envs as environments
 from maxent_rl.envs.device import DeviceEnv
+from maxent_rl.envs.door import admit, is_device_env
 from maxent_rl.envs.env import Env
 from maxent_rl.envs.host import HostEnvs
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
@@ -36,9 +37,8 @@ def open_environment(policy: Policy, env: Env | None = None) -> DeviceEnv | Call
       MissingDependencyError: a package that the environment needs is not installed.
     """
     source = policy.env if env is None else env
-    if environments.is_device(source) if isinstance(source, str) else not callable(source):
-        device_env = environments.make_device(source, policy.backend) if isinstance(source, str) else source
-        assert not callable(device_env)
+    if environments.is_device(source) if isinstance(source, str) else is_device_env(source):
+        device_env = environments.make_device(source, policy.backend) if isinstance(source, str) else admit(source)
         check_spec(policy, device_env.spec)
         return device_env
     assert isinstance(source, str) or callable(source)

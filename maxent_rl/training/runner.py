@@ -18,7 +18,15 @@ import jax
 from maxent_rl.agents.base import Agent, PreparesFromData, check_kind
 from maxent_rl.agents.registry import agent_class, agent_name, run_defaults
 from maxent_rl.envs.env import Env
-from maxent_rl.errors import CheckpointError, InvalidSettingError, NonFiniteError, StorageError, unknown_name
+from maxent_rl.errors import (
+    CheckpointError,
+    EnvironmentFailedError,
+    IncompatibleEnvironmentError,
+    InvalidSettingError,
+    NonFiniteError,
+    StorageError,
+    unknown_name,
+)
 from maxent_rl.pictures.learning_curve import draw_curves
 from maxent_rl.playing.evaluation import Outcomes
 from maxent_rl.runs.checkpoints import Checkpoints
@@ -38,7 +46,7 @@ from maxent_rl.seeds.processes import Processes, divide, join
 from maxent_rl.seeds.variants import variant_name
 from maxent_rl.sources.load import load_data, refuse_unused
 from maxent_rl.storage.arrays import from_arrays, pack, to_arrays, unpack
-from maxent_rl.storage.files import storage_errors, write_json
+from maxent_rl.storage.files import first_line, storage_errors, write_json
 from maxent_rl.training.compilation import enable_compilation_cache
 from maxent_rl.training.display import Display
 from maxent_rl.training.interrupts import catch_interrupts
@@ -158,6 +166,9 @@ def run_training(
             refuse_unused(run, agent)
             loop = make_loop(run, agent, env, devices, processes, load_data)
         try:
+            if resume is None:
+                with processes.together():
+                    loop.open()
             return Training(run, agent, loop, progress, resume, processes).run()
         finally:
             loop.close()
@@ -205,8 +216,8 @@ class Training:
                     self._display.message(sentence)
                 with catch_interrupts(self._display.message) as interrupted:
                     self._train(interrupted)
-        except NonFiniteError as error:
-            raise NonFiniteError(f"{error} {self._last_good()}") from error
+        except (NonFiniteError, IncompatibleEnvironmentError, EnvironmentFailedError) as error:
+            raise type(error)(f"{error} {self._last_good()}") from error.__cause__ or error
         finally:
             self._checkpoints.close()
         done = self._loop.step >= self._total
@@ -329,7 +340,7 @@ class Training:
                 folder, spec = self._folder / "policy", self._loop.learning.spec
                 export_policy(folder, self._description, states, spec, self._env_step)
                 if self._loop.step == self._total or time.monotonic() - self._last_plot > _SECONDS_BETWEEN_PLOTS:
-                    draw_curves(self._folder)
+                    self._draw_curves()
                     self._last_plot = time.monotonic()
             self._display.evaluation(self._env_step, [outcome.mean for outcome in outcomes])
         mean = sum(outcome.mean for outcome in outcomes) / len(outcomes)
@@ -337,6 +348,12 @@ class Training:
             return None
         self._best = mean
         return mean
+
+    def _draw_curves(self) -> None:
+        try:
+            draw_curves(self._folder)
+        except Exception as error:  # such as a broken font, or style: no picture is worth the training that it shows
+            self._display.message(f"The learning curve cannot be drawn: {first_line(error)}.")
 
     def _save(self, evaluated: float | None) -> None:
         processes, buffers = self._processes, self._loop.learner.seeds.rows

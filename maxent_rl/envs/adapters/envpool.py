@@ -7,15 +7,23 @@ reset at once, by their numbers, so that this row never comes about.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from maxent_rl.envs.adapters.checks import making
 from maxent_rl.envs.adapters.gymnasium import DEFAULT_HORIZON, Commands, check_finite, spec_of_spaces
 from maxent_rl.envs.host import Bools, Floats, HostStep
-from maxent_rl.errors import CheckpointError, IncompatibleEnvironmentError, MissingDependencyError, unknown_name
+from maxent_rl.envs.told import raised
+from maxent_rl.errors import (
+    CheckpointError,
+    EnvironmentFailedError,
+    IncompatibleEnvironmentError,
+    MissingDependencyError,
+    unknown_name,
+)
 from maxent_rl.types import Spec
 
 _VERSION = re.compile(r"(?P<base>.+)-v(?P<version>\d+)")
@@ -42,6 +50,7 @@ class EnvpoolEnvs:
           MissingDependencyError: envpool is not installed.
           UnknownNameError: envpool has no such environment.
           IncompatibleEnvironmentError: spaces that are not flat numbers, or several players.
+          EnvironmentFailedError: envpool cannot make it.
         """
         envpool = _import_envpool()
         self._id = _envpool_id(name, envpool.list_all_envs())
@@ -86,14 +95,14 @@ class EnvpoolEnvs:
             self.close()
             self._pool = self._make()
         self._fresh = False
-        self._fill(self._observation, *self._pool.reset())
+        self._fill(self._observation, *self._ask(self._pool.reset))
         self._elapsed[:] = 0
         check_finite(self._name, self._observation, np.zeros(self.num_envs), self._elapsed)
         return self._observation.copy()
 
     def step(self, action: NDArray[Any]) -> HostStep:
         """Takes one step in every environment; `action` is [N, action] in [-1, 1], or [N] for discrete actions."""
-        observed, paid, ended, cut, info = self._pool.step(self._commands(action))
+        observed, paid, ended, cut, info = self._ask(self._pool.step, self._commands(action))
         rows = np.asarray(info["env_id"])
         next_observation, reward = np.empty_like(self._observation), np.empty(self.num_envs, np.float32)
         terminated, truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
@@ -110,7 +119,7 @@ class EnvpoolEnvs:
     def _restart(self, done: Bools) -> None:
         if not done.any():
             return
-        self._fill(self._observation, *self._pool.reset(np.flatnonzero(done).astype(np.int32)))
+        self._fill(self._observation, *self._ask(self._pool.reset, np.flatnonzero(done).astype(np.int32)))
         self._elapsed[done] = 0
         check_finite(self._name, self._observation, np.zeros(self.num_envs), self._elapsed)
 
@@ -133,14 +142,23 @@ class EnvpoolEnvs:
             pool.close()
 
     def _make(self) -> Any:
-        return _import_envpool().make(
-            self._id,
-            env_type="gymnasium",
-            num_envs=self.num_envs,
-            env_seed=self._seeds,
-            seed=self._seeds[0],
-            **self._config,
-        )
+        envpool = _import_envpool()
+        with making(self._name):
+            return envpool.make(
+                self._id,
+                env_type="gymnasium",
+                num_envs=self.num_envs,
+                env_seed=self._seeds,
+                seed=self._seeds[0],
+                **self._config,
+            )
+
+    def _ask(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        # Shapes and types are compiled into envpool; what is left is what it raises.
+        try:
+            return call(*arguments)
+        except Exception as error:
+            raise EnvironmentFailedError(f"{self._name} raised {raised(error)}.") from error
 
     def _fill(self, target: Floats, observed: NDArray[Any], info: dict[str, Any]) -> None:
         # Rows come in the order of `env_id`; of a partial reset there are only as many as were reset.

@@ -6,6 +6,7 @@ wrong at resets: here each environment is stepped and reset explicitly, and what
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -14,8 +15,10 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from maxent_rl.envs.adapters.checks import Checks, check_spaces, making
 from maxent_rl.envs.adapters.snapshot import can_snapshot, restore, snapshot
 from maxent_rl.envs.host import Bools, Floats, HostStep
+from maxent_rl.envs.told import raised
 from maxent_rl.errors import CheckpointError, IncompatibleEnvironmentError, NonFiniteError
 from maxent_rl.types import Spec
 
@@ -44,26 +47,26 @@ class GymnasiumEnvs:
             both are given, the shorter one cuts.
 
         Raises:
-          IncompatibleEnvironmentError: spaces that are not flat numbers, or `make` gives no new environment.
+          IncompatibleEnvironmentError: spaces that are not flat numbers, or `make` gives no new environment, or another kind.
+          EnvironmentFailedError: `make` raised an exception.
+          MissingDependencyError: a package that the environment needs is not installed.
         """
         self._make, self._seeds = make, [int(seed) for seed in seeds]
         self._envs: list[gymnasium.Env[Any, Any]] = []
         self._pool: ThreadPoolExecutor | None = None
         try:
-            self._envs.append(_checked(make(), name))
+            self._envs.append(_made(make, name))
             self._name = name or name_of(self._envs[0])
             limits = [limit for limit in (horizon, time_limit(self._envs[0])) if limit is not None]
             self._spec = make_spec(self._envs[0], self._name, min(limits, default=DEFAULT_HORIZON))
-            self._envs += [_checked(make(), name) for _ in self._seeds[1:]]
-            if len({id(env) for env in self._envs}) < len(self._envs):
-                raise IncompatibleEnvironmentError(
-                    f"The function that makes {self._name} gave the same environment twice; expected a new one each time."
-                )
+            self._envs += [_made(make, name) for _ in self._seeds[1:]]
+            self._refuse_unlike()
         except BaseException:
             self.close()
             raise
         self._commands = Commands(self._envs[0].action_space)
         self._elapsed = np.zeros(self.num_envs, np.int64)
+        self._checks = Checks(self._name, self._envs, lambda index: int(self._elapsed[index]))
         self._observation = np.zeros((self.num_envs, self._spec.observation_size), np.float32)
         self._can_snapshot: bool | None = None
         # One thread unless asked for more. Median time of a step, one thread against two, on two cores that had other work
@@ -86,14 +89,8 @@ class GymnasiumEnvs:
 
     def reset(self) -> Floats:
         """Starts the first episode of every environment: [N, observation]."""
-        for index, (env, seed) in enumerate(zip(self._envs, self._seeds, strict=True)):
-            observed = env.reset(seed=seed)[0]
-            if np.shape(observed) != env.observation_space.shape:
-                raise IncompatibleEnvironmentError(
-                    f"{self._name} gave an observation of shape {np.shape(observed)}; expected that of its observation "
-                    f"space, {env.observation_space.shape}."
-                )
-            self._observation[index] = np.ravel(observed)
+        for index, seed in enumerate(self._seeds):
+            self._observation[index] = np.ravel(self._checks.reset(index, seed))
         self._elapsed[:] = 0
         check_finite(self._name, self._observation, np.zeros(self.num_envs), self._elapsed)
         return self._observation.copy()
@@ -106,9 +103,9 @@ class GymnasiumEnvs:
 
         def advance(part: range) -> None:
             for index in part:
-                observed, paid, terminated[index], truncated[index], _ = self._envs[index].step(commands[index])
-                next_observation[index] = np.ravel(observed)
-                reward[index] = paid
+                observed, reward[index], terminated[index], truncated[index] = self._checks.step(index, commands[index])
+                # `np.ravel` of what is flat would cost as much as all that is checked.
+                next_observation[index] = observed if observed.ndim == 1 else observed.ravel()
 
         self._share(advance)
         self._elapsed += 1
@@ -135,7 +132,7 @@ class GymnasiumEnvs:
         if not done.any():
             return
         for index in np.flatnonzero(done):
-            self._observation[index] = np.ravel(self._envs[index].reset()[0])
+            self._observation[index] = np.ravel(self._checks.reset(index))
         self._elapsed[done] = 0
         check_finite(self._name, self._observation, np.zeros(self.num_envs), self._elapsed)
 
@@ -161,17 +158,37 @@ class GymnasiumEnvs:
             raise CheckpointError(
                 f"The checkpoint holds {len(state['envs'])} environments of {self._name}, expected {self.num_envs}."
             )
-        for env, seed, saved in zip(self._envs, self._seeds, state["envs"], strict=True):
-            env.reset(seed=seed)  # builds whatever an environment builds on its first reset
-            restore(env, saved)
+        for index, (env, seed) in enumerate(zip(self._envs, self._seeds, strict=True)):
+            self._checks.reset(index, seed)  # builds whatever an environment builds on its first reset
+            restore(env, state["envs"][index])
         self._elapsed, self._observation = state["elapsed"].copy(), state["observation"].copy()
 
     def close(self) -> None:
-        """Closes every environment."""
+        """Closes every environment; one that fails to is worth a warning, not what was done before."""
         if self._pool is not None:
             self._pool.shutdown()
         for env in self._envs:
-            env.close()
+            try:
+                env.close()
+            except Exception as error:  # whatever a foreign environment raises
+                warnings.warn(
+                    f"{name_of(env)} raised {raised(error)} when it was closed.", RuntimeWarning, stacklevel=2
+                )
+
+    def _refuse_unlike(self) -> None:
+        """One environment has the place of each, and what is read off the first holds for all."""
+        if len({id(env) for env in self._envs}) < len(self._envs):
+            raise IncompatibleEnvironmentError(
+                f"The function that makes {self._name} gave the same environment twice; expected a new one each time."
+            )
+        for env in self._envs[1:]:
+            spec = make_spec(env, self._name, self._spec.horizon)
+            shapes = [each.observation_space.shape for each in (self._envs[0], env)]
+            if spec != self._spec or shapes[0] != shapes[1]:
+                raise IncompatibleEnvironmentError(
+                    f"The function that makes {self._name} gave environments of different spaces ({self._spec} and {spec}); "
+                    "expected the same each time."
+                )
 
 
 class Commands:
@@ -246,6 +263,7 @@ def make_spec(env: gymnasium.Env[Any, Any], name: str, horizon: int) -> Spec:
     Raises:
       IncompatibleEnvironmentError: saying what was expected and what came.
     """
+    check_spaces(env, name)
     return spec_of_spaces(env.observation_space, env.action_space, name, horizon)
 
 
@@ -293,7 +311,7 @@ def _described(space: gymnasium.Space[Any]) -> str:
 
 def name_of(env: gymnasium.Env[Any, Any]) -> str:
     """What an environment calls itself: its id, or its class."""
-    return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+    return str(getattr(env.spec, "id", type(env.unwrapped).__name__))
 
 
 def time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
@@ -304,14 +322,20 @@ def time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
         if isinstance(layer, gymnasium.wrappers.TimeLimit):
             limits.append(layer._max_episode_steps)
         layer = layer.env
-    if not limits and env.spec is not None:
-        limits.append(env.spec.max_episode_steps)
+    if not limits:
+        limits.append(getattr(env.spec, "max_episode_steps", None))
     return min((limit for limit in limits if limit is not None and limit > 0), default=None)
 
 
-def _checked(env: Any, name: str | None) -> gymnasium.Env[Any, Any]:
-    if not isinstance(env, gymnasium.Env):
+def _made(make: Callable[[], Any], name: str | None) -> gymnasium.Env[Any, Any]:
+    maker = name or "The function that makes the environment"
+    with making(maker):
+        env = make()
+    if isinstance(getattr(env, "spec", None), Spec):
         raise IncompatibleEnvironmentError(
-            f"{name or 'The function that makes the environment'} gave a {type(env).__name__}; expected a gymnasium.Env."
+            f"{maker} gave a device environment ({type(env).__name__}); expected a gymnasium.Env: give a device environment "
+            "itself, not what makes it."
         )
+    if not isinstance(env, gymnasium.Env):
+        raise IncompatibleEnvironmentError(f"{maker} gave a {type(env).__name__}; expected a gymnasium.Env.")
     return env

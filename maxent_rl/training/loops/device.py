@@ -80,6 +80,9 @@ class DeviceLoop:
         self._state = dataclasses.replace(self._state, learner=learner)
         return found
 
+    def open(self) -> None:
+        """Nothing to do: the environments began with the state."""
+
     def start(self) -> None:
         """Lets the agent, which may have prepared itself, begin its episodes; the environments began theirs with the state."""
         learner = forget_episodes(self._agent, self.learner, self.learning)

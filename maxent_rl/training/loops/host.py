@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from maxent_rl.agents.base import Agent
 from maxent_rl.envs.host import Floats, HostEnvs
-from maxent_rl.errors import NonFiniteError
+from maxent_rl.errors import EnvironmentFailedError, IncompatibleEnvironmentError, NonFiniteError
 from maxent_rl.playing.evaluation import Outcomes, evaluate_host
 from maxent_rl.seeds.mesh import SAME, SEEDS, sharded, spread
 from maxent_rl.training.compilation import compiler_options
@@ -57,6 +57,7 @@ class HostLoop:
         self._agent, self._schedule = numeric(agent, schedule), schedule
         self._envs, self._make_evaluation_envs = envs, make_evaluation_envs
         self.learner = init_learner(self._agent, learning, seeds)
+        self._is_open = False
         self._episodes = Episodes.start(len(seeds), learning.num_envs)
         self._observation: Floats = np.zeros((envs.num_envs, learning.spec.observation_size), np.float32)
         self._action: NDArray[np.float32] = np.zeros(
@@ -68,9 +69,15 @@ class HostLoop:
         self.learner, found = prepare_learner(self._agent, self.learner, data, held_out, self.learning)
         return found
 
+    def open(self) -> None:
+        """Resets the environments, so that what is wrong with them shows before anything is written."""
+        self._observation, self._is_open = self._envs.reset(), True
+
     def start(self) -> None:
-        """Resets the environments and chooses the first actions; not called when a checkpoint is restored."""
-        self._observation = self._envs.reset()
+        """Chooses the first actions, of environments just reset; not called when a checkpoint is restored."""
+        if not self._is_open:
+            self.open()
+        self._is_open = False
         self.learner = forget_episodes(self._agent, self.learner, self.learning)
         self._action = np.asarray(self._choose())
 
@@ -83,11 +90,10 @@ class HostLoop:
         flat = self._action.reshape(self._envs.num_envs, *self.learning.spec.action_shape)
         try:
             step = self._envs.step(flat)
-        except NonFiniteError as error:
+        except (NonFiniteError, IncompatibleEnvironmentError, EnvironmentFailedError) as error:
             at = (self.step + 1) * self.learning.num_envs
-            raise NonFiniteError(
-                f"Environment step {at} (seeds {tuple(dict.fromkeys(self.seeds))}): {error}"
-            ) from error
+            sentence = f"Environment step {at} (seeds {tuple(dict.fromkeys(self.seeds))}): {error}"
+            raise type(error)(sentence) from error.__cause__ or error
         rows = self.learning.layout.pack_host(
             self._observation, flat, step.reward, step.next_observation, step.terminated, step.truncated
         )

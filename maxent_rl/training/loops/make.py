@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-import gymnasium
 import jax
 
 from maxent_rl import envs as environments
 from maxent_rl.agents.base import Agent, check_agent, check_kind
 from maxent_rl.envs.device import DeviceEnv
+from maxent_rl.envs.door import admit, is_device_env
 from maxent_rl.envs.env import Env
 from maxent_rl.envs.host import HostEnvs
-from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
+from maxent_rl.errors import InvalidSettingError
 from maxent_rl.playing.evaluation import Outcomes
 from maxent_rl.runs.buffers import make_layout
 from maxent_rl.runs.config import RunConfig
@@ -53,6 +53,10 @@ class Loop(Protocol):
 
     def prepare(self, data: PyTree, held_out: PyTree) -> list[dict[str, float]]:
         """Lets an agent that `PreparesFromData` do so, before `start`; one dict of what that gave per member."""
+        ...
+
+    def open(self) -> None:
+        """Resets the environments for `start`, before the run has a folder; not called when a state is taken back."""
         ...
 
     def start(self) -> None:
@@ -116,10 +120,6 @@ def make_loop(
       InvalidSettingError: hyper-parameters that cannot work, or a buffer larger than the memory.
     """
     check_kind(agent)
-    if isinstance(env, gymnasium.Env):
-        raise IncompatibleEnvironmentError(
-            "The environment was given as an instance; give a function that makes it, as every seed needs its own."
-        )
     variants = variant_agents(agent, run.variants)
     members = (processes or Processes()).share(run.members)
     return _BUILDERS[agent.learns](_Order(run, agent, variants, members, _environment(env, run), devices, load))
@@ -187,11 +187,10 @@ def _environment(env: Env, run: RunConfig) -> DeviceEnv | Callable[[list[int]], 
     """A device environment, or what makes host environments from their seeds."""
     if isinstance(env, str) and environments.is_device(env):
         return environments.make_device(env, run.backend)
-    if not isinstance(env, str) and not callable(env):
-        _check_device_env(env, run)
-        return env
     if run.backend is not None:
         raise InvalidSettingError(f"--backend chooses the physics of brax/ environments; {run.env} has none to choose.")
+    if not isinstance(env, str) and is_device_env(env):
+        return admit(env)
     return partial(environments.make_host, env)
 
 
@@ -200,22 +199,12 @@ def _spec(env: DeviceEnv | Callable[[list[int]], HostEnvs]) -> Spec:
     if not callable(env):
         return env.spec
     probe = env([0])
-    probe.close()
-    return probe.spec
-
-
-def _check_device_env(env: Any, run: RunConfig) -> None:
-    name = type(env).__name__
-    if run.backend is not None:
-        raise InvalidSettingError(f"--backend chooses the physics of brax/ environments; {name} has none to choose.")
-    if not isinstance(getattr(env, "spec", None), Spec):
-        raise IncompatibleEnvironmentError(f"{name} is neither a function nor a device environment with a `spec`.")
     try:
-        hash(env)
-    except TypeError as error:
-        raise IncompatibleEnvironmentError(
-            f"{name} cannot be hashed, and the jitted loop needs that: make it a frozen dataclass."
-        ) from error
+        # Their first use is an evaluation, which may be hours away: what a reset gives is looked at now.
+        probe.reset()
+    finally:
+        probe.close()
+    return probe.spec
 
 
 def _plan(order: _Order, spec: Spec) -> tuple[Learning, Schedule]:

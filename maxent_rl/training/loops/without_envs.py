@@ -33,6 +33,9 @@ class LearnerLoop:
         self._learner, found = prepare_learner(self._agent, self._learner, data, held_out, self.learning)
         return found
 
+    def open(self) -> None:
+        """Nothing to open."""
+
     def start(self) -> None:
         """Nothing more to do: there is no episode to begin."""
 

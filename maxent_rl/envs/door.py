@@ -119,8 +119,8 @@ def checked_spec(env: Any, name: str) -> Spec:
         ),
         ("horizon", _is_count(spec.horizon), "a whole number of steps from 1"),
         ("num_actions", not discrete or _is_count(spec.num_actions), "None, or a whole number from 1"),
-        ("action_low", spec.action_low is None, "None: device environments take actions in [-1, 1] and rescale them"),
-        ("action_high", spec.action_high is None, "None: device environments take actions in [-1, 1] and rescale them"),
+        ("action_low", spec.action_low is None, "None, as device environments are given actions in [-1, 1]"),
+        ("action_high", spec.action_high is None, "None, as device environments are given actions in [-1, 1]"),
     ]
     for field, fits, expected in checks:
         if not fits:

@@ -32,6 +32,10 @@ def told(value: Any) -> str:
         text = repr(value)
         return text if len(text) <= 40 else f"{text[:36]}..."
     array = None if isinstance(value, (Mapping, set)) else as_array(value)
+    if array is None and isinstance(
+        getattr(value, "shape", None), tuple
+    ):  # such as what is traced, which has no numbers
+        return f"an array of shape {value.shape}"
     if array is None or (array.dtype.kind == "O" and not isinstance(value, np.ndarray)):
         count = f" of {len(value)}" if isinstance(value, (Mapping, set, tuple, list)) else ""
         return f"a {type(value).__module__}.{type(value).__qualname__}".replace(" builtins.", " ") + count

@@ -158,6 +158,10 @@ def _tracing(env: Any, name: str, call: str) -> Iterator[None]:
     """Turns what a function raises when it is traced into one sentence, with the line where it happened."""
     try:
         yield
+    except IncompatibleEnvironmentError as error:
+        raise IncompatibleEnvironmentError(
+            str(error)
+        ) from None  # without what JAX adds to an error that passes through it
     except MaxentRLError:
         raise
     except Exception as error:  # whatever foreign code raises

@@ -234,7 +234,7 @@ def _frame(env: gymnasium.Env[Any, Any], name: str) -> Frame:
     except Exception as error:  # whatever a foreign environment raises
         raise EnvironmentFailedError(f"{name} raised {raised(error)} when it was drawn.") from error
     frame = as_array(drawn)
-    if frame is None or frame.ndim != 3 or frame.shape[-1] != 3 or frame.dtype.kind not in REAL_KINDS:
+    if frame is None or frame.ndim not in (2, 3) or frame.dtype.kind not in REAL_KINDS:
         raise IncompatibleEnvironmentError(
             f"{name} drew {told(drawn)}; expected a picture [height, width, 3] of whole numbers from 0 to 255."
         )

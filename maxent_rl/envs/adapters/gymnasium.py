@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import fields
 from typing import Any
 
 import gymnasium
@@ -181,13 +182,16 @@ class GymnasiumEnvs:
             raise IncompatibleEnvironmentError(
                 f"The function that makes {self._name} gave the same environment twice; expected a new one each time."
             )
+        first = self._envs[0].observation_space.shape
         for env in self._envs[1:]:
-            spec = make_spec(env, self._name, self._spec.horizon)
-            shapes = [each.observation_space.shape for each in (self._envs[0], env)]
-            if spec != self._spec or shapes[0] != shapes[1]:
+            spec, shape = make_spec(env, self._name, self._spec.horizon), env.observation_space.shape
+            pairs = [("observation_space.shape", first, shape)]
+            pairs += [(each.name, getattr(self._spec, each.name), getattr(spec, each.name)) for each in fields(spec)]
+            unlike = next((f"{name} {one} and {other}" for name, one, other in pairs if one != other), None)
+            if unlike is not None:
                 raise IncompatibleEnvironmentError(
-                    f"The function that makes {self._name} gave environments of different spaces ({self._spec} and {spec}); "
-                    "expected the same each time."
+                    f"The function that makes {self._name} gave environments that differ in {unlike}; expected the same "
+                    "spaces each time."
                 )
 
 

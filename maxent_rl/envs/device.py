@@ -80,7 +80,7 @@ class DeviceStep(NamedTuple):
 def step_within(env: DeviceEnv, state: PyTree, action: Array) -> tuple[PyTree, Array, Array, Array]:
     """`env.step`, for one environment, with an action that may lie outside the box or have passed through floats."""
     spec = env.spec
-    action = jnp.clip(action, -1.0, 1.0) if spec.num_actions is None else action.astype(jnp.int32)
+    action = jnp.clip(action, -1.0, 1.0) if spec.is_continuous else action.astype(jnp.int32)
     return env.step(state, action)
 
 

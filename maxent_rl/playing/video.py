@@ -186,9 +186,10 @@ def _on_host(play: _Play, source: Any) -> Iterator[_Scene]:
 
 
 def _host_spec(env: gymnasium.Env[Any, Any], name: str) -> Any:
-    from maxent_rl.envs.adapters.gymnasium import DEFAULT_HORIZON, make_spec
+    from maxent_rl.envs.adapters.gymnasium import DEFAULT_HORIZON
+    from maxent_rl.envs.adapters.spaces import spec_of_spaces
 
-    return make_spec(env, name, DEFAULT_HORIZON)
+    return spec_of_spaces(env.observation_space, env.action_space, name, DEFAULT_HORIZON)
 
 
 def _host_frames(play: _Play, env: gymnasium.Env[Any, Any]) -> Iterator[Frame]:
@@ -196,17 +197,14 @@ def _host_frames(play: _Play, env: gymnasium.Env[Any, Any]) -> Iterator[Frame]:
 
     own_limit = env.spec.max_episode_steps if env.spec is not None else None
     most = play.max_steps or own_limit or DEFAULT_HORIZON
-    space = env.action_space
+    discrete = isinstance(env.action_space, gymnasium.spaces.Discrete)
     for episode in range(play.episodes):
         observation, _ = env.reset(seed=environment_seed(play.seed, EVALUATION, 0, episode))
         memory = play.policy.memory()
         yield _frame(env)
         for step in range(most):
-            action, before = play.action(np.ravel(observation), episode, step, memory), np.ravel(observation)
-            if isinstance(space, gymnasium.spaces.Box):
-                action = action.astype(space.dtype).reshape(space.shape)
-            command = action if action.ndim else action.item()
-            observation, reward, terminated, truncated, _ = env.step(command)
+            action, before = play.action(observation, episode, step, memory), observation
+            observation, reward, terminated, truncated, _ = env.step(action.item() if discrete else action)
             memory = play.policy.remember(memory, before, action, float(reward))
             yield _frame(env)
             if terminated or truncated:

@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxent_rl.envs.adapters.snapshot import can_snapshot, restore, snapshot
+from maxent_rl.envs.adapters.spaces import spec_of_spaces
 from maxent_rl.envs.host import Bools, Floats, HostStep
 from maxent_rl.errors import CheckpointError, IncompatibleEnvironmentError, NonFiniteError
+from maxent_rl.spaces import ActionRule, flatten
 from maxent_rl.types import Spec
 
 DEFAULT_HORIZON = 1000
@@ -44,7 +46,7 @@ class GymnasiumEnvs:
             both are given, the shorter one cuts.
 
         Raises:
-          IncompatibleEnvironmentError: spaces that are not flat numbers, or `make` gives no new environment.
+          IncompatibleEnvironmentError: spaces that the library does not handle, or `make` gives no new environment.
         """
         self._make, self._seeds = make, [int(seed) for seed in seeds]
         self._envs: list[gymnasium.Env[Any, Any]] = []
@@ -53,7 +55,8 @@ class GymnasiumEnvs:
             self._envs.append(_checked(make(), name))
             self._name = name or name_of(self._envs[0])
             limits = [limit for limit in (horizon, time_limit(self._envs[0])) if limit is not None]
-            self._spec = make_spec(self._envs[0], self._name, min(limits, default=DEFAULT_HORIZON))
+            spaces = self._envs[0].observation_space, self._envs[0].action_space
+            self._spec = spec_of_spaces(*spaces, self._name, min(limits, default=DEFAULT_HORIZON))
             self._envs += [_checked(make(), name) for _ in self._seeds[1:]]
             if len({id(env) for env in self._envs}) < len(self._envs):
                 raise IncompatibleEnvironmentError(
@@ -62,7 +65,10 @@ class GymnasiumEnvs:
         except BaseException:
             self.close()
             raise
-        self._commands = Commands(self._envs[0].action_space)
+        assert self._spec.observation_space is not None
+        assert self._spec.action_space is not None
+        self._observed, self._actions = self._spec.observation_space, ActionRule(self._spec.action_space)
+        self._giver = f"{self._name} gave"
         self._elapsed = np.zeros(self.num_envs, np.int64)
         self._observation = np.zeros((self.num_envs, self._spec.observation_size), np.float32)
         self._can_snapshot: bool | None = None
@@ -87,27 +93,21 @@ class GymnasiumEnvs:
     def reset(self) -> Floats:
         """Starts the first episode of every environment: [N, observation]."""
         for index, (env, seed) in enumerate(zip(self._envs, self._seeds, strict=True)):
-            observed = env.reset(seed=seed)[0]
-            if np.shape(observed) != env.observation_space.shape:
-                raise IncompatibleEnvironmentError(
-                    f"{self._name} gave an observation of shape {np.shape(observed)}; expected that of its observation "
-                    f"space, {env.observation_space.shape}."
-                )
-            self._observation[index] = np.ravel(observed)
+            self._observation[index] = flatten(self._observed, env.reset(seed=seed)[0], self._giver)
         self._elapsed[:] = 0
         check_finite(self._name, self._observation, np.zeros(self.num_envs), self._elapsed)
         return self._observation.copy()
 
     def step(self, action: NDArray[Any]) -> HostStep:
-        """Takes one step in every environment; `action` is [N, action] in [-1, 1], or [N] for discrete actions."""
-        count, commands = self.num_envs, self._commands(action)
+        """Takes one step in every environment; `action` as `ActionRule` takes it: [N, action] or [N]."""
+        count, commands = self.num_envs, self._actions.to_environment(action)
         next_observation, reward = np.empty_like(self._observation), np.empty(count, np.float32)
         terminated, truncated = np.zeros(count, bool), np.zeros(count, bool)
 
         def advance(part: range) -> None:
             for index in part:
                 observed, paid, terminated[index], truncated[index], _ = self._envs[index].step(commands[index])
-                next_observation[index] = np.ravel(observed)
+                next_observation[index] = flatten(self._observed, observed, self._giver)
                 reward[index] = paid
 
         self._share(advance)
@@ -135,7 +135,7 @@ class GymnasiumEnvs:
         if not done.any():
             return
         for index in np.flatnonzero(done):
-            self._observation[index] = np.ravel(self._envs[index].reset()[0])
+            self._observation[index] = flatten(self._observed, self._envs[index].reset()[0], self._giver)
         self._elapsed[done] = 0
         check_finite(self._name, self._observation, np.zeros(self.num_envs), self._elapsed)
 
@@ -174,45 +174,6 @@ class GymnasiumEnvs:
             env.close()
 
 
-class Commands:
-    """Takes agents' actions to an environment's own units, shape and type."""
-
-    def __init__(self, space: gymnasium.Space[Any]) -> None:
-        """Reads the bounds.
-
-        Args:
-          space: of one action; Box or Discrete.
-        """
-        self._shape = space.shape or ()
-        self._discrete = isinstance(space, gymnasium.spaces.Discrete)
-        if isinstance(space, gymnasium.spaces.Discrete):
-            self._dtype: Any = space.dtype
-            self._low = self._high = np.asarray(space.start)
-        elif isinstance(space, gymnasium.spaces.Box):
-            self._dtype = space.dtype
-            self._low, self._high = np.ravel(space.low).astype(np.float64), np.ravel(space.high).astype(np.float64)
-
-    def __call__(self, action: NDArray[Any]) -> NDArray[Any]:
-        """Rescales, or counts from where the environment counts.
-
-        Args:
-          action: [N, action] in [-1, 1], or [N] integers for discrete actions.
-
-        Returns:
-          [N, ...] commands.
-        """
-        action = np.asarray(action)
-        if self._discrete:
-            # A discrete action may have passed through a buffer of floats.
-            commands: NDArray[Any] = (action.reshape(len(action)) + self._low).astype(self._dtype)
-            return commands
-        scaled = self._low + (action.astype(np.float64) + 1.0) * (self._high - self._low) / 2.0
-        # Rounding must not leave the box.
-        bounded = np.clip(scaled, self._low, self._high).astype(self._dtype)
-        rescaled: NDArray[Any] = bounded.reshape(len(action), *self._shape)
-        return rescaled
-
-
 def check_finite(name: str, observation: Floats, reward: NDArray[Any], elapsed: NDArray[np.int64]) -> None:
     """Finds NaN and infinity.
 
@@ -233,62 +194,6 @@ def check_finite(name: str, observation: Floats, reward: NDArray[Any], elapsed: 
     value = observation[index, entries[0]] if len(entries) else reward[index]
     when = f"in step {elapsed[index]} of its episode" if elapsed[index] else "at the start of an episode"
     raise NonFiniteError(f"{name} (environment {index} of {len(reward)}) gave {value} as {what} {when}.")
-
-
-def make_spec(env: gymnasium.Env[Any, Any], name: str, horizon: int) -> Spec:
-    """Checks an environment's spaces at the door.
-
-    Args:
-      env: the environment.
-      name: for messages.
-      horizon: the most steps of an episode.
-
-    Raises:
-      IncompatibleEnvironmentError: saying what was expected and what came.
-    """
-    return spec_of_spaces(env.observation_space, env.action_space, name, horizon)
-
-
-def spec_of_spaces(observed: gymnasium.Space[Any], acted: gymnasium.Space[Any], name: str, horizon: int) -> Spec:
-    """Checks the spaces of one environment, as `make_spec` does."""
-    shape = (_observation_size(observed, name),)
-    if isinstance(acted, gymnasium.spaces.Discrete):
-        return Spec(shape, (), horizon, num_actions=int(acted.n))
-    if not isinstance(acted, gymnasium.spaces.Box) or np.dtype(acted.dtype).kind != "f":
-        raise IncompatibleEnvironmentError(
-            f"{name} takes actions from {_described(acted)}; expected a Box of real numbers or Discrete."
-        )
-    low, high = np.ravel(acted.low).astype(float), np.ravel(acted.high).astype(float)
-    if not low.size:
-        raise IncompatibleEnvironmentError(f"{name} takes actions without entries; expected one entry at least.")
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        raise IncompatibleEnvironmentError(
-            f"{name} has actions without finite bounds ({low.min()} to {high.max()}); expected finite ones, to which "
-            "[-1, 1] is rescaled. Give its action_space bounds, or wrap it in gymnasium.wrappers.TransformAction."
-        )
-    return Spec(shape, (low.size,), horizon, action_low=tuple(low.tolist()), action_high=tuple(high.tolist()))
-
-
-def _observation_size(space: gymnasium.Space[Any], name: str) -> int:
-    if not isinstance(space, gymnasium.spaces.Box):
-        raise IncompatibleEnvironmentError(
-            f"{name} observes {_described(space)}; expected a Box of numbers. "
-            "Wrap it in gymnasium.wrappers.FlattenObservation."
-        )
-    if space.dtype == np.uint8 and len(space.shape) > 1:
-        raise IncompatibleEnvironmentError(
-            f"{name} observes images of shape {space.shape}; expected a Box of numbers. Wrap it in "
-            "gymnasium.wrappers.TransformObservation with features of them, or in FlattenObservation for the bare pixels."
-        )
-    if np.dtype(space.dtype).kind not in "fiub" or not np.prod(space.shape):
-        raise IncompatibleEnvironmentError(
-            f"{name} observes {_described(space)}; expected a Box of numbers, not empty."
-        )
-    return int(np.prod(space.shape))
-
-
-def _described(space: gymnasium.Space[Any]) -> str:
-    return f"a {type(space).__name__} space of shape {space.shape} and type {space.dtype}"
 
 
 def name_of(env: gymnasium.Env[Any, Any]) -> str:

@@ -59,7 +59,9 @@ class Space:
     @classmethod
     def of(cls, values: dict[str, Any]) -> Space:
         """From what `dataclasses.asdict` made of one, also after a way through JSON."""
-        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
         parts = tuple(part if isinstance(part, Space) else cls.of(part) for part in values.get("parts", ()))
         return cls(**fields | {"parts": parts})
 
@@ -72,7 +74,7 @@ class Space:
             return (*self.shape, 1)
         first, second, third = self.shape
         if third <= _MOST_CHANNELS:
-            return self.shape
+            return first, second, third
         return (second, third, first) if first <= _MOST_CHANNELS else None
 
     @functools.cached_property
@@ -123,7 +125,7 @@ def flatten(space: Space, observed: Any, giver: str) -> NDArray[np.float32]:
     """
     if not space.parts and space.frame is None and space.kind == "box":
         return _entries(space, observed, giver, "an observation")
-    values = {path: value for path, value in _values(space, observed, giver, "")}
+    values = dict(_values(space, observed, giver, ""))
     parts = [_entries(leaf, values[path], giver, _called(path)) for path, leaf in space.leaves]
     if len({part.shape[:-1] for part in parts}) > 1:
         told = ", ".join(f"{path} {np.shape(values[path])}" for path, _ in space.leaves)
@@ -140,7 +142,9 @@ def _values(space: Space, observed: Any, giver: str, path: str) -> Iterator[tupl
     given = list(observed) if isinstance(observed, dict) else list(range(len(observed))) if _is_row(observed) else None
     if given is None or isinstance(observed, dict) != (space.kind == "dict") or not set(keys) <= set(given):
         wanted = f"a dict with {', '.join(map(str, keys))}" if space.kind == "dict" else f"a tuple of {len(keys)} parts"
-        got = f"a dict with {', '.join(map(str, given or ()))}" if isinstance(observed, dict) else type(observed).__name__
+        got = (
+            f"a dict with {', '.join(map(str, given or ()))}" if isinstance(observed, dict) else type(observed).__name__
+        )
         raise IncompatibleEnvironmentError(f"{giver} {got} as {_called(path)}; expected {wanted}.")
     for key, part in zip(keys, space.parts, strict=True):
         yield from _values(part, observed[key], giver, f"{path}.{key}" if path else str(key))
@@ -180,7 +184,9 @@ def _entries(space: Space, observed: Any, giver: str, what: str) -> NDArray[np.f
 def _one_hot(space: Space, choice: NDArray[Any], giver: str, what: str) -> NDArray[np.float32]:
     counted = choice - np.asarray(space.start)
     if ((counted < 0) | (counted >= np.asarray(space.sizes))).any():
-        raise IncompatibleEnvironmentError(f"{giver} {choice.tolist() if choice.size > 1 else choice.item()} as {what}, which is none of its choices.")
+        raise IncompatibleEnvironmentError(
+            f"{giver} {choice.tolist() if choice.size > 1 else choice.item()} as {what}, which is none of its choices."
+        )
     parts = [counted[..., entry, None] == np.arange(size) for entry, size in enumerate(space.sizes)]
     return np.concatenate(parts, axis=-1).astype(np.float32)
 
@@ -216,15 +222,15 @@ class ActionRule:
         action = np.asarray(action)
         if self._chooses:
             # A choice may have passed through a buffer of floats.
-            if self._single:
-                return (action.astype(np.int64) + self._start[0]).astype(self._dtype)
-            leading = action.shape[:-1]
-            return (action.astype(np.int64) + self._start).astype(self._dtype).reshape((*leading, *self._shape))
+            start: NDArray[np.int64] = self._start[0] if self._single else self._start
+            choices: NDArray[Any] = (action.astype(np.int64) + start).astype(self._dtype)
+            return choices if self._single else choices.reshape((*action.shape[:-1], *self._shape))
         share = np.clip(action.astype(np.float64), -1.0, 1.0) / 2.0 + 0.5
         scaled = 2.0 * (self._low / 2.0 + share * self._half)
-        # Clipped again after it was rescaled: rounding must not leave the box. Neither does the cast, as the bounds are of that type.
+        # Clipped again after it was rescaled: rounding must not leave the box. Nor does the cast: the bounds are of that type.
         bounded = np.clip(scaled, self._low, self._high).astype(self._dtype)
-        return bounded.reshape((*action.shape[:-1], *self._shape))
+        commands: NDArray[Any] = bounded.reshape((*action.shape[:-1], *self._shape))
+        return commands
 
     def to_agent(self, command: NDArray[Any]) -> NDArray[Any]:
         """The way back: [..., *shape] to [..., action], not clipped, so that one can see what lies outside.
@@ -233,13 +239,15 @@ class ActionRule:
         """
         command = np.asarray(command)
         if self._single:
-            return command.astype(np.int64) - self._start[0]
+            choice: NDArray[Any] = command.astype(np.int64) - self._start[0]
+            return choice
         flat = command.reshape((*command.shape[: command.ndim - len(self._shape)], math.prod(self._shape)))
         if self._chooses:
             return flat.astype(np.int64) - self._start
         width = np.where(self._half > 0, self._half, 1.0)
         above = flat.astype(np.float64) / 2.0 - self._low / 2.0
-        return above / width * 2.0 - (self._half > 0)
+        unclipped: NDArray[Any] = above / width * 2.0 - (self._half > 0)
+        return unclipped
 
 
 @functools.lru_cache(maxsize=64)

@@ -46,7 +46,9 @@ OBSERVATIONS: dict[str, spaces.Space[Any]] = {
     "bits": MultiBinary([2, 2]),
     "dict": Dict({"b": Box(-1, 1, (2,)), "a": Discrete(3)}),
     "tuple": Tuple((Discrete(3), Box(-1, 1, (2, 2)))),
-    "nested": Dict({"x": Tuple((Discrete(2), Dict({"z": Box(0, 1, (1,)), "y": MultiBinary(2)}))), "w": Box(0, 1, (2,))}),
+    "nested": Dict(
+        {"x": Tuple((Discrete(2), Dict({"z": Box(0, 1, (1,)), "y": MultiBinary(2)}))), "w": Box(0, 1, (2,))}
+    ),
 }
 FRAMES: dict[str, spaces.Space[Any]] = {
     "last": Box(0, 255, (4, 5, 3), np.uint8),
@@ -149,10 +151,8 @@ def test_batches_are_their_rows(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*OBSERVATIONS, *FRAMES, *ACTIONS])
 def test_a_space_survives_json(name: str) -> None:
-    if name in ACTIONS:
-        own = action_space(ACTIONS[name], "Here")
-    else:
-        own = observation_space((OBSERVATIONS | FRAMES)[name], "Here")
+    read, known = (action_space, ACTIONS) if name in ACTIONS else (observation_space, OBSERVATIONS | FRAMES)
+    own = read(known[name], "Here")
     assert Space.of(json.loads(json.dumps(dataclasses.asdict(own)))) == own
     assert Space.of(dataclasses.asdict(own)) == own
 
@@ -166,11 +166,19 @@ NOT_OBSERVED = {
     "ragged": (Box(-9, 9, (3,)), [[1.0], [1.0, 2.0]], "list"),
     "no choice": (Discrete(3), 3, "3 as an observation, which is none of its choices"),
     "no choice below": (Discrete(3, start=1), 0, "none of its choices"),
-    "a missing key": (Dict({"a": Discrete(2), "b": Discrete(2)}), {"a": 0}, "a dict with a as an observation; expected a dict"),
+    "a missing key": (
+        Dict({"a": Discrete(2), "b": Discrete(2)}),
+        {"a": 0},
+        "a dict with a as an observation; expected",
+    ),
     "an array for a dict": (Dict({"a": Discrete(2)}), np.zeros(1), "ndarray as an observation; expected a dict with a"),
     "a dict for a tuple": (Tuple((Discrete(2),)), {"0": 1}, "expected a tuple of 1 parts"),
     "too few parts": (Tuple((Discrete(2), Discrete(2))), (0,), "expected a tuple of 2 parts"),
-    "a part of another shape": (Dict({"a": Box(0, 1, (2,))}), {"a": np.zeros(3)}, r"the part 'a' of an observation of shape"),
+    "a part of another shape": (
+        Dict({"a": Box(0, 1, (2,))}),
+        {"a": np.zeros(3)},
+        r"the part 'a' of an observation of shape",
+    ),
 }
 
 

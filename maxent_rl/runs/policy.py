@@ -20,11 +20,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from maxent_rl.agents.base import acting_state, fresh_memory, recalling, remember
 from maxent_rl.agents.registry import AGENTS, agent_class
-from maxent_rl.errors import CheckpointError, IncompatibleEnvironmentError, InvalidSettingError, MaxentRLError, PolicyError
+from maxent_rl.errors import (
+    CheckpointError,
+    IncompatibleEnvironmentError,
+    InvalidSettingError,
+    MaxentRLError,
+    PolicyError,
+)
 from maxent_rl.runs.config import agent_from
 from maxent_rl.seeds.variants import variant_name
-from maxent_rl.storage.arrays import Arrays, from_arrays, to_arrays
 from maxent_rl.spaces import Space, flatten, to_agent, to_environment
+from maxent_rl.storage.arrays import Arrays, from_arrays, to_arrays
 from maxent_rl.storage.files import storage_errors
 from maxent_rl.types import PyTree, Spec
 

@@ -24,7 +24,7 @@ from maxent_rl.playing.trajectories import collect_trajectories
 from maxent_rl.runs.config import RunConfig, describe
 from maxent_rl.runs.policy import Policy, export_policy, load_policy, policy_arrays
 from maxent_rl.seeds.streams import EVALUATION, environment_seed
-from maxent_rl.sources.transitions import _about, Collecting, from_trajectory
+from maxent_rl.sources.transitions import Collecting, _about, from_trajectory
 from maxent_rl.types import Spec
 
 SPACES: dict[str, tuple[gymnasium.Space[Any], gymnasium.Space[Any]]] = {

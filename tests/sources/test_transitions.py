@@ -16,8 +16,8 @@ from maxent_rl import envs, train
 from maxent_rl.data.buffers.replay import ReplayLayout
 from maxent_rl.data.datasets.arrays_of_files import same_observation
 from maxent_rl.data.datasets.dataset import ARRAYS, Dataset
-from maxent_rl.data.datasets.units import stored_actions
 from maxent_rl.data.datasets.files import write_dataset
+from maxent_rl.data.datasets.units import stored_actions
 from maxent_rl.errors import CheckpointError, DataError, InvalidSettingError
 from maxent_rl.playing.trajectories import collect_trajectories
 from maxent_rl.runs.config import RunConfig, describe

@@ -420,4 +420,6 @@ def _head_size(weights: PyTree) -> int | tuple[int, ...]:
     """Outputs of a policy's head; of all of its heads where it makes several choices."""
     if "head" in weights:
         return int(weights["head"]["bias"].shape[-1])
-    return tuple(weights[f"head_{index}"]["bias"].shape[-1] for index in range(sum("head_" in name for name in weights)))
+    return tuple(
+        weights[f"head_{index}"]["bias"].shape[-1] for index in range(sum("head_" in name for name in weights))
+    )

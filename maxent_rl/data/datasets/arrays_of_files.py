@@ -68,9 +68,7 @@ def to_observations(array: NDArray[Any], name: str, what: str = "observations") 
     return _numbers(array, name, what).reshape(len(array), -1)
 
 
-def to_actions(
-    array: NDArray[Any], name: str, space: Space | None = None
-) -> NDArray[np.float32] | NDArray[np.int32]:
+def to_actions(array: NDArray[Any], name: str, space: Space | None = None) -> NDArray[np.float32] | NDArray[np.int32]:
     """[N, ...] real numbers as [N, action]; whole ones, which are choices, as [N], or [N, entry] where the space says so.
 
     Args:

@@ -264,9 +264,8 @@ def _acted(data: Dataset) -> dict[str, Any]:
         return {"type": "MultiDiscrete", "dtype": space.dtype, "nvec": sizes, "start": start}
     if space.kind == "multi_binary":
         return {"type": "MultiBinary", "n": list(space.shape)}
-    return _box(
-        space.shape, np.dtype(space.dtype), np.reshape(space.low, space.shape), np.reshape(space.high, space.shape)
-    )
+    low, high = (np.reshape(np.asarray(bounds, float), space.shape) for bounds in (space.low, space.high))
+    return _box(space.shape, np.dtype(space.dtype), low, high)
 
 
 def _choices(told: dict[str, Any]) -> Space | None:

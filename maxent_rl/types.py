@@ -136,7 +136,8 @@ class LoggedTransition(Transition):
     Attributes:
       next_action: [..., action] the action taken at `next_observation` in the data; zeros where there is none.
       followed: [...] 1 where there is one: neither an episode nor the data ends here; else 0.
-      return_to_go: [...] rewards from this step to the last logged one of its episode, discounted to this step.
+      return_to_go: [...] rewards from this step to the last one of its episode, discounted to this step; NaN where the data
+        breaks the episode off.
     """
 
     next_action: Array

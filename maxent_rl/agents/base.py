@@ -26,6 +26,8 @@ class Agent(Protocol[State]):
     Attributes:
       learns: which loop trains it, and which of the contracts below it keeps: "replay" `OffPolicyAgent`, "rollout"
         `OnPolicyAgent`, "data" `OfflineAgent`, "task" `WritesResponses`.
+
+    One whose class says `makes_several_choices = True` also acts where an action is several choices at once (`Spec.choices`).
     """
 
     learns: ClassVar[Learns]
@@ -37,7 +39,8 @@ class Agent(Protocol[State]):
     def act(self, state: State, observation: Array, key: Array) -> Array:
         """Draws actions for collecting: [..., observation] to [..., action].
 
-        Environments take [-1, 1] and clip what lies outside. Discrete actions are whole numbers [...] from 0.
+        Environments take [-1, 1] and clip what lies outside. Discrete actions are whole numbers [...] from 0, or [..., entry]
+        of an agent that `makes_several_choices`.
         """
         ...
 
@@ -333,6 +336,11 @@ def check_agent(agent: Any, spec: Spec, env: str) -> None:
     if spec.num_actions is not None and spec.action_shape and agent.learns != "task":
         # Agents here choose one action at a time; what writes sequences is trained by a loop of its own.
         raise IncompatibleEnvironmentError(f"{env} wants sequences of {spec.action_size} tokens; use --agent lm.")
+    if spec.choices is not None and not getattr(agent, "makes_several_choices", False):
+        raise IncompatibleEnvironmentError(
+            f"{type(agent).__name__} takes one action at a time, but {env} wants {len(spec.choices)} choices at once "
+            f"({actions_in_words(spec)}): --agent ppo and --agent subpo handle those."
+        )
     if agent.learns == "replay" and isinstance(agent, Remembers):
         raise InvalidSettingError(
             f"{type(agent).__name__} remembers its episodes, which off-policy agents cannot: what they replay has lost what "
@@ -340,6 +348,15 @@ def check_agent(agent: Any, spec: Spec, env: str) -> None:
         )
     if isinstance(agent, ChecksSpec):
         agent.check(spec, env)
+
+
+def actions_in_words(spec: Spec) -> str:
+    """What the actions of an environment are, for messages."""
+    if spec.choices is not None:
+        return f"MultiDiscrete actions of {' x '.join(map(str, spec.choices))}"
+    if spec.num_actions is not None:
+        return f"{spec.num_actions} discrete actions"
+    return "continuous actions (a Box action space)"
 
 
 def acting_state(agent: Any, state: PyTree) -> PyTree:

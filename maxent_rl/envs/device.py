@@ -83,7 +83,7 @@ class DeviceStep(NamedTuple):
 
 def reset_within(env: DeviceEnv, key: Array) -> tuple[PyTree, Array]:
     """`env.reset`, for one environment: a state of definite types, and a flat observation [observation] float32."""
-    return settled_reset(*env.reset(key))
+    return settled_reset(env.spec, *env.reset(key))
 
 
 def step_within(env: DeviceEnv, state: PyTree, action: Array) -> tuple[PyTree, Array, Array, Array]:
@@ -92,25 +92,26 @@ def step_within(env: DeviceEnv, state: PyTree, action: Array) -> tuple[PyTree, A
     Returns:
       (state of the types it had, observation [observation] float32, reward [] float32, terminated [] bool).
     """
-    return settled_step(state, *env.step(state, within(env.spec, action)))
+    spec = env.spec
+    return settled_step(spec, state, *env.step(state, within(spec, action)))
 
 
 def within(spec: Spec, action: Array) -> Array:
     """An action [action] as environments take it: in [-1, 1], or int32."""
-    return jnp.clip(action, -1.0, 1.0) if spec.num_actions is None else action.astype(jnp.int32)
+    return jnp.clip(action, -1.0, 1.0) if spec.is_continuous else action.astype(jnp.int32)
 
 
-def settled_reset(state: PyTree, observation: Array) -> tuple[PyTree, Array]:
+def settled_reset(spec: Spec, state: PyTree, observation: Array) -> tuple[PyTree, Array]:
     """What `reset` gave, in the types that loops carry."""
-    return jax.tree.map(lambda leaf: _as_type(leaf, jnp.asarray(leaf).dtype), state), _as_observation(observation)
+    return jax.tree.map(lambda leaf: _as_type(leaf, jnp.asarray(leaf).dtype), state), _as_vector(spec, observation)
 
 
 def settled_step(
-    before: PyTree, state: PyTree, observation: Array, reward: Array, terminated: Array
+    spec: Spec, before: PyTree, state: PyTree, observation: Array, reward: Array, terminated: Array
 ) -> tuple[PyTree, Array, Array, Array]:
     """What `step` gave, in the types that loops carry; those of the state are the ones that it had `before`."""
     flags, settled = _as_type(terminated, jnp.bool_), jax.tree.map(_as_before, state, before)
-    return settled, _as_observation(observation), _as_type(reward, jnp.float32), flags
+    return settled, _as_vector(spec, observation), _as_type(reward, jnp.float32), flags
 
 
 def keeps_type(new: Array, old: Array) -> bool:
@@ -124,9 +125,12 @@ def _as_before(new: Array, old: Array) -> Array:
     return _as_type(new, old.dtype) if keeps_type(new, old) else new  # which JAX refuses
 
 
-def _as_observation(observation: Array) -> Array:
-    flat = _as_type(observation, jnp.float32)
-    return flat if flat.ndim == 1 else flat.ravel()
+def _as_vector(spec: Spec, observation: Array) -> Array:
+    """[observation] float32, by the rule of `spaces`."""
+    array = _as_type(observation, jnp.float32)
+    if spec.observation_space is not None and spec.observation_space.channels_first:
+        array = jnp.moveaxis(array, -3, -1)
+    return array if array.ndim == 1 else array.ravel()
 
 
 def _as_type(leaf: Array, dtype: Any) -> Array:

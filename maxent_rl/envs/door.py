@@ -8,13 +8,13 @@ computes nothing: no step is taken.
 from __future__ import annotations
 
 import dataclasses
-import math
 import numbers
 from collections.abc import Hashable
 from typing import Any
 
 import gymnasium
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from maxent_rl.envs.contents import contents
@@ -22,6 +22,7 @@ from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.told import raised
 from maxent_rl.envs.tracing import check_functions
 from maxent_rl.errors import IncompatibleEnvironmentError
+from maxent_rl.spaces import Space
 from maxent_rl.types import Array, PyTree, Spec
 
 
@@ -50,16 +51,19 @@ def admit(env: Any) -> DeviceEnv:
     name = type(env).__name__
     spec = checked_spec(env, name)
     check_functions(env, name, spec)
-    flat = dataclasses.replace(spec, observation_shape=(math.prod(spec.observation_shape),))
-    if repr(flat) == repr(env.spec) and _is_value(env) and not callable(env):
+    if len(spec.observation_shape) != 1:
+        seen = jax.eval_shape(lambda key: jnp.asarray(env.reset(key)[1]), jax.random.key(0))
+        space = Space("box", spec.observation_shape, seen.dtype.name)
+        spec = dataclasses.replace(spec, observation_shape=(space.size,), observation_space=space)
+    if repr(spec) == repr(env.spec) and _is_value(env) and not callable(env):
         admitted: DeviceEnv = env
         return admitted
-    return OwnEnv(env, flat, contents(env))
+    return OwnEnv(env, spec, contents(env))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OwnEnv:
-    """An environment of one's own as loops need it: with a flat `spec`, and compared by what it holds.
+    """An environment of one's own as loops need it: with a `spec` of one axis, and compared by what it holds.
 
     Arrays cannot be hashed, and what is compared by its identity would keep its compiled program when its fields change. The
     observations themselves become flat in `device.reset_within` and `step_within`.
@@ -109,18 +113,28 @@ def checked_spec(env: Any, name: str) -> Spec:
         raise IncompatibleEnvironmentError(f"{name}.spec raised {raised(error)}.") from error
     if not isinstance(spec, Spec):
         raise IncompatibleEnvironmentError(f"{name} is neither a function nor a device environment with a `spec`.")
-    discrete = spec.num_actions is not None
+    sizes, space = spec.choices, spec.observation_space
+    plain = spec.num_actions is not None and sizes is None
     checks: list[tuple[str, bool, str]] = [
         ("observation_shape", _is_shape(spec.observation_shape), "a tuple of whole numbers from 1, such as (3,)"),
         (
             "action_shape",
-            _is_shape(spec.action_shape) and len(spec.action_shape) in ((0, 1) if discrete else (1,)),
-            "() for discrete actions or (length,) for sequences of them" if discrete else "(size,) with a size from 1",
+            _is_shape(spec.action_shape) and len(spec.action_shape) in ((0, 1) if plain else (1,)),
+            "() for discrete actions or (length,) for sequences of them" if plain else "(size,) with a size from 1",
         ),
         ("horizon", _is_count(spec.horizon), "a whole number of steps from 1"),
-        ("num_actions", not discrete or _is_count(spec.num_actions), "None, or a whole number from 1"),
-        ("action_low", spec.action_low is None, "None, as device environments are given actions in [-1, 1]"),
-        ("action_high", spec.action_high is None, "None, as device environments are given actions in [-1, 1]"),
+        ("num_actions", spec.num_actions is None or _is_count(spec.num_actions), "None, or a whole number from 1"),
+        (
+            "choices",
+            sizes is None or (_is_shape(sizes) and (len(sizes),) == tuple(spec.action_shape)),
+            f"None, or a whole number from 1 for each entry of the action_shape {spec.action_shape!r}",
+        ),
+        (
+            "observation_space",
+            space is None or (space.kind == "box" and (space.size,) == tuple(spec.observation_shape)),
+            f"None, or a box with the entries of the observation_shape {spec.observation_shape!r}",
+        ),
+        ("action_space", spec.action_space is None, "None, as device environments take what agents give"),
     ]
     for field, fits, expected in checks:
         if not fits:
@@ -133,6 +147,7 @@ def checked_spec(env: Any, name: str) -> Spec:
         action_shape=tuple(map(int, spec.action_shape)),
         horizon=int(spec.horizon),
         num_actions=None if spec.num_actions is None else int(spec.num_actions),
+        choices=None if sizes is None else tuple(map(int, sizes)),
     )
 
 

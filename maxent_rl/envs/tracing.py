@@ -60,14 +60,14 @@ def _reset(env: Any, name: str, spec: Spec, key: Array) -> tuple[PyTree, Array]:
             f"{name}.reset gave {_values(result)}; expected two values: state and observation."
         )
     state, observation = result
-    _check(observation, f"{name}.reset", "the observation", spec.observation_shape, "its spec says")
+    _check(observation, f"{name}.reset", "the observation", own_shape(spec), "its spec says")
     for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
         if _aval(leaf) is None:
             raise IncompatibleEnvironmentError(
                 f"{name}.reset gave a state that holds {told(leaf)} (state{jax.tree_util.keystr(path)}); expected arrays "
                 "and numbers alone."
             )
-    return settled_reset(state, observation)
+    return settled_reset(spec, state, observation)
 
 
 def _step(env: Any, name: str, spec: Spec, state: PyTree, action: Array) -> tuple[PyTree, Array, Array, Array]:
@@ -78,11 +78,16 @@ def _step(env: Any, name: str, spec: Spec, state: PyTree, action: Array) -> tupl
             "limits are the horizon's business."
         )
     following, observation, reward, terminated = result
-    _check(observation, f"{name}.step", "the observation", spec.observation_shape, "its spec says")
+    _check(observation, f"{name}.step", "the observation", own_shape(spec), "its spec says")
     _check(reward, f"{name}.step", "the reward", (), "one number has")
     _check(terminated, f"{name}.step", "terminated", (), "one truth value has")
     _check_state(following, state, name)
-    return settled_step(state, following, observation, reward, terminated)
+    return settled_step(spec, state, following, observation, reward, terminated)
+
+
+def own_shape(spec: Spec) -> tuple[int, ...]:
+    """The shape of an observation as the environment itself gives it."""
+    return spec.observation_shape if spec.observation_space is None else spec.observation_space.shape
 
 
 def _check(value: Any, gave: str, what: str, shape: tuple[int, ...], why: str) -> None:

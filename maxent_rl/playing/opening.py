@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from maxent_rl import envs as environments
+from maxent_rl.agents.base import actions_in_words
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.door import admit, is_device_env
 from maxent_rl.envs.env import Env
@@ -63,5 +64,5 @@ def check_spec(policy: Policy, spec: Spec) -> None:
 
 
 def _shapes(spec: Spec) -> str:
-    actions = f"actions {spec.action_shape}" if spec.num_actions is None else f"{spec.num_actions} actions"
+    actions = f"actions {spec.action_shape}" if spec.is_continuous else actions_in_words(spec)
     return f"observations {spec.observation_shape} and {actions}"

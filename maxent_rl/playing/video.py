@@ -206,20 +206,18 @@ def _host_frames(play: _Play, env: gymnasium.Env[Any, Any]) -> Iterator[Frame]:
     from maxent_rl.envs.adapters.gymnasium import DEFAULT_HORIZON
 
     step = 0
-    checks = Checks(play.policy.env, [env], lambda _: step)
+    checks = Checks(play.policy.env, [env], None, lambda _: step)
     own_limit = env.spec.max_episode_steps if env.spec is not None else None
     most = play.max_steps or own_limit or DEFAULT_HORIZON
-    space = env.action_space
+    discrete = isinstance(env.action_space, gymnasium.spaces.Discrete)
     for episode in range(play.episodes):
-        observation = checks.reset(0, environment_seed(play.seed, EVALUATION, 0, episode))
+        observation = checks.reset_raw(0, environment_seed(play.seed, EVALUATION, 0, episode))
         memory = play.policy.memory()
         yield _frame(env, play.policy.env)
         for step in range(most):
-            action, before = play.action(np.ravel(observation), episode, step, memory), np.ravel(observation)
-            if isinstance(space, gymnasium.spaces.Box):
-                action = action.astype(space.dtype).reshape(space.shape)
-            command = action if action.ndim else action.item()
-            observation, reward, terminated, truncated = checks.step(0, command)
+            action, before = play.action(observation, episode, step, memory), observation
+            command = action.item() if discrete else action
+            observation, reward, terminated, truncated = checks.step_raw(0, command)
             memory = play.policy.remember(memory, before, action, float(reward))
             yield _frame(env, play.policy.env)
             if terminated or truncated:

@@ -107,6 +107,10 @@ class RunConfig:
             raise InvalidSettingError(
                 "--variants needs the same number of values for every hyper-parameter, at least one."
             )
+        if self.total_steps >= 2**31:
+            raise InvalidSettingError(
+                f"--total-steps must be less than 2,147,483,648 (counters have 32 bits), got {self.total_steps:,}."
+            )
         if self.total_steps < self.num_envs:
             raise InvalidSettingError(
                 f"--total-steps ({self.total_steps}) must be at least --num-envs ({self.num_envs}): "

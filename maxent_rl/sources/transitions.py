@@ -21,7 +21,7 @@ from flax import struct
 from maxent_rl import envs as environments
 from maxent_rl.agents.base import Agent
 from maxent_rl.data.datasets.dataset import Dataset, concatenate, join
-from maxent_rl.envs.action_units import to_data
+from maxent_rl.data.datasets.units import stored_actions
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.host import HostEnvs
 from maxent_rl.errors import CheckpointError, InvalidSettingError
@@ -103,7 +103,7 @@ def collect(collecting: Collecting, report: Report = lambda _: None) -> Collecte
     else:
         source = _open(policy, env)
         spec = _spec(source)
-        if collecting.kind == "noisy" and spec.num_actions is not None and collecting.noise > 1:
+        if collecting.kind == "noisy" and not spec.is_continuous and collecting.noise > 1:
             raise InvalidSettingError(
                 f"--noise is the probability of a random action where actions are discrete: at most 1, got "
                 f"{collecting.noise:g}."
@@ -194,7 +194,7 @@ def disturbed_action(
     """
     assert key is not None
     action = agent.mode(state, observation)
-    if spec.num_actions is None:
+    if spec.is_continuous:
         return jnp.clip(action + noise * jax.random.normal(key, action.shape), -1.0, 1.0), ()
     which, what = jax.random.split(key)
     uniform = uniform_actions(spec, len(observation), what)
@@ -206,7 +206,7 @@ def from_trajectory(trajectory: Trajectory, spec: Spec) -> Dataset:
     ends = np.arange(trajectory.length) == trajectory.length - 1
     return Dataset(
         observation=np.asarray(trajectory.observation[:-1], np.float32),
-        action=to_data(trajectory.action, spec),
+        action=stored_actions(trajectory.action, spec.action_space),
         reward=np.asarray(trajectory.reward, np.float32),
         next_observation=np.asarray(trajectory.observation[1:], np.float32),
         terminated=ends & trajectory.terminated,
@@ -235,7 +235,10 @@ def _about(collecting: Collecting, policy: Policy | None, spec: Spec) -> dict[st
     """How the data was made, and what the environment's spaces are."""
     about = {name: value for name, value in dataclasses.asdict(collecting).items() if name not in ("env", "noise")}
     about |= {"noise": collecting.noise} if collecting.kind == "noisy" else {}
-    about |= {"num_actions": spec.num_actions, "action_low": spec.action_low, "action_high": spec.action_high}
+    about |= {
+        name: None if space is None else dataclasses.asdict(space)
+        for name, space in (("observation_space", spec.observation_space), ("action_space", spec.action_space))
+    }
     about |= {
         "horizon": spec.horizon,
         "random_numbers": f"{jax.random.key_impl(jax.random.key(0))}, jax {jax.__version__}",

@@ -18,6 +18,7 @@ from maxent_rl.envs.contents import contents
 from maxent_rl.envs.device import reset_within, step_within
 from maxent_rl.envs.door import OwnEnv, admit, is_device_env
 from maxent_rl.errors import IncompatibleEnvironmentError
+from maxent_rl.spaces import Space, flatten
 from maxent_rl.types import Spec
 
 
@@ -101,15 +102,17 @@ def test_what_has_one_meaning_is_let_in_and_comes_as_float32_and_bool(
     assert (float(paid), bool(ended)) == (reward, terminated)
 
 
-@pytest.mark.parametrize(("shape", "size"), [((2, 2), 4), ((1, 2, 3), 6), ((), 1)])
-def test_observations_of_other_axes_come_flat_everywhere(shape: tuple[int, ...], size: int) -> None:
-    seen = jnp.arange(size).reshape(shape)
-    env = starting(0, seen, spec=Spec(shape, (), 10, num_actions=2))
-    admitted = admit(env)
-    assert admitted.spec == Spec((size,), (), 10, num_actions=2)
+@pytest.mark.parametrize("dtype", [jnp.int32, jnp.uint8])
+@pytest.mark.parametrize("shape", [(2, 2), (1, 2, 5), (5, 2, 3), ()])
+def test_observations_of_other_axes_become_vectors_by_the_rule_of_spaces(shape: tuple[int, ...], dtype: Any) -> None:
+    seen = jnp.arange(np.prod(shape, dtype=int), dtype=dtype).reshape(shape)
+    admitted = admit(starting(0, seen, spec=Spec(shape, (), 10, num_actions=2)))
+    space = admitted.spec.observation_space
+    assert space == Space("box", shape, np.dtype(dtype).name) and admitted.spec.observation_shape == (space.size,)
     state, first = reset_within(admitted, jax.random.key(0))
-    np.testing.assert_array_equal(first, np.arange(size))
-    np.testing.assert_array_equal(step_within(admitted, state, jnp.int32(0))[1], np.arange(size))
+    expected = flatten(space, np.asarray(seen), "It gave")
+    np.testing.assert_array_equal(first, expected)
+    np.testing.assert_array_equal(step_within(admitted, state, jnp.int32(0))[1], expected)
 
 
 SHAPES = [(jnp.zeros(()), "()"), (jnp.zeros(1), "(1,)"), (jnp.zeros((3, 1)), "(3, 1)"), (jnp.zeros(4), "(4,)")]
@@ -230,7 +233,23 @@ def test_what_is_kept_on_first_use_is_no_change() -> None:
         ({"horizon": 0}, "horizon 0; expected a whole number of steps from 1"),
         ({"horizon": 10.0}, "horizon 10.0"),
         ({"num_actions": 0}, "num_actions 0"),
-        ({"action_low": (-2.0,)}, r"action_low \(-2.0,\); expected None, as device environments are given actions in"),
+        (
+            {"action_space": Space("discrete", sizes=(2,), start=(5,))},
+            "action_space .* None, as device environments",
+        ),
+        ({"choices": (2, 3), "num_actions": None}, r"action_shape \(\); expected \(size,\)"),
+        (
+            {"choices": (2, 3), "num_actions": None, "action_shape": (3,)},
+            r"choices \(2, 3\); expected None, or a whole",
+        ),
+        (
+            {"observation_space": Space("box", (2, 2))},
+            "observation_space .*expected None, or a box with the entries of",
+        ),
+        (
+            {"observation_space": Space("discrete", sizes=(3,), start=(0,))},
+            "observation_space .*expected None, or a box",
+        ),
     ],
 )
 def test_a_spec_that_cannot_be_is_refused(fields: dict[str, Any], words: str) -> None:

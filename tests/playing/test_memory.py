@@ -21,6 +21,7 @@ from maxent_rl.playing.evaluation import evaluate_policy, start_device
 from maxent_rl.playing.trajectories import collect_trajectories
 from maxent_rl.runs.config import RunConfig, describe
 from maxent_rl.runs.policy import export_policy, load_policy, policy_arrays
+from maxent_rl.spaces import Space
 from maxent_rl.types import Spec
 
 ENVS = {"device": Point(horizon=4), "host": lambda: HostPoint(horizon=4)}
@@ -102,7 +103,7 @@ def test_a_policy_remembers_actions_as_its_agent_has_them(tmp_path):
         def remember(self, state, memory, observation, action, reward):
             return action
 
-    spec = Spec((2,), (2,), 4, action_low=(-2.0, 0.0), action_high=(2.0, 10.0))
+    spec = Spec((2,), (2,), 4, action_space=Space("box", (2,), low=(-2.0, 0.0), high=(2.0, 10.0)))
     policy = exported(tmp_path, Echo(), spec)
     memory = policy.remember(policy.memory(), np.zeros(2), np.array([1.0, 10.0]), 0.0)
     np.testing.assert_allclose(memory, [0.5, 1.0])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import numbers
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gymnasium
@@ -22,9 +22,11 @@ from maxent_rl.errors import (
     MaxentRLError,
     MissingDependencyError,
 )
+from maxent_rl.spaces import Space, flatten
 
 _REALS = frozenset({float, int, bool} | {np.dtype(code).type for code in "?bhilqBHILQefdg"})
 _FLAGS = frozenset({bool, np.bool_})
+_AT_START = "at the start of an episode"
 MISSING = (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError)
 """What environments raise that lack a package."""
 
@@ -36,26 +38,35 @@ class Checks:
     """
 
     def __init__(
-        self, name: str, envs: Sequence[gymnasium.Env[Any, Any]], steps: Callable[[int], int] = lambda _: 0
+        self,
+        name: str,
+        envs: Sequence[gymnasium.Env[Any, Any]],
+        space: Space | None,
+        steps: Callable[[int], int] = lambda _: 0,
     ) -> None:
         """Reads what to expect.
 
         Args:
           name: for messages.
-          envs: whose spaces are those of the first one.
+          envs: the environments.
+          space: of their observations; None where these are not asked for as agents see them.
           steps: the steps that an environment has taken in its running episode, for messages.
         """
-        self._name, self._envs, self._steps = name, envs, steps
-        self._space = envs[0].observation_space
-        self._shape = self._space.shape if isinstance(self._space, gymnasium.spaces.Box) else None
+        self._name, self._envs, self._space, self._steps = name, envs, space, steps
+        # Of observations that are the vector itself.
+        self._shape = space.shape if space is not None and space.kind == "box" and len(space.shape) == 1 else None
 
-    def reset(self, index: int, seed: int | None = None) -> Any:
-        """Starts an episode, from a seed where one is given; the observation, which is one of the space.
+    def reset(self, index: int, seed: int | None = None) -> NDArray[Any]:
+        """Starts an episode, from a seed where one is given; the observation [observation], as agents see it.
 
         Raises:
           IncompatibleEnvironmentError: `reset` takes no seed, or gives something else.
           EnvironmentFailedError: it raised an exception of its own, which is the cause.
         """
+        return self._vector(self.reset_raw(index, seed), index, _AT_START)
+
+    def reset_raw(self, index: int, seed: int | None = None) -> Any:
+        """As `reset`, with the observation as the environment gives it, whatever that is."""
         env = self._envs[index]
         try:
             # A seed is given once: not every environment that is reset without one has to know of None.
@@ -67,20 +78,27 @@ class Checks:
                 raise IncompatibleEnvironmentError(
                     f"The reset of {self._who(index)} takes no seed; expected reset(self, *, seed=None, options=None)."
                 ) from error
-            raise self._raised(index, "at the start of an episode", error) from error
+            raise self._raised(index, _AT_START, error) from error
         if not isinstance(result, (tuple, list)) or len(result) != 2:
             raise IncompatibleEnvironmentError(
                 f"The reset of {self._who(index)} gave {told(result)}; expected two values, observation and info."
             )
-        return self._observation(result[0], index, "at the start of an episode")
+        return result[0]
 
-    def step(self, index: int, command: Any) -> tuple[Any, float, bool, bool]:
-        """Takes a step: the observation, which is one of the space, the reward, and the two flags.
+    def step(self, index: int, command: Any) -> tuple[NDArray[Any], float, bool, bool]:
+        """Takes a step: the observation [observation], as agents see it, the reward, and the two flags.
 
         Raises:
           IncompatibleEnvironmentError: `step` gives something else.
           EnvironmentFailedError: it raised an exception of its own, which is the cause.
         """
+        observed, reward, terminated, truncated = self.step_raw(index, command)
+        if not (type(observed) is np.ndarray and observed.shape == self._shape and observed.dtype.kind in REAL_KINDS):
+            observed = self._vector(observed, index, self._when(index))
+        return observed, reward, terminated, truncated
+
+    def step_raw(self, index: int, command: Any) -> tuple[Any, float, bool, bool]:
+        """As `step`, with the observation as the environment gives it, whatever that is."""
         try:
             result: Any = self._envs[index].step(command)
         except MaxentRLError:
@@ -91,23 +109,23 @@ class Checks:
             observed, reward, terminated, truncated, _ = result
         except (TypeError, ValueError):
             raise self._wrong_result(result, index) from None
-        if not (
-            type(observed) is np.ndarray
-            and observed.shape == self._shape
-            and observed.dtype.kind in REAL_KINDS
-            and type(reward) in _REALS
-            and type(terminated) in _FLAGS
-            and type(truncated) in _FLAGS
-        ):
+        if not (type(reward) in _REALS and type(terminated) in _FLAGS and type(truncated) in _FLAGS):
             when = self._when(index)
-            observed = self._observation(observed, index, when)
             reward = self._number(reward, index, when)
             terminated = self._flag("terminated", terminated, index, when)
             truncated = self._flag("truncated", truncated, index, when)
         return observed, reward, terminated, truncated
 
-    def _observation(self, observed: Any, index: int, when: str) -> Any:
-        return conform(self._space, observed, f"{self._who(index)} gave", when)
+    def _vector(self, observed: Any, index: int, when: str) -> NDArray[Any]:
+        assert self._space is not None
+        who = f"{self._who(index)}, {when}, gave"
+        vector = flatten(self._space, observed, who)
+        if vector.ndim != 1:
+            raise IncompatibleEnvironmentError(
+                f"{who} observations with the leading axes {vector.shape[:-1]}; expected a single one, as its observation "
+                "space says."
+            )
+        return vector
 
     def _number(self, reward: Any, index: int, when: str) -> float:
         if isinstance(reward, numbers.Real):
@@ -149,59 +167,6 @@ class Checks:
 
     def _when(self, index: int) -> str:
         return f"in step {self._steps(index) + 1} of its episode"
-
-
-def conform(space: gymnasium.Space[Any], observed: Any, gave: str, when: str, place: str = "the observation") -> Any:
-    """An observation as its space has it: arrays of its shapes where it has them, all parts, and no others.
-
-    Bounds are not looked at: many environments leave them, and nothing depends on it.
-
-    Args:
-      space: Box, Discrete, MultiBinary, MultiDiscrete, or a Dict or Tuple of such; others let everything pass.
-      observed: what came.
-      gave: how the sentence begins.
-      when: in which step.
-      place: which part it is.
-
-    Raises:
-      IncompatibleEnvironmentError: it is none of this space.
-    """
-    spaces = gymnasium.spaces
-    if isinstance(space, spaces.Dict):
-        if isinstance(observed, Mapping) and set(observed) == set(space.spaces):
-            parts = space.spaces.items()
-            return {key: conform(part, observed[key], gave, when, f"{place}[{key!r}]") for key, part in parts}
-    elif isinstance(space, spaces.Tuple):
-        if isinstance(observed, (tuple, list)) and len(observed) == len(space.spaces):
-            pairs = enumerate(zip(space.spaces, observed, strict=True))
-            return tuple(conform(part, value, gave, when, f"{place}[{entry}]") for entry, (part, value) in pairs)
-    elif not isinstance(space, (spaces.Box, spaces.Discrete, spaces.MultiBinary, spaces.MultiDiscrete)):
-        return observed
-    else:
-        array = as_array(observed)
-        if array is not None and _is_of(space, array):
-            return array
-    raise IncompatibleEnvironmentError(
-        f"{gave} {told(observed)} as {place} {when}; expected {_expected(space)}, as its observation space says."
-    )
-
-
-def _is_of(space: Any, array: NDArray[Any]) -> bool:
-    kinds = REAL_KINDS if isinstance(space, gymnasium.spaces.Box) else "iub"
-    if array.shape != space.shape or array.dtype.kind not in kinds:
-        return False
-    return not isinstance(space, gymnasium.spaces.Discrete) or bool(space.start <= array < space.start + space.n)
-
-
-def _expected(space: Any) -> str:
-    spaces = gymnasium.spaces
-    if isinstance(space, spaces.Dict):
-        return f"a dict with {', '.join(map(repr, space.spaces))}"
-    if isinstance(space, spaces.Tuple):
-        return f"a tuple of {len(space.spaces)}"
-    if isinstance(space, spaces.Discrete):
-        return f"a whole number from {space.start} to {space.start + space.n - 1}"
-    return f"{'' if isinstance(space, spaces.Box) else 'whole '}numbers of shape {space.shape}"
 
 
 def check_spaces(env: gymnasium.Env[Any, Any], name: str) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxent_rl.envs.adapters.checks import making
-from maxent_rl.envs.adapters.gymnasium import DEFAULT_HORIZON, Commands, check_finite, spec_of_spaces
+from maxent_rl.envs.adapters.gymnasium import DEFAULT_HORIZON, check_finite
+from maxent_rl.envs.adapters.spaces import spec_of_spaces
 from maxent_rl.envs.host import Bools, Floats, HostStep
 from maxent_rl.envs.told import raised
 from maxent_rl.errors import (
@@ -24,6 +25,7 @@ from maxent_rl.errors import (
     MissingDependencyError,
     unknown_name,
 )
+from maxent_rl.spaces import ActionRule, flatten
 from maxent_rl.types import Spec
 
 _VERSION = re.compile(r"(?P<base>.+)-v(?P<version>\d+)")
@@ -75,7 +77,9 @@ class EnvpoolEnvs:
         except BaseException:
             self.close()
             raise
-        self._commands = Commands(self._pool.single_action_space)
+        assert self._spec.observation_space is not None
+        assert self._spec.action_space is not None
+        self._observed, self._actions = self._spec.observation_space, ActionRule(self._spec.action_space)
         self._elapsed = np.zeros(self.num_envs, np.int64)
         self._observation = np.zeros((self.num_envs, self._spec.observation_size), np.float32)
 
@@ -101,8 +105,8 @@ class EnvpoolEnvs:
         return self._observation.copy()
 
     def step(self, action: NDArray[Any]) -> HostStep:
-        """Takes one step in every environment; `action` is [N, action] in [-1, 1], or [N] for discrete actions."""
-        observed, paid, ended, cut, info = self._ask(self._pool.step, self._commands(action))
+        """Takes one step in every environment; `action` as `ActionRule` takes it: [N, action] or [N]."""
+        observed, paid, ended, cut, info = self._ask(self._pool.step, self._actions.to_environment(action))
         rows = np.asarray(info["env_id"])
         next_observation, reward = np.empty_like(self._observation), np.empty(self.num_envs, np.float32)
         terminated, truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
@@ -162,7 +166,7 @@ class EnvpoolEnvs:
 
     def _fill(self, target: Floats, observed: NDArray[Any], info: dict[str, Any]) -> None:
         # Rows come in the order of `env_id`; of a partial reset there are only as many as were reset.
-        target[np.asarray(info["env_id"])] = observed.reshape(len(observed), -1)
+        target[np.asarray(info["env_id"])] = flatten(self._observed, observed, f"{self._name} gave")
 
 
 def _import_envpool() -> Any:

@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 
 from maxent_rl.envs.adapters.checks import Checks, check_spaces, making
 from maxent_rl.envs.adapters.snapshot import can_snapshot, restore, snapshot
+from maxent_rl.envs.adapters.spaces import spec_of_spaces
 from maxent_rl.envs.host import Bools, Floats, HostStep
 from maxent_rl.envs.told import raised
 from maxent_rl.errors import CheckpointError, IncompatibleEnvironmentError, NonFiniteError
+from maxent_rl.spaces import ActionRule
 from maxent_rl.types import Spec
 
 DEFAULT_HORIZON = 1000
@@ -48,7 +50,8 @@ class GymnasiumEnvs:
             both are given, the shorter one cuts.
 
         Raises:
-          IncompatibleEnvironmentError: spaces that are not flat numbers, or `make` gives no new environment, or another kind.
+          IncompatibleEnvironmentError: spaces that the library does not handle, or `make` gives no new environment, or another
+            kind.
           EnvironmentFailedError: `make` raised an exception.
           MissingDependencyError: a package that the environment needs is not installed.
         """
@@ -65,9 +68,12 @@ class GymnasiumEnvs:
         except BaseException:
             self.close()
             raise
-        self._commands = Commands(self._envs[0].action_space)
+        assert self._spec.observation_space is not None
+        assert self._spec.action_space is not None
+        self._actions = ActionRule(self._spec.action_space)
         self._elapsed = np.zeros(self.num_envs, np.int64)
-        self._checks = Checks(self._name, self._envs, lambda index: int(self._elapsed[index]))
+        observed = self._spec.observation_space
+        self._checks = Checks(self._name, self._envs, observed, lambda index: int(self._elapsed[index]))
         self._observation = np.zeros((self.num_envs, self._spec.observation_size), np.float32)
         self._can_snapshot: bool | None = None
         # One thread unless asked for more. Median time of a step, one thread against two, on two cores that had other work
@@ -91,22 +97,21 @@ class GymnasiumEnvs:
     def reset(self) -> Floats:
         """Starts the first episode of every environment: [N, observation]."""
         for index, seed in enumerate(self._seeds):
-            self._observation[index] = np.ravel(self._checks.reset(index, seed))
+            self._observation[index] = self._checks.reset(index, seed)
         self._elapsed[:] = 0
         check_finite(self._name, self._observation, np.zeros(self.num_envs), self._elapsed)
         return self._observation.copy()
 
     def step(self, action: NDArray[Any]) -> HostStep:
-        """Takes one step in every environment; `action` is [N, action] in [-1, 1], or [N] for discrete actions."""
-        count, commands = self.num_envs, self._commands(action)
+        """Takes one step in every environment; `action` as `ActionRule` takes it: [N, action] or [N]."""
+        count, commands = self.num_envs, self._actions.to_environment(action)
         next_observation, reward = np.empty_like(self._observation), np.empty(count, np.float32)
         terminated, truncated = np.zeros(count, bool), np.zeros(count, bool)
 
         def advance(part: range) -> None:
             for index in part:
                 observed, reward[index], terminated[index], truncated[index] = self._checks.step(index, commands[index])
-                # `np.ravel` of what is flat would cost as much as all that is checked.
-                next_observation[index] = observed if observed.ndim == 1 else observed.ravel()
+                next_observation[index] = observed
 
         self._share(advance)
         self._elapsed += 1
@@ -133,7 +138,7 @@ class GymnasiumEnvs:
         if not done.any():
             return
         for index in np.flatnonzero(done):
-            self._observation[index] = np.ravel(self._checks.reset(index))
+            self._observation[index] = self._checks.reset(index)
         self._elapsed[done] = 0
         check_finite(self._name, self._observation, np.zeros(self.num_envs), self._elapsed)
 
@@ -182,56 +187,16 @@ class GymnasiumEnvs:
             raise IncompatibleEnvironmentError(
                 f"The function that makes {self._name} gave the same environment twice; expected a new one each time."
             )
-        first = self._envs[0].observation_space.shape
         for env in self._envs[1:]:
-            spec, shape = make_spec(env, self._name, self._spec.horizon), env.observation_space.shape
-            pairs = [("observation_space.shape", first, shape)]
-            pairs += [(each.name, getattr(self._spec, each.name), getattr(spec, each.name)) for each in fields(spec)]
-            unlike = next((f"{name} {one} and {other}" for name, one, other in pairs if one != other), None)
-            if unlike is not None:
-                raise IncompatibleEnvironmentError(
-                    f"The function that makes {self._name} gave environments that differ in {unlike}; expected the same "
-                    "spaces each time."
-                )
-
-
-class Commands:
-    """Takes agents' actions to an environment's own units, shape and type."""
-
-    def __init__(self, space: gymnasium.Space[Any]) -> None:
-        """Reads the bounds.
-
-        Args:
-          space: of one action; Box or Discrete.
-        """
-        self._shape = space.shape or ()
-        self._discrete = isinstance(space, gymnasium.spaces.Discrete)
-        if isinstance(space, gymnasium.spaces.Discrete):
-            self._dtype: Any = space.dtype
-            self._low = self._high = np.asarray(space.start)
-        elif isinstance(space, gymnasium.spaces.Box):
-            self._dtype = space.dtype
-            self._low, self._high = np.ravel(space.low).astype(np.float64), np.ravel(space.high).astype(np.float64)
-
-    def __call__(self, action: NDArray[Any]) -> NDArray[Any]:
-        """Rescales, or counts from where the environment counts.
-
-        Args:
-          action: [N, action] in [-1, 1], or [N] integers for discrete actions.
-
-        Returns:
-          [N, ...] commands.
-        """
-        action = np.asarray(action)
-        if self._discrete:
-            # A discrete action may have passed through a buffer of floats.
-            commands: NDArray[Any] = (action.reshape(len(action)) + self._low).astype(self._dtype)
-            return commands
-        scaled = self._low + (action.astype(np.float64) + 1.0) * (self._high - self._low) / 2.0
-        # Rounding must not leave the box.
-        bounded = np.clip(scaled, self._low, self._high).astype(self._dtype)
-        rescaled: NDArray[Any] = bounded.reshape(len(action), *self._shape)
-        return rescaled
+            spec = make_spec(env, self._name, self._spec.horizon)
+            for which in ("observation_space", "action_space"):
+                one, other = getattr(self._spec, which), getattr(spec, which)
+                for part in (each.name for each in fields(one)):
+                    if getattr(one, part) != getattr(other, part):
+                        raise IncompatibleEnvironmentError(
+                            f"The function that makes {self._name} gave environments that differ in the {part} of their "
+                            f"{which}, {getattr(one, part)} and {getattr(other, part)}; expected the same each time."
+                        )
 
 
 def check_finite(name: str, observation: Floats, reward: NDArray[Any], elapsed: NDArray[np.int64]) -> None:
@@ -257,7 +222,7 @@ def check_finite(name: str, observation: Floats, reward: NDArray[Any], elapsed: 
 
 
 def make_spec(env: gymnasium.Env[Any, Any], name: str, horizon: int) -> Spec:
-    """Checks an environment's spaces at the door.
+    """What agents must know of an environment.
 
     Args:
       env: the environment.
@@ -269,48 +234,6 @@ def make_spec(env: gymnasium.Env[Any, Any], name: str, horizon: int) -> Spec:
     """
     check_spaces(env, name)
     return spec_of_spaces(env.observation_space, env.action_space, name, horizon)
-
-
-def spec_of_spaces(observed: gymnasium.Space[Any], acted: gymnasium.Space[Any], name: str, horizon: int) -> Spec:
-    """Checks the spaces of one environment, as `make_spec` does."""
-    shape = (_observation_size(observed, name),)
-    if isinstance(acted, gymnasium.spaces.Discrete):
-        return Spec(shape, (), horizon, num_actions=int(acted.n))
-    if not isinstance(acted, gymnasium.spaces.Box) or np.dtype(acted.dtype).kind != "f":
-        raise IncompatibleEnvironmentError(
-            f"{name} takes actions from {_described(acted)}; expected a Box of real numbers or Discrete."
-        )
-    low, high = np.ravel(acted.low).astype(float), np.ravel(acted.high).astype(float)
-    if not low.size:
-        raise IncompatibleEnvironmentError(f"{name} takes actions without entries; expected one entry at least.")
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        raise IncompatibleEnvironmentError(
-            f"{name} has actions without finite bounds ({low.min()} to {high.max()}); expected finite ones, to which "
-            "[-1, 1] is rescaled. Give its action_space bounds, or wrap it in gymnasium.wrappers.TransformAction."
-        )
-    return Spec(shape, (low.size,), horizon, action_low=tuple(low.tolist()), action_high=tuple(high.tolist()))
-
-
-def _observation_size(space: gymnasium.Space[Any], name: str) -> int:
-    if not isinstance(space, gymnasium.spaces.Box):
-        raise IncompatibleEnvironmentError(
-            f"{name} observes {_described(space)}; expected a Box of numbers. "
-            "Wrap it in gymnasium.wrappers.FlattenObservation."
-        )
-    if space.dtype == np.uint8 and len(space.shape) > 1:
-        raise IncompatibleEnvironmentError(
-            f"{name} observes images of shape {space.shape}; expected a Box of numbers. Wrap it in "
-            "gymnasium.wrappers.TransformObservation with features of them, or in FlattenObservation for the bare pixels."
-        )
-    if np.dtype(space.dtype).kind not in "fiub" or not np.prod(space.shape):
-        raise IncompatibleEnvironmentError(
-            f"{name} observes {_described(space)}; expected a Box of numbers, not empty."
-        )
-    return int(np.prod(space.shape))
-
-
-def _described(space: gymnasium.Space[Any]) -> str:
-    return f"a {type(space).__name__} space of shape {space.shape} and type {space.dtype}"
 
 
 def name_of(env: gymnasium.Env[Any, Any]) -> str:

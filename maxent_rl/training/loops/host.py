@@ -158,6 +158,9 @@ class HostLoop:
         self.learner = with_rows(state["learner"], rows)
         self.step = step
         if env_state is None:
+            # The episodes that were running go on nowhere: no return may reach from them into the new ones.
+            cut = self.learning.layout.cut(rows, self.learner.counters.inserted)
+            self.learner = with_rows(self.learner, cut)
             self.start()
             return False
         self._envs.set_state(env_state)

@@ -135,7 +135,7 @@ def test_what_other_writers_of_minari_do(tmp_path):
     assert none.truncated[2] and not none.terminated[2] and not none.episodes.complete[-1]
     space = json.dumps({"type": "Discrete", "dtype": "int64", "start": 7, "n": 3})
     folder = changed_minari(tmp_path / "seven-v0", {"action_space": space}, actions=np.array([7, 8, 9]))
-    with pytest.raises(DataError, match="has the action -"):
+    with pytest.raises(DataError, match=r"has the action 2 \(step 3\); its action space has 7 to 9"):
         read_dataset(folder)  # the other episodes count from 0
     with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
         for index in (1, 2):

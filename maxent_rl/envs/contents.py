@@ -30,8 +30,10 @@ def _contents(value: Any) -> Hashable:
     if isinstance(value, jax.core.Tracer):
         return kind, _Same(value)
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
-        is_key = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-        array = np.asarray(jax.random.key_data(value) if is_key else value)
+        numbers_of: Any = value
+        if jnp.issubdtype(numbers_of.dtype, jax.dtypes.prng_key):
+            numbers_of = jax.random.key_data(numbers_of)
+        array = np.asarray(numbers_of)
         if not array.dtype.hasobject:
             return kind, array.shape, str(array.dtype), hashlib.sha256(array.tobytes()).hexdigest()
         return kind, array.shape, _contents(array.tolist())

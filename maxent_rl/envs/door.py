@@ -8,7 +8,6 @@ computes nothing: no step is taken.
 from __future__ import annotations
 
 import dataclasses
-import numbers
 from collections.abc import Hashable
 from typing import Any
 
@@ -152,7 +151,7 @@ def checked_spec(env: Any, name: str) -> Spec:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1
 
 
 def _is_shape(value: Any) -> bool:
@@ -161,7 +160,8 @@ def _is_shape(value: Any) -> bool:
 
 def _is_value(env: Any) -> bool:
     """Whether an environment is compared by what it holds, as a frozen dataclass of plain fields is."""
-    if type(env).__hash__ in (None, object.__hash__):
+    by_identity: Any = object.__hash__
+    if type(env).__hash__ in (None, by_identity):
         return False
     try:
         hash(env)

@@ -168,7 +168,7 @@ def make_single(env: str | Factory, render_mode: str | None = None) -> gymnasium
     """
     quiet_mujoco()
     # Only what is wanted is passed on: constructors need not have a render mode.
-    options = {} if render_mode is None else {"render_mode": render_mode}
+    options: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
     if not isinstance(env, str):
         maker: Callable[..., gymnasium.Env[Any, Any]] = env
         with making(_factory_name(env) or "The function that makes the environment"):

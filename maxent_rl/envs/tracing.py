@@ -25,7 +25,7 @@ def check_functions(env: Any, name: str, spec: Spec) -> None:
       IncompatibleEnvironmentError: they fail, give something else than they should, or something else the second time.
     """
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 2))
-    actions = jax.ShapeDtypeStruct((2, *spec.action_shape), jnp.float32)
+    actions = jax.eval_shape(lambda: jnp.zeros((2, *spec.action_shape)))
 
     def reset() -> tuple[Any, PyTree]:
         with _tracing(env, name, "reset"):
@@ -101,7 +101,7 @@ def _check(value: Any, gave: str, what: str, shape: tuple[int, ...], why: str) -
 
 def _check_state(state: PyTree, before: PyTree, name: str) -> None:
     """Refuses a state of another form than the one before, which no loop could carry."""
-    structures = [jax.tree.structure(each) for each in (before, state)]
+    structures: list[Any] = [jax.tree.structure(each) for each in (before, state)]
     if structures[0] != structures[1]:
         was, came = (str(each).removeprefix("PyTreeDef(").removesuffix(")") for each in structures)
         raise IncompatibleEnvironmentError(

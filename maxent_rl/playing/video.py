@@ -203,12 +203,11 @@ def _host_spec(env: gymnasium.Env[Any, Any], name: str) -> Any:
 
 def _host_frames(play: _Play, env: gymnasium.Env[Any, Any]) -> Iterator[Frame]:
     from maxent_rl.envs.adapters.checks import Checks
-    from maxent_rl.envs.adapters.gymnasium import DEFAULT_HORIZON
+    from maxent_rl.envs.adapters.gymnasium import DEFAULT_HORIZON, time_limit
 
     step = 0
     checks = Checks(play.policy.env, [env], None, lambda _: step)
-    own_limit = env.spec.max_episode_steps if env.spec is not None else None
-    most = play.max_steps or own_limit or DEFAULT_HORIZON
+    most = play.max_steps or time_limit(env) or DEFAULT_HORIZON
     discrete = isinstance(env.action_space, gymnasium.spaces.Discrete)
     for episode in range(play.episodes):
         observation = checks.reset_raw(0, environment_seed(play.seed, EVALUATION, 0, episode))

@@ -137,7 +137,7 @@ class GymnasiumEnvs:
     def _restart(self, done: Bools) -> None:
         if not done.any():
             return
-        for index in np.flatnonzero(done):
+        for index in np.flatnonzero(done).tolist():
             self._observation[index] = self._checks.reset(index)
         self._elapsed[done] = 0
         check_finite(self._name, self._observation, np.zeros(self.num_envs), self._elapsed)

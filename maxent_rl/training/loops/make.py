@@ -191,6 +191,7 @@ def _environment(env: Env, run: RunConfig) -> DeviceEnv | Callable[[list[int]], 
         raise InvalidSettingError(f"--backend chooses the physics of brax/ environments; {run.env} has none to choose.")
     if not isinstance(env, str) and is_device_env(env):
         return admit(env)
+    assert isinstance(env, str) or callable(env)
     return partial(environments.make_host, env)
 
 

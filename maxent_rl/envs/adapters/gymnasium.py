@@ -6,6 +6,7 @@ wrong at resets: here each environment is stepped and reset explicitly, and what
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -14,12 +15,13 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from maxent_rl.envs.adapters.horizon import horizon_of
 from maxent_rl.envs.adapters.snapshot import can_snapshot, restore, snapshot
+from maxent_rl.envs.adapters.watch import Watch
+from maxent_rl.envs.adapters.wrappers import refuse_learning_wrappers
 from maxent_rl.envs.host import Bools, Floats, HostStep
 from maxent_rl.errors import CheckpointError, IncompatibleEnvironmentError, NonFiniteError
 from maxent_rl.types import Spec
-
-DEFAULT_HORIZON = 1000
 
 
 class GymnasiumEnvs:
@@ -44,16 +46,19 @@ class GymnasiumEnvs:
             both are given, the shorter one cuts.
 
         Raises:
-          IncompatibleEnvironmentError: spaces that are not flat numbers, or `make` gives no new environment.
+          IncompatibleEnvironmentError: spaces that are not flat numbers, a wrapper that learns, or `make` gives no new
+            environment.
         """
         self._make, self._seeds = make, [int(seed) for seed in seeds]
         self._envs: list[gymnasium.Env[Any, Any]] = []
+        self._resting: list[gymnasium.Env[Any, Any]] = []
         self._pool: ThreadPoolExecutor | None = None
         try:
             self._envs.append(_checked(make(), name))
             self._name = name or name_of(self._envs[0])
-            limits = [limit for limit in (horizon, time_limit(self._envs[0])) if limit is not None]
-            self._spec = make_spec(self._envs[0], self._name, min(limits, default=DEFAULT_HORIZON))
+            limit = horizon_of(self._envs[0], horizon)
+            self._watch = Watch(self._name, limit)
+            self._spec = make_spec(self._envs[0], self._name, limit.steps)
             self._envs += [_checked(make(), name) for _ in self._seeds[1:]]
             if len({id(env) for env in self._envs}) < len(self._envs):
                 raise IncompatibleEnvironmentError(
@@ -63,16 +68,22 @@ class GymnasiumEnvs:
             self.close()
             raise
         self._commands = Commands(self._envs[0].action_space)
-        self._elapsed = np.zeros(self.num_envs, np.int64)
-        self._observation = np.zeros((self.num_envs, self._spec.observation_size), np.float32)
         self._can_snapshot: bool | None = None
         # One thread unless asked for more. Median time of a step, one thread against two, on two cores that had other work
         # as well: HalfCheetah 8, 16, 32 environments: 1.1/1.4, 2.5/3.0, 5.2/5.4 ms; Humanoid 5.2/5.4, 7.1/7.4, 17.7/17.7
         # ms. Only 45 % of a step is spent in MuJoCo, which lets other threads run; the rest is Python, one at a time.
-        count = max(1, min(workers or 1, self.num_envs))
-        self._parts = [range(part, self.num_envs, count) for part in range(count)]
-        if count > 1:
-            self._pool = ThreadPoolExecutor(count - 1, thread_name_prefix="envs")
+        self._workers = max(1, min(workers or 1, self.num_envs))
+        if self._workers > 1:
+            self._pool = ThreadPoolExecutor(self._workers - 1, thread_name_prefix="envs")
+        self._begin(self._seeds)
+
+    def _begin(self, seeds: Sequence[int]) -> None:
+        """Takes as many environments as there are seeds; the others rest."""
+        every = self._envs + self._resting
+        self._seeds, self._envs, self._resting = list(seeds), every[: len(seeds)], every[len(seeds) :]
+        self._elapsed = np.zeros(self.num_envs, np.int64)
+        self._observation = np.zeros((self.num_envs, self._spec.observation_size), np.float32)
+        self._parts = [range(part, self.num_envs, self._workers) for part in range(self._workers)]
 
     @property
     def spec(self) -> Spec:
@@ -84,10 +95,13 @@ class GymnasiumEnvs:
         """N."""
         return len(self._envs)
 
-    def reset(self) -> Floats:
-        """Starts the first episode of every environment: [N, observation]."""
+    def reset(self, seeds: Sequence[int] | None = None) -> Floats:
+        """Starts the first episode of every environment, of other seeds if such are given: [N, observation]."""
+        if seeds is not None:
+            self._begin(seeds)
         for index, (env, seed) in enumerate(zip(self._envs, self._seeds, strict=True)):
-            observed = env.reset(seed=seed)[0]
+            with self._watch.calls():
+                observed = env.reset(seed=seed)[0]
             if np.shape(observed) != env.observation_space.shape:
                 raise IncompatibleEnvironmentError(
                     f"{self._name} gave an observation of shape {np.shape(observed)}; expected that of its observation "
@@ -109,10 +123,16 @@ class GymnasiumEnvs:
                 observed, paid, terminated[index], truncated[index], _ = self._envs[index].step(commands[index])
                 next_observation[index] = np.ravel(observed)
                 reward[index] = paid
+                if not index:
+                    self._watch.saw(observed, paid)
 
-        self._share(advance)
+        with self._watch.calls():
+            self._share(advance)
         self._elapsed += 1
-        truncated |= self._elapsed >= self._spec.horizon
+        cut = self._elapsed >= self._spec.horizon
+        if (cut & ~(terminated | truncated)).any():
+            self._watch.cut()
+        truncated |= cut
         truncated &= ~terminated
         check_finite(self._name, next_observation, reward, self._elapsed)
         self._observation = next_observation.copy()
@@ -134,15 +154,28 @@ class GymnasiumEnvs:
     def _restart(self, done: Bools) -> None:
         if not done.any():
             return
-        for index in np.flatnonzero(done):
-            self._observation[index] = np.ravel(self._envs[index].reset()[0])
+        with self._watch.calls():
+            for index in np.flatnonzero(done):
+                self._observation[index] = np.ravel(self._envs[index].reset()[0])
         self._elapsed[done] = 0
         check_finite(self._name, self._observation, np.zeros(self.num_envs), self._elapsed)
 
+    def take_remarks(self) -> list[str]:
+        """What users should know of these environments, found since the last call: a sentence each, none twice."""
+        return self._watch.take()
+
+    def try_state(self) -> None:
+        """Finds out whether the environments can tell their state, by stepping them; what comes next is a `reset`."""
+        self._can_snapshot = can_snapshot(self._envs[0], self._envs[-1])
+
     def get_state(self) -> dict[str, Any] | None:
-        """Everything that decides later steps, or None where the environment cannot tell it."""
+        """Everything that decides later steps, or None where the environment cannot tell it.
+
+        Where that was not tried before the first reset, it is tried with an environment made for it.
+        """
         if self._can_snapshot is None:
-            self._can_snapshot = can_snapshot(self._make)
+            with contextlib.closing(self._make()) as further:
+                self._can_snapshot = can_snapshot(further, further)
         if not self._can_snapshot:
             return None
         return {
@@ -170,7 +203,7 @@ class GymnasiumEnvs:
         """Closes every environment."""
         if self._pool is not None:
             self._pool.shutdown()
-        for env in self._envs:
+        for env in self._envs + self._resting:
             env.close()
 
 
@@ -236,7 +269,7 @@ def check_finite(name: str, observation: Floats, reward: NDArray[Any], elapsed: 
 
 
 def make_spec(env: gymnasium.Env[Any, Any], name: str, horizon: int) -> Spec:
-    """Checks an environment's spaces at the door.
+    """Checks an environment's spaces and wrappers at the door.
 
     Args:
       env: the environment.
@@ -246,6 +279,7 @@ def make_spec(env: gymnasium.Env[Any, Any], name: str, horizon: int) -> Spec:
     Raises:
       IncompatibleEnvironmentError: saying what was expected and what came.
     """
+    refuse_learning_wrappers(env, name)
     return spec_of_spaces(env.observation_space, env.action_space, name, horizon)
 
 
@@ -294,19 +328,6 @@ def _described(space: gymnasium.Space[Any]) -> str:
 def name_of(env: gymnasium.Env[Any, Any]) -> str:
     """What an environment calls itself: its id, or its class."""
     return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
-
-
-def time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
-    """The most steps of an episode that the environment itself allows, or None where it does not say."""
-    limits: list[int | None] = []
-    layer: Any = env
-    while isinstance(layer, gymnasium.Wrapper):
-        if isinstance(layer, gymnasium.wrappers.TimeLimit):
-            limits.append(layer._max_episode_steps)
-        layer = layer.env
-    if not limits and env.spec is not None:
-        limits.append(env.spec.max_episode_steps)
-    return min((limit for limit in limits if limit is not None and limit > 0), default=None)
 
 
 def _checked(env: Any, name: str | None) -> gymnasium.Env[Any, Any]:

@@ -47,8 +47,7 @@ class RunningStatistics:
         total = self.count + batch_count
         share = batch_count / total
         delta = batch_mean - self.mean
-        # Squares of large numbers are infinite in float32, and 0 times infinity is no number.
-        within, between = jnp.minimum(jnp.var(rows, axis=0), _LARGEST), jnp.minimum(delta**2, _LARGEST)
+        within, between = _variance(rows, batch_mean), jnp.minimum(delta**2, _LARGEST)  # 0 times infinity is no number
         spread = share * within + (1 - share) * self.variance + share * (1 - share) * between
         return RunningStatistics(count=total, mean=self.mean + share * delta, variance=jnp.minimum(spread, _LARGEST))
 
@@ -62,6 +61,13 @@ class RunningStatistics:
         floor = jnp.maximum(floor, jnp.minimum(_SMALLEST_OF_MEAN * self.mean * self.mean, _LARGEST))
         scale = jnp.sqrt(jnp.maximum(self.variance, jnp.maximum(floor, _TINY)))
         return jnp.clip((observation - self.mean) / scale, -_LARGEST_SCORE, _LARGEST_SCORE)
+
+
+def _variance(rows: Array, mean: Array) -> Array:
+    """The population variance of rows [row, ...], where squares and their sum may be infinite in float32."""
+    variance = jnp.var(rows, axis=0)
+    bounded = jnp.minimum(jnp.sum((rows - mean) ** 2 / len(rows), axis=0), _LARGEST)
+    return jnp.where(jnp.isfinite(variance), variance, bounded)
 
 
 @struct.dataclass

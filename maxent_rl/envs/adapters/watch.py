@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from maxent_rl.envs.adapters.horizon import Horizon
 
 _STEPS = 64  # that are looked at
-_FEW = 8  # changes that float32 lost; fewer are no habit
+_FEW, _MANY = 8, 0.25  # changes that float32 lost: fewer are no habit, and a share of all changes
 _LARGE = 2.0**14  # where float32's numbers lie a thousandth apart: what is lost below may well be noise of a solver
 _NOISE = 1e-12  # a relative change that double precision cannot tell from rounding
 
@@ -73,7 +73,7 @@ class Watch:
                 apart = np.spacing(np.float32(abs(size)))
                 self._say(
                     f"{what.format(entry)} of {self._name} changes by {change:.3g} at {size:.4g}, where the numbers of "
-                    f"float32, in which agents compute, lie {apart:.3g} apart, so that most changes are lost: "
+                    f"float32, in which agents compute, lie {apart:.3g} apart, so that many changes are lost: "
                     "subtract a fixed start from it."
                 )
 
@@ -96,7 +96,7 @@ class _Lost:
         self._last: NDArray[Any] | None = None
         self._changes: Any = 0
         self._lost: Any = 0
-        self._largest: Any = 0.0
+        self._smallest: Any = np.inf
 
     def add(self, value: Any) -> None:
         """Takes in what one step gave; only numbers that have more digits than float32 count."""
@@ -117,17 +117,17 @@ class _Lost:
         changed = change > (_NOISE * np.abs(now) if now.dtype.kind == "f" else 0)
         gone = changed & (now.astype(np.float32) == last.astype(np.float32)) & (np.abs(now) >= _LARGE)
         self._changes, self._lost = self._changes + changed, self._lost + gone
-        self._largest = np.maximum(self._largest, np.where(gone, change, 0))
+        self._smallest = np.minimum(self._smallest, np.where(gone, change, np.inf))
 
     def worst(self) -> tuple[int, float, float] | None:
-        """The entry that lost most of its changes, its size, and the largest one lost; None where none lost half of them."""
+        """The entry that lost most of its changes, its size, and the smallest one lost; None where none lost many."""
         if self._last is None or not np.any(self._lost):
             return None
         share = np.where(self._lost >= _FEW, self._lost / np.maximum(self._changes, 1), 0.0)
         entry = int(np.argmax(share))
-        if share[entry] < 0.5:
+        if share[entry] < _MANY:
             return None
-        return entry, float(self._last[entry]), float(self._largest[entry])
+        return entry, float(self._last[entry]), float(self._smallest[entry])
 
 
 def _generators() -> dict[str, Any]:

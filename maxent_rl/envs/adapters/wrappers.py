@@ -127,7 +127,7 @@ def _centres(held: Mapping[str, Any]) -> list[str]:
 
 def _is_noise(value: Any) -> bool:
     # Noise has a mean and a deviation too, and may fade.
-    return "noise" in type(value).__name__.lower()
+    return "nois" in type(value).__name__.lower()
 
 
 def _is_switch(value: Any) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import Array
 
@@ -15,7 +16,7 @@ from jax import Array
 # which is that uncertain itself.
 _SMALLEST_VARIANCE, _SMALLEST_SHARE, _SMALLEST_OF_MEAN = 1e-6, 1e-12, 1e-10
 _SMALLEST_REWARD_VARIANCE, _SMALLEST_REWARD_SHARE = 1e-8, 1e-2
-_TINY, _LARGEST = jnp.finfo(jnp.float32).tiny, jnp.finfo(jnp.float32).max
+_TINY, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 _LARGEST_SCORE = 10.0
 
 

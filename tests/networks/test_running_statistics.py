@@ -10,7 +10,7 @@ from support.closeness import assert_close
 
 from maxent_rl.networks import RewardScale, RunningStatistics
 
-SIZES = [1e-15, 1e-10, 1e-5, 1e-3, 1.0, 1e5, 1e10, 1e15]
+SIZES = [1e-17, 1e-10, 1e-5, 1e-3, 1.0, 1e5, 1e10, 1e15, 1e18]
 add = jax.jit(lambda statistics, rows: statistics.add(rows))
 normalize = jax.jit(lambda statistics, rows: statistics.normalize(rows))
 RNG = np.random.default_rng(0)

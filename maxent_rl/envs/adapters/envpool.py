@@ -109,7 +109,7 @@ class EnvpoolEnvs:
         reward[rows], terminated[rows], truncated[rows] = paid, ended, cut
         self._elapsed += 1
         cut = self._elapsed >= self._spec.horizon
-        if (cut & ~(terminated | truncated)).any():
+        if cut.any() and (cut & ~(terminated | truncated)).any():
             self._watch.cut()
         truncated |= cut
         truncated &= ~terminated

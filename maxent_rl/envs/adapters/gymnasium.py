@@ -130,7 +130,7 @@ class GymnasiumEnvs:
             self._share(advance)
         self._elapsed += 1
         cut = self._elapsed >= self._spec.horizon
-        if (cut & ~(terminated | truncated)).any():
+        if cut.any() and (cut & ~(terminated | truncated)).any():
             self._watch.cut()
         truncated |= cut
         truncated &= ~terminated

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numbers
 from typing import Any, NamedTuple
 
 import gymnasium
+import numpy as np
 
 from maxent_rl.envs.adapters.wrappers import layers
 
@@ -62,6 +62,5 @@ def _time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
 
 def _whole(value: Any) -> int | None:
     """A positive whole number as such; None for anything else that an attribute of that name can be."""
-    if isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 < value < 2**31 and value == int(value):
-        return int(value)
-    return None
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return int(value) if whole and 0 < value < 2**31 else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from maxent_rl.envs.adapters.horizon import Horizon
 _STEPS = 64  # that are looked at
 _FEW, _MANY = 8, 0.25  # changes that float32 lost: fewer are no habit, and a share of all changes
 _LARGE = 2.0**14  # where float32's numbers lie a thousandth apart: what is lost below may well be noise of a solver
+_NOTHING = contextlib.nullcontext()
 _NOISE = 1e-12  # a relative change that double precision cannot tell from rounding
 
 
@@ -42,12 +44,12 @@ class Watch:
         waiting, self._waiting = self._waiting, []
         return waiting
 
-    @contextlib.contextmanager
-    def calls(self) -> Iterator[None]:
+    def calls(self) -> AbstractContextManager[None]:
         """Surrounds calls of the environments, which should leave the global generators alone."""
-        if self._left <= 0:
-            yield
-            return
+        return self._looking() if self._left > 0 else _NOTHING
+
+    @contextlib.contextmanager
+    def _looking(self) -> Iterator[None]:
         before = _generators()
         yield
         drawn = [name for name, state in _generators().items() if state != before[name]]

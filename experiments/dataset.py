@@ -57,6 +57,8 @@ class Preferences:
     """Which seed of the policy's run plays; None for the first."""
     oracle_seed: int | None = None
     """Which seed of the oracle's run judges; None for the first."""
+    num_envs: Count | None = None
+    """Host environments that are open at once, on which nothing depends; None for 64 at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +83,8 @@ class Collect:
     """Decides start states and what is random in the actions."""
     policy_seed: int | None = None
     """Which seed of the policy's run; None for the first."""
+    num_envs: Count | None = None
+    """Host environments that are open at once, on which nothing depends; None for 64 at most."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,6 +42,8 @@ class Command:
     """Sample actions instead of taking the most likely ones."""
     eval_seed: NonNegative = 0
     """Decides the start states, and the actions where they are sampled."""
+    num_envs: Count | None = None
+    """Host environments that are open at once, on which no number depends; None for all episodes, 64 at most."""
     json: bool = False
     """Print JSON instead of a table, every episode included."""
 
@@ -77,7 +79,13 @@ def _main(arguments: list[str]) -> int:
         for policy in policies:
             status.update(f"{policy.env}, {policy.name}: playing {command.episodes} episodes")
             found.append(
-                evaluate_policy(policy, command.episodes, seed=command.eval_seed, stochastic=command.stochastic)
+                evaluate_policy(
+                    policy,
+                    command.episodes,
+                    seed=command.eval_seed,
+                    stochastic=command.stochastic,
+                    num_envs=command.num_envs,
+                )
             )
     result = _result(command, policies, found)
     if command.json:

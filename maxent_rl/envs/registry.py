@@ -31,7 +31,7 @@ class Backend(NamedTuple):
 
     Attributes:
       make: `module:function`, imported when first used. A device backend's takes the name after the prefix; a host
-        backend's takes that name and the seeds.
+        backend's takes that name, the seeds and the horizon or None.
       on_device: whether they are pure JAX functions.
       has_physics: whether `make` takes the name of a physics backend, or None, as its second argument.
     """
@@ -124,12 +124,13 @@ def make_device(name: str, backend: str | None = None) -> DeviceEnv:
     return made
 
 
-def make_host(env: str | Factory, seeds: Sequence[int]) -> HostEnvs:
+def make_host(env: str | Factory, seeds: Sequence[int], horizon: int | None = None) -> HostEnvs:
     """Makes host environments side by side.
 
     Args:
       env: a name as for `canonical_name`, of an environment that runs on the host; or a function that makes one.
       seeds: one for each.
+      horizon: the most steps of an episode; None for the environment's own limit, or 1,000 where it tells none.
 
     Raises:
       UnknownNameError: no such environment.
@@ -141,14 +142,14 @@ def make_host(env: str | Factory, seeds: Sequence[int]) -> HostEnvs:
 
     if not isinstance(env, str):
         quiet_mujoco()
-        return GymnasiumEnvs(env, seeds, _factory_name(env))
+        return GymnasiumEnvs(env, seeds, _factory_name(env), horizon=horizon)
     name = canonical_name(env)
     prefix, rest = _split(name)
     if prefix is None:
-        return GymnasiumEnvs(lambda: make_single(name), seeds, name)
+        return GymnasiumEnvs(lambda: make_single(name), seeds, name, horizon=horizon)
     if BACKENDS[prefix].on_device:
         raise InvalidSettingError(f"{name} runs on the device; make it with `make_device`.")
-    made: HostEnvs = BACKENDS[prefix].load()(rest, seeds)
+    made: HostEnvs = BACKENDS[prefix].load()(rest, seeds, horizon)
     return made
 
 

@@ -42,6 +42,7 @@ from maxent_rl.playing.opening import check_spec
 from maxent_rl.runs.policy import Policy
 from maxent_rl.seeds.streams import EVALUATION, environment_seed
 from maxent_rl.storage.files import storage_errors
+from maxent_rl.types import Spec
 
 Frame: TypeAlias = NDArray[np.uint8]
 
@@ -183,10 +184,11 @@ def _on_host(play: _Play, source: Any) -> Iterator[_Scene]:
             raise IncompatibleEnvironmentError(
                 f"{name} cannot be recorded: its render mode is {env.render_mode!r}, expected 'rgb_array'."
             )
-        check_spec(play.policy, _host_spec(env, name))
+        spec = _host_spec(env, play)
+        check_spec(play.policy, spec)
         if hasattr(env.unwrapped, "mujoco_renderer"):
             choose_gl()
-        yield _Scene(float(env.metadata.get("render_fps") or _DEFAULT_FPS), _host_frames(play, env))
+        yield _Scene(float(env.metadata.get("render_fps") or _DEFAULT_FPS), _host_frames(play, env, spec))
     except gymnasium.error.DependencyNotInstalled as error:
         raise MissingDependencyError(
             f"Drawing {name} needs a package that is not installed: {str(error).rstrip('.')}."
@@ -195,19 +197,19 @@ def _on_host(play: _Play, source: Any) -> Iterator[_Scene]:
         env.close()
 
 
-def _host_spec(env: gymnasium.Env[Any, Any], name: str) -> Any:
-    from maxent_rl.envs.adapters.gymnasium import DEFAULT_HORIZON, make_spec
+def _host_spec(env: gymnasium.Env[Any, Any], play: _Play) -> Spec:
+    from maxent_rl.envs.adapters.gymnasium import make_spec
+    from maxent_rl.envs.adapters.horizon import horizon_of
 
-    return make_spec(env, name, DEFAULT_HORIZON)
+    return make_spec(env, play.policy.env, horizon_of(env, play.policy.max_episode_steps).steps)
 
 
-def _host_frames(play: _Play, env: gymnasium.Env[Any, Any]) -> Iterator[Frame]:
+def _host_frames(play: _Play, env: gymnasium.Env[Any, Any], spec: Spec) -> Iterator[Frame]:
     from maxent_rl.envs.adapters.checks import Checks
-    from maxent_rl.envs.adapters.gymnasium import DEFAULT_HORIZON, time_limit
 
     step = 0
     checks = Checks(play.policy.env, [env], None, lambda _: step)
-    most = play.max_steps or time_limit(env) or DEFAULT_HORIZON
+    most = play.max_steps or spec.horizon
     discrete = isinstance(env.action_space, gymnasium.spaces.Discrete)
     for episode in range(play.episodes):
         observation = checks.reset_raw(0, environment_seed(play.seed, EVALUATION, 0, episode))

@@ -16,8 +16,16 @@ from maxent_rl.settings import flag
 
 # What a resumed run may change: nothing that decides its numbers.
 _FREE_ON_RESUME = {
-    *("total_steps", "eval_every", "eval_episodes", "checkpoint_every", "keep_checkpoints", "log_every", "wandb"),
-    *("device", "batch_devices", "output_dir", "name"),
+    *(
+        "total_steps",
+        "eval_every",
+        "eval_episodes",
+        "eval_num_envs",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "log_every",
+    ),
+    *("wandb", "device", "batch_devices", "output_dir", "name"),
     *("teacher", "dataset"),  # they may have been moved; that they are the same is checked by what is in them
 }
 

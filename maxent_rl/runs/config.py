@@ -49,8 +49,13 @@ class RunConfig:
     """Environments that each seed steps side by side."""
     eval_every: NonNegative = 5_000
     """Environment steps between evaluations; 0 evaluates only at the end."""
-    eval_episodes: Count = 10
-    """Episodes of each seed in an evaluation."""
+    eval_episodes: NonNegative = 10
+    """Episodes of each seed in an evaluation; 0 for no evaluation at all, nor environments for it."""
+    eval_num_envs: Count | None = None
+    """Host environments that each seed is evaluated in side by side, on which no number depends; None for all episodes, 64 of
+    all seeds together at most, and for --num-envs where a function of one's own makes the environment."""
+    max_episode_steps: Count | None = None
+    """Steps after which an episode in a host environment is cut; None for its own limit, or 1,000 where it tells none."""
     checkpoint_every: NonNegative = 10_000
     """Environment steps between checkpoints; 0 saves only at the end and on an interrupt."""
     keep_checkpoints: Count = 2

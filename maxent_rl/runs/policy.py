@@ -57,6 +57,7 @@ def export_policy(folder: Path, config: dict[str, Any], arrays: Arrays, spec: Sp
         "step": step,
         "env": config["run"]["env"],
         "backend": config["run"]["backend"],
+        "max_episode_steps": config["run"].get("max_episode_steps"),
         "seeds": list(range(config["run"]["seed"], config["run"]["seed"] + config["run"]["num_seeds"])),
         "variants": config["run"]["variants"],
         "run": {"agent": config["run"]["agent"]},
@@ -91,6 +92,7 @@ class Policy:
       spec: shapes of observations and actions.
       env: the environment's name.
       backend: its physics backend, or None.
+      max_episode_steps: after which the run cut its episodes; None for the environment's own limit.
       seed: the seed that was trained.
       variant: the hyper-parameters that tell it from the other variants of its run; empty where nothing varied.
       step: environment steps of training behind it.
@@ -108,6 +110,7 @@ class Policy:
         self.agent, self.state, self.spec, self.seed, self.variant = agent, state, spec, seed, variant or {}
         self.env: str = description["env"]
         self.backend: str | None = description["backend"]
+        self.max_episode_steps: int | None = description.get("max_episode_steps")
         self.step: int = description["step"]
         self._mode, self._act = jax.jit(agent.mode), jax.jit(agent.act)
         self._remember = jax.jit(partial(remember, agent))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -298,11 +299,13 @@ class Training:
             with processes.together():
                 loop.advance(min([self._total, *((loop.step // period + 1) * period for period in every)]), asked)
                 loop.check()
+            for sentence in loop.take_remarks():
+                self._display.message(sentence)
             last = loop.step == self._total
             if last or loop.step % self._log_every == 0:
                 self._log()
             improved = None
-            if last or (self._eval_every and loop.step % self._eval_every == 0):
+            if self._run.eval_episodes and (last or (self._eval_every and loop.step % self._eval_every == 0)):
                 improved = self._evaluate()
             if last or improved is not None or (self._save_every and loop.step % self._save_every == 0):
                 self._save(improved)
@@ -330,15 +333,13 @@ class Training:
             own = self._loop.evaluate(self._run.eval_episodes)
         told = join(self._processes.gather([dataclasses.asdict(outcome) for outcome in own]))
         outcomes = [Outcomes(**outcome) for outcome in told]
-        states = self._processes.gather_arrays(policy_arrays(self._agent, self._loop.learner.seeds.agent))
         self._evaluations.append((self._env_step, outcomes))
+        self._export()
         members = zip(self._run.members, outcomes, strict=True)
         rows = [{**member, **outcome.row(int(member["seed"]))} for member, outcome in members]
         with self._processes.together():
             if self._recorder is not None:
                 self._recorder.evaluation(self._env_step, rows)
-                folder, spec = self._folder / "policy", self._loop.learning.spec
-                export_policy(folder, self._description, states, spec, self._env_step)
                 if self._loop.step == self._total or time.monotonic() - self._last_plot > _SECONDS_BETWEEN_PLOTS:
                     self._draw_curves()
                     self._last_plot = time.monotonic()
@@ -355,7 +356,16 @@ class Training:
         except Exception as error:  # such as a broken font, or style: no picture is worth the training that it shows
             self._display.message(f"The learning curve cannot be drawn: {first_line(error)}.")
 
+    def _export(self) -> None:
+        states = self._processes.gather_arrays(policy_arrays(self._agent, self._loop.learner.seeds.agent))
+        with self._processes.together():
+            if self._processes.first:
+                spec = self._loop.learning.spec
+                export_policy(self._folder / "policy", self._description, states, spec, self._env_step)
+
     def _save(self, evaluated: float | None) -> None:
+        if not self._run.eval_episodes:  # where there are evaluations, the policy is that of the last one
+            self._export()
         processes, buffers = self._processes, self._loop.learner.seeds.rows
         arrays = processes.gather_arrays(to_arrays(self._loop.get_state()))
         env_states = processes.gather(self._loop.get_env_state())
@@ -399,11 +409,25 @@ def _new_folder(run: RunConfig, agent: Any, processes: Processes) -> Path:
 
 
 def _make_folder(run: RunConfig, agent: Any) -> Path:
-    folder = run_folder(run, run.name or default_name(run, agent))
+    if run.name is None:
+        return _make_unused(run_folder(run, default_name(run, agent)))
+    folder = run_folder(run, run.name)
     if (folder / "config.json").exists():
         raise StorageError(f"{folder} already holds a run: go on with it (--resume {folder}) or choose another --name.")
     with storage_errors(f"make the folder {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _make_unused(wanted: Path) -> Path:
+    """Makes a folder of that name, or with a number behind it: several runs may begin in the same second."""
+    with storage_errors(f"make the folder {wanted}"):
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()
+                break
     return folder
 
 

@@ -43,6 +43,7 @@ class Checks:
         envs: Sequence[gymnasium.Env[Any, Any]],
         space: Space | None,
         steps: Callable[[int], int] = lambda _: 0,
+        seen: Callable[[Any, float], None] | None = None,
     ) -> None:
         """Reads what to expect.
 
@@ -51,7 +52,9 @@ class Checks:
           envs: the environments.
           space: of their observations; None where these are not asked for as agents see them.
           steps: the steps that an environment has taken in its running episode, for messages.
+          seen: is shown what each step of the first environment gave, the observation as it came, and the reward.
         """
+        self._seen = seen
         self._name, self._envs, self._space, self._steps = name, envs, space, steps
         # Of observations that are the vector itself.
         self._shape = space.shape if space is not None and space.kind == "box" and len(space.shape) == 1 else None
@@ -93,6 +96,8 @@ class Checks:
           EnvironmentFailedError: it raised an exception of its own, which is the cause.
         """
         observed, reward, terminated, truncated = self.step_raw(index, command)
+        if self._seen is not None and not index:
+            self._seen(observed, reward)
         if not (type(observed) is np.ndarray and observed.shape == self._shape and observed.dtype.kind in REAL_KINDS):
             observed = self._vector(observed, index, self._when(index))
         return observed, reward, terminated, truncated

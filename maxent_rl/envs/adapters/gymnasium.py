@@ -6,6 +6,7 @@ wrong at resets: here each environment is stepped and reset explicitly, and what
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -17,15 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxent_rl.envs.adapters.checks import Checks, check_spaces, making
+from maxent_rl.envs.adapters.horizon import horizon_of
 from maxent_rl.envs.adapters.snapshot import can_snapshot, restore, snapshot
 from maxent_rl.envs.adapters.spaces import spec_of_spaces
+from maxent_rl.envs.adapters.watch import Watch
+from maxent_rl.envs.adapters.wrappers import refuse_learning_wrappers
 from maxent_rl.envs.host import Bools, Floats, HostStep
 from maxent_rl.envs.told import raised
 from maxent_rl.errors import CheckpointError, IncompatibleEnvironmentError, NonFiniteError
 from maxent_rl.spaces import ActionRule
 from maxent_rl.types import Spec
-
-DEFAULT_HORIZON = 1000
 
 
 class GymnasiumEnvs:
@@ -50,39 +52,46 @@ class GymnasiumEnvs:
             both are given, the shorter one cuts.
 
         Raises:
-          IncompatibleEnvironmentError: spaces that the library does not handle, or `make` gives no new environment, or another
-            kind.
+          IncompatibleEnvironmentError: spaces that the library does not handle, a wrapper that learns, or `make` gives no new
+            environment, or another kind.
           EnvironmentFailedError: `make` raised an exception.
           MissingDependencyError: a package that the environment needs is not installed.
         """
         self._make, self._seeds = make, [int(seed) for seed in seeds]
         self._envs: list[gymnasium.Env[Any, Any]] = []
+        self._resting: list[gymnasium.Env[Any, Any]] = []
         self._pool: ThreadPoolExecutor | None = None
         try:
             self._envs.append(_made(make, name))
             self._name = name or name_of(self._envs[0])
-            limits = [limit for limit in (horizon, time_limit(self._envs[0])) if limit is not None]
-            self._spec = make_spec(self._envs[0], self._name, min(limits, default=DEFAULT_HORIZON))
+            limit = horizon_of(self._envs[0], horizon)
+            self._watch = Watch(self._name, limit)
+            self._spec = make_spec(self._envs[0], self._name, limit.steps)
             self._envs += [_made(make, name) for _ in self._seeds[1:]]
             self._refuse_unlike()
         except BaseException:
             self.close()
             raise
-        assert self._spec.observation_space is not None
         assert self._spec.action_space is not None
         self._actions = ActionRule(self._spec.action_space)
-        self._elapsed = np.zeros(self.num_envs, np.int64)
-        observed = self._spec.observation_space
-        self._checks = Checks(self._name, self._envs, observed, lambda index: int(self._elapsed[index]))
-        self._observation = np.zeros((self.num_envs, self._spec.observation_size), np.float32)
         self._can_snapshot: bool | None = None
         # One thread unless asked for more. Median time of a step, one thread against two, on two cores that had other work
         # as well: HalfCheetah 8, 16, 32 environments: 1.1/1.4, 2.5/3.0, 5.2/5.4 ms; Humanoid 5.2/5.4, 7.1/7.4, 17.7/17.7
         # ms. Only 45 % of a step is spent in MuJoCo, which lets other threads run; the rest is Python, one at a time.
-        count = max(1, min(workers or 1, self.num_envs))
-        self._parts = [range(part, self.num_envs, count) for part in range(count)]
-        if count > 1:
-            self._pool = ThreadPoolExecutor(count - 1, thread_name_prefix="envs")
+        self._workers = max(1, min(workers or 1, self.num_envs))
+        if self._workers > 1:
+            self._pool = ThreadPoolExecutor(self._workers - 1, thread_name_prefix="envs")
+        self._begin(self._seeds)
+
+    def _begin(self, seeds: Sequence[int]) -> None:
+        """Takes as many environments as there are seeds; the others rest."""
+        every = self._envs + self._resting
+        self._seeds, self._envs, self._resting = list(seeds), every[: len(seeds)], every[len(seeds) :]
+        self._elapsed = np.zeros(self.num_envs, np.int64)
+        self._observation = np.zeros((self.num_envs, self._spec.observation_size), np.float32)
+        self._parts = [range(part, self.num_envs, self._workers) for part in range(self._workers)]
+        steps, seen = (lambda index: int(self._elapsed[index])), self._watch.saw
+        self._checks = Checks(self._name, self._envs, self._spec.observation_space, steps, seen)
 
     @property
     def spec(self) -> Spec:
@@ -94,10 +103,13 @@ class GymnasiumEnvs:
         """N."""
         return len(self._envs)
 
-    def reset(self) -> Floats:
-        """Starts the first episode of every environment: [N, observation]."""
-        for index, seed in enumerate(self._seeds):
-            self._observation[index] = self._checks.reset(index, seed)
+    def reset(self, seeds: Sequence[int] | None = None) -> Floats:
+        """Starts the first episode of every environment, of other seeds if such are given: [N, observation]."""
+        if seeds is not None:
+            self._begin(seeds)
+        with self._watch.calls():
+            for index, seed in enumerate(self._seeds):
+                self._observation[index] = self._checks.reset(index, seed)
         self._elapsed[:] = 0
         check_finite(self._name, self._observation, np.zeros(self.num_envs), self._elapsed)
         return self._observation.copy()
@@ -113,9 +125,13 @@ class GymnasiumEnvs:
                 observed, reward[index], terminated[index], truncated[index] = self._checks.step(index, commands[index])
                 next_observation[index] = observed
 
-        self._share(advance)
+        with self._watch.calls():
+            self._share(advance)
         self._elapsed += 1
-        truncated |= self._elapsed >= self._spec.horizon
+        cut = self._elapsed >= self._spec.horizon
+        if cut.any() and (cut & ~(terminated | truncated)).any():
+            self._watch.cut()
+        truncated |= cut
         truncated &= ~terminated
         check_finite(self._name, next_observation, reward, self._elapsed)
         self._observation = next_observation.copy()
@@ -137,15 +153,28 @@ class GymnasiumEnvs:
     def _restart(self, done: Bools) -> None:
         if not done.any():
             return
-        for index in np.flatnonzero(done).tolist():
-            self._observation[index] = self._checks.reset(index)
+        with self._watch.calls():
+            for index in np.flatnonzero(done).tolist():
+                self._observation[index] = self._checks.reset(index)
         self._elapsed[done] = 0
         check_finite(self._name, self._observation, np.zeros(self.num_envs), self._elapsed)
 
+    def take_remarks(self) -> list[str]:
+        """What users should know of these environments, found since the last call: a sentence each, none twice."""
+        return self._watch.take()
+
+    def try_state(self) -> None:
+        """Finds out whether the environments can tell their state, by stepping them; what comes next is a `reset`."""
+        self._can_snapshot = can_snapshot(self._envs[0], self._envs[-1])
+
     def get_state(self) -> dict[str, Any] | None:
-        """Everything that decides later steps, or None where the environment cannot tell it."""
+        """Everything that decides later steps, or None where the environment cannot tell it.
+
+        Where that was not tried before the first reset, it is tried with an environment made for it.
+        """
         if self._can_snapshot is None:
-            self._can_snapshot = can_snapshot(self._make)
+            with contextlib.closing(self._make()) as further:
+                self._can_snapshot = can_snapshot(further, further)
         if not self._can_snapshot:
             return None
         return {
@@ -173,7 +202,7 @@ class GymnasiumEnvs:
         """Closes every environment; one that fails to is worth a warning, not what was done before."""
         if self._pool is not None:
             self._pool.shutdown()
-        for env in self._envs:
+        for env in self._envs + self._resting:
             try:
                 env.close()
             except Exception as error:  # whatever a foreign environment raises
@@ -222,7 +251,7 @@ def check_finite(name: str, observation: Floats, reward: NDArray[Any], elapsed: 
 
 
 def make_spec(env: gymnasium.Env[Any, Any], name: str, horizon: int) -> Spec:
-    """What agents must know of an environment.
+    """What agents must know of an environment, whose wrappers and spaces are checked.
 
     Args:
       env: the environment.
@@ -233,25 +262,13 @@ def make_spec(env: gymnasium.Env[Any, Any], name: str, horizon: int) -> Spec:
       IncompatibleEnvironmentError: saying what was expected and what came.
     """
     check_spaces(env, name)
+    refuse_learning_wrappers(env, name)
     return spec_of_spaces(env.observation_space, env.action_space, name, horizon)
 
 
 def name_of(env: gymnasium.Env[Any, Any]) -> str:
     """What an environment calls itself: its id, or its class."""
     return str(getattr(env.spec, "id", type(env.unwrapped).__name__))
-
-
-def time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
-    """The most steps of an episode that the environment itself allows, or None where it does not say."""
-    limits: list[int | None] = []
-    layer: Any = env
-    while isinstance(layer, gymnasium.Wrapper):
-        if isinstance(layer, gymnasium.wrappers.TimeLimit):
-            limits.append(layer._max_episode_steps)
-        layer = layer.env
-    if not limits:
-        limits.append(getattr(env.spec, "max_episode_steps", None))
-    return min((limit for limit in limits if limit is not None and limit > 0), default=None)
 
 
 def _made(make: Callable[[], Any], name: str | None) -> gymnasium.Env[Any, Any]:

@@ -100,6 +100,10 @@ class DeviceLoop:
         """Raises `NonFiniteError` if an observation, a reward, an action or a metric was not finite."""
         check_faults(self.learner, self.learning, self._names)
 
+    def take_remarks(self) -> list[str]:
+        """None: what runs on the device is one program, which is checked when it is traced."""
+        return []
+
     def take_metrics(self) -> list[dict[str, float]]:
         """Means since the last call, one dict per seed."""
         learner, metrics = metric_means(self._state.learner, self.learning)

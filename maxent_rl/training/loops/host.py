@@ -56,6 +56,7 @@ class HostLoop:
         self.learning, self.seeds, self._names, self.step = learning, seeds, names, 0
         self._agent, self._schedule = numeric(agent, schedule), schedule
         self._envs, self._make_evaluation_envs = envs, make_evaluation_envs
+        envs.try_state()  # with these, as further ones may not be there to be had
         self.learner = init_learner(self._agent, learning, seeds)
         self._is_open = False
         self._episodes = Episodes.start(len(seeds), learning.num_envs)
@@ -122,6 +123,10 @@ class HostLoop:
     def check(self) -> None:
         """Raises `NonFiniteError` if a metric was not finite."""
         check_faults(self.learner, self.learning, self._names)
+
+    def take_remarks(self) -> list[str]:
+        """What users should know of the environments, found since the last call: a sentence each, none twice."""
+        return self._envs.take_remarks()
 
     def take_metrics(self) -> list[dict[str, float]]:
         """Means since the last call, one dict per seed."""

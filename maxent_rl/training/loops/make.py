@@ -15,9 +15,10 @@ from maxent_rl.agents.base import Agent, check_agent, check_kind
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.door import admit, is_device_env
 from maxent_rl.envs.env import Env
-from maxent_rl.envs.host import HostEnvs
+from maxent_rl.envs.host import HostSource
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.playing.evaluation import Outcomes
+from maxent_rl.playing.opening import side_by_side
 from maxent_rl.runs.buffers import make_layout
 from maxent_rl.runs.config import RunConfig
 from maxent_rl.seeds.mesh import make_mesh
@@ -71,6 +72,10 @@ class Loop(Protocol):
         """Raises `NonFiniteError` if a value was not finite since the start."""
         ...
 
+    def take_remarks(self) -> list[str]:
+        """What users should know of the environments, found since the last call: a sentence each, none twice."""
+        ...
+
     def take_metrics(self) -> list[dict[str, float]]:
         """Means of metrics and episode statistics since the last call, one dict per member."""
         ...
@@ -122,7 +127,9 @@ def make_loop(
     check_kind(agent)
     variants = variant_agents(agent, run.variants)
     members = (processes or Processes()).share(run.members)
-    return _BUILDERS[agent.learns](_Order(run, agent, variants, members, _environment(env, run), devices, load))
+    source = _environment(env, run, len(members))
+    limited = not isinstance(env, str)
+    return _BUILDERS[agent.learns](_Order(run, agent, variants, members, source, devices, load, limited))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,15 +144,17 @@ class _Order:
       env: a device environment, or what makes host environments from their seeds.
       devices: the local devices to share the seeds among.
       load: as of `make_loop`.
+      limited: whether a function of the user's own makes the environment, which may not bear to be opened often.
     """
 
     run: RunConfig
     agent: Any
     variants: list[Any]
     members: Sequence[dict[str, float]]
-    env: DeviceEnv | Callable[[list[int]], HostEnvs]
+    env: DeviceEnv | HostSource
     devices: list[jax.Device]
     load: LoadData | None
+    limited: bool
 
 
 def _acting(order: _Order) -> Loop:
@@ -158,6 +167,9 @@ def _acting(order: _Order) -> Loop:
     env_seeds = [environment_seed(seed, ENVIRONMENT, index) for seed in seeds for index in range(run.num_envs)]
     host_envs = env(env_seeds)
     try:
+        _check_limit(run, host_envs.spec)
+        if order.limited and run.eval_episodes:
+            env.check_more(len(seeds) * min(env.side_by_side, run.eval_episodes), len(env_seeds))
         return HostLoop(agent, *_plan(order, host_envs.spec), seeds, names, host_envs, env)
     except BaseException:
         host_envs.close()
@@ -167,6 +179,7 @@ def _acting(order: _Order) -> Loop:
 def _offline(order: _Order) -> Loop:
     """The loop of an agent that learns from fixed data, wherever it is evaluated."""
     spec = _spec(order.env)
+    _check_limit(order.run, spec)
     return make_offline_loop(order.run, order.members, order.variants, order.env, spec, order.devices, order.load)
 
 
@@ -183,19 +196,33 @@ _BUILDERS: dict[Learns, Callable[[_Order], Loop]] = {
 }
 
 
-def _environment(env: Env, run: RunConfig) -> DeviceEnv | Callable[[list[int]], HostEnvs]:
+def _environment(env: Env, run: RunConfig, members: int) -> DeviceEnv | HostSource:
     """A device environment, or what makes host environments from their seeds."""
-    if isinstance(env, str) and environments.is_device(env):
+    on_device = environments.is_device(env) if isinstance(env, str) else is_device_env(env)
+    if on_device and run.max_episode_steps is not None:
+        raise InvalidSettingError(
+            f"--max-episode-steps is for host environments; {run.env} runs on the device, where its spec has the horizon."
+        )
+    if isinstance(env, str) and on_device:
         return environments.make_device(env, run.backend)
     if run.backend is not None:
         raise InvalidSettingError(f"--backend chooses the physics of brax/ environments; {run.env} has none to choose.")
-    if not isinstance(env, str) and is_device_env(env):
+    if not isinstance(env, str) and on_device:
         return admit(env)
     assert isinstance(env, str) or callable(env)
-    return partial(environments.make_host, env)
+    make = partial(environments.make_host, env, horizon=run.max_episode_steps)
+    return HostSource(make, side_by_side(env, run.eval_num_envs, members=members, trained_in=run.num_envs))
 
 
-def _spec(env: DeviceEnv | Callable[[list[int]], HostEnvs]) -> Spec:
+def _check_limit(run: RunConfig, spec: Spec) -> None:
+    if run.max_episode_steps is not None and spec.horizon < run.max_episode_steps:
+        raise InvalidSettingError(
+            f"{run.env} ends its episodes itself after {spec.horizon:,} steps, before --max-episode-steps "
+            f"{run.max_episode_steps:,}: make it with a longer limit of its own, or leave the flag out."
+        )
+
+
+def _spec(env: DeviceEnv | HostSource) -> Spec:
     """What an agent must know of an environment that no loop steps in training."""
     if not callable(env):
         return env.spec

@@ -43,6 +43,10 @@ class LearnerLoop:
         """Raises `NonFiniteError` if a metric was not finite."""
         check_faults(self._learner, self.learning, self._names)
 
+    def take_remarks(self) -> list[str]:
+        """None: no environment is stepped in training."""
+        return []
+
     def get_state(self) -> dict[str, Any]:
         """The arrays that decide what follows."""
         return {"learner": without_rows(self._learner)}

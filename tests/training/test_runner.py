@@ -258,7 +258,7 @@ def test_a_damaged_policy_is_refused_and_nothing_is_executed(tmp_path):
     np.savez(arrays, evil=np.array([print], dtype=object))
     with pytest.raises(PolicyError):
         load_policy(result.folder)
-    with pytest.raises(InvalidSettingError, match=r"expects observations \[\.\.\., 2\]"):
+    with pytest.raises(InvalidSettingError, match=r"shape \(3,\); expected that of its observation space, \(2,\)"):
         arrays.write_bytes(whole)
         load_policy(result.folder)(np.zeros(3))
 
@@ -332,14 +332,9 @@ def test_unknown_names():
 
 
 def test_what_is_no_environment_is_refused(tmp_path):
-    @dataclasses.dataclass
-    class Thawed:
-        spec = Point().spec
-
     for env, words in (
         (host_point(), "give a function that makes it"),
         (object(), "neither a function nor a device environment"),
-        (Thawed(), "make it a frozen dataclass"),
     ):
         with pytest.raises(IncompatibleEnvironmentError, match=words):
             run(tmp_path, env)

@@ -151,7 +151,7 @@ def checked_spec(env: Any, name: str) -> Spec:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= 1)
 
 
 def _is_shape(value: Any) -> bool:

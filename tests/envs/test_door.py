@@ -17,6 +17,7 @@ from flax import struct
 from maxent_rl.envs.contents import contents
 from maxent_rl.envs.device import reset_within, step_within
 from maxent_rl.envs.door import OwnEnv, admit, is_device_env
+from maxent_rl.envs.registry import make_device
 from maxent_rl.errors import IncompatibleEnvironmentError
 from maxent_rl.spaces import Space, flatten
 from maxent_rl.types import Spec
@@ -335,3 +336,12 @@ def test_contents_tell_types_apart_and_end() -> None:
     assert contents(np.array([None, 1])) == contents(np.array([None, 1])) != contents(np.array([None, 2]))
     unhashable = {1, 2}
     assert contents([unhashable]) == contents([unhashable]) != contents([{1, 2}])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["CartPole", "LavaGap", "TwoOptima", "FrozenLake-0.33", "SteinerTree", "PointCoverage", "GridCoverage-visited"],
+)
+def test_our_own_environments_are_admitted_as_they_are(name: str) -> None:
+    env = make_device(f"maxent/{name}")
+    assert admit(env) is env

@@ -14,6 +14,8 @@ from environments import DiscretePoint, HostDiscretePoint
 
 from maxent_rl.agents import BC, PPO
 from maxent_rl.errors import EnvironmentFailedError, IncompatibleEnvironmentError, MaxentRLError
+from maxent_rl.playing.evaluation import evaluate_policy
+from maxent_rl.playing.trajectories import collect_trajectories
 from maxent_rl.runs.policy import load_policy
 from maxent_rl.training import runner
 from maxent_rl.training.runner import train
@@ -99,7 +101,11 @@ def test_an_environment_looser_than_the_protocol_is_trained_evaluated_and_played
     result = train(SMALL, Square(horizon=5), output_dir=str(tmp_path), **SETTINGS)
     outcome = result.evaluations[-1][1][0]
     assert outcome.returns == [5.0, 5.0] and outcome.lengths == [5, 5]
-    assert load_policy(result.folder).spec.observation_shape == (4,)
+    policy = load_policy(result.folder)
+    assert policy.spec.observation_shape == (4,)
+    assert policy(np.ones((2, 2), np.int32)).shape == ()  # as the environment gives it
+    assert evaluate_policy(policy, 2, env=Square(horizon=5)).returns == [5.0, 5.0]
+    assert [each.total for each in collect_trajectories(policy, 2, env=Square(horizon=5))] == [5.0, 5.0]
 
 
 def test_a_device_environment_that_is_refused_leaves_no_folder(tmp_path: Path) -> None:

@@ -96,11 +96,12 @@ class Checks:
           EnvironmentFailedError: it raised an exception of its own, which is the cause.
         """
         observed, reward, terminated, truncated = self.step_raw(index, command)
+        vector = observed
+        if not (type(observed) is np.ndarray and observed.shape == self._shape and observed.dtype.kind in REAL_KINDS):
+            vector = self._vector(observed, index, self._when(index))
         if self._seen is not None and not index:
             self._seen(observed, reward)
-        if not (type(observed) is np.ndarray and observed.shape == self._shape and observed.dtype.kind in REAL_KINDS):
-            observed = self._vector(observed, index, self._when(index))
-        return observed, reward, terminated, truncated
+        return vector, reward, terminated, truncated
 
     def step_raw(self, index: int, command: Any) -> tuple[Any, float, bool, bool]:
         """As `step`, with the observation as the environment gives it, whatever that is."""

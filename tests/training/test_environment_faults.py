@@ -78,7 +78,8 @@ def test_a_fault_in_a_step_says_where_and_which_checkpoint_is_good(
     assert isinstance(caught.value.__cause__, OSError if step is fails else IncompatibleEnvironmentError)
 
 
-def test_environments_are_reset_once_before_they_are_stepped(tmp_path: Path) -> None:
+def test_environments_are_reset_before_they_are_stepped(tmp_path: Path) -> None:
+    """Once to find out whether their state can be saved, and once to begin."""
     calls: list[str] = []
 
     class Told(HostDiscretePoint):
@@ -92,7 +93,7 @@ def test_environments_are_reset_once_before_they_are_stepped(tmp_path: Path) -> 
 
     with pytest.raises(EnvironmentFailedError):
         train(SMALL, Told, output_dir=str(tmp_path), **SETTINGS)
-    assert calls == ["reset", "step"]
+    assert calls == 2 * ["reset", "step"]
 
 
 @dataclasses.dataclass(frozen=True)

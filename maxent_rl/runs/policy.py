@@ -21,11 +21,11 @@ from numpy.typing import ArrayLike, NDArray
 from maxent_rl.agents.base import acting_state, fresh_memory, recalling, remember
 from maxent_rl.agents.registry import AGENTS, agent_class
 from maxent_rl.envs.action_units import to_agent, to_environment
-from maxent_rl.errors import CheckpointError, InvalidSettingError, MaxentRLError, PolicyError
+from maxent_rl.errors import CheckpointError, InvalidSettingError, MaxentRLError, NonFiniteError, PolicyError
 from maxent_rl.runs.config import agent_from
 from maxent_rl.seeds.variants import variant_name
 from maxent_rl.storage.arrays import Arrays, from_arrays, to_arrays
-from maxent_rl.storage.files import storage_errors
+from maxent_rl.storage.files import as_path, storage_errors
 from maxent_rl.types import PyTree, Spec
 
 _FORMAT = 1
@@ -135,16 +135,31 @@ class Policy:
           [..., action] in the environment's own units, as its `step` takes them; discrete ones are whole numbers [...].
 
         Raises:
-          InvalidSettingError: the observation's last axis is not the environment's.
+          InvalidSettingError: no observations, or their last axis is not the environment's; or no random key.
+          NonFiniteError: NaN or infinity in an observation.
         """
-        array = jnp.asarray(observation, jnp.float32)
-        if array.ndim == 0 or array.shape[-1] != self.spec.observation_size:
-            raise InvalidSettingError(
-                f"The policy expects observations [..., {self.spec.observation_size}], got shape {array.shape}."
-            )
+        array = self._observed(observation)
+        if key is not None and not isinstance(key, jax.Array):
+            raise InvalidSettingError(f"key= takes a random key, such as jax.random.key(0), or None, got {key!r}.")
         state = self.state if memory is None else recalling(self.agent, self.state, memory)
         action = self._mode(state, array) if key is None else self._act(state, array, key)
         return to_environment(np.asarray(action), self.spec)
+
+    def _observed(self, observation: Any) -> jax.Array:
+        """The observations [..., observation] as an array."""
+        wanted = f"The policy expects observations [..., {self.spec.observation_size}]"
+        try:
+            array = jnp.asarray(observation, jnp.float32)
+        except (TypeError, ValueError) as error:
+            text = repr(observation)
+            raise InvalidSettingError(f"{wanted}, got {text if len(text) < 80 else text[:76] + ' ...'}.") from error
+        if array.ndim == 0 or array.shape[-1] != self.spec.observation_size:
+            raise InvalidSettingError(f"{wanted}, got shape {array.shape}.")
+        finite = np.isfinite(np.asarray(array))
+        if not finite.all():
+            entry = int(np.argwhere(~finite)[0, -1])
+            raise NonFiniteError(f"The policy was given an observation whose entry {entry} is NaN or infinite.")
+        return array
 
 
 def load_policy(
@@ -165,7 +180,9 @@ def load_policy(
       PolicyError: the folder is missing, damaged, or of another format.
       InvalidSettingError: the run has no such seed or variant.
     """
-    folder = policy_folder(Path(path))
+    folder = policy_folder(as_path(path, "a run's folder"))
+    if variant is not None and not isinstance(variant, int):
+        raise InvalidSettingError(f"variant= takes the number of a variant, counted from 0, got {variant!r}.")
     try:
         description = json.loads((folder / "policy.json").read_text())
         if description["format"] != _FORMAT:

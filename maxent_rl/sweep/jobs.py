@@ -16,9 +16,9 @@ from maxent_rl.agents.base import Agent
 from maxent_rl.agents.registry import AGENTS, agent_class, agent_name
 from maxent_rl.errors import InvalidSettingError, unknown_name
 from maxent_rl.runs.config import RunConfig, run_folder
+from maxent_rl.runs.values import parse_value, value_text
 from maxent_rl.seeds.variants import can_vary, variant_agents
 from maxent_rl.settings import check_settings, flag
-from maxent_rl.sweep.values import parse_value, value_text
 
 T = TypeVar("T")
 

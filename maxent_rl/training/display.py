@@ -1,22 +1,27 @@
 """What one sees of a training: a live panel in a terminal, plain lines in a log file.
 
-Nothing runs in the background: the panel is drawn when training reports, and at most four times a second.
+The panel is drawn when training reports, and at most four times a second. Only while nothing can report, as a program is
+compiled, a thread turns a spinner.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import statistics
+import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import NamedTuple
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
@@ -24,6 +29,7 @@ _SECONDS_BETWEEN_DRAWINGS = 0.25
 _SECONDS_BETWEEN_LINES = 5.0
 _SPEED_WINDOW_SECONDS = 30.0
 _MOST_ROWS = 8
+_SPINNER, _SECONDS_BETWEEN_TURNS = "dots", 0.1
 
 
 class _Column(NamedTuple):
@@ -90,6 +96,7 @@ class Display:
         self._latest: list[dict[str, float]] = [{} for _ in self._seeds]
         self._messages: deque[str] = deque()
         self._live: Live | None = None
+        self._spinner: Spinner | None = None
         self._writing = False
         self._shown_at = -math.inf
 
@@ -123,6 +130,32 @@ class Display:
             self._show(lambda: self._print(line), counts=False)
         else:
             self._show(self._draw)
+
+    @contextlib.contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Within the block, says what takes its time: beside a spinner in the panel, or in a line."""
+        if self._live is None:
+            self._show(lambda: self._print(what), counts=False)
+            yield
+            return
+        self._spinner, done = Spinner(_SPINNER, Text(what, style="dim")), threading.Event()
+        self._show(self._draw)
+        turning = threading.Thread(target=self._turn, args=(self._live, done), daemon=True)
+        turning.start()
+        try:
+            yield
+        finally:
+            done.set()
+            turning.join()
+            self._spinner = None
+            self._show(self._draw)
+
+    @staticmethod
+    def _turn(live: Live, done: threading.Event) -> None:
+        """Draws the panel as it stands, with its spinner a little further, until `done`."""
+        with contextlib.suppress(OSError):
+            while not done.wait(_SECONDS_BETWEEN_TURNS):
+                live.refresh()
 
     def message(self, text: str) -> None:
         """Shows a sentence. Safe to call from a signal handler: amid other output it waits until that is done."""
@@ -210,14 +243,17 @@ class Display:
         return [f"{speed:,.0f} steps/s" if speed >= 10 else f"{speed:.2g} steps/s", f"{_duration(left)} left"]
 
     def _panel(self) -> RenderableType:
-        pace = " \u00b7 ".join(self._pace()) or ("measuring speed" if self._speed.started else "compiling")
+        pace = " \u00b7 ".join([f"{self._step:,} / {self._total:,} steps", *self._pace()])
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
             ProgressBar(total=1.0, completed=self._fraction, width=32),
             Text(f"{self._fraction:.1%}", style="bold"),
-            Text(f"{self._step:,} / {self._total:,} steps \u00b7 {pace}", style="dim"),
+            Text(pace, style="dim"),
         )
-        return Group(Text(self._title, style="bold"), bar, self._numbers())
+        rows: list[RenderableType] = [Text(self._title, style="bold"), bar]
+        if self._spinner is not None:
+            rows.append(self._spinner)
+        return Group(*rows, self._numbers())
 
     def _numbers(self) -> RenderableType:
         columns = [column for column in _COLUMNS if any(column.metric in row for row in self._latest)]
@@ -250,6 +286,28 @@ class Display:
         ]
 
 
+@contextlib.contextmanager
+def loading(what: str, *, enabled: bool, told: bool, console: Console | None = None) -> Iterator[None]:
+    """Within the block, says what is loaded before there is anything to display.
+
+    Args:
+      what: is loaded.
+      enabled: False shows nothing at all.
+      told: whether it takes so long that it is worth a line where there is no terminal for a spinner.
+      console: where to show it; None for standard output.
+    """
+    # The file of now: while simulators are imported, what is printed elsewhere is caught.
+    console = StandardOutput(file=sys.stdout) if console is None else console
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            if enabled and console.is_terminal and not console.is_dumb_terminal:
+                stack.enter_context(console.status(Text(f"loading {what}", style="dim"), spinner=_SPINNER))
+            elif enabled and told:
+                console.print(f"loading {what}", markup=False, highlight=False, soft_wrap=True)
+                console.file.flush()
+        yield
+
+
 class StandardOutput(Console):
     """Standard output, which may be closed by its reader at any time."""
 
@@ -279,11 +337,6 @@ class _Speed:
         samples.append((now, step))
         while len(samples) > 2 and now - samples[1][0] > _SPEED_WINDOW_SECONDS:
             samples.popleft()
-
-    @property
-    def started(self) -> bool:
-        """Whether there was a report."""
-        return bool(self._samples)
 
     @property
     def steps_per_second(self) -> float:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from maxent_rl.agents.registry import AGENTS, agent_class
+from maxent_rl.envs.registry import has_name
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.runs.config import RunConfig, config_from, read_config
 from maxent_rl.runs.flags import meanings, read_flags
@@ -30,11 +31,11 @@ _OF_RUN = {
 }
 _NETWORK = frozenset(
     (
-        *("network", "hidden_sizes", "value_hidden_sizes", "reward_hidden_sizes", "activation", "dropout", "normalize_observations"),
+        *("network", "hidden_sizes", "value_hidden_sizes", "reward_hidden_sizes", "activation", "dropout"),
         *("num_critics", "critic_layer_norm", "critic_dropout", "num_experts", "num_quantiles", "heads", "head_sizes"),
         *("num_layers", "num_heads", "num_key_value_heads", "hidden_size", "intermediate_size", "layers", "width"),
         *("history", "history_size", "history_layers", "history_heads", "latent_size", "num_latents", "state_dependent_std"),
-        *("action_distribution", "log_std_min", "log_std_max"),
+        *("normalize_observations", "action_distribution", "log_std_min", "log_std_max"),
     )
 )  # fmt: skip
 
@@ -58,7 +59,7 @@ class Processes:
     """Several processes that train a run together, on one machine or many."""
 
     coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
-    """Where the first of the processes listens; auto asks Slurm, Open MPI, Kubernetes or a TPU pod for this and the next two."""
+    """Where the first of them listens; auto asks Slurm, Open MPI, Kubernetes or a TPU pod for this and the next two."""
     num_processes: int | None = None
     """How many processes there are."""
     process_id: int | None = None
@@ -215,7 +216,9 @@ def _first_line(kind: type[Any]) -> str:
 
 
 def _elsewhere(name: str, agent: str) -> str:
-    """A sentence on a flag that other agents have; empty where none does."""
+    """A sentence on a flag that other agents have, or on a value without its flag; empty where there is nothing to say."""
+    if name in AGENTS or has_name(name):
+        return f"Write {'--agent' if name in AGENTS else '--env'} {name}."
     having = [each for each in AGENTS if name in {field.name for field in dataclasses.fields(agent_class(each))}]
     return f"It is a flag of --agent {', '.join(having)}, not of {agent}." if having else ""
 

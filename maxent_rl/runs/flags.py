@@ -44,7 +44,7 @@ def read_flags(
       arguments: of the command line, without the program's name.
       description: what `--help` says first; None for the docstring.
       default: an instance whose values are the defaults.
-      explain: what else to say of a flag that does not exist, by its name.
+      explain: what else to say of a flag that does not exist, by its name, or of a value that belongs to none.
       prog: the program's name; None for that of the script.
 
     Raises:
@@ -116,12 +116,19 @@ def _check(parsed: Any) -> None:
             check_value(field.name, value, hints[field.name])
 
 
+_NO_FLAGS = (tyro.conf.Suppress, tyro.conf.Positional)
+
+
 def _names(parsed: Any) -> dict[str, Any]:
     """Every flag by the name of its field, with its value."""
     found: dict[str, Any] = {}
+    hints = field_hints(type(parsed))
     for field in dataclasses.fields(parsed):
         value = getattr(parsed, field.name)
-        found |= _names(value) if dataclasses.is_dataclass(value) else {field.name: value}
+        if dataclasses.is_dataclass(value):
+            found |= _names(value)
+        elif not any(marker in typing.get_args(hints[field.name]) for marker in _NO_FLAGS):
+            found[field.name] = value
     return found
 
 
@@ -138,9 +145,8 @@ def _not_understood(
     if isinstance(names.get(before.removeprefix("--").removeprefix("no-").replace("-", "_")), bool):
         bare = before.removeprefix("--").removeprefix("no-")
         return InvalidSettingError(f"{before} takes no value, got {argument!r}: write --{bare} or --no-{bare}.")
-    return InvalidSettingError(
-        f"{argument!r} belongs to no flag: a value follows the flag that it is for, such as --seed 1."
-    )
+    advice = explain(argument) or "A value follows the flag that it is for, such as --seed 1."
+    return InvalidSettingError(f"{argument!r} belongs to no flag. {advice}")
 
 
 @_READING.primitive_rule

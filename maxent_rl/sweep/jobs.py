@@ -18,7 +18,7 @@ from maxent_rl.errors import InvalidSettingError, unknown_name
 from maxent_rl.runs.config import RunConfig, run_folder
 from maxent_rl.runs.values import parse_value, value_text
 from maxent_rl.seeds.variants import can_vary, variant_agents
-from maxent_rl.settings import check_settings, flag
+from maxent_rl.settings import check_settings, flag, unknown_setting
 
 T = TypeVar("T")
 
@@ -127,7 +127,7 @@ def _check_names(values: Mapping[str, Sequence[Any]], names: Sequence[str], agen
             continue
         having = [agent for agent, fields in zip(names, of_agents, strict=True) if name in fields]
         if not having:
-            raise unknown_name("setting", name, (of_run - set(_SWEEPS_OWN)).union(*of_agents))
+            raise unknown_setting("setting", name, (of_run - set(_SWEEPS_OWN)).union(*of_agents))
         lacking = [agent for agent in names if agent not in having]
         if lacking:
             raise InvalidSettingError(

@@ -85,6 +85,8 @@ def canonical_name(name: str, backend: str | None = None) -> str:
       UnknownNameError: naming the nearest right ones.
       MissingDependencyError: it is known to be of a package that is not installed.
     """
+    if not isinstance(name, str):
+        raise unknown_name("environment", name, (), "Expected a name, such as 'HalfCheetah'.")
     prefix, rest = _split(name)
     if prefix is not None:
         if prefix != "envpool":
@@ -171,7 +173,9 @@ def make_host(env: str | Factory, seeds: Sequence[int]) -> HostEnvs:
     """
     from maxent_rl.envs.adapters.gymnasium import GymnasiumEnvs
 
-    if not isinstance(env, str):
+    if not isinstance(seeds, Sequence) and not hasattr(seeds, "__len__"):
+        raise InvalidSettingError(f"Expected a seed for each environment, [0] for a single one, got {seeds!r}.")
+    if not isinstance(env, str) and callable(env):
         quiet_mujoco()
         return GymnasiumEnvs(env, seeds, _factory_name(env))
     name = canonical_name(env)

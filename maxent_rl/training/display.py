@@ -46,8 +46,16 @@ _COLUMNS = (
     _Column("evaluation", _EVALUATION, ",.1f"),
     _Column("alpha", "temperature/alpha", ".4g"),
     _Column("entropy (nats)", "actor/entropy", ".3f"),
-    _Column("critic loss", "critic/loss", ".4g"),
 )
+# Of losses the first that an agent has; of its own ones any.
+_LOSSES = (
+    _Column("critic loss", "critic/loss", ".4g"),
+    _Column("policy loss", "policy/loss", ".4g"),
+    _Column("preference loss", "preference/loss", ".4g"),
+    _Column("imitation loss", "imitation/loss", ".4g"),
+    _Column("loss", "loss", ".4g"),
+)
+_SHOWN = {column.metric for column in (*_COLUMNS, *_LOSSES)}
 
 
 class Display:
@@ -111,9 +119,9 @@ class Display:
         self._speed.add(self._clock(), step)
         for latest, row in zip(self._latest, metrics, strict=True):
             latest |= {
-                column.metric: float(row[column.metric])
-                for column in _COLUMNS
-                if column.metric in row and not math.isnan(row[column.metric])
+                name: float(value)
+                for name, value in row.items()
+                if (name in _SHOWN or name.endswith("/loss")) and not math.isnan(value)
             }
         if self._plain:
             if self._due(_SECONDS_BETWEEN_LINES) or step >= self._total:
@@ -225,7 +233,7 @@ class Display:
 
     def _progress_line(self) -> str:
         parts = [f"step {self._step:,}/{self._total:,} ({self._fraction:.1%})", *self._pace()]
-        for column in _COLUMNS:
+        for column in self._columns():
             values = [row[column.metric] for row in self._latest if column.metric in row]
             if values and column.metric != _EVALUATION:
                 parts.append(f"{column.title} {_summary(values, column.form, len(self._seeds))}")
@@ -256,7 +264,7 @@ class Display:
         return Group(*rows, self._numbers())
 
     def _numbers(self) -> RenderableType:
-        columns = [column for column in _COLUMNS if any(column.metric in row for row in self._latest)]
+        columns = self._columns()
         if not columns:
             return Text("")
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
@@ -266,6 +274,13 @@ class Display:
         for name, row in self._rows():
             table.add_row(name, *(_number(row.get(column.metric), column.form) for column in columns))
         return table
+
+    def _columns(self) -> list[_Column]:
+        """What there is to show."""
+        known = {name for row in self._latest for name in row}
+        losses = [column for column in _LOSSES if column.metric in known]
+        losses += [_Column(name.replace("/", " "), name, ".4g") for name in sorted(known) if name.endswith("/loss")]
+        return [column for column in _COLUMNS if column.metric in known] + losses[:1]
 
     def _rows(self) -> list[tuple[str, Mapping[str, float]]]:
         if 0 < len(self._variants) <= _MOST_ROWS:  # the mean over its seeds
@@ -277,7 +292,8 @@ class Display:
         if len(self._seeds) <= _MOST_ROWS:
             return [(str(seed), row) for seed, row in zip(self._seeds, self._latest, strict=True)]
         known = {
-            column.metric: [row[column.metric] for row in self._latest if column.metric in row] for column in _COLUMNS
+            column.metric: [row[column.metric] for row in self._latest if column.metric in row]
+            for column in self._columns()
         }
         reductions: dict[str, Callable[[list[float]], float]] = {"mean": statistics.fmean, "min": min, "max": max}
         return [

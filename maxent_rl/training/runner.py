@@ -16,7 +16,7 @@ from typing import Any
 import jax
 
 from maxent_rl.agents.base import Agent, PreparesFromData, check_kind
-from maxent_rl.agents.registry import agent_class, agent_name, run_defaults
+from maxent_rl.agents.registry import AGENTS, agent_class, agent_name, run_defaults
 from maxent_rl.envs.env import Env
 from maxent_rl.envs.registry import canonical_name, has_name, loads_slowly
 from maxent_rl.errors import CheckpointError, InvalidSettingError, NonFiniteError
@@ -106,6 +106,10 @@ def train(
         if name not in known:
             hint = "Hyper-parameters belong to the agent: train(SAC(learning_rate=1e-3), ...)."
             raise unknown_setting("setting", name, known, hint)
+    if isinstance(agent, str) and agent not in AGENTS and has_name(agent):
+        raise InvalidSettingError(
+            f"train takes the agent first, then the environment, got the environment {agent!r} first."
+        )
     built = agent_class(agent)() if isinstance(agent, str) else agent
     check_kind(built)
     name = agent if isinstance(agent, str) else agent_name(agent)

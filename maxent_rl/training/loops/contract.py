@@ -7,27 +7,31 @@ types. What is wrong about one's own agent is said in a sentence that names the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
+import jax.errors
 import jax.numpy as jnp
+import numpy as np
 
 from maxent_rl.agents.base import Remembers, fresh_memory, recalling
 from maxent_rl.agents.registry import AGENTS, agent_name
 from maxent_rl.errors import InvalidSettingError, MaxentRLError
+from maxent_rl.storage.files import first_line
 from maxent_rl.training.loops.memory import keeps_memory
 from maxent_rl.types import Array, PyTree, Spec
 
 _TABLE_COLUMNS = ("step", "seed", "seconds", "steps_per_second", "updates", "episode/return", "episode/length")
 
 
-def check_update(agent: Any, spec: Spec, batch: Callable[[Array], PyTree]) -> tuple[str, ...]:
+def check_update(agent: Any, spec: Spec, batch: Callable[[Any, Array], PyTree]) -> tuple[str, ...]:
     """Traces an agent's functions, `update` among them, on shapes alone.
 
     Args:
       agent: one that acts or learns from fixed data.
       spec: of the environment, with the number of environments.
-      batch: what `update` learns from, of a random key.
+      batch: what `update` learns from, of the agent and a random key.
 
     Returns:
       The names of the update's metrics, sorted.
@@ -35,19 +39,28 @@ def check_update(agent: Any, spec: Spec, batch: Callable[[Array], PyTree]) -> tu
     Raises:
       InvalidSettingError: a function gives what loops cannot work with, or fails.
     """
-    state = check_acting(agent, spec)
+    state = (
+        check_acting(agent, spec)
+        if is_own(agent)
+        else _traced(agent, "init", lambda agent, key: agent.init(key, spec), _key())
+    )
 
-    def update(state: PyTree, key: Array) -> Any:
+    def update(agent: Any, state: PyTree, key: Array) -> Any:
         if keeps_memory(agent):
             state = agent.recalling(state, fresh_memory(agent, state, (spec.num_envs,)))
-        return agent.update(state, batch(key), key)
+        return agent.update(state, batch(agent, key), key)
 
     found = _traced(agent, "update", update, state, _key())
     after, metrics = _pair(agent, "update", found)
     if keeps_memory(agent):
-        after = _traced(agent, "recalling", lambda state: agent.recalling(state, None), after)
+        after = _traced(agent, "recalling", lambda agent, state: agent.recalling(state, None), after)
     _check_state(agent, "update", state, after)
     return _check_metrics(agent, "update", metrics)
+
+
+def is_own(agent: Any) -> bool:
+    """Whether an agent is a user's own; of registered ones tests have shown that they act in all ways that the loops want."""
+    return agent_name(agent) not in AGENTS
 
 
 def check_acting(agent: Any, spec: Spec) -> PyTree:
@@ -56,7 +69,7 @@ def check_acting(agent: Any, spec: Spec) -> PyTree:
     Raises:
       InvalidSettingError: actions that are none of the environment's, or a function that fails.
     """
-    state = _traced(agent, "init", lambda key: agent.init(key, spec), _key())
+    state = _traced(agent, "init", lambda agent, key: agent.init(key, spec), _key())
     for path, leaf in jax.tree.leaves_with_path(state):
         if not isinstance(leaf, jax.ShapeDtypeStruct):
             where = jax.tree_util.keystr(path)
@@ -66,10 +79,10 @@ def check_acting(agent: Any, spec: Spec) -> PyTree:
     for shape in ((), (spec.num_envs,)):
         observation = jax.ShapeDtypeStruct((*shape, *spec.observation_shape), jnp.float32)
 
-        def act(state: PyTree, observation: Array, key: Array) -> Any:
+        def act(agent: Any, state: PyTree, observation: Array, key: Array) -> Any:
             return agent.act(_remembering(agent, state, observation, spec), observation, key)
 
-        def mode(state: PyTree, observation: Array) -> Any:
+        def mode(agent: Any, state: PyTree, observation: Array) -> Any:
             return agent.mode(_remembering(agent, state, observation, spec), observation)
 
         _check_action(agent, "act", _traced(agent, "act", act, state, observation, _key()), shape, spec)
@@ -84,7 +97,7 @@ def check_learning(agent: Any, name: str, function: Callable[..., Any], *argumen
     Args:
       agent: the agent.
       name: of the function.
-      function: to be traced.
+      function: to be traced; it takes the agent, and then the arguments.
       *arguments: the state and what else it takes, as arrays or shapes.
 
     Raises:
@@ -97,12 +110,14 @@ def check_learning(agent: Any, name: str, function: Callable[..., Any], *argumen
 
 def check_begin(agent: Any, state: PyTree, data: PyTree) -> None:
     """Traces `begin` of an agent that `BeginsFromData`; raises as `check_learning` does."""
-    _check_state(agent, "begin", state, _traced(agent, "begin", agent.begin, state, data))
+    _check_state(agent, "begin", state, _traced(agent, "begin", lambda agent, *rest: agent.begin(*rest), state, data))
 
 
 def check_examine(agent: Any, state: PyTree, held_out: PyTree) -> None:
     """Traces `examine` of an agent that `ExaminesData`; raises as `check_learning` does."""
-    _check_metrics(agent, "examine", _traced(agent, "examine", agent.examine, state, held_out))
+    _check_metrics(
+        agent, "examine", _traced(agent, "examine", lambda agent, *rest: agent.examine(*rest), state, held_out)
+    )
 
 
 def _key() -> Array:
@@ -116,25 +131,40 @@ def _remembering(agent: Any, state: PyTree, observation: Array, spec: Spec) -> P
 
 
 def _traced(agent: Any, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """The shapes that a function of the agent gives; what is no array in it stays as it is."""
-    found: list[Any] = []
+    """The shapes that a function of the agent gives; what is no array in it stays as it is.
 
-    def run(*arguments: Any) -> None:
-        leaves, structure = jax.tree.flatten(function(*arguments))
+    The agent's numbers are traced, too, as they are in loops, where they change without compiling anew.
+    """
+    found: list[Any] = []
+    numbers = jax.tree_util.tree_map_with_path(partial(_number, type(agent).__name__), agent)
+
+    def run(agent: Any, *arguments: Any) -> None:
+        leaves, structure = jax.tree.flatten(function(agent, *arguments))
         found.append(jax.tree.unflatten(structure, [_shape(leaf) for leaf in leaves]))
 
     try:
-        jax.eval_shape(run, *arguments)
+        jax.eval_shape(run, numbers, *arguments)
     except MaxentRLError:
         raise
     except Exception as error:
-        if agent_name(agent) in AGENTS:
+        if not is_own(agent):
             raise  # our fault: with all that Python says of it
-        told = str(error).strip().split("\n\n")[0]
+        told = first_line(error)
+        advice = ""
+        if isinstance(error, jax.errors.JAXTypeError) or "concrete values" in told:
+            advice = " What decides shapes and branches must be a static field: `name: Count = static(64)`."
         raise InvalidSettingError(
-            f"{_of(agent, name)} fails when it is traced: {type(error).__name__}: {' '.join(told.split())}"
+            f"{_of(agent, name)} fails when it is traced: {type(error).__name__}: {told}.{advice}"
         ) from error
     return found[0]
+
+
+def _number(name: str, path: Any, leaf: Any) -> Array:
+    if not isinstance(leaf, (bool, int, float, np.ndarray, np.generic, jax.Array)):
+        raise InvalidSettingError(
+            f"{name}{jax.tree_util.keystr(path)} is {leaf!r}, which is no number: declare it as a static field."
+        )
+    return jnp.asarray(leaf, jnp.result_type(leaf))
 
 
 def _shape(leaf: Any) -> Any:
@@ -212,10 +242,12 @@ def _check_memory(agent: Any, state: PyTree, observation: Any, shape: tuple[int,
     """A memory keeps its form from step to step."""
     if not isinstance(agent, Remembers):
         return
-    memory = _traced(agent, "memory", lambda state: agent.memory(state, shape), state)
+    memory = _traced(agent, "memory", lambda agent, state: agent.memory(state, shape), state)
     action = jax.ShapeDtypeStruct((*shape, *spec.action_shape), jnp.float32)
     reward = jax.ShapeDtypeStruct(shape, jnp.float32)
-    after = _traced(agent, "remember", agent.remember, state, memory, observation, action, reward)
+    after = _traced(
+        agent, "remember", lambda agent, *rest: agent.remember(*rest), state, memory, observation, action, reward
+    )
     forms = [(jax.tree.structure(each), list(map(_form, jax.tree.leaves(each)))) for each in (memory, after)]
     if forms[0] != forms[1]:
         raise InvalidSettingError(

@@ -41,7 +41,7 @@ def make_learning(agent: Agent[Any], spec: Spec, num_envs: int, mesh: Mesh | Non
     spec = dataclasses.replace(spec, num_envs=num_envs)
     layout = make_layout(agent, spec)
 
-    def batch(key: Array) -> PyTree:
+    def batch(agent: Any, key: Array) -> PyTree:
         return layout.unpack(jnp.zeros((*layout.batch_shape, layout.width)))
 
     return Learning(spec, layout, num_envs, check_update(agent, spec, batch), mesh)

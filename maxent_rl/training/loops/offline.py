@@ -150,7 +150,7 @@ def plan_offline_loop(
 
 def _check_functions(agent: Any, spec: Spec, data: FixedData, held_out: PyTree | None) -> tuple[str, ...]:
     """The names of the update's metrics, after all functions were traced."""
-    names = check_update(agent, spec, lambda key: data.sample(key, agent.batch_size))
+    names = check_update(agent, spec, lambda agent, key: data.sample(key, agent.batch_size))
     state = jax.eval_shape(lambda key: agent.init(key, spec), jax.random.key(0))
     if isinstance(agent, BeginsFromData):
         check_begin(agent, state, data)

@@ -112,7 +112,7 @@ def _metric_names(agent: TokenAgent, env: TokenEnv, num_envs: int) -> tuple[str,
     key = jax.random.key(0)
     state = jax.eval_shape(lambda key: agent.init(key, env.spec), key)
 
-    def reinforce(state: TokenState, key: Array) -> tuple[TokenState, Metrics]:
+    def reinforce(agent: TokenAgent, state: TokenState, key: Array) -> tuple[TokenState, Metrics]:
         return agent.reinforce(state, env.task, key, num_envs)
 
     return tuple(sorted({*check_learning(agent, "reinforce", reinforce, state, key), _SUPERVISED, _SUPERVISED_STEPS}))

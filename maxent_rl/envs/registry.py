@@ -116,6 +116,27 @@ def has_name(env: str) -> bool:
     return True
 
 
+def check_named(env: str, what: str) -> None:
+    """Refuses to look for an environment of the user's own, of which a file knows no more than what it was called.
+
+    Args:
+      env: what it was called.
+      what: was trained in it, as messages begin: "The policy".
+
+    Raises:
+      InvalidSettingError: there is no environment of that name.
+      MissingDependencyError: there is, in a package that is not installed.
+    """
+    try:
+        canonical_name(env)
+    except UnknownNameError as error:
+        meant = re.search(r"Did you mean [^?]*\?", str(error))
+        raise InvalidSettingError(
+            f"{what} was trained in an environment of its own, {env}, which no name stands for: pass env=."
+            + (f" {meant[0]}" if meant else "")
+        ) from error
+
+
 def is_device(name: str) -> bool:
     """Whether an environment runs on the device, inside the jitted loop."""
     prefix, _ = _split(name)

@@ -60,10 +60,8 @@ def open_environment(policy: Policy, env: Env | None = None, num_envs: int | Non
     if not isinstance(policy, Policy):
         raise InvalidSettingError(f"Expected a policy, such as load_policy(FOLDER) gives, got {_described(policy)}.")
     source = policy.env if env is None else env
-    if env is None and not environments.has_name(policy.env):
-        raise InvalidSettingError(
-            f"The policy was trained in an environment of its own, {policy.env}, which no name stands for: pass env=."
-        )
+    if env is None:
+        environments.check_named(policy.env, "The policy")
     if environments.is_device(source) if isinstance(source, str) else is_device_env(source):
         device_env = environments.make_device(source, policy.backend) if isinstance(source, str) else admit(source)
         check_spec(policy, device_env.spec)

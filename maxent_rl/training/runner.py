@@ -18,7 +18,7 @@ import jax
 from maxent_rl.agents.base import Agent, PreparesFromData, check_kind
 from maxent_rl.agents.registry import AGENTS, agent_class, agent_name, run_defaults
 from maxent_rl.envs.env import Env
-from maxent_rl.envs.registry import canonical_name, has_name, loads_slowly
+from maxent_rl.envs.registry import canonical_name, check_named, has_name, loads_slowly
 from maxent_rl.errors import (
     CheckpointError,
     EnvironmentFailedError,
@@ -148,10 +148,8 @@ def resume(
     run, built = config_from(config) if agent is None else (run_from(config), agent_from(agent, config))
     if total_steps is not None:
         run = dataclasses.replace(run, total_steps=total_steps)
-    if env is None and not has_name(run.env):
-        raise InvalidSettingError(
-            f"The run in {folder} was trained in an environment of its own, {run.env}, which no name stands for: pass env=."
-        )
+    if env is None:
+        check_named(run.env, f"The run in {folder}")
     folder = as_path(folder, "a run's folder")
     return run_training(run, built, run.env if env is None else env, progress=progress, resume=folder)
 

@@ -164,12 +164,12 @@ def _grouped(rewards: ArrayLike, mask: ArrayLike | None, group_index: ArrayLike 
                 lambda values: jnp.max(values, axis=-1, keepdims=True),
             ),
         )
-    if rewards.ndim != 1 or jnp.shape(group_index) != rewards.shape:
+    index, size = jnp.asarray(group_index), rewards.shape[0]
+    if rewards.ndim != 1 or index.shape != rewards.shape:
         raise ValueError(
-            f"Expected a group_index for each of rewards [sample], got shapes {jnp.shape(group_index)} and {rewards.shape}."
+            f"Expected a group_index for each of rewards [sample], got shapes {index.shape} and {rewards.shape}."
         )
-    size = rewards.shape[0]
-    _, member = jnp.unique(jnp.asarray(group_index), return_inverse=True, size=size)
+    _, member = jnp.unique(index, return_inverse=True, size=size)
     return (
         rewards,
         valid,

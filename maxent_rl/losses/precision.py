@@ -34,7 +34,7 @@ def at_least_single(value: ArrayLike) -> Array:
     limits = jnp.finfo(array.dtype)  # type: ignore[no-untyped-call]
     if limits.bits >= 32:
         return array
-    single: Array = _widened(array) if limits.max < 1e6 else array.astype(jnp.float32)
+    single: Array = _widened(array) if float(limits.max) < 1e6 else array.astype(jnp.float32)
     return single
 
 

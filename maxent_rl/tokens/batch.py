@@ -270,7 +270,7 @@ def check_mask(mask: Any) -> None:
     odd = values[(values != 0) & (values != 1)]
     if odd.size:
         raise ShapeError(
-            f"The mask must be booleans, or zeros and ones, got {odd.flat[0]}: labels or weights are no mask."
+            f"The mask must be booleans, or zeros and ones, got {odd.min()}: labels or weights are no mask."
         )
 
 

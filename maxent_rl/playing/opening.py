@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from maxent_rl import envs as environments
 from maxent_rl.agents.base import actions_in_words
 from maxent_rl.envs.device import DeviceEnv
@@ -21,8 +23,9 @@ def check_episodes(episodes: int, seed: int) -> None:
     Raises:
       InvalidSettingError: fewer than one episode, or a negative seed.
     """
-    if episodes < 1 or seed < 0:
-        raise InvalidSettingError(f"Expected at least 1 episode and a seed from 0, got {episodes} and {seed}.")
+    whole = all(isinstance(number, (int, np.integer)) for number in (episodes, seed))
+    if not whole or episodes < 1 or seed < 0:
+        raise InvalidSettingError(f"Expected at least 1 episode and a seed from 0, got {episodes!r} and {seed!r}.")
 
 
 def side_by_side(env: Env, wanted: int | None, *, members: int = 1, trained_in: int = 1) -> int:
@@ -49,11 +52,16 @@ def open_environment(policy: Policy, env: Env | None = None, num_envs: int | Non
       num_envs: host environments that may be open at once, as for `side_by_side`.
 
     Raises:
+      InvalidSettingError: no policy, or one of an environment without a name, which is not given.
       UnknownNameError: there is no environment of that name.
       IncompatibleEnvironmentError: its shapes are not those that the policy was trained on (host environments tell when made).
       MissingDependencyError: a package that the environment needs is not installed.
     """
+    if not isinstance(policy, Policy):
+        raise InvalidSettingError(f"Expected a policy, such as load_policy(FOLDER) gives, got {_described(policy)}.")
     source = policy.env if env is None else env
+    if env is None:
+        environments.check_named(policy.env, "The policy")
     if environments.is_device(source) if isinstance(source, str) else is_device_env(source):
         device_env = environments.make_device(source, policy.backend) if isinstance(source, str) else admit(source)
         check_spec(policy, device_env.spec)
@@ -77,6 +85,10 @@ def check_spec(policy: Policy, spec: Spec) -> None:
     trained, found = _shapes(policy.spec), _shapes(spec)
     if trained != found:
         raise IncompatibleEnvironmentError(f"The policy was trained on {trained}; {policy.env} now has {found}.")
+
+
+def _described(value: object) -> str:
+    return f"{value!r}" if isinstance(value, (str, int, float, type(None))) else f"a {type(value).__name__}"
 
 
 def _shapes(spec: Spec) -> str:

@@ -67,7 +67,7 @@ class Counter:
 def exported(folder, agent, spec=None):
     spec = spec or Point().spec
     states = jax.vmap(lambda key: agent.init(key, spec))(jax.random.split(jax.random.key(0), 1))
-    config = describe(RunConfig(env="Point"), agent)
+    config = describe(RunConfig(agent="Own", env="Point"), agent)
     export_policy(folder, config, policy_arrays(agent, states), spec, step=0)
     return load_policy(folder, agent=type(agent))
 

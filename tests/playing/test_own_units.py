@@ -94,7 +94,13 @@ def played(name: str, folder: Any) -> tuple[Any, Policy]:
     envs = GymnasiumEnvs(make, [0])
     agent = Mixing()
     states = jax.tree.map(lambda leaf: leaf[None], agent.init(jax.random.key(1), envs.spec))
-    export_policy(folder, describe(RunConfig(env="Strict"), agent), policy_arrays(agent, states), envs.spec, step=0)
+    export_policy(
+        folder,
+        describe(RunConfig(agent="Mixing", env="Strict"), agent),
+        policy_arrays(agent, states),
+        envs.spec,
+        step=0,
+    )
     loaded = load_policy(folder, agent=Mixing)
     assert loaded.spec == envs.spec
     return make, loaded

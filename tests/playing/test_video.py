@@ -150,7 +150,7 @@ def test_what_a_renderer_or_a_step_raises_is_one_sentence(policy, tmp_path, monk
         record_video(policy, tmp_path / "a.mp4", env=type("Odd", (DrawnPoint,), {"render": fail}))
     play = video._Play(policy, 1, 0, 2, False)
     with pytest.raises(EnvironmentFailedError, match=r"HostPoint .* raised OSError .* in step 1 of its episode"):
-        list(video._host_frames(play, type("Odd", (DrawnPoint,), {"step": fail})()))
+        list(video._host_frames(play, type("Odd", (DrawnPoint,), {"step": fail})(), policy.spec))
 
 
 def test_a_missing_encoder_names_the_extra(policy, tmp_path, monkeypatch):

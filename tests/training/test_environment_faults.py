@@ -80,6 +80,24 @@ def test_a_fault_in_a_step_says_where_and_which_checkpoint_is_good(
     assert isinstance(caught.value.__cause__, OSError if step is fails else IncompatibleEnvironmentError)
 
 
+def test_environments_are_reset_before_they_are_stepped(tmp_path: Path) -> None:
+    """Once to find out whether their state can be saved, and once to begin."""
+    calls: list[str] = []
+
+    class Told(HostDiscretePoint):
+        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            calls.append("reset")
+            return super().reset(seed=seed)
+
+        def step(self, action: Any) -> Any:
+            calls.append("step")
+            raise OSError("enough")
+
+    with pytest.raises(EnvironmentFailedError):
+        train(SMALL, Told, output_dir=str(tmp_path), **SETTINGS)
+    assert calls == 2 * ["reset", "step"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Square(DiscretePoint):
     """The point seen as a square of whole numbers, with a wall of its own and a reward that is a truth value."""

@@ -30,6 +30,7 @@ from maxent_rl.tokens.batch import (
     how_to_pass,
     token_advantages,
     without_masked,
+    without_unscored,
 )
 from maxent_rl.tokens.objectives.metrics import step_metrics
 from maxent_rl.tokens.objectives.stage import Side, Slot, Stage, Statistic, Work
@@ -107,7 +108,9 @@ class Objective:
         if batch.prepared:
             return state, batch
         given = batch.advantages is not None
-        batch = jax.lax.stop_gradient(self._with_statistics(state, cleaned(batch)))
+        batch = jax.lax.stop_gradient(
+            self._with_statistics(state, cleaned(without_unscored(batch, self._to_be_known())))
+        )
         states = []
         for stage, own in self._pairs(state):
             if not (given and stage.slot == "advantage"):
@@ -161,8 +164,8 @@ class Objective:
         batch = jax.lax.stop_gradient(cleaned(batch))
         mask = batch.mask
         outputs = without_masked(jax.tree.map(jnp.asarray, outputs), mask)
-        entropy = None if outputs.entropy is None else _single(outputs.entropy)
-        outputs = dataclasses.replace(outputs, logp=_single(outputs.logp), entropy=entropy)
+        entropy = None if outputs.entropy is None else losses.at_least_single(outputs.entropy)
+        outputs = dataclasses.replace(outputs, logp=losses.at_least_single(outputs.logp), entropy=entropy)
         if outputs.entropy is None and outputs.logits is not None:
             outputs = dataclasses.replace(outputs, entropy=losses.softmax_entropy(outputs.logits))
         zeros = jnp.zeros(mask.shape)
@@ -185,7 +188,7 @@ class Objective:
         wanted = self.statistics(state)
         statistics, entropy = dict(batch.statistics), batch.entropy_old
         if batch.logits_old is not None:
-            log_probs = jax.nn.log_softmax(jnp.asarray(batch.logits_old))
+            log_probs = jax.nn.log_softmax(losses.at_least_single(batch.logits_old))
             entropy = without_masked(losses.softmax_entropy(log_probs), batch.mask) if entropy is None else entropy
             if batch.tokens is not None:
                 missing = [name for name in wanted if name not in statistics]
@@ -194,6 +197,11 @@ class Objective:
         batch = dataclasses.replace(batch, statistics=statistics, entropy_old=entropy, side=side)
         self._check_statistics(state, batch)
         return batch
+
+    def _to_be_known(self) -> tuple[str, ...]:
+        """The log-probabilities that are read of each token."""
+        needed = {name for stage in self.stages for name in stage.inputs}
+        return ("logp_old", *({"logp_ref"} & needed))
 
     def _check_statistics(self, state: PyTree, batch: TokenBatch) -> None:
         missing = [name for name in self.statistics(state) if name not in batch.statistics]
@@ -241,11 +249,6 @@ def chain(*stages: Stage, name: str = "chain") -> Objective:
             raise InvalidSettingError(f"The objective {name!r} needs exactly one {slot} stage; it has {listed}.")
     active = (stage for stage in stages if stage.active)
     return Objective(tuple(sorted(active, key=lambda stage: slots.index(stage.slot))), name)
-
-
-def _single(values: Array) -> Array:
-    """In at least single precision: sums over many tokens are lost in half precision."""
-    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
 def _has_state(stage: Stage) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from flax import struct
 from jax import Array
 
+from maxent_rl.settings import Settings
 from maxent_rl.tokens.batch import TokenBatch, TokenOutputs
 from maxent_rl.types import Metrics, PyTree
 
@@ -38,6 +39,7 @@ class Work:
       clip_low: [N, T] or None: bounds that a shape stage sets in place of the surrogate's own.
       clip_high: likewise.
       weight: [N, T] or None: factor of the surrogate's loss.
+      kept: [N, T] or None: 0 where only some tokens count and this is none of them, elsewhere all tokens over those that do.
       metrics: scalars.
     """
 
@@ -54,6 +56,7 @@ class Work:
     clip_low: Array | None = None
     clip_high: Array | None = None
     weight: Array | None = None
+    kept: Array | None = None
     metrics: Metrics = dataclasses.field(default_factory=dict)
 
     def replace(self, **changes: Any) -> Work:
@@ -65,7 +68,7 @@ class Work:
         return dataclasses.replace(self, metrics=self.metrics | metrics)
 
 
-class Stage:
+class Stage(Settings):
     """One step of an objective; subclasses are `flax.struct` dataclasses and override what they need.
 
     Attributes:

@@ -16,6 +16,7 @@ from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.door import admit, is_device_env
 from maxent_rl.envs.env import Env
 from maxent_rl.envs.host import HostSource
+from maxent_rl.envs.registry import no_physics
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.playing.evaluation import Outcomes
 from maxent_rl.playing.opening import side_by_side
@@ -28,9 +29,9 @@ from maxent_rl.seeds.variants import member_agent, member_name, variant_agents
 from maxent_rl.training.loops.device import DeviceLoop
 from maxent_rl.training.loops.host import HostLoop
 from maxent_rl.training.loops.learner import make_learning
-from maxent_rl.training.loops.offline import LoadData, make_offline_loop
-from maxent_rl.training.loops.plan import Learner, Learning, Schedule
-from maxent_rl.training.loops.tokens import make_token_loop
+from maxent_rl.training.loops.offline import LoadData, plan_offline_loop
+from maxent_rl.training.loops.plan import Learner, Learning, Planned, Schedule
+from maxent_rl.training.loops.tokens import plan_token_loop
 from maxent_rl.types import Array, Learns, PyTree, Spec
 
 
@@ -111,6 +112,27 @@ def make_loop(
 ) -> Loop:
     """Builds environments and training state, after checking that agent, environment and machine fit.
 
+    Arguments and errors are those of `plan_loop`.
+    """
+    planned = plan_loop(run, agent, env, devices, processes, load)
+    try:
+        loop: Loop = planned.build()
+    except BaseException:
+        planned.close()
+        raise
+    return loop
+
+
+def plan_loop(
+    run: RunConfig,
+    agent: Agent[Any],
+    env: Env,
+    devices: list[jax.Device],
+    processes: Processes | None = None,
+    load: LoadData | None = None,
+) -> Planned:
+    """Checks that agent, environment, data and machine fit; host environments are open from then on.
+
     Args:
       run: settings of the run.
       agent: the agent.
@@ -122,7 +144,9 @@ def make_loop(
     Raises:
       UnknownNameError: no such environment or backend.
       IncompatibleEnvironmentError: spaces that the agent or the library does not handle.
-      InvalidSettingError: hyper-parameters that cannot work, or a buffer larger than the memory.
+      InvalidSettingError: hyper-parameters that cannot work, functions of the agent that do not give what loops work with, or
+        a buffer larger than the memory.
+      DataError: data that the agent cannot learn from.
     """
     check_kind(agent)
     variants = variant_agents(agent, run.variants)
@@ -157,38 +181,41 @@ class _Order:
     limited: bool
 
 
-def _acting(order: _Order) -> Loop:
+def _acting(order: _Order) -> Planned:
     """The loop of an agent that learns from what it does: on the device, or with environments of the host."""
     run, env = order.run, order.env
     agent, names = member_agent(order.agent, order.members), tuple(map(member_name, order.members))
     seeds = tuple(int(member["seed"]) for member in order.members)
     if not callable(env):
-        return DeviceLoop(agent, *_plan(order, env.spec), seeds, names, env)
+        learning, schedule = _plan(order, env.spec)
+        return Planned(learning, partial(DeviceLoop, agent, learning, schedule, seeds, names, env))
     env_seeds = [environment_seed(seed, ENVIRONMENT, index) for seed in seeds for index in range(run.num_envs)]
     host_envs = env(env_seeds)
     try:
         _check_limit(run, host_envs.spec)
         if order.limited and run.eval_episodes:
             env.check_more(len(seeds) * min(env.side_by_side, run.eval_episodes), len(env_seeds))
-        return HostLoop(agent, *_plan(order, host_envs.spec), seeds, names, host_envs, env)
+        learning, schedule = _plan(order, host_envs.spec)
     except BaseException:
         host_envs.close()
         raise
+    build = partial(HostLoop, agent, learning, schedule, seeds, names, host_envs, env)
+    return Planned(learning, build, host_envs.close)
 
 
-def _offline(order: _Order) -> Loop:
+def _offline(order: _Order) -> Planned:
     """The loop of an agent that learns from fixed data, wherever it is evaluated."""
     spec = _spec(order.env)
     _check_limit(order.run, spec)
-    return make_offline_loop(order.run, order.members, order.variants, order.env, spec, order.devices, order.load)
+    return plan_offline_loop(order.run, order.members, order.variants, order.env, spec, order.devices, order.load)
 
 
-def _task(order: _Order) -> Loop:
+def _task(order: _Order) -> Planned:
     """The loop of an agent that learns from a task of tokens."""
-    return make_token_loop(order.run, order.members, order.variants, order.env, _spec(order.env), order.devices)
+    return plan_token_loop(order.run, order.members, order.variants, order.env, _spec(order.env), order.devices)
 
 
-_BUILDERS: dict[Learns, Callable[[_Order], Loop]] = {
+_BUILDERS: dict[Learns, Callable[[_Order], Planned]] = {
     "replay": _acting,
     "rollout": _acting,
     "data": _offline,
@@ -206,7 +233,7 @@ def _environment(env: Env, run: RunConfig, members: int) -> DeviceEnv | HostSour
     if isinstance(env, str) and on_device:
         return environments.make_device(env, run.backend)
     if run.backend is not None:
-        raise InvalidSettingError(f"--backend chooses the physics of brax/ environments; {run.env} has none to choose.")
+        raise no_physics(run.env)
     if not isinstance(env, str) and on_device:
         return admit(env)
     assert isinstance(env, str) or callable(env)

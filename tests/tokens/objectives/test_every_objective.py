@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from token_batches import COLUMNS, GROUP, ROWS, littered, loss_of, responses, scored, with_side
 
+from maxent_rl.errors import ShapeError
 from maxent_rl.tokens import objectives
 
 COMMON = (
@@ -31,6 +32,8 @@ def cases():
     """Batches of one shape that go through one compiled program side by side, each under its name."""
     outputs, batch = responses()
     far = dataclasses.replace(outputs, logp=jnp.where(outputs.logp < -1.5, -1000.0, outputs.logp))
+    ends = (jnp.array([ROWS - 2, ROWS - 1]), jnp.array([1, 0]))  # tokens of the last group
+    unscored = {"logp_old": batch.logp_old.at[ends].set(jnp.array([jnp.nan, -jnp.inf]))}
     return {
         "plain": (outputs, batch),
         "other settings": (outputs, batch),
@@ -42,6 +45,10 @@ def cases():
         "equal rewards": (outputs, dataclasses.replace(batch, rewards=jnp.full(ROWS, 0.1))),
         "huge rewards": (outputs, dataclasses.replace(batch, rewards=1e6 * batch.rewards)),
         "far from the old policy": (far, batch),
+        "unscored tokens": (outputs, dataclasses.replace(batch, **unscored)),
+        "without those tokens": (outputs, dataclasses.replace(batch, mask=batch.mask.at[ends].set(False))),
+        "unscored response": (outputs, dataclasses.replace(batch, rewards=batch.rewards.at[ROWS - 2].set(jnp.nan))),
+        "infinite reward": (outputs, dataclasses.replace(batch, rewards=batch.rewards.at[ROWS - 2].set(jnp.inf))),
         "on policy": (dataclasses.replace(outputs, logp=batch.logp_old, entropy=batch.entropy_old), batch),
     }
 
@@ -102,6 +109,52 @@ def test_masked_places_change_nothing_whatever_they_hold(name):
                 np.testing.assert_array_equal(one, other)
     slope = results["not a number"][1]
     assert np.all(slope.logp[~given["plain"][1].mask] == 0) and np.all(slope.entropy[~given["plain"][1].mask] == 0)
+
+
+@every
+def test_a_token_without_a_log_probability_is_left_out_and_counted(name):
+    """A sampler that rules tokens out before it reports gives minus infinity, and some give nothing."""
+    unscored, masked = (found(name)[-1][case] for case in ("unscored tokens", "without those tokens"))
+    share = "response/unscored_tokens"
+    assert 0 < unscored[0][1].metrics[share] < 0.1 and masked[0][1].metrics[share] == 0
+    for (path, one), other in zip(jax.tree.leaves_with_path(unscored), jax.tree.leaves(masked), strict=True):
+        if not (is_key(one) or share in jax.tree_util.keystr(path)):
+            np.testing.assert_array_equal(one, other)
+
+
+@every
+def test_a_response_without_a_reward_teaches_nothing(name):
+    """And takes nobody with it: the others are compared with each other."""
+    results = found(name)[-1]
+    (_, aux), _ = results["unscored response"]
+    assert np.all(aux.advantages[ROWS - 2] == 0) and np.any(aux.advantages[ROWS - 1] != 0)
+    np.testing.assert_allclose(
+        aux.metrics["response/unscored"], 1 / ROWS, rtol=0.2
+    )  # of more rows where some are added
+    for one, other in zip(
+        jax.tree.leaves(results["unscored response"]), jax.tree.leaves(results["infinite reward"]), strict=True
+    ):
+        if not is_key(one):
+            np.testing.assert_array_equal(one, other)
+
+
+@every
+def test_groups_may_be_said_by_an_index(name):
+    """Of groups of one size that is what the size says; ADPO, which lays them side by side, says what to do."""
+    each, state, given, _ = found(name)
+    objective, batch = each["plain"], given["plain"][1]
+    index = jnp.array([5, 5, 5, 5, 2, 2, 2, 2])
+    by_index = dataclasses.replace(batch, group_size=1, group_index=index)
+    if name.startswith("adpo"):
+        with pytest.raises(ShapeError, match="fill them up with rows of an empty mask and a reward of NaN"):
+            objective.prepare(state, by_index)
+        return
+    if batch.side is not None:
+        side = dataclasses.replace(batch.side, group_size=1, group_index=index[:GROUP])
+        by_index = dataclasses.replace(by_index, side=side)
+    found_by_index, by_size = (objective.prepare(state, one)[1] for one in (by_index, batch))
+    np.testing.assert_array_equal(found_by_index.mask, by_size.mask)
+    assert_close(found_by_index.advantages, by_size.advantages)
 
 
 @every

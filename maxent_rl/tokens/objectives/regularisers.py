@@ -65,10 +65,14 @@ class UncertainTokens(Regulariser):
     top_entropy_share: Fraction = 0.2
     """Share of tokens that are kept, by entropy."""
 
-    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
-        """Zeroes the loss of the others."""
+    def survey(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
+        """Finds the most uncertain tokens of the step [N, T]."""
         entropy = work.outputs.entropy
         assert entropy is not None
         least = losses.masked_quantile(entropy, work.mask, 1.0 - self.top_entropy_share)
         kept = entropy >= least - losses.rounding_of(least)  # as uncertain as the last one, to the bit or not
-        return state, work.replace(loss=jnp.where(kept, work.loss, 0.0))
+        return state, work.replace(found=kept)
+
+    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
+        """Zeroes the loss of the others."""
+        return state, work.replace(loss=jnp.where(work.found, work.loss, 0.0))

@@ -12,7 +12,7 @@ from flax import struct
 
 from maxent_rl import losses
 from maxent_rl.settings import Positive
-from maxent_rl.tokens.batch import TokenBatch
+from maxent_rl.tokens.batch import TokenBatch, responses
 from maxent_rl.tokens.objectives.advantages import AdvantageStage, by_group
 from maxent_rl.tokens.objectives.aggregates import Aggregate
 from maxent_rl.tokens.objectives.stage import Preset
@@ -33,7 +33,9 @@ class NonzeroScale(AdvantageStage):
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
         """Sets the advantages [N]."""
         rewards = by_group(batch)
-        factor = rewards.size / jnp.maximum(jnp.sum(rewards != 0), 1) / self.gpg_normalizer
+        there = responses(batch)
+        nonzero = jnp.sum(there & (rewards.ravel() != 0))
+        factor = jnp.sum(there) / jnp.maximum(nonzero, 1) / self.gpg_normalizer
         found = factor * losses.group_advantages(rewards, "none")
         return state, dataclasses.replace(batch, advantages=found.reshape(-1))
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax.numpy as jnp
 from flax import struct
 
 from maxent_rl import losses
 from maxent_rl.settings import Finite
-from maxent_rl.tokens.batch import TokenBatch
+from maxent_rl.tokens.batch import TokenBatch, responses
 from maxent_rl.tokens.objectives.advantages import AdvantageStage
 from maxent_rl.tokens.objectives.aggregates import Aggregate
 from maxent_rl.tokens.objectives.stage import Preset
@@ -32,7 +31,7 @@ class Baseline(AdvantageStage):
         rewards = batch.outcomes
         if self.baseline is not None:
             return state, dataclasses.replace(batch, advantages=rewards - self.baseline)
-        advantages = losses.masked_deviation(rewards, jnp.ones(rewards.shape, bool))  # 0 where only rounding differs
+        advantages = losses.masked_deviation(rewards, responses(batch))  # 0 where only rounding differs
         return state, dataclasses.replace(batch, advantages=advantages)
 
 

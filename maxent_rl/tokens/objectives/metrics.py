@@ -18,8 +18,8 @@ def step_metrics(work: Work) -> Metrics:
         return losses.masked_mean(values, mask)
 
     def extreme(values: Array, largest: bool) -> Array:
-        held = jnp.where(mask, values, -jnp.inf if largest else jnp.inf)
-        return jnp.where(jnp.any(mask), jnp.max(held) if largest else jnp.min(held), 0.0)
+        most = jnp.max(values if largest else -values, initial=-jnp.inf, where=mask)
+        return jnp.where(jnp.any(mask), most if largest else -most, 0.0)
 
     advantage = mean(work.advantages)
     metrics = {

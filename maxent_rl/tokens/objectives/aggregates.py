@@ -20,8 +20,8 @@ from maxent_rl.types import PyTree
 class Aggregate(Stage):
     """Averages the weighted losses and penalties of the valid tokens, and adds what stands beside that average.
 
-    What it divides by is counted in the whole step (`TokenBatch.count`), whatever part of it there is, and a part of n of its N
-    rows weighs N / n times as much: so the mean over equal parts is the whole's, for a sum over a constant length too.
+    What it divides by is counted in the whole step (`TokenBatch.count`), whatever part of it there is, and a part of n of
+    its N rows weighs N / n times as much: the mean over equal parts is the whole's, of a sum over a constant length too.
     """
 
     slot: ClassVar[Slot] = "aggregate"
@@ -31,7 +31,7 @@ class Aggregate(Stage):
     """The constant that seq-mean-token-sum-norm divides by, such as the length limit; None for the longest response of the
     batch: set it where the scale of the loss is to be the same from batch to batch."""
     count_rows: Literal["valid", "all"] = static("valid")
-    """Whether responses that were left out of the loss count as rows (all: as in TRL); rows that came without tokens do not."""
+    """Whether responses that were left out of the loss count as rows (all: as in TRL); rows without tokens are none."""
     divide_rows: bool = static(False)
     """Divide seq-mean-token-sum-norm by the number of rows too (as in TRL)."""
 
@@ -58,5 +58,5 @@ class Aggregate(Stage):
 
 
 def of_part(total: Array, batch: TokenBatch) -> Array:
-    """What the tokens of a part add to the whole, [], as a mean over equal parts needs it: divided by its share of the rows."""
+    """[] what the tokens of a part add to the whole, as a mean over equal parts needs it: over its share of the rows."""
     return total if batch.share in (0.0, 1.0) else total / batch.share

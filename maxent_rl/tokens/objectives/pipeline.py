@@ -31,6 +31,7 @@ from maxent_rl.tokens.batch import (
     how_to_pass,
     token_advantages,
     without_masked,
+    without_unscored,
 )
 from maxent_rl.tokens.objectives.metrics import step_metrics
 from maxent_rl.tokens.objectives.stage import Side, Slot, Stage, Statistic, Work
@@ -94,9 +95,9 @@ class Objective:
 
         A trainer that learns from a batch in several steps, or in several parts, calls this first and cuts the result
         (`TokenBatch.rows`, or `TokenBatch.groups` where `whole_groups`): the mean over equal parts of their losses is that of
-        the whole, and `part.as_step()` is a minibatch, which has an optimiser step of its own. Without it each call of the objective prepares what
-        it is given, but for objectives that move rows (AEPO): then `source` is set, and the policy must score the batch that
-        comes out.
+        the whole, and `part.as_step()` is a minibatch, which has an optimiser step of its own. Without it each call of the
+        objective prepares what it is given, but for objectives that move rows (AEPO): then `source` is set, and the policy
+        must score the batch that comes out.
 
         Args:
           state: of the objective.
@@ -115,7 +116,9 @@ class Objective:
         if batch.prepared:
             return state, batch
         given = batch.advantages is not None
-        batch = jax.lax.stop_gradient(self._with_statistics(state, _begun(cleaned(batch))))
+        batch = jax.lax.stop_gradient(
+            self._with_statistics(state, cleaned(without_unscored(_begun(batch), self._to_be_known())))
+        )
         states = []
         for stage, own in self._pairs(state):
             if not (given and stage.slot == "advantage"):
@@ -231,8 +234,8 @@ class Objective:
         batch = jax.lax.stop_gradient(cleaned(batch))
         mask = batch.mask
         outputs = without_masked(jax.tree.map(jnp.asarray, outputs), mask)
-        entropy = None if outputs.entropy is None else _single(outputs.entropy)
-        outputs = dataclasses.replace(outputs, logp=_single(outputs.logp), entropy=entropy)
+        entropy = None if outputs.entropy is None else losses.at_least_single(outputs.entropy)
+        outputs = dataclasses.replace(outputs, logp=losses.at_least_single(outputs.logp), entropy=entropy)
         if outputs.entropy is None and outputs.logits is not None:
             outputs = dataclasses.replace(outputs, entropy=losses.softmax_entropy(outputs.logits))
         zeros = jnp.zeros(mask.shape)
@@ -255,7 +258,7 @@ class Objective:
         wanted = self.statistics(state)
         statistics, entropy = dict(batch.statistics), batch.entropy_old
         if batch.logits_old is not None:
-            log_probs = jax.nn.log_softmax(jnp.asarray(batch.logits_old))
+            log_probs = jax.nn.log_softmax(losses.at_least_single(batch.logits_old))
             entropy = without_masked(losses.softmax_entropy(log_probs), batch.mask) if entropy is None else entropy
             if batch.tokens is not None:
                 missing = [name for name in wanted if name not in statistics]
@@ -264,6 +267,11 @@ class Objective:
         batch = dataclasses.replace(batch, statistics=statistics, entropy_old=entropy, side=side)
         self._check_statistics(state, batch)
         return batch
+
+    def _to_be_known(self) -> tuple[str, ...]:
+        """The log-probabilities that are read of each token."""
+        needed = {name for stage in self.stages for name in stage.inputs}
+        return ("logp_old", *({"logp_ref"} & needed))
 
     def _check_statistics(self, state: PyTree, batch: TokenBatch) -> None:
         missing = [name for name in self.statistics(state) if name not in batch.statistics]
@@ -314,9 +322,9 @@ def chain(*stages: Stage, name: str = "chain") -> Objective:
 
 
 def _begun(batch: TokenBatch) -> TokenBatch:
-    """A clean batch that knows which of its rows are responses."""
+    """A batch that knows which of its rows are responses, as they came."""
     side = None if batch.side is None else _begun(batch.side)
-    return dataclasses.replace(batch, whole=Whole.begin(batch.mask), side=side)
+    return dataclasses.replace(batch, whole=Whole.begin(jnp.asarray(batch.mask, bool)), side=side)
 
 
 def _aux(state: PyTree, work: Work) -> Aux:
@@ -327,15 +335,10 @@ def _aux(state: PyTree, work: Work) -> Aux:
 def _check_whole_step(stage: Stage, batch: TokenBatch) -> None:
     if batch.share != 1:
         raise MissingInputError(
-            f"{stage.title} looks at all tokens of an optimiser step, and these {len(batch.mask)} rows are a part of one: take "
-            "rows of what objective.survey(state, outputs, batch) gives for the whole step, or, for a minibatch that has a "
-            "step of its own, batch.rows(...).as_step()."
+            f"{stage.title} looks at all tokens of an optimiser step, and these {len(batch.mask)} rows are a part of one: "
+            "take rows of what objective.survey(state, outputs, batch) gives for the whole step, or, for a minibatch that has "
+            "a step of its own, batch.rows(...).as_step()."
         )
-
-
-def _single(values: Array) -> Array:
-    """In at least single precision: sums over many tokens are lost in half precision."""
-    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
 def _has_state(stage: Stage) -> bool:

@@ -38,6 +38,7 @@ class Work:
       clip_low: [N, T] or None: bounds that a shape stage sets in place of the surrogate's own.
       clip_high: likewise.
       weight: [N, T] or None: factor of the surrogate's loss.
+      kept: [N, T] or None: 0 where only some tokens count and this is none of them, elsewhere all tokens over those that do.
       found: [N, T] or None: what the stage that is called found in the whole step (`Stage.survey`).
       metrics: scalars.
     """
@@ -55,6 +56,7 @@ class Work:
     clip_low: Array | None = None
     clip_high: Array | None = None
     weight: Array | None = None
+    kept: Array | None = None
     found: Array | None = None
     metrics: Metrics = dataclasses.field(default_factory=dict)
 
@@ -92,8 +94,8 @@ class Stage:
     def counts(self, batch: TokenBatch, counts: dict[str, Array]) -> dict[str, Array]:
         """What each row of a prepared batch adds to the counts of a step, by name, each [N]: those so far, and its own.
 
-        What a stage divides by at a step must be one of these, `work.batch.count(name, here)`, as the rows before it may be a part
-        of the step.
+        What a stage divides by at a step must be one of these, `work.batch.count(name, here)`: the rows that it has before it
+        may be a part of the step.
         """
         return counts
 

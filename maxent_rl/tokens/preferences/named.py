@@ -52,6 +52,7 @@ ELSEWHERE: dict[str, str] = {
     "simpo_gamma": "gap",
     "gamma": "gap",
     "rpo_alpha": "likelihood_weight, of rpo",
+    "cpo_alpha": "likelihood_weight, of cpo",
     "lambda": "odds_weight, of orpo",
     "tau": "anchor_temperature, of adpo_pair",
 }

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.closeness import assert_close as assert_near
-from support.closeness import rounding
 from token_batches import COLUMNS, GROUP, ROWS, filled_up, littered, loss_of, responses, scored, with_side
 
 from maxent_rl.errors import MissingInputError

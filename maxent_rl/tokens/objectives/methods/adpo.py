@@ -23,7 +23,7 @@ from maxent_rl import losses
 from maxent_rl.errors import InvalidSettingError, MissingInputError, ShapeError
 from maxent_rl.settings import Count, Fraction, Positive, Weight, static
 from maxent_rl.tokens.batch import TokenBatch, token_advantages
-from maxent_rl.tokens.objectives.advantages import GroupAdvantage, whole_groups
+from maxent_rl.tokens.objectives.advantages import GroupAdvantage, leave_out, whole_groups
 from maxent_rl.tokens.objectives.aggregates import Aggregate
 from maxent_rl.tokens.objectives.stage import Preset, Work
 from maxent_rl.tokens.objectives.surrogates import Surrogate
@@ -38,8 +38,8 @@ class ADPO(Surrogate):
 
     The loss is then the mean over groups (those with a response in the loss), and its gradient in the log-probability of each
     token of response i is `(p_i - q_i) / (tau B)`: listwise, p the softmax of the anchored logits, q the target. What is
-    compared are the advantages, one for each response: `scale="group"` standardises them. A response without tokens is no
-    candidate. Every step needs whole groups.
+    compared are the advantages, one for each response: `scale="group"` standardises them. A response without tokens, or
+    without a finite reward, is no candidate. Every step needs whole groups, side by side: unequal ones are filled up.
     """
 
     whole_groups: ClassVar[bool] = True
@@ -88,7 +88,12 @@ class ADPO(Surrogate):
         return ("logp_ref",) if self.adpo_anchor == "reference" else ()
 
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
-        """For the rule smooth, sets each group's temperature, which depends on the rewards of all groups."""
+        """Leaves out responses that could not be scored, which are no candidates.
+
+        For the rule smooth it sets each group's temperature, which depends on the rewards of all groups.
+        """
+        _check_layout(batch)
+        batch = leave_out(batch, ~batch.scored)
         if self.temperature_rule != "smooth":
             return state, batch
         found = jnp.repeat(self.smooth_temperatures(batch), batch.group_size)[:, None]
@@ -146,7 +151,8 @@ class ADPO(Surrogate):
     def group_losses(self, logits: Array, scores: Array, target: Array, there: Array, pairs: ArrayLike = 1.0) -> Array:
         """[group] losses whose mean over the groups of a step is ADPO's, of arrays [group, response].
 
-        Of the pairwise forms it is the mean over all pairs of the step, as in the authors' code: `pairs` [] of a group on average.
+        Of the pairwise forms it is the mean over all pairs of the step, as in the authors' code: a group has `pairs` [] on
+        average.
         """
         if self.adpo_loss == "listwise":
             return losses.anchored_loss(logits, target, there)
@@ -217,6 +223,14 @@ class ADPO(Surrogate):
                 "TokenBatch(logits_old=[N, T, V])."
             )
         return batch.logits_old.shape[-1]
+
+
+def _check_layout(batch: TokenBatch) -> None:
+    if batch.group_index is not None:
+        raise ShapeError(
+            "ADPO lays groups of one size side by side, which a group_index does not: fill them up with rows of an empty mask "
+            "and a reward of NaN, next to the other responses to the prompt, and pass group_size."
+        )
 
 
 def _check_groups(work: Work) -> None:

@@ -23,7 +23,7 @@ from maxent_rl import losses
 from maxent_rl.errors import MissingInputError, ShapeError
 from maxent_rl.settings import Finite, Interval, NonNegative, Positive, Weight, static
 from maxent_rl.tokens.batch import TokenBatch, columns, responses, token_advantages
-from maxent_rl.tokens.objectives.advantages import GroupAdvantage, by_group
+from maxent_rl.tokens.objectives.advantages import GroupAdvantage, relative_rewards
 from maxent_rl.tokens.objectives.aggregates import Aggregate, of_part
 from maxent_rl.tokens.objectives.estimate import EntropyEstimate, Source
 from maxent_rl.tokens.objectives.regularisers import Regulariser
@@ -128,8 +128,8 @@ class AEPO(Regulariser):
         """
         scores = side.outcomes
         if self.side_select == "advantage":
-            scores = losses.group_advantages(by_group(side)).reshape(-1)
-        right = scores > self.side_above
+            scores = relative_rewards(side, "group")
+        right = side.scored & (scores > self.side_above)
         most = min(self.side_responses, len(right))
         count = jnp.minimum(most, jnp.sum(right))
         count = jnp.where(entropy <= self.target_entropy, count, count // 2)
@@ -215,6 +215,7 @@ def _alike(batch: TokenBatch, side: TokenBatch) -> tuple[TokenBatch, TokenBatch]
         statistics=known,
         source=jnp.arange(rows) if batch.source is None else batch.source,
         logits_old=None,
+        group_index=None,  # advantages are there, and groups have been read
     )
     side = dataclasses.replace(
         side,

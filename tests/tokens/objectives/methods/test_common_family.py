@@ -250,7 +250,7 @@ def test_reinforce_pp_with_discount_and_divergence_in_the_reward():
 
 
 def test_trl_counts_every_row():
-    """Also one that is left out of the loss, but none that never was a response; of dr_grpo, the longest response is the length."""
+    """Also one that is left out of the loss, but none without a response; the length of dr_grpo is the longest response's."""
     _, batch = ragged(np.ones(ROWS))
     batch = dataclasses.replace(batch, mask=batch.mask.at[1].set(False), truncated=jnp.arange(ROWS) == 0)
     tokens, longest = batch.mask[1:].sum(), batch.mask[0].sum()

@@ -37,7 +37,7 @@ class Watch:
         """
         self._name, self._horizon = name, horizon
         self._left, self._said, self._waiting = _STEPS, set[str](), list[str]()
-        self._observation, self._reward = _Lost(), _Lost()
+        self._lost: dict[str, _Lost] = {}
 
     def take(self) -> list[str]:
         """What was found since the last call, a sentence each; none comes twice."""
@@ -64,17 +64,18 @@ class Watch:
         if self._left <= 0:
             return
         self._left -= 1
-        self._observation.add(observed)
-        self._reward.add(reward)
+        for what, part in [*_parts(observed, "the observation"), ("reward", reward)]:
+            self._lost.setdefault(what, _Lost()).add(part)
         if self._left:
             return
-        for lost, what in ((self._observation, "Entry {} of the observation"), (self._reward, "The reward")):
+        for what, lost in self._lost.items():
             found = lost.worst()
             if found is not None:
                 entry, size, change = found
                 apart = np.spacing(np.float32(abs(size)))
+                named = "The reward" if what == "reward" else f"Entry {entry} of {what}"
                 self._say(
-                    f"{what.format(entry)} of {self._name} changes by {change:.3g} at {size:.4g}, where the numbers of "
+                    f"{named} of {self._name} changes by {change:.3g} at {size:.4g}, where the numbers of "
                     f"float32, in which agents compute, lie {apart:.3g} apart, so that many changes are lost: "
                     "subtract a fixed start from it."
                 )
@@ -102,13 +103,8 @@ class _Lost:
 
     def add(self, value: Any) -> None:
         """Takes in what one step gave; only numbers that have more digits than float32 count."""
-        now = np.ravel(np.asarray(value)) if not isinstance(value, (dict, tuple)) else None
-        if (
-            now is None
-            or now.dtype.kind not in "fiu"
-            or np.can_cast(now.dtype, np.float32)
-            or not np.isfinite(now).all()
-        ):
+        now = np.ravel(np.asarray(value))
+        if now.dtype.kind not in "fiu" or np.can_cast(now.dtype, np.float32) or not np.isfinite(now).all():
             return
         last, self._last = self._last, now.copy()
         if last is None or last.shape != now.shape:
@@ -130,6 +126,18 @@ class _Lost:
         if share[entry] < _MANY:
             return None
         return entry, float(self._last[entry]), float(self._smallest[entry])
+
+
+def _parts(observed: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """The arrays of an observation, with what to call them: there is one, or as many as a Dict or a Tuple holds."""
+    if isinstance(observed, dict):
+        for key, value in observed.items():
+            yield from _parts(value, f"{key!r} in {name}")
+    elif isinstance(observed, tuple):
+        for index, value in enumerate(observed):
+            yield from _parts(value, f"part {index} of {name}")
+    else:
+        yield name, observed
 
 
 def _generators() -> dict[str, Any]:

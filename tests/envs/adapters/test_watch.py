@@ -10,10 +10,12 @@ import gymnasium
 import numpy as np
 import pytest
 from environments import HostPoint
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Dict, Tuple
 
 from maxent_rl.envs.adapters.gymnasium import GymnasiumEnvs
 from maxent_rl.envs.registry import make_host
+
+UNIT = Box(-1.0, 1.0, (1,), np.float32)
 
 
 def said(make: Any, steps: int = 70) -> list[str]:
@@ -117,6 +119,22 @@ def test_the_sentence_names_the_entry_the_change_and_how_far_apart_numbers_lie()
         "Entry 1 of the observation of Walk changes by 1 at 1.7e+09, where the numbers of float32, in which agents compute, "
         "lie 128 apart, so that many changes are lost: subtract a fixed start from it."
     ]
+
+
+class Dated(Clock):
+    """The same clock as one entry of a dictionary, in which the other is a tuple."""
+
+    def __init__(self, *clock: Any) -> None:
+        super().__init__(*clock)
+        self.observation_space = Dict({"others": Tuple((UNIT, UNIT)), "time": self.observation_space})
+
+    def observe(self) -> Any:
+        return {"others": (np.zeros(1, np.float32), np.ones(1, np.float32)), "time": super().observe()}
+
+
+def test_in_a_dictionary_the_entry_is_named_by_its_key() -> None:
+    (sentence,) = said(lambda: Dated(1.7e9, 1.0))
+    assert sentence.startswith("Entry 1 of 'time' in the observation of Walk changes by 1 at 1.7e+09")
 
 
 def test_rewards_that_float32_makes_equal_are_said() -> None:

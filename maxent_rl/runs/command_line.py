@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -178,15 +180,15 @@ def _kind(name: str) -> str:
 
 def _group(settings: Any, about: str, names: Iterable[str], explained: bool) -> type[Any]:
     """A dataclass of some of the fields of another, with its values as defaults and its words as help."""
-    hints, texts, fields = field_hints(type(settings)), meanings(type(settings)) if explained else {}, []
+    kind: Any = type(settings)
+    hints, texts, fields = field_hints(kind), meanings(kind) if explained else {}, []
     for name in names:
         value = getattr(settings, name)
         text = texts.get(name, "")
         if explained and name == "objective" and hasattr(settings, "objective_settings"):
             text += f" One of: {', '.join(_objectives())}."
-        hint = Annotated[hints[name], tyro.conf.arg(help=text)]
-        default: Any = dataclasses.field(default_factory=lambda value=value: value)
-        fields.append((name, hint, default))
+        default: Any = dataclasses.field(default_factory=partial(copy.copy, value))
+        fields.append((name, Annotated[hints[name], tyro.conf.arg(help=text)], default))
     return dataclasses.make_dataclass("Group", fields, frozen=True, namespace={"__doc__": about})
 
 

@@ -118,7 +118,8 @@ class Settings:
           UnknownNameError: there is no such setting.
           InvalidSettingError: there are not as many settings as values.
         """
-        names = [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+        made: Any = cls
+        names = [field.name for field in dataclasses.fields(made)] if hasattr(cls, "__dataclass_fields__") else []
         for name in settings:
             if name not in names:
                 raise unknown_setting(f"setting of {cls.__name__}", name, names)

@@ -40,7 +40,7 @@ AGENTS: dict[str, str] = {
 }
 
 
-def agent_class(name: str) -> type[Any]:
+def agent_class(name: object) -> type[Any]:
     """Finds an agent's class by name, importing it only now.
 
     Raises:

@@ -197,7 +197,7 @@ def make_host(env: str | Factory, seeds: Sequence[int], horizon: int | None = No
     """
     from maxent_rl.envs.adapters.gymnasium import GymnasiumEnvs
 
-    if not isinstance(seeds, Sequence) and not hasattr(seeds, "__len__"):
+    if not hasattr(seeds, "__len__"):
         raise InvalidSettingError(f"Expected a seed for each environment, [0] for a single one, got {seeds!r}.")
     if not isinstance(env, str) and callable(env):
         quiet_mujoco()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -102,8 +104,8 @@ def parse(arguments: Sequence[str]) -> Flags:
       InvalidSettingError: a value that does not fit its flag, or flags that do not go together.
     """
     run, hyper = _begin(_first_pass(arguments))
-    groups = _groups(run, hyper)
     wants_help = any(argument in ("-h", "--help", "-H", "--help-verbose") for argument in arguments)
+    groups = _groups(run, hyper, wants_help)
     command = dataclasses.make_dataclass(
         "Command",
         [
@@ -162,37 +164,39 @@ def _first_pass(arguments: Sequence[str]) -> dict[str, str | None]:
     return found
 
 
-def _groups(run: RunConfig, hyper: Any) -> dict[str, type[Any]]:
-    """The flags of settings and agent in groups, each a dataclass with the values as defaults."""
+def _groups(run: RunConfig, hyper: Any, explained: bool) -> dict[str, type[Any]]:
+    """The flags of settings and agent in groups, each a dataclass with the values as defaults, and with words for `--help`."""
     of_run = [field.name for field in dataclasses.fields(run)]
-    kinds = {name: kind for kind, names in _OF_RUN.items() for name in names}
     own = [field.name for field in dataclasses.fields(hyper)]
     agent = run.agent.replace("-", "_")
-    return {
-        "run": _group(run, "What is trained, and how long.", (n for n in of_run if _kind(n, kinds) == "run")),
-        agent: _group(hyper, f"Hyper-parameters of --agent {run.agent}.", (n for n in own if n not in _NETWORK)),
-        "network": _group(hyper, f"Networks of --agent {run.agent}.", (n for n in own if n in _NETWORK)),
-        "evaluation": _group(run, "How it is measured.", (n for n in of_run if _kind(n, kinds) == "evaluation")),
-        "records": _group(run, "What stays of it.", (n for n in of_run if _kind(n, kinds) == "records")),
-        "machine": _group(run, "Where it is computed.", (n for n in of_run if _kind(n, kinds) == "machine")),
+    parts = {
+        "run": (run, "What is trained, and how long.", [name for name in of_run if _kind(name) == "run"]),
+        agent: (hyper, f"Hyper-parameters of --agent {run.agent}.", [name for name in own if name not in _NETWORK]),
+        "network": (hyper, f"Networks of --agent {run.agent}.", [name for name in own if name in _NETWORK]),
+        "evaluation": (run, "How it is measured.", [name for name in of_run if _kind(name) == "evaluation"]),
+        "records": (run, "What stays of it.", [name for name in of_run if _kind(name) == "records"]),
+        "machine": (run, "Where it is computed.", [name for name in of_run if _kind(name) == "machine"]),
     }
+    return {title: _group(*part, explained) for title, part in parts.items()}
 
 
-def _kind(name: str, kinds: dict[str, str]) -> str:
-    return "evaluation" if name.startswith("eval_") else kinds.get(name, "run")
+def _kind(name: str) -> str:
+    """The group of a run's setting."""
+    of = next((group for group, names in _OF_RUN.items() if name in names), "run")
+    return "evaluation" if name.startswith("eval_") else of
 
 
-def _group(settings: Any, about: str, names: Iterable[str]) -> type[Any]:
+def _group(settings: Any, about: str, names: Iterable[str], explained: bool) -> type[Any]:
     """A dataclass of some of the fields of another, with its values as defaults and its words as help."""
-    hints, texts, fields = field_hints(type(settings)), meanings(type(settings)), []
+    kind: Any = type(settings)
+    hints, texts, fields = field_hints(kind), meanings(kind) if explained else {}, []
     for name in names:
         value = getattr(settings, name)
         text = texts.get(name, "")
-        if name == "objective" and hasattr(settings, "objective_settings"):
+        if explained and name == "objective" and hasattr(settings, "objective_settings"):
             text += f" One of: {', '.join(_objectives())}."
-        hint = Annotated[hints[name], tyro.conf.arg(help=text)]
-        default: Any = dataclasses.field(default_factory=lambda value=value: value)
-        fields.append((name, hint, default))
+        default: Any = dataclasses.field(default_factory=partial(copy.copy, value))
+        fields.append((name, Annotated[hints[name], tyro.conf.arg(help=text)], default))
     return dataclasses.make_dataclass("Group", fields, frozen=True, namespace={"__doc__": about})
 
 

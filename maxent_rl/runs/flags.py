@@ -90,7 +90,7 @@ def read_command(
 
 
 @functools.cache
-def meanings(kind: type[Any]) -> dict[str, str]:
+def meanings(kind: Any) -> dict[str, str]:
     """What each field of a dataclass means: the string below it, of the class or of one that it is made from."""
     found: dict[str, str] = {}
     for each in reversed(kind.__mro__):
@@ -160,7 +160,8 @@ def _read_plainly(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | No
             lambda words: read_value(words[0], info.type),
             lambda value: isinstance(value, (int, float)),
         )
-    if info.type_origin is Literal:
+    origin: Any = info.type_origin
+    if origin is Literal:
         choices = typing.get_args(info.type)
         return _spec(
             "{" + ",".join(map(str, choices)) + "}",

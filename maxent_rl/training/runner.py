@@ -46,7 +46,7 @@ from maxent_rl.runs.records import Recorder, check_records
 from maxent_rl.seeds.processes import Processes, divide, join
 from maxent_rl.seeds.variants import variant_name
 from maxent_rl.settings import as_declared, unknown_setting
-from maxent_rl.sources.load import load_data, refuse_unused
+from maxent_rl.sources.load import check_source, load_data
 from maxent_rl.storage.arrays import from_arrays, pack, to_arrays, unpack
 from maxent_rl.storage.files import as_path, first_line, write_json
 from maxent_rl.training.compilation import enable_compilation_cache
@@ -173,7 +173,7 @@ def run_training(
     slow = isinstance(env, str) and loads_slowly(env)
     with jax.default_device(devices[0]):
         with processes.together(), loading(run.env, enabled=progress and processes.first, told=slow):
-            agent = _checked(run, agent)
+            agent = _checked(run, agent, resume)
             loop = make_loop(run, agent, env, devices, processes, load_data)
         try:
             if resume is None:
@@ -195,25 +195,25 @@ def check_run(run: RunConfig, agent: Agent[Any], env: Env, *, resume: Path | Non
     run.check()
     devices = _devices(run.device)
     with jax.default_device(devices[0]):
-        agent = _checked(run, agent)
+        agent = _checked(run, agent, resume)
         planned = plan_loop(run, agent, env, devices, load=load_data)
         try:
             if isinstance(agent, PreparesFromData):
                 load_data(run, agent, planned.learning.spec, None)
         finally:
             planned.close()
+    return learns_nothing(run, agent, planned.learning)
+
+
+def _checked(run: RunConfig, agent: Any, resume: Path | None) -> Any:
+    """The agent, with its numbers as they are declared, once all has been refused that can be before anything is loaded."""
+    check_kind(agent)
+    check_source(run, agent)
+    check_records(run.wandb)
     if resume is None:
         check_new_folder(run_folder(run, run.name or default_name(run, agent)))
     elif not any(path.name.isdigit() for path in (resume / "checkpoints").glob("*")):
         raise _nothing_to_resume(resume)
-    check_records(run.wandb)
-    return learns_nothing(run, agent, planned.learning)
-
-
-def _checked(run: RunConfig, agent: Any) -> Any:
-    """The agent, with its numbers as they are declared, if it can be one of that run."""
-    check_kind(agent)
-    refuse_unused(run, agent)
     return as_declared(agent)
 
 

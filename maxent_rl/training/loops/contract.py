@@ -22,7 +22,8 @@ from maxent_rl.storage.files import first_line
 from maxent_rl.training.loops.memory import keeps_memory
 from maxent_rl.types import Array, PyTree, Spec
 
-_TABLE_COLUMNS = ("step", "seed", "seconds", "steps_per_second", "updates", "episode/return", "episode/length")
+_COLUMNS = ("step", "seed", "seconds", "steps_per_second", "updates")
+_COLUMNS_OF_ACTING = ("episode/return", "episode/length")
 
 
 def check_update(agent: Any, spec: Spec, batch: Callable[[Any, Array], PyTree]) -> tuple[str, ...]:
@@ -77,7 +78,7 @@ def check_acting(agent: Any, spec: Spec) -> PyTree:
                 f"{_of(agent, 'init')} must return a pytree of arrays, got {leaf!r} at {where or 'its root'}."
             )
     for shape in ((), (spec.num_envs,)):
-        observation = jax.ShapeDtypeStruct((*shape, *spec.observation_shape), jnp.float32)
+        observation = _abstract((*shape, *spec.observation_shape))
 
         def act(agent: Any, state: PyTree, observation: Array, key: Array) -> Any:
             return agent.act(_remembering(agent, state, observation, spec), observation, key)
@@ -168,11 +169,13 @@ def _number(name: str, path: Any, leaf: Any) -> Array:
 
 
 def _shape(leaf: Any) -> Any:
-    is_number = isinstance(leaf, (bool, int, float, complex))
-    array = jnp.asarray(leaf) if is_number else leaf
-    return (
-        jax.ShapeDtypeStruct(array.shape, array.dtype) if hasattr(array, "shape") and hasattr(array, "dtype") else leaf
-    )
+    array = jnp.asarray(leaf) if isinstance(leaf, (bool, int, float, complex)) else leaf
+    is_array = hasattr(array, "shape") and hasattr(array, "dtype")
+    return _abstract(array.shape, array.dtype) if is_array else leaf
+
+
+def _abstract(shape: tuple[int, ...], dtype: Any = jnp.float32) -> Any:
+    return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
 
 
 def _pair(agent: Any, name: str, found: Any) -> tuple[Any, Any]:
@@ -183,7 +186,8 @@ def _pair(agent: Any, name: str, found: Any) -> tuple[Any, Any]:
 
 def _check_state(agent: Any, name: str, before: PyTree, after: PyTree) -> None:
     """The state that comes back must be of one form with that which went in."""
-    wanted, given = jax.tree.structure(before), jax.tree.structure(after)
+    wanted: Any = jax.tree.structure(before)
+    given: Any = jax.tree.structure(after)
     if wanted != given:
         raise InvalidSettingError(
             f"{_of(agent, name)} must return a state of the structure that init gives, {_kind(before)}, got "
@@ -209,11 +213,12 @@ def _check_metrics(agent: Any, name: str, metrics: Any) -> tuple[str, ...]:
     """Metrics are scalars by names that are no other column's."""
     if not isinstance(metrics, dict):
         raise InvalidSettingError(f"The metrics of {_of(agent, name)} must be a dict of scalars, got {_kind(metrics)}.")
+    taken = _COLUMNS + (_COLUMNS_OF_ACTING if agent.learns in ("replay", "rollout") else ())
     for key, value in metrics.items():
-        if not isinstance(key, str) or key in _TABLE_COLUMNS:
+        if not isinstance(key, str) or key in taken:
             raise InvalidSettingError(
                 f"The metrics of {_of(agent, name)} must have names of their own, such as 'critic/loss', got {key!r}"
-                f"{', which is a column of every table' if key in _TABLE_COLUMNS else ''}."
+                f"{', which is a column of the tables already' if key in taken else ''}."
             )
         is_scalar = isinstance(value, jax.ShapeDtypeStruct) and value.shape == () and value.dtype.kind not in "cV"
         if not is_scalar:
@@ -243,8 +248,8 @@ def _check_memory(agent: Any, state: PyTree, observation: Any, shape: tuple[int,
     if not isinstance(agent, Remembers):
         return
     memory = _traced(agent, "memory", lambda agent, state: agent.memory(state, shape), state)
-    action = jax.ShapeDtypeStruct((*shape, *spec.action_shape), jnp.float32)
-    reward = jax.ShapeDtypeStruct(shape, jnp.float32)
+    action = _abstract((*shape, *spec.action_shape))
+    reward = _abstract(shape)
     after = _traced(
         agent, "remember", lambda agent, *rest: agent.remember(*rest), state, memory, observation, action, reward
     )

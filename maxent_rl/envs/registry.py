@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import gymnasium
 
 from maxent_rl.envs.adapters.mujoco_log import quiet_mujoco
+from maxent_rl.envs.adapters.robotics import PACKAGE, is_robotics, register_robotics
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.host import HostEnvs
 from maxent_rl.errors import (
@@ -66,6 +67,7 @@ def canonical_name(name: str) -> str:
 
     Raises:
       UnknownNameError: naming the nearest right ones.
+      MissingDependencyError: it is known to be an environment of a package that is not installed.
     """
     prefix, rest = _split(name)
     if prefix is not None:
@@ -77,6 +79,8 @@ def canonical_name(name: str) -> str:
         _import_environments(name)
         known = name.partition(":")[2]
         return name if known in gymnasium.registry else f"{name.partition(':')[0]}:{canonical_name(known)}"
+    if is_robotics(name) and name not in gymnasium.registry:
+        register_robotics(name)
     newest = _newest()
     if name in gymnasium.registry:
         return name
@@ -91,6 +95,8 @@ def has_name(env: str) -> bool:
         canonical_name(env)
     except UnknownNameError:
         return False
+    except MissingDependencyError:  # a name of something
+        return True
     return True
 
 
@@ -208,7 +214,10 @@ def _unknown(name: str, newest: dict[str, str]) -> UnknownNameError:
 
 
 def _import_environments(name: str) -> None:
-    module = name.partition(":")[0]
+    module, _, known = name.partition(":")
+    if module == PACKAGE:
+        register_robotics(known)
+        return
     try:
         importlib.import_module(module)
     except ImportError as error:

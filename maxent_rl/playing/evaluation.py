@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from numpy.typing import NDArray
 
 from maxent_rl.agents.base import Agent, Remembers, remember
 from maxent_rl.envs.device import DeviceEnv, step_within
@@ -119,13 +120,20 @@ def evaluate_host(
     """
     choose = most_likely if keys is None else sampled_action
     total, length = np.zeros(len(seeds) * episodes), np.zeros(len(seeds) * episodes, np.int64)
+    success = np.full(len(seeds) * episodes, np.nan)
     for played in play_host(agent, states, seeds, step, episodes, make_envs, keys, choose):
         total += np.where(played.running, played.reward, 0.0)
         length += played.running
-    return [
-        Outcomes(total[first : first + episodes].tolist(), length[first : first + episodes].tolist())
-        for first in range(0, len(total), episodes)
-    ]
+        if played.success is not None:
+            success = np.where(played.running, played.success, success)
+    parts = [slice(first, first + episodes) for first in range(0, len(total), episodes)]
+    return [Outcomes(total[part].tolist(), length[part].tolist(), _success_rate(success[part])) for part in parts]
+
+
+def _success_rate(success: NDArray[np.float64]) -> dict[str, float]:
+    """The share of episodes [N] that were solved, as a column of eval.csv; no column where none told in its last step."""
+    told = success[~np.isnan(success)]
+    return {"success_rate": float(told.mean())} if told.size else {}
 
 
 class HostPlay(NamedTuple):
@@ -139,6 +147,7 @@ class HostPlay(NamedTuple):
       reward: [N].
       next_observation: [N, observation] the true one after the action.
       terminated: [N] whether a terminal state ended the episode.
+      success: [N] as of `HostStep`.
     """
 
     running: Bools
@@ -148,6 +157,7 @@ class HostPlay(NamedTuple):
     reward: Floats
     next_observation: Floats
     terminated: Bools
+    success: Floats | None
 
 
 def play_host(
@@ -174,7 +184,8 @@ def play_host(
             elapsed += 1
             result = envs.step(action)
             yield HostPlay(
-                running, observation, action, notes, result.reward, result.next_observation, result.terminated
+                *(running, observation, action, notes),
+                *(result.reward, result.next_observation, result.terminated, result.success),
             )
             if isinstance(agent, Remembers):
                 memory = _remember(agent, states, memory, seen, chosen, result.reward.reshape(len(seeds), episodes))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from maxent_rl.envs.adapters.snapshot import can_snapshot, restore, snapshot
 from maxent_rl.envs.adapters.spaces import spec_of_spaces
+from maxent_rl.envs.goals import GoalRule
 from maxent_rl.envs.host import Bools, Floats, HostStep
 from maxent_rl.errors import CheckpointError, IncompatibleEnvironmentError, NonFiniteError
 from maxent_rl.spaces import ActionRule, flatten
@@ -103,12 +104,16 @@ class GymnasiumEnvs:
         count, commands = self.num_envs, self._actions.to_environment(action)
         next_observation, reward = np.empty_like(self._observation), np.empty(count, np.float32)
         terminated, truncated = np.zeros(count, bool), np.zeros(count, bool)
+        success: dict[int, Any] = {}
 
         def advance(part: range) -> None:
             for index in part:
-                observed, paid, terminated[index], truncated[index], _ = self._envs[index].step(commands[index])
+                observed, paid, terminated[index], truncated[index], info = self._envs[index].step(commands[index])
                 next_observation[index] = flatten(self._observed, observed, self._giver)
                 reward[index] = paid
+                told = info.get("is_success", info.get("success"))
+                if told is not None:
+                    success[index] = told
 
         self._share(advance)
         self._elapsed += 1
@@ -117,7 +122,18 @@ class GymnasiumEnvs:
         check_finite(self._name, next_observation, reward, self._elapsed)
         self._observation = next_observation.copy()
         self._restart(terminated | truncated)
-        return HostStep(next_observation, reward, terminated, truncated, self._observation.copy())
+        solved = _filled(success, count) if success else None
+        return HostStep(next_observation, reward, terminated, truncated, self._observation.copy(), solved)
+
+    def goal_rule(self) -> GoalRule:
+        """What steps pay for other goals; it is tried out by stepping, so what comes next must be a `reset` or `set_state`.
+
+        Raises:
+          IncompatibleEnvironmentError: the environment observes no goals, or cannot say.
+        """
+        if self._observed.goals is None:
+            raise IncompatibleEnvironmentError(f"{self._name} observes no achieved_goal and desired_goal.")
+        return GoalRule(self._envs[0], self._observed.goals, self._name, self._seeds[0])
 
     def _share(self, work: Callable[[range], None]) -> None:
         """Does `work` for all parts; if it fails anywhere, only after all parts have come to an end."""
@@ -172,6 +188,15 @@ class GymnasiumEnvs:
             self._pool.shutdown()
         for env in self._envs:
             env.close()
+
+
+def _filled(values: dict[int, Any], count: int) -> Floats:
+    """[count] the values at their places, NaN at the others and for what is no number."""
+    filled = np.full(count, np.nan, np.float32)
+    for index, value in values.items():
+        if np.size(value) == 1 and np.asarray(value).dtype.kind in "biuf":
+            filled[index] = np.asarray(value).item()
+    return filled
 
 
 def check_finite(name: str, observation: Floats, reward: NDArray[Any], elapsed: NDArray[np.int64]) -> None:

@@ -80,7 +80,7 @@ def can_snapshot(make: Callable[[], Env]) -> bool:
         restore(second, snapshot(first))
         return (
             _go_on_alike(first, second)
-            and np.array_equal(first.reset()[0], second.reset()[0])
+            and _equal(_arrays_of(first.reset()[0]), _arrays_of(second.reset()[0]))
             and _go_on_alike(first, second)
         )
     except Exception:  # a foreign environment may fail in any way; then its state cannot be told
@@ -226,17 +226,28 @@ def _set_mujoco_state(inner: Any, state: dict[str, Any]) -> None:
             current[name][...] = value
 
 
-def _step(env: Env, action: Any) -> tuple[Any, ...]:
+def _step(env: Env, action: Any) -> list[Any]:
     observation, reward, terminated, truncated, _ = env.step(action)
-    if terminated or truncated:
-        return observation, reward, terminated, truncated, env.reset()[0]
-    return observation, reward, terminated, truncated
+    given = [*_arrays_of(observation), reward, terminated, truncated]
+    return [*given, *_arrays_of(env.reset()[0])] if terminated or truncated else given
+
+
+def _arrays_of(observation: Any) -> list[NDArray[Any]]:
+    """What an observation is made of, however deep; copies, as an environment may write into what it gave."""
+    if isinstance(observation, dict):
+        return [array for key in observation for array in _arrays_of(observation[key])]
+    if isinstance(observation, tuple):
+        return [array for part in observation for array in _arrays_of(part)]
+    return [np.array(observation)]
+
+
+def _equal(one: list[Any], other: list[Any]) -> bool:
+    return len(one) == len(other) and all(map(np.array_equal, one, other))
 
 
 def _go_on_alike(first: Env, second: Env) -> bool:
     for _ in range(max(_PROBE_STEPS)):
         action = first.action_space.sample()
-        one, other = _step(first, action), _step(second, action)
-        if len(one) != len(other) or not all(map(np.array_equal, one, other)):
+        if not _equal(_step(first, action), _step(second, action)):
             return False
     return True

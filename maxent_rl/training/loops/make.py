@@ -12,9 +12,10 @@ import gymnasium
 import jax
 
 from maxent_rl import envs as environments
-from maxent_rl.agents.base import Agent, check_agent, check_kind
+from maxent_rl.agents.base import Agent, check_agent, check_kind, relabels_goals
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.env import Env
+from maxent_rl.envs.goals import GoalRule, HasGoals, PaysForGoals
 from maxent_rl.envs.host import HostEnvs
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.playing.evaluation import Outcomes
@@ -25,6 +26,7 @@ from maxent_rl.seeds.processes import Processes
 from maxent_rl.seeds.streams import ENVIRONMENT, environment_seed
 from maxent_rl.seeds.variants import member_agent, member_name, variant_agents
 from maxent_rl.training.loops.device import DeviceLoop
+from maxent_rl.training.loops.hindsight import Hindsight
 from maxent_rl.training.loops.host import HostLoop
 from maxent_rl.training.loops.learner import make_learning
 from maxent_rl.training.loops.offline import LoadData, make_offline_loop
@@ -154,14 +156,31 @@ def _acting(order: _Order) -> Loop:
     agent, names = member_agent(order.agent, order.members), tuple(map(member_name, order.members))
     seeds = tuple(int(member["seed"]) for member in order.members)
     if not callable(env):
-        return DeviceLoop(agent, *_plan(order, env.spec), seeds, names, env)
+        plan = _plan(order, env.spec)
+        if relabels_goals(agent) and not isinstance(env, PaysForGoals):
+            raise IncompatibleEnvironmentError(
+                f"{run.env} lacks compute_reward(achieved, desired) and compute_terminated of the same, by which relabelled steps "
+                "are paid; give it both, or leave --goal-relabel out."
+            )
+        return DeviceLoop(agent, *plan, seeds, names, env)
     env_seeds = [environment_seed(seed, ENVIRONMENT, index) for seed in seeds for index in range(run.num_envs)]
     host_envs = env(env_seeds)
     try:
-        return HostLoop(agent, *_plan(order, host_envs.spec), seeds, names, host_envs, env)
+        learning, schedule = _plan(order, host_envs.spec)
+        hindsight = Hindsight(_goal_rule(host_envs, run.env), learning, schedule) if relabels_goals(agent) else None
+        return HostLoop(agent, learning, schedule, seeds, names, host_envs, env, hindsight)
     except BaseException:
         host_envs.close()
         raise
+
+
+def _goal_rule(host_envs: HostEnvs, name: str) -> GoalRule:
+    if not isinstance(host_envs, HasGoals):
+        raise IncompatibleEnvironmentError(
+            f"{name} cannot say what other goals pay, which relabelled steps are paid by; leave --goal-relabel out, or use a "
+            "goal environment of Gymnasium's form."
+        )
+    return host_envs.goal_rule()
 
 
 def _offline(order: _Order) -> Loop:

@@ -205,7 +205,7 @@ def _entries(space: Space, observed: Any, giver: str, what: str) -> NDArray[np.f
         array = np.asarray(observed)
         if array.dtype.kind not in "fiub":
             raise ValueError
-    except ValueError as error:
+    except Exception as error:  # whatever the conversion of a foreign type raises, as of a tensor that wants gradients
         raise IncompatibleEnvironmentError(
             f"{giver} {type(observed).__name__} as {what}; expected numbers of shape {space.shape}."
         ) from error
@@ -224,7 +224,7 @@ def _entries(space: Space, observed: Any, giver: str, what: str) -> NDArray[np.f
 
 def _one_hot(space: Space, choice: NDArray[Any], giver: str, what: str) -> NDArray[np.float32]:
     counted = choice - np.asarray(space.start)
-    if ((counted < 0) | (counted >= np.asarray(space.sizes))).any():
+    if ((counted < 0) | (counted >= np.asarray(space.sizes)) | (counted % 1 != 0)).any():
         raise IncompatibleEnvironmentError(
             f"{giver} {choice.tolist() if choice.size > 1 else choice.item()} as {what}, which is none of its choices."
         )

@@ -6,6 +6,7 @@ goes in and comes out. Loops rely on the protocols here and on no particular age
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import jax
@@ -306,6 +307,12 @@ def check_kind(agent: Any) -> None:
     Raises:
       InvalidSettingError: saying what to declare.
     """
+    if isinstance(agent, type):
+        raise InvalidSettingError(f"An agent is an instance, got the class {agent.__name__}: write {agent.__name__}().")
+    if not dataclasses.is_dataclass(agent):
+        raise InvalidSettingError(
+            f"An agent is a flax.struct dataclass, such as SAC(learning_rate=1e-3), or a name, such as 'sac'; got {agent!r}."
+        )
     if jax.tree_util.all_leaves([agent]):
         raise InvalidSettingError(
             f"{type(agent).__name__} is not a pytree: decorate its class with flax.struct.dataclass (subclasses too)."
@@ -364,8 +371,8 @@ def _check_goals(agent: Any, spec: Spec, env: str) -> None:
             space = spec.observation_space
             observed = f"a {space.kind}" + (f" with {', '.join(space.names)}" if space.names else f" {space.shape}")
         raise IncompatibleEnvironmentError(
-            f"--goal-relabel {agent.goal_relabel} needs a goal environment, whose observation is a Dict with achieved_goal and "
-            f"desired_goal, arrays of one shape; {env} observes {observed}."
+            f"--goal-relabel {agent.goal_relabel} needs a goal environment, whose observation is a Dict with achieved_goal "
+            f"and desired_goal, arrays of one shape; {env} observes {observed}."
         )
     if agent.n_step != 1:
         raise InvalidSettingError(

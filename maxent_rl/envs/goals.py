@@ -13,25 +13,13 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from maxent_rl.envs.adapters.checks import Checks
 from maxent_rl.envs.host import Bools, Floats
+from maxent_rl.envs.told import raised
 from maxent_rl.errors import IncompatibleEnvironmentError, NonFiniteError
 from maxent_rl.spaces import Goals
-from maxent_rl.types import Array
 
 _TRIED_STEPS = 3
-
-
-@runtime_checkable
-class PaysForGoals(Protocol):
-    """A device environment that observes goals (`Spec.observation_space`) and says what each of them pays."""
-
-    def compute_reward(self, achieved: Array, desired: Array) -> Array:
-        """[...] rewards of a step that reached `achieved` [..., goal] and wanted `desired` [..., goal]."""
-        ...
-
-    def compute_terminated(self, achieved: Array, desired: Array) -> Array:
-        """[...] whether that ends the episode in a terminal state, as bool."""
-        ...
 
 
 class GoalRule:
@@ -129,32 +117,32 @@ class GoalRule:
     def _try(self, env: gymnasium.Env[Any, Any], seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """[n, *goal] goals achieved and wanted in some steps, whose rewards are found to follow from them."""
         assert self._reward is not None
-        env.reset(seed=seed)
+        checks = Checks(self._name, [env], None)
+        checks.reset_raw(0, seed)
         env.action_space.seed(seed)
         pairs = []
         for _ in range(_TRIED_STEPS):
-            observed, paid, terminated, truncated, _ = env.step(env.action_space.sample())
+            observed, paid, terminated, truncated, _ = checks.step_raw(0, env.action_space.sample())
             pair = np.array(observed["achieved_goal"]), np.array(observed["desired_goal"])
             try:
                 found = float(self._reward(*pair, {}))
             except Exception as error:  # as above
                 raise self._failed(self._reward, error) from error
-            if not np.isclose(found, float(paid), rtol=1e-4, atol=1e-6):
+            if not np.isclose(found, paid, rtol=1e-4, atol=1e-6):
                 raise IncompatibleEnvironmentError(
-                    f"{self._name} paid {float(paid):g} in a step for whose goals compute_reward gives {found:g}; expected the "
-                    "same, as relabelled steps are paid by it: leave --goal-relabel out, or let rewards follow from goals alone."
+                    f"{self._name} paid {paid:g} in a step for whose goals compute_reward gives {found:g}; expected the "
+                    "same, as relabelled steps are paid by it: leave --goal-relabel out, or have goals alone decide rewards."
                 )
             pairs.append(pair)
             if terminated or truncated:
-                env.reset()
+                checks.reset_raw(0)
         achieved, desired = (np.stack(goals) for goals in zip(*pairs, strict=True))
         return achieved, desired
 
     def _failed(self, method: Callable[..., Any], error: Exception) -> IncompatibleEnvironmentError:
-        told = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
         return IncompatibleEnvironmentError(
-            f"{self._name}: {getattr(method, '__name__', 'a method')} failed for goals of shape {self._goals.shape} and an empty "
-            f"info ({told}); expected a number for each step."
+            f"{self._name}: {getattr(method, '__name__', 'a method')} raised {raised(error)} for goals of shape "
+            f"{self._goals.shape} and an empty info; expected a number for each step."
         )
 
 

@@ -25,13 +25,14 @@ from maxent_rl.errors import (
     IncompatibleEnvironmentError,
     InvalidSettingError,
     MaxentRLError,
+    NonFiniteError,
     PolicyError,
 )
 from maxent_rl.runs.config import agent_from
 from maxent_rl.seeds.variants import variant_name
 from maxent_rl.spaces import Space, flatten, to_agent, to_environment
 from maxent_rl.storage.arrays import Arrays, from_arrays, to_arrays
-from maxent_rl.storage.files import storage_errors
+from maxent_rl.storage.files import as_path, storage_errors
 from maxent_rl.types import PyTree, Spec
 
 _FORMAT = 1
@@ -57,6 +58,7 @@ def export_policy(folder: Path, config: dict[str, Any], arrays: Arrays, spec: Sp
         "step": step,
         "env": config["run"]["env"],
         "backend": config["run"]["backend"],
+        "max_episode_steps": config["run"].get("max_episode_steps"),
         "seeds": list(range(config["run"]["seed"], config["run"]["seed"] + config["run"]["num_seeds"])),
         "variants": config["run"]["variants"],
         "run": {"agent": config["run"]["agent"]},
@@ -91,6 +93,7 @@ class Policy:
       spec: shapes of observations and actions.
       env: the environment's name.
       backend: its physics backend, or None.
+      max_episode_steps: after which the run cut its episodes; None for the environment's own limit.
       seed: the seed that was trained.
       variant: the hyper-parameters that tell it from the other variants of its run; empty where nothing varied.
       step: environment steps of training behind it.
@@ -108,6 +111,7 @@ class Policy:
         self.agent, self.state, self.spec, self.seed, self.variant = agent, state, spec, seed, variant or {}
         self.env: str = description["env"]
         self.backend: str | None = description["backend"]
+        self.max_episode_steps: int | None = description.get("max_episode_steps")
         self.step: int = description["step"]
         self._mode, self._act = jax.jit(agent.mode), jax.jit(agent.act)
         self._remember = jax.jit(partial(remember, agent))
@@ -140,24 +144,35 @@ class Policy:
           [...] actions as the environment's `step` takes them, in its own units, shape and type.
 
         Raises:
-          InvalidSettingError: it is no observation of the environment.
+          InvalidSettingError: it is no observation of the environment; or no random key.
+          NonFiniteError: NaN or infinity in an observation.
         """
         array = self._vector(observation)
+        if key is not None and not isinstance(key, jax.Array):
+            raise InvalidSettingError(f"key= takes a random key, such as jax.random.key(0), or None, got {key!r}.")
         state = self.state if memory is None else recalling(self.agent, self.state, memory)
         action = self._mode(state, array) if key is None else self._act(state, array, key)
         return to_environment(np.asarray(action), self.spec.action_space)
 
     def _vector(self, observation: Any) -> NDArray[np.float32]:
         """[..., observation] as the agent sees it."""
-        space, size = self.spec.observation_space, self.spec.observation_size
-        own = Space("box", (size,)) if space is None else space
+        own, vector = self.spec.observation_space, Space("box", (self.spec.observation_size,))
         try:
-            return flatten(own, observation, "The policy was given")
+            array = flatten(own or vector, observation, "The policy was given")
         except IncompatibleEnvironmentError as error:
             # The vector that it becomes is welcome, too.
-            if not isinstance(observation, (np.ndarray, jax.Array)) or observation.shape[-1:] != (size,):
+            if own is None or not _is_array(observation) or observation.shape[-1:] != vector.shape:
                 raise InvalidSettingError(str(error)) from error
-            return flatten(Space("box", (size,)), observation, "The policy was given")
+            array = flatten(vector, observation, "The policy was given")
+        finite = np.isfinite(array)
+        if not finite.all():
+            entry = int(np.argwhere(~finite)[0, -1])
+            raise NonFiniteError(f"The policy was given an observation whose entry {entry} is NaN or infinite.")
+        return array
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, (np.ndarray, jax.Array))
 
 
 def load_policy(
@@ -178,7 +193,9 @@ def load_policy(
       PolicyError: the folder is missing, damaged, or of another format.
       InvalidSettingError: the run has no such seed or variant.
     """
-    folder = policy_folder(Path(path))
+    folder = policy_folder(as_path(path, "a run's folder"))
+    if variant is not None and not isinstance(variant, int):
+        raise InvalidSettingError(f"variant= takes the number of a variant, counted from 0, got {variant!r}.")
     try:
         description = json.loads((folder / "policy.json").read_text())
         if description["format"] != _FORMAT:

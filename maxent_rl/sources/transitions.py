@@ -23,10 +23,10 @@ from maxent_rl.agents.base import Agent
 from maxent_rl.data.datasets.dataset import Dataset, concatenate, join
 from maxent_rl.data.datasets.units import stored_actions
 from maxent_rl.envs.device import DeviceEnv
-from maxent_rl.envs.host import HostEnvs
+from maxent_rl.envs.host import HostEnvs, HostSource
 from maxent_rl.errors import CheckpointError, InvalidSettingError
 from maxent_rl.playing.choosing import Choose, most_likely, sampled_action, uniform_actions
-from maxent_rl.playing.opening import open_environment
+from maxent_rl.playing.opening import open_environment, side_by_side
 from maxent_rl.playing.trajectories import Trajectory, keep_playing
 from maxent_rl.runs.policy import Policy, load_policy
 from maxent_rl.runs.records import read_csv
@@ -54,6 +54,7 @@ class Collecting:
     noise: float = 0.2
     seed: int = 0
     policy_seed: int | None = None
+    num_envs: int | None = None
 
     @property
     def wanted(self) -> int:
@@ -101,7 +102,7 @@ def collect(collecting: Collecting, report: Report = lambda _: None) -> Collecte
         data, notes = _replayed(collecting, policy)
         spec = policy.spec
     else:
-        source = _open(policy, env)
+        source = _open(policy, env, collecting.num_envs)
         spec = _spec(source)
         if collecting.kind == "noisy" and not spec.is_continuous and collecting.noise > 1:
             raise InvalidSettingError(
@@ -130,13 +131,13 @@ def _environment(collecting: Collecting, policy: Policy | None) -> str:
     return name
 
 
-def _open(policy: Policy | None, env: str) -> Source:
+def _open(policy: Policy | None, env: str, num_envs: int | None) -> Source:
     """What is acted in."""
     if policy is not None:
-        return open_environment(policy, None if env == policy.env else env)
+        return open_environment(policy, None if env == policy.env else env, num_envs)
     if environments.is_device(env):
         return environments.make_device(env)
-    return lambda seeds: environments.make_host(env, seeds)
+    return HostSource(partial(environments.make_host, env), side_by_side(env, num_envs))
 
 
 def _spec(source: Source) -> Spec:
@@ -233,7 +234,11 @@ def _replayed(collecting: Collecting, policy: Policy) -> tuple[Dataset, list[str
 
 def _about(collecting: Collecting, policy: Policy | None, spec: Spec) -> dict[str, Any]:
     """How the data was made, and what the environment's spaces are."""
-    about = {name: value for name, value in dataclasses.asdict(collecting).items() if name not in ("env", "noise")}
+    about = {
+        name: value
+        for name, value in dataclasses.asdict(collecting).items()
+        if name not in ("env", "noise", "num_envs")
+    }
     about |= {"noise": collecting.noise} if collecting.kind == "noisy" else {}
     about |= {
         name: None if space is None else dataclasses.asdict(space)

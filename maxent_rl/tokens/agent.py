@@ -18,7 +18,7 @@ from flax import struct
 from maxent_rl import losses
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks.transformer import TransformerConfig
-from maxent_rl.settings import Count, Fraction, NonNegative, Positive, Weight, static
+from maxent_rl.settings import Count, Fraction, NonNegative, Positive, Settings, Weight, static
 from maxent_rl.tokens import objectives
 from maxent_rl.tokens.batch import Prompted, TokenBatch, TokenOutputs
 from maxent_rl.tokens.model import LanguageModel
@@ -51,7 +51,7 @@ class TokenState:
 
 
 @struct.dataclass
-class TokenAgent:
+class TokenAgent(Settings):
     """A small language model of the Llama layout, trained by any of `objectives.names()`."""
 
     learns: ClassVar[Learns] = "task"

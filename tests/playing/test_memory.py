@@ -142,3 +142,10 @@ def test_an_agent_that_replays_single_transitions_cannot_remember():
 
     with pytest.raises(InvalidSettingError, match="Forgetful remembers its episodes, which off-policy agents cannot"):
         check_agent(Forgetful(), Point().spec, "Point")
+
+
+def test_memories_do_not_depend_on_how_many_are_side_by_side(tmp_path):
+    policy = exported(tmp_path, Counter())
+    together, apart = (collect_trajectories(policy, 3, env=ENVS["host"], num_envs=count) for count in (3, 2))
+    for one, other in zip(together, apart, strict=True):
+        np.testing.assert_array_equal(one.action, other.action)

@@ -26,7 +26,7 @@ from maxent_rl.networks import (
     RunningStatistics,
     TanhGaussianPolicy,
 )
-from maxent_rl.settings import Count, Finite, Fraction, Positive, static
+from maxent_rl.settings import Count, Finite, Fraction, Positive, Settings, static
 from maxent_rl.types import Array, CandidateSets, Learns, Metrics, PyTree, Spec
 
 
@@ -52,7 +52,7 @@ class ADPOState:
 
 
 @struct.dataclass
-class ADPO:
+class ADPO(Settings):
     """Distils a teacher (`--teacher RUN`): a student ranks candidate actions as the teacher does, relative to an anchor."""
 
     learns: ClassVar[Learns] = "data"

@@ -31,7 +31,7 @@ from maxent_rl.networks import (
     Temperature,
     ValueFunction,
 )
-from maxent_rl.settings import Count, Finite, Fraction, Positive, Weight, static
+from maxent_rl.settings import Count, Finite, Fraction, Positive, Settings, Weight, static
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec, Transition
 
 
@@ -69,7 +69,7 @@ class Found(NamedTuple):
 
 
 @struct.dataclass
-class PPO:
+class PPO(Settings):
     """Proximal Policy Optimization: on-policy, for continuous and discrete actions, and for several choices at once.
 
     Every `rollout_size` environment steps it learns from just those and forgets them. Steps at the end of a run that do

@@ -22,7 +22,7 @@ from maxent_rl import losses
 from maxent_rl.distributions import Distribution, TanhGaussian
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks import CriticEnsemble, RunningStatistics, TanhGaussianPolicy, Temperature, TemperatureMode
-from maxent_rl.settings import Count, Finite, Fraction, NonNegative, Positive, static
+from maxent_rl.settings import Count, Finite, Fraction, NonNegative, Positive, Settings, static
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec, Transition
 
 PolicyLoss: TypeAlias = Callable[[PyTree], tuple[Array, tuple[Array, Metrics]]]
@@ -74,7 +74,7 @@ class SACState:
 
 
 @struct.dataclass
-class Collecting:
+class Collecting(Settings):
     """Settings of the family's members that learn from what they do, as `OffPolicyAgent` has them."""
 
     learns: ClassVar[Learns] = "replay"
@@ -95,7 +95,7 @@ class Collecting:
 
 
 @struct.dataclass
-class SoftActorCritic(abc.ABC):
+class SoftActorCritic(Settings, abc.ABC):
     """The family's common part: maximises return plus entropy from transitions of any policy."""
 
     learning_rate: Positive = 3e-4

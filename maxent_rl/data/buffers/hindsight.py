@@ -36,7 +36,7 @@ class Relabelled(NamedTuple):
     desired_before: Array
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class HindsightLayout(ReplayLayout):
     """A replay buffer of a goal environment, of which a part of each batch is relabelled.
 
@@ -46,9 +46,9 @@ class HindsightLayout(ReplayLayout):
       horizon: the most steps of an episode.
     """
 
-    goals: Goals = Goals((0, 0), (0, 0), (), "float32")
-    relabelled: int = 0
-    horizon: int = 1
+    goals: Goals
+    relabelled: int
+    horizon: int
 
     @classmethod
     def create_relabelling(

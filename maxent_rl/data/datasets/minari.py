@@ -17,7 +17,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from maxent_rl.data.datasets.archives import refuse_damage, write_whole
+from maxent_rl.data.datasets.archives import refuse_damage, to_json, write_whole
 from maxent_rl.data.datasets.arrays_of_files import to_actions, to_flags, to_observations, to_rewards
 from maxent_rl.data.datasets.dataset import Dataset
 from maxent_rl.data.datasets.hdf5 import open_array, open_group, open_hdf5, write_array
@@ -171,7 +171,10 @@ def _env(told: dict[str, Any]) -> str | None:
     if _OURS in told:
         name: str | None = told[_OURS]["env"]
         return name
-    return str(json.loads(told["env_spec"])["id"]) if told.get("env_spec") else None
+    try:
+        return str(json.loads(told["env_spec"])["id"])
+    except (KeyError, TypeError, ValueError):  # absent, null, or of another version: the data is what counts
+        return None
 
 
 def _about(told: dict[str, Any]) -> dict[str, Any]:
@@ -210,7 +213,7 @@ def write_minari(data: Dataset, path: Path) -> None:
                 write_array(group.id, "truncations", data.truncated[rows])
                 group.create_group("infos")  # without one, Minari cannot print an episode
         size = round((folder / _FILE).stat().st_size / 1e6, 1)
-        (folder / _METADATA).write_text(json.dumps(_metadata(data, path) | {"dataset_size": size}))
+        (folder / _METADATA).write_text(to_json(_metadata(data, path) | {"dataset_size": size}))
 
 
 def _metadata(data: Dataset, path: Path) -> dict[str, Any]:
@@ -226,9 +229,20 @@ def _metadata(data: Dataset, path: Path) -> dict[str, Any]:
         "minari_version": _VERSION,
         _OURS: {"env": data.env, "about": data.about},
     }
-    if data.env is not None and data.env in gymnasium.registry:
-        described["env_spec"] = gymnasium.spec(data.env).to_json()
-    return described
+    env_spec = None if data.env is None else _env_spec(data.env)
+    return described if env_spec is None else described | {"env_spec": env_spec}
+
+
+def _env_spec(name: str) -> str | None:
+    """What Gymnasium says of an environment, for Minari; None where it has none, or cannot tell it as JSON.
+
+    That is so where a class, or a function, was registered instead of its name, or arguments that JSON does not have. Nothing
+    of the data depends on it.
+    """
+    try:
+        return gymnasium.spec(name).to_json() if name in gymnasium.registry else None
+    except Exception:  # foreign arguments are copied, and may fail in any way
+        return None
 
 
 def _id_for(path: Path) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from maxent_rl.data.datasets.archives import open_archive, write_archive
+from maxent_rl.data.datasets.archives import open_archive, to_json, write_archive
 from maxent_rl.data.datasets.arrays_of_files import OPTIONAL, REQUIRED, column_pieces
 from maxent_rl.data.datasets.dataset import Dataset
 from maxent_rl.data.datasets.units import written_actions
@@ -45,4 +45,4 @@ def write_npz(data: Dataset, path: Path) -> None:
     """
     arrays = {name: getattr(data, field) for name, field in _ARRAYS.items()} | {"actions": written_actions(data)}
     env = {} if data.env is None else {"env": np.array(data.env)}
-    write_archive(path, {**arrays, **env, "about": np.array(json.dumps(data.about))})
+    write_archive(path, {**arrays, **env, "about": np.array(to_json(data.about))})

@@ -14,7 +14,9 @@ from maxent_rl.errors import MissingDependencyError
 
 PACKAGE = "gymnasium_robotics"
 _FAMILIES = re.compile(r"(fetch|hand(reach|manipulate)|adroithand|pointmaze|antmaze|frankakitchen)", re.IGNORECASE)
-_NOTICE_OF = "AdroitHand"  # what the package says on import of the rewards of some of its environments concerns these alone
+_NOTICE_OF = (
+    "AdroitHand"  # what the package says on import of the rewards of some of its environments concerns these alone
+)
 
 
 def is_robotics(name: str) -> bool:

@@ -182,8 +182,10 @@ def _forms(kind: type[Stage], field: str) -> tuple[str, str, str]:
 
 
 def _preset(name: str) -> Preset:
-    if name not in PRESETS:
-        raise unknown_name("objective", name, PRESETS)
+    if not isinstance(name, str) or name not in PRESETS:
+        raise unknown_name(
+            "objective", name, PRESETS, "Losses on preferences (dpo, kto, ...) are those of preference_loss."
+        )
     return PRESETS[name]
 
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from flax import struct
 from jax import Array
 
+from maxent_rl.settings import Settings
 from maxent_rl.tokens.batch import TokenBatch, TokenOutputs
 from maxent_rl.types import Metrics, PyTree
 
@@ -65,7 +66,7 @@ class Work:
         return dataclasses.replace(self, metrics=self.metrics | metrics)
 
 
-class Stage:
+class Stage(Settings):
     """One step of an objective; subclasses are `flax.struct` dataclasses and override what they need.
 
     Attributes:

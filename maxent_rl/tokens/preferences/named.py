@@ -120,6 +120,8 @@ def preference_loss(
 
 
 def _named(name: str) -> PreferenceLoss:
-    if name not in LOSSES:
-        raise unknown_name("preference loss", name, LOSSES)
+    if not isinstance(name, str) or name not in LOSSES:
+        given = name if isinstance(name, str) else type(name).__name__  # an array, where the name has been forgotten
+        hint = "Objectives of reinforcement fine-tuning (grpo, ...) are those of objectives.make."
+        raise unknown_name("preference loss", given, LOSSES, hint)
     return LOSSES[name]

@@ -18,7 +18,7 @@ from flax import struct
 
 from maxent_rl.agents.base import Agent, relabels_goals
 from maxent_rl.envs.device import DeviceEnv, DeviceStep, EnvState, reset_batch, step_batch
-from maxent_rl.envs.goals import PaysForGoals
+from maxent_rl.envs.door import pays_for_goals
 from maxent_rl.playing.evaluation import Outcomes, evaluate_device
 from maxent_rl.seeds.mesh import SAME, SEEDS, sharded, spread
 from maxent_rl.seeds.streams import ENVIRONMENT
@@ -82,6 +82,9 @@ class DeviceLoop:
         self._state = dataclasses.replace(self._state, learner=learner)
         return found
 
+    def open(self) -> None:
+        """Nothing to do: the environments began with the state."""
+
     def start(self) -> None:
         """Lets the agent, which may have prepared itself, begin its episodes; the environments began theirs with the state."""
         learner = forget_episodes(self._agent, self.learner, self.learning)
@@ -98,6 +101,10 @@ class DeviceLoop:
     def check(self) -> None:
         """Raises `NonFiniteError` if an observation, a reward, an action or a metric was not finite."""
         check_faults(self.learner, self.learning, self._names)
+
+    def take_remarks(self) -> list[str]:
+        """None: what runs on the device is one program, which is checked when it is traced."""
+        return []
 
     def take_metrics(self) -> list[dict[str, float]]:
         """Means since the last call, one dict per seed."""
@@ -160,11 +167,9 @@ def device_steps(
       env: the environment.
       learning: the static side.
     """
-
     sample = None
     if relabels_goals(agent):
-        assert isinstance(env, PaysForGoals)
-        sample = partial(sample_relabelled, env, learning)
+        sample = partial(sample_relabelled, pays_for_goals(env, type(env).__name__), learning)
 
     def one(agent: Agent[Any], schedule: Schedule, state: DeviceState) -> DeviceState:
         learner = state.learner

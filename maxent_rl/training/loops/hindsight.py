@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from maxent_rl.data.buffers.hindsight import HindsightLayout, Relabelled
 from maxent_rl.data.buffers.rows import Replay
-from maxent_rl.envs.goals import GoalRule, PaysForGoals
+from maxent_rl.envs.device import PaysForGoals
+from maxent_rl.envs.goals import GoalRule
 from maxent_rl.seeds.mesh import SAME, SEEDS, over_seeds, place, sharded
 from maxent_rl.seeds.streams import LEARN
 from maxent_rl.training.loops.learner import update_key_of
@@ -65,13 +66,11 @@ class Hindsight:
         if not int(self._schedule.updates_due(step)):
             return self._without_updates(learner)
         drawn = draw_relabelled(learner.seeds.rows, learner.seeds.key, learner.counters, self._most, self._learning)
-        achieved, desired, before = (
-            np.asarray(goal) for goal in (drawn.achieved, drawn.desired, drawn.desired_before)
-        )
+        achieved, desired, before = (np.asarray(goal) for goal in (drawn.achieved, drawn.desired, drawn.desired_before))
         shape, size = achieved.shape[:-1], achieved.shape[-1]
         terminated = np.asarray(drawn.batch.terminated)[..., : shape[-1]] > 0
-        goals = (goal.reshape(-1, size) for goal in (achieved, desired, before))
-        reward, ended = self._rule.outcomes(*goals, terminated.reshape(-1))
+        reached, wanted, wanted_before = (goal.reshape(-1, size) for goal in (achieved, desired, before))
+        reward, ended = self._rule.outcomes(reached, wanted, wanted_before, terminated.reshape(-1))
         return Paid(drawn.batch, reward.reshape(shape), ended.reshape(shape).astype(np.float32))
 
     def _without_updates(self, learner: Learner) -> Paid:
@@ -79,7 +78,9 @@ class Hindsight:
         if self._nothing is None:
             arguments = learner.seeds.rows, learner.seeds.key, learner.counters
             shapes = jax.eval_shape(lambda *given: draw_relabelled(*given, self._most, self._learning), *arguments)
-            batch, outcomes = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), (shapes.batch, shapes.achieved))
+            batch, outcomes = jax.tree.map(
+                lambda leaf: np.zeros(leaf.shape, leaf.dtype), (shapes.batch, shapes.achieved)
+            )
             self._nothing = Paid(place(self._learning.mesh, batch, SEEDS), outcomes[..., 0], outcomes[..., 0])
         return self._nothing
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from maxent_rl.agents.base import Agent
 from maxent_rl.envs.host import Floats, HostEnvs
-from maxent_rl.errors import NonFiniteError
+from maxent_rl.errors import EnvironmentFailedError, IncompatibleEnvironmentError, NonFiniteError
 from maxent_rl.playing.evaluation import Outcomes, evaluate_host
 from maxent_rl.seeds.mesh import SAME, SEEDS, sharded, spread
 from maxent_rl.training.compilation import compiler_options
@@ -39,7 +39,6 @@ from maxent_rl.training.loops.memory import forget_episodes
 from maxent_rl.training.loops.plan import LEARNER, Learner, Learning, Schedule, SeedState
 from maxent_rl.training.loops.preparing import prepare_learner
 from maxent_rl.types import Array, PyTree
-
 
 _SUCCESSES = "successes"  # where the environments' state has those of their episodes
 
@@ -61,7 +60,9 @@ class HostLoop:
         self.learning, self.seeds, self._names, self.step = learning, seeds, names, 0
         self._agent, self._schedule = numeric(agent, schedule), schedule
         self._envs, self._make_evaluation_envs, self._hindsight = envs, make_evaluation_envs, hindsight
+        envs.try_state()  # with these, as further ones may not be there to be had
         self.learner = init_learner(self._agent, learning, seeds)
+        self._is_open = False
         self._episodes, self._successes = Episodes.start(len(seeds), learning.num_envs), Successes(len(seeds))
         self._observation: Floats = np.zeros((envs.num_envs, learning.spec.observation_size), np.float32)
         self._action: NDArray[np.float32] = np.zeros(
@@ -73,9 +74,15 @@ class HostLoop:
         self.learner, found = prepare_learner(self._agent, self.learner, data, held_out, self.learning)
         return found
 
+    def open(self) -> None:
+        """Resets the environments, so that what is wrong with them shows before anything is written."""
+        self._observation, self._is_open = self._envs.reset(), True
+
     def start(self) -> None:
-        """Resets the environments and chooses the first actions; not called when a checkpoint is restored."""
-        self._observation = self._envs.reset()
+        """Chooses the first actions, of environments just reset; not called when a checkpoint is restored."""
+        if not self._is_open:
+            self.open()
+        self._is_open = False
         self.learner = forget_episodes(self._agent, self.learner, self.learning)
         self._action = np.asarray(self._choose())
 
@@ -88,11 +95,10 @@ class HostLoop:
         flat = self._action.reshape(self._envs.num_envs, *self.learning.spec.action_shape)
         try:
             step = self._envs.step(flat)
-        except NonFiniteError as error:
+        except (NonFiniteError, IncompatibleEnvironmentError, EnvironmentFailedError) as error:
             at = (self.step + 1) * self.learning.num_envs
-            raise NonFiniteError(
-                f"Environment step {at} (seeds {tuple(dict.fromkeys(self.seeds))}): {error}"
-            ) from error
+            sentence = f"Environment step {at} (seeds {tuple(dict.fromkeys(self.seeds))}): {error}"
+            raise type(error)(sentence) from error.__cause__ or error
         rows = self.learning.layout.pack_host(
             self._observation, flat, step.reward, step.next_observation, step.terminated, step.truncated
         )
@@ -124,6 +130,10 @@ class HostLoop:
     def check(self) -> None:
         """Raises `NonFiniteError` if a metric was not finite."""
         check_faults(self.learner, self.learning, self._names)
+
+    def take_remarks(self) -> list[str]:
+        """What users should know of the environments, found since the last call: a sentence each, none twice."""
+        return self._envs.take_remarks()
 
     def take_metrics(self) -> list[dict[str, float]]:
         """Means since the last call, one dict per seed."""

@@ -25,6 +25,7 @@ from maxent_rl.playing.choosing import uniform_actions
 from maxent_rl.runs.buffers import make_layout
 from maxent_rl.seeds.mesh import SAME, SEEDS, divide_batch, over_seeds, place, sharded, spread
 from maxent_rl.seeds.streams import ACT, INIT, LEARN, seed_keys
+from maxent_rl.training.loops.contract import check_update
 from maxent_rl.training.loops.faults import note_metrics
 from maxent_rl.training.loops.memory import advance_memory, chosen, start_memory, update_recalling
 from maxent_rl.training.loops.plan import Counters, Fault, Learner, Learning, Schedule, SeedState
@@ -32,16 +33,18 @@ from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
 
 
 def make_learning(agent: Agent[Any], spec: Spec, num_envs: int, mesh: Mesh | None = None) -> Learning:
-    """Plans the buffer and asks the agent, without computing anything, which metrics it gives."""
+    """Plans the buffer and asks the agent, without computing anything, which metrics it gives.
+
+    Raises:
+      InvalidSettingError: the agent's functions do not give what loops work with.
+    """
     spec = dataclasses.replace(spec, num_envs=num_envs)
     layout = make_layout(agent, spec)
 
-    def metrics(key: Array) -> Metrics:
-        batch, state = layout.unpack(jnp.zeros((*layout.batch_shape, layout.width))), agent.init(key, spec)
-        return update_recalling(agent, None, state, start_memory(agent, state, num_envs), batch, key)[1]
+    def batch(agent: Any, key: Array) -> PyTree:
+        return layout.unpack(jnp.zeros((*layout.batch_shape, layout.width)))
 
-    names = tuple(sorted(jax.eval_shape(metrics, jax.random.key(0))))
-    return Learning(spec, layout, num_envs, names, mesh)
+    return Learning(spec, layout, num_envs, check_update(agent, spec, batch), mesh)
 
 
 def without_rows(learner: Learner) -> Learner:
@@ -235,10 +238,9 @@ def metric_means(learner: Learner, learning: Learning) -> tuple[Learner, list[di
     """
     count = int(learner.counters.metric_count)
     sums = {name: np.asarray(value) for name, value in learner.seeds.metric_sums.items()}
-    num_seeds = len(next(iter(sums.values())))
     rows = [
         {name: float(np.float32(value[index]) / np.float32(count)) for name, value in sums.items()} if count else {}
-        for index in range(num_seeds)
+        for index in range(len(learner.seeds.key))
     ]
     empty, zero = _zeros(learner.seeds.metric_sums, learner.counters.metric_count, learning)
     seeds = dataclasses.replace(learner.seeds, metric_sums=empty)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import fractions
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -170,6 +171,21 @@ class Learning:
     def fault_names(self) -> tuple[str, ...]:
         """What can be not finite, in the order of `Fault.code`."""
         return ("observation", "reward", "action", *self.metric_names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """A loop that can be built: whatever can be refused of agent, environment, data and machine has been checked.
+
+    Attributes:
+      learning: the static side.
+      build: makes the training state, which takes its memory and compiles programs.
+      close: frees what has been opened for it, where it is not built.
+    """
+
+    learning: Learning
+    build: Callable[[], Any]
+    close: Callable[[], None] = lambda: None
 
 
 LEARNER = Learner(seeds=SEEDS, counters=SAME)  # type: ignore[arg-type]  # how the training state is spread

@@ -11,7 +11,8 @@ import pytest
 from environments import HostPoint
 from gymnasium.spaces import Box, Discrete, Text
 
-from maxent_rl.envs.adapters.gymnasium import DEFAULT_HORIZON, GymnasiumEnvs
+from maxent_rl.envs.adapters.gymnasium import GymnasiumEnvs
+from maxent_rl.envs.adapters.horizon import DEFAULT_HORIZON
 from maxent_rl.envs.host import HostStep
 from maxent_rl.errors import CheckpointError, IncompatibleEnvironmentError, NonFiniteError
 

@@ -121,7 +121,8 @@ def _show(result: dict[str, Any]) -> None:
     actions = "sampled" if result["stochastic"] else "most likely"
     table = Table(title=f"{result['env']} after {result['step']:,} steps: {played}, {actions} actions")
     varied = result.get("varied", [])
-    for column in (*varied, "seed", "mean", "std", "min", "max", "length"):
+    solves = any("success_rate" in row for row in result["seeds"])
+    for column in (*varied, "seed", "mean", "std", "min", "max", "length", *(["success"] if solves else [])):
         table.add_column(column, justify="right")
     for row in result["seeds"]:
         returns = (row[f"return_{name}"] for name in ("mean", "std", "min", "max"))
@@ -130,6 +131,7 @@ def _show(result: dict[str, Any]) -> None:
             str(row["seed"]),
             *(f"{value:,.2f}" for value in returns),
             f"{row['length_mean']:,.1f}",
+            *([f"{row['success_rate']:.0%}" if "success_rate" in row else ""] if solves else []),
         )
     console = Console()
     console.print(table)

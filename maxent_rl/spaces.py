@@ -31,6 +31,23 @@ _MOST_CHANNELS = 4
 
 
 @dataclasses.dataclass(frozen=True)
+class Goals:
+    """Where the goals stand in the vector that a goal environment's observation becomes; hashable.
+
+    Attributes:
+      achieved: first entry of the goal that was reached, and the one after its last.
+      desired: of the goal that was wanted, of the same size.
+      shape: of one goal as the environment writes it.
+      dtype: NumPy's name of its entries' type.
+    """
+
+    achieved: tuple[int, int]
+    desired: tuple[int, int]
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Space:
     """What an environment's space says, as JSON can hold it.
 
@@ -92,6 +109,30 @@ class Space:
     def frames(self) -> tuple[Frame, ...]:
         """Of all images, in the order in which they enter the vector."""
         return tuple(leaf.frame for _, leaf in self.leaves if leaf.frame is not None)
+
+    @functools.cached_property
+    def places(self) -> dict[str, tuple[int, int]]:
+        """First entry in the vector of each of `leaves`, and the one after its last, by its name."""
+        found, first = {}, 0
+        for name, leaf in self.leaves:
+            found[name] = (first, first + leaf.size)
+            first += leaf.size
+        return found
+
+    @functools.cached_property
+    def goals(self) -> Goals | None:
+        """Where goals stand in the vector; None where this is not what a goal environment observes.
+
+        That is a Dict whose parts achieved_goal and desired_goal are arrays of one shape, no images, as gymnasium-robotics'
+        `GoalEnv` has it.
+        """
+        parts = dict(zip(self.names, self.parts, strict=False))
+        achieved, desired = parts.get("achieved_goal"), parts.get("desired_goal")
+        if achieved is None or desired is None or (achieved.kind, achieved.shape) != ("box", desired.shape):
+            return None
+        if desired.kind != "box" or achieved.frame is not None or desired.frame is not None:
+            return None
+        return Goals(self.places["achieved_goal"], self.places["desired_goal"], desired.shape, desired.dtype)
 
     @functools.cached_property
     def size(self) -> int:

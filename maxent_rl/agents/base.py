@@ -224,6 +224,11 @@ def reads_data(agent: Any) -> str | None:
     return str(agent.learns_from) if agent.learns == "data" else None
 
 
+def relabels_goals(agent: Any) -> bool:
+    """Whether an agent replays steps as if other goals had been wanted (`Collecting.goal_relabel`)."""
+    return agent.learns == "replay" and getattr(agent, "goal_relabel", "none") != "none"
+
+
 def rollout_time(agent: Any, spec: Spec) -> int:
     """Steps of each of `spec.num_envs` environments in the windows of an on-policy agent."""
     return spec.horizon if agent.rollout_size is None else max(int(agent.rollout_size) // spec.num_envs, 1)
@@ -353,8 +358,27 @@ def check_agent(agent: Any, spec: Spec, env: str) -> None:
             f"{type(agent).__name__} remembers its episodes, which off-policy agents cannot: what they replay has lost what "
             "came before it."
         )
+    if relabels_goals(agent):
+        _check_goals(agent, spec, env)
     if isinstance(agent, ChecksSpec):
         agent.check(spec, env)
+
+
+def _check_goals(agent: Any, spec: Spec, env: str) -> None:
+    if spec.observation_space is None or spec.observation_space.goals is None:
+        observed = f"vectors of {spec.observation_size}"
+        if spec.observation_space is not None:
+            space = spec.observation_space
+            observed = f"a {space.kind}" + (f" with {', '.join(space.names)}" if space.names else f" {space.shape}")
+        raise IncompatibleEnvironmentError(
+            f"--goal-relabel {agent.goal_relabel} needs a goal environment, whose observation is a Dict with achieved_goal "
+            f"and desired_goal, arrays of one shape; {env} observes {observed}."
+        )
+    if agent.n_step != 1:
+        raise InvalidSettingError(
+            f"--goal-relabel {agent.goal_relabel} needs --n-step 1, got {agent.n_step}: the rewards of a transition's steps "
+            "are not paid anew apart."
+        )
 
 
 def actions_in_words(spec: Spec) -> str:

@@ -7,7 +7,7 @@ episode boundaries kept apart, so that an adapter (Brax, Playground, one's own) 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +50,19 @@ class DeviceEnv(Protocol):
         Returns:
           (state, observation [observation], reward [], terminated [] bool).
         """
+        ...
+
+
+@runtime_checkable
+class PaysForGoals(Protocol):
+    """A device environment that observes goals (a Dict as its `Spec.observation_space`) and says what each of them pays."""
+
+    def compute_reward(self, achieved: Array, desired: Array) -> Array:
+        """[...] rewards of steps that reached `achieved` [..., goal] and wanted `desired` [..., goal]."""
+        ...
+
+    def compute_terminated(self, achieved: Array, desired: Array) -> Array:
+        """[...] bool, whether that ends the episode in a terminal state."""
         ...
 
 

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from maxent_rl.envs.contents import contents
-from maxent_rl.envs.device import DeviceEnv
-from maxent_rl.envs.told import raised
+from maxent_rl.envs.device import DeviceEnv, PaysForGoals
+from maxent_rl.envs.told import raised, told
 from maxent_rl.envs.tracing import check_functions
 from maxent_rl.errors import IncompatibleEnvironmentError
 from maxent_rl.spaces import Space
@@ -96,6 +96,37 @@ class OwnEnv:
         return stepped
 
 
+def pays_for_goals(env: DeviceEnv, name: str) -> PaysForGoals:
+    """What of a device environment with goals says what they pay, which is traced.
+
+    Args:
+      env: the environment.
+      name: for messages.
+
+    Raises:
+      IncompatibleEnvironmentError: it does not say, or gives something else than a number for each goal.
+    """
+    own = env.inner if isinstance(env, OwnEnv) else env
+    space = env.spec.observation_space
+    if not isinstance(own, PaysForGoals) or space is None or space.goals is None:
+        raise IncompatibleEnvironmentError(
+            f"{name} lacks compute_reward(achieved, desired) or compute_terminated of the same, by which relabelled steps are "
+            "paid; give it both, or leave --goal-relabel out."
+        )
+    first, last = space.goals.desired
+    goals = np.zeros((2, last - first), np.float32)
+    for method, kind in ((own.compute_reward, "a number"), (own.compute_terminated, "a truth value")):
+        try:
+            found = jax.eval_shape(method, goals, goals)
+        except Exception as error:  # whatever foreign code raises
+            raise IncompatibleEnvironmentError(f"{name}.{method.__name__} raised {raised(error)}.") from error
+        if getattr(found, "shape", None) != (2,) or (kind == "a truth value") != (found.dtype == bool):
+            raise IncompatibleEnvironmentError(
+                f"{name}.{method.__name__} gave {told(found)} for two goals; expected {kind} for each, in an array."
+            )
+    return own
+
+
 def checked_spec(env: Any, name: str) -> Spec:
     """The `spec` of a device environment, in plain numbers and tuples.
 
@@ -130,8 +161,8 @@ def checked_spec(env: Any, name: str) -> Spec:
         ),
         (
             "observation_space",
-            space is None or (space.kind == "box" and (space.size,) == tuple(spec.observation_shape)),
-            f"None, or a box with the entries of the observation_shape {spec.observation_shape!r}",
+            space is None or (space.kind in ("box", "dict") and (space.size,) == tuple(spec.observation_shape)),
+            f"None, or a box or a dict with the entries of the observation_shape {spec.observation_shape!r}",
         ),
         ("action_space", spec.action_space is None, "None, as device environments take what agents give"),
     ]

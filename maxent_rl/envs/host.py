@@ -30,6 +30,8 @@ class HostStep(NamedTuple):
       truncated: [N] bool; a time limit cut the episode; never true where `terminated` is.
       observation: [N, observation] float32, from which the next action is chosen: `next_observation`, or the first
         observation of the new episode where one ended.
+      success: [N] float32; whether the task is solved after the step, where the environment's `info` tells ("is_success" or
+        "success"), NaN where it does not; None where none of them tells.
     """
 
     next_observation: Floats
@@ -37,6 +39,7 @@ class HostStep(NamedTuple):
     terminated: Bools
     truncated: Bools
     observation: Floats
+    success: Floats | None = None
 
 
 class HostEnvs(Protocol):

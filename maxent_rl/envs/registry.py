@@ -14,6 +14,7 @@ import gymnasium
 
 from maxent_rl.envs.adapters.checks import MISSING, making
 from maxent_rl.envs.adapters.mujoco_log import quiet_mujoco
+from maxent_rl.envs.adapters.robotics import PACKAGE, is_robotics, register_robotics
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.host import HostEnvs
 from maxent_rl.envs.told import said
@@ -66,8 +67,6 @@ _VERSION = re.compile(r"(?P<base>.+)-v(?P<version>\d+)")
 _ELSEWHERE = (
     (("ALE/",), "ale-py", "ale_py"),
     (("MiniGrid-", "BabyAI-"), "minigrid", "minigrid"),
-    (("Fetch", "HandReach", "HandManipulate", "PointMaze", "AntMaze", "Adroit", "FrankaKitchen"), "gymnasium-robotics",
-     "gymnasium_robotics"),
     (("dm_control/",), "shimmy[dm-control]", "shimmy"),
     (("Meta-World/",), "metaworld", "metaworld"),
     (("highway-", "roundabout-", "parking-", "racetrack-"), "highway-env", "highway_env"),
@@ -99,6 +98,8 @@ def canonical_name(name: str, backend: str | None = None) -> str:
         _import_environments(name)
         known = name.partition(":")[2]
         return name if known in gymnasium.registry else f"{name.partition(':')[0]}:{canonical_name(known)}"
+    if is_robotics(name) and name not in gymnasium.registry and name not in _newest():
+        register_robotics(name)
     newest = _newest()
     if name in gymnasium.registry:
         return name
@@ -300,7 +301,10 @@ def _of_package(name: str, package: str, module: str) -> UnknownNameError | Miss
 
 
 def _import_environments(name: str) -> None:
-    module = name.partition(":")[0]
+    module, _, known = name.partition(":")
+    if module == PACKAGE:
+        register_robotics(known)
+        return
     try:
         importlib.import_module(module)
     except ImportError as error:

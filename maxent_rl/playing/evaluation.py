@@ -128,13 +128,20 @@ def evaluate_host(
     """
     choose = most_likely if keys is None else sampled_action
     total, length = np.zeros(len(seeds) * episodes), np.zeros(len(seeds) * episodes, np.int64)
+    success = np.full(len(seeds) * episodes, np.nan)
     for played in play_host(agent, states, seeds, step, episodes, make_envs, keys, choose):
         total[played.episode] += np.where(played.running, played.reward, 0.0)
         length[played.episode] += played.running
-    return [
-        Outcomes(total[first : first + episodes].tolist(), length[first : first + episodes].tolist())
-        for first in range(0, len(total), episodes)
-    ]
+        if played.success is not None:
+            success[played.episode] = np.where(played.running, played.success, success[played.episode])
+    parts = [slice(first, first + episodes) for first in range(0, len(total), episodes)]
+    return [Outcomes(total[part].tolist(), length[part].tolist(), _success_rate(success[part])) for part in parts]
+
+
+def _success_rate(success: NDArray[np.float64]) -> dict[str, float]:
+    """The share of episodes [N] that were solved, as a column of eval.csv; no column where none told in its last step."""
+    told = success[~np.isnan(success)]
+    return {"success_rate": float(told.mean())} if told.size else {}
 
 
 class HostPlay(NamedTuple):
@@ -149,6 +156,7 @@ class HostPlay(NamedTuple):
       reward: [N].
       next_observation: [N, observation] the true one after the action.
       terminated: [N] whether a terminal state ended the episode.
+      success: [N] as of `HostStep`.
     """
 
     episode: NDArray[np.int64]
@@ -159,6 +167,7 @@ class HostPlay(NamedTuple):
     reward: Floats
     next_observation: Floats
     terminated: Bools
+    success: Floats | None
 
 
 def play_host(
@@ -229,7 +238,7 @@ def _play_part(
         result = envs.step(action)
         yield HostPlay(
             *(episode, running, observation, action, notes),
-            *(result.reward, result.next_observation, result.terminated),
+            *(result.reward, result.next_observation, result.terminated, result.success),
         )
         if isinstance(agent, Remembers):
             memory = _remember(agent, states, memory, seen, chosen, among_all(result.reward))

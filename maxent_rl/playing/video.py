@@ -218,7 +218,7 @@ def _host_frames(play: _Play, env: gymnasium.Env[Any, Any], spec: Spec) -> Itera
         for step in range(most):
             action, before = play.action(observation, episode, step, memory), observation
             command = action.item() if discrete else action
-            observation, reward, terminated, truncated = checks.step_raw(0, command)
+            observation, reward, terminated, truncated, _ = checks.step_raw(0, command)
             memory = play.policy.remember(memory, before, action, float(reward))
             yield _frame(env, play.policy.env)
             if terminated or truncated:

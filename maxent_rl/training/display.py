@@ -40,10 +40,12 @@ class _Column(NamedTuple):
     form: str
 
 
-_EVALUATION = "evaluation"
+_EVALUATION, _SUCCESS = "evaluation", "evaluation success"
 _COLUMNS = (
     _Column("return", "episode/return", ",.1f"),
+    _Column("success", "episode/success_rate", ".0%"),
     _Column("evaluation", _EVALUATION, ",.1f"),
+    _Column("evaluation success", _SUCCESS, ".0%"),
     _Column("alpha", "temperature/alpha", ".4g"),
     _Column("entropy (nats)", "actor/entropy", ".3f"),
 )
@@ -129,12 +131,17 @@ class Display:
         elif self._due(_SECONDS_BETWEEN_DRAWINGS):
             self._show(self._draw)
 
-    def evaluation(self, step: int, returns: Sequence[float]) -> None:
-        """Shows an evaluation: the mean return of each seed."""
+    def evaluation(self, step: int, returns: Sequence[float], success: Sequence[float | None] = ()) -> None:
+        """Shows an evaluation: the mean return of each seed, and the share of its episodes that were solved, if told."""
         for latest, value in zip(self._latest, returns, strict=True):
             latest[_EVALUATION] = float(value)
+        told = [share for share in success if share is not None]
+        for latest, share in zip(self._latest, success, strict=False):
+            if share is not None:
+                latest[_SUCCESS] = share
         if self._plain:
             line = f"step {step:,}: evaluation return {_summary(returns, ',.1f', len(self._seeds))}"
+            line += f", success {_summary(told, '.0%', len(self._seeds))}" if told else ""
             self._show(lambda: self._print(line), counts=False)
         else:
             self._show(self._draw)
@@ -235,7 +242,7 @@ class Display:
         parts = [f"step {self._step:,}/{self._total:,} ({self._fraction:.1%})", *self._pace()]
         for column in self._columns():
             values = [row[column.metric] for row in self._latest if column.metric in row]
-            if values and column.metric != _EVALUATION:
+            if values and column.metric not in (_EVALUATION, _SUCCESS):
                 parts.append(f"{column.title} {_summary(values, column.form, len(self._seeds))}")
         return " | ".join(parts)
 

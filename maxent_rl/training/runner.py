@@ -415,7 +415,8 @@ class Training:
                 if self._loop.step == self._total or time.monotonic() - self._last_plot > _SECONDS_BETWEEN_PLOTS:
                     self._draw_curves()
                     self._last_plot = time.monotonic()
-            self._display.evaluation(self._env_step, [outcome.mean for outcome in outcomes])
+            success = [outcome.extra.get("success_rate") for outcome in outcomes]
+            self._display.evaluation(self._env_step, [outcome.mean for outcome in outcomes], success)
         mean = sum(outcome.mean for outcome in outcomes) / len(outcomes)
         if mean <= self._best:
             return None

@@ -88,6 +88,10 @@ class Collecting(Settings):
     """Transitions that the replay buffer holds for each seed; the oldest give way."""
     n_step: Count = static(1)
     """Environment steps whose rewards are summed before the critics' value is used."""
+    goal_relabel: Literal["none", "future"] = static("none")
+    """Replay steps of goal environments as they were, or as if a goal reached later in the episode had been wanted (HER)."""
+    goal_relabel_share: Fraction = static(0.8)
+    """Share of each batch whose goals are replaced; the paper's k goals for each real one are k / (k + 1), 0.8 for 4."""
 
 
 @struct.dataclass

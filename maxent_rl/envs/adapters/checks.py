@@ -88,22 +88,22 @@ class Checks:
             )
         return result[0]
 
-    def step(self, index: int, command: Any) -> tuple[NDArray[Any], float, bool, bool]:
-        """Takes a step: the observation [observation], as agents see it, the reward, and the two flags.
+    def step(self, index: int, command: Any) -> tuple[NDArray[Any], float, bool, bool, Any]:
+        """Takes a step: the observation [observation], as agents see it, the reward, the two flags, and info as it came.
 
         Raises:
           IncompatibleEnvironmentError: `step` gives something else.
           EnvironmentFailedError: it raised an exception of its own, which is the cause.
         """
-        observed, reward, terminated, truncated = self.step_raw(index, command)
+        observed, reward, terminated, truncated, info = self.step_raw(index, command)
         vector = observed
         if not (type(observed) is np.ndarray and observed.shape == self._shape and observed.dtype.kind in REAL_KINDS):
             vector = self._vector(observed, index, self._when(index))
         if self._seen is not None and not index:
             self._seen(observed, reward)
-        return vector, reward, terminated, truncated
+        return vector, reward, terminated, truncated, info
 
-    def step_raw(self, index: int, command: Any) -> tuple[Any, float, bool, bool]:
+    def step_raw(self, index: int, command: Any) -> tuple[Any, float, bool, bool, Any]:
         """As `step`, with the observation as the environment gives it, whatever that is."""
         try:
             result: Any = self._envs[index].step(command)
@@ -112,7 +112,7 @@ class Checks:
         except Exception as error:  # whatever a foreign environment raises
             raise self._raised(index, self._when(index), error) from error
         try:
-            observed, reward, terminated, truncated, _ = result
+            observed, reward, terminated, truncated, info = result
         except (TypeError, ValueError):
             raise self._wrong_result(result, index) from None
         if not (type(reward) in _REALS and type(terminated) in _FLAGS and type(truncated) in _FLAGS):
@@ -120,7 +120,7 @@ class Checks:
             reward = self._number(reward, index, when)
             terminated = self._flag("terminated", terminated, index, when)
             truncated = self._flag("truncated", truncated, index, when)
-        return observed, reward, terminated, truncated
+        return observed, reward, terminated, truncated, info
 
     def _vector(self, observed: Any, index: int, when: str) -> NDArray[Any]:
         assert self._space is not None

@@ -23,6 +23,7 @@ from maxent_rl.envs.adapters.snapshot import can_snapshot, restore, snapshot
 from maxent_rl.envs.adapters.spaces import spec_of_spaces
 from maxent_rl.envs.adapters.watch import Watch
 from maxent_rl.envs.adapters.wrappers import refuse_learning_wrappers
+from maxent_rl.envs.goals import GoalRule
 from maxent_rl.envs.host import Bools, Floats, HostStep
 from maxent_rl.envs.told import raised
 from maxent_rl.errors import CheckpointError, IncompatibleEnvironmentError, NonFiniteError
@@ -119,11 +120,15 @@ class GymnasiumEnvs:
         count, commands = self.num_envs, self._actions.to_environment(action)
         next_observation, reward = np.empty_like(self._observation), np.empty(count, np.float32)
         terminated, truncated = np.zeros(count, bool), np.zeros(count, bool)
+        success: dict[int, Any] = {}
 
         def advance(part: range) -> None:
             for index in part:
-                observed, reward[index], terminated[index], truncated[index] = self._checks.step(index, commands[index])
-                next_observation[index] = observed
+                given = self._checks.step(index, commands[index])
+                next_observation[index], reward[index], terminated[index], truncated[index], info = given
+                told = info.get("is_success", info.get("success")) if isinstance(info, dict) else None
+                if told is not None:
+                    success[index] = told
 
         with self._watch.calls():
             self._share(advance)
@@ -136,7 +141,19 @@ class GymnasiumEnvs:
         check_finite(self._name, next_observation, reward, self._elapsed)
         self._observation = next_observation.copy()
         self._restart(terminated | truncated)
-        return HostStep(next_observation, reward, terminated, truncated, self._observation.copy())
+        solved = _filled(success, count) if success else None
+        return HostStep(next_observation, reward, terminated, truncated, self._observation.copy(), solved)
+
+    def goal_rule(self) -> GoalRule:
+        """What steps pay for other goals; it is tried out by stepping, so what comes next must be a `reset` or `set_state`.
+
+        Raises:
+          IncompatibleEnvironmentError: the environment observes no goals, or cannot say.
+        """
+        space = self._spec.observation_space
+        if space is None or space.goals is None:
+            raise IncompatibleEnvironmentError(f"{self._name} observes no achieved_goal and desired_goal.")
+        return GoalRule(self._envs[0], space.goals, self._name, self._seeds[0])
 
     def _share(self, work: Callable[[range], None]) -> None:
         """Does `work` for all parts; if it fails anywhere, only after all parts have come to an end."""
@@ -226,6 +243,15 @@ class GymnasiumEnvs:
                             f"The function that makes {self._name} gave environments that differ in the {part} of their "
                             f"{which}, {getattr(one, part)} and {getattr(other, part)}; expected the same each time."
                         )
+
+
+def _filled(values: dict[int, Any], count: int) -> Floats:
+    """[count] the values at their places, NaN at the others and for what is no number."""
+    filled = np.full(count, np.nan, np.float32)
+    for index, value in values.items():
+        if np.size(value) == 1 and np.asarray(value).dtype.kind in "biuf":
+            filled[index] = np.asarray(value).item()
+    return filled
 
 
 def check_finite(name: str, observation: Floats, reward: NDArray[Any], elapsed: NDArray[np.int64]) -> None:

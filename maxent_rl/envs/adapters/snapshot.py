@@ -98,7 +98,7 @@ def _go_on(env: Env, actions: list[Any]) -> list[Any]:
     half = len(actions) // 2
     before = [each for action in actions[:half] for each in _step(env, action)]
     start = env.reset()[0]
-    return [*before, np.copy(start), *(each for action in actions[half:] for each in _step(env, action))]
+    return [*before, *_arrays_of(start), *(each for action in actions[half:] for each in _step(env, action))]
 
 
 def _attributes(layer: Any, views: list[NDArray[Any]]) -> dict[str, Any]:
@@ -230,5 +230,14 @@ def _set_mujoco_state(inner: Any, state: dict[str, Any]) -> None:
 
 def _step(env: Env, action: Any) -> list[Any]:
     observation, reward, terminated, truncated, _ = env.step(action)
-    given = [np.copy(observation), reward, terminated, truncated]  # an environment may write into what it gave
-    return [*given, np.copy(env.reset()[0])] if terminated or truncated else given
+    given = [*_arrays_of(observation), reward, terminated, truncated]
+    return [*given, *_arrays_of(env.reset()[0])] if terminated or truncated else given
+
+
+def _arrays_of(observation: Any) -> list[NDArray[Any]]:
+    """What an observation is made of, however deep; copies, as an environment may write into what it gave."""
+    if isinstance(observation, dict):
+        return [array for key in observation for array in _arrays_of(observation[key])]
+    if isinstance(observation, tuple):
+        return [array for part in observation for array in _arrays_of(part)]
+    return [np.copy(observation)]

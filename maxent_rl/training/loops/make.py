@@ -11,13 +11,14 @@ from typing import Any, Protocol
 import jax
 
 from maxent_rl import envs as environments
-from maxent_rl.agents.base import Agent, check_agent, check_kind
+from maxent_rl.agents.base import Agent, check_agent, check_kind, relabels_goals
 from maxent_rl.envs.device import DeviceEnv
-from maxent_rl.envs.door import admit, is_device_env
+from maxent_rl.envs.door import admit, is_device_env, pays_for_goals
 from maxent_rl.envs.env import Env
-from maxent_rl.envs.host import HostSource
+from maxent_rl.envs.goals import HasGoals
+from maxent_rl.envs.host import HostEnvs, HostSource
 from maxent_rl.envs.registry import no_physics
-from maxent_rl.errors import InvalidSettingError
+from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.playing.evaluation import Outcomes
 from maxent_rl.playing.opening import side_by_side
 from maxent_rl.runs.buffers import make_layout
@@ -27,6 +28,7 @@ from maxent_rl.seeds.processes import Processes
 from maxent_rl.seeds.streams import ENVIRONMENT, environment_seed
 from maxent_rl.seeds.variants import member_agent, member_name, variant_agents
 from maxent_rl.training.loops.device import DeviceLoop
+from maxent_rl.training.loops.hindsight import Hindsight
 from maxent_rl.training.loops.host import HostLoop
 from maxent_rl.training.loops.learner import make_learning
 from maxent_rl.training.loops.offline import LoadData, plan_offline_loop
@@ -188,6 +190,8 @@ def _acting(order: _Order) -> Planned:
     seeds = tuple(int(member["seed"]) for member in order.members)
     if not callable(env):
         learning, schedule = _plan(order, env.spec)
+        if relabels_goals(agent):
+            pays_for_goals(env, run.env)
         return Planned(learning, partial(DeviceLoop, agent, learning, schedule, seeds, names, env))
     env_seeds = [environment_seed(seed, ENVIRONMENT, index) for seed in seeds for index in range(run.num_envs)]
     host_envs = env(env_seeds)
@@ -196,11 +200,21 @@ def _acting(order: _Order) -> Planned:
         if order.limited and run.eval_episodes:
             env.check_more(len(seeds) * min(env.side_by_side, run.eval_episodes), len(env_seeds))
         learning, schedule = _plan(order, host_envs.spec)
+        hindsight = _hindsight(host_envs, learning, schedule, run.env) if relabels_goals(agent) else None
     except BaseException:
         host_envs.close()
         raise
-    build = partial(HostLoop, agent, learning, schedule, seeds, names, host_envs, env)
+    build = partial(HostLoop, agent, learning, schedule, seeds, names, host_envs, env, hindsight)
     return Planned(learning, build, host_envs.close)
+
+
+def _hindsight(host_envs: HostEnvs, learning: Learning, schedule: Schedule, name: str) -> Hindsight:
+    if not isinstance(host_envs, HasGoals):
+        raise IncompatibleEnvironmentError(
+            f"{name} cannot say what other goals pay, which relabelled steps are paid by; leave --goal-relabel out, or use a "
+            "goal environment of Gymnasium's form."
+        )
+    return Hindsight(host_envs.goal_rule(), learning, schedule)
 
 
 def _offline(order: _Order) -> Planned:

@@ -77,7 +77,9 @@ class OfflineLoop(LearnerLoop):
             played = evaluate_device(
                 self._agent, seeds.agent, seeds.key, self.step, episodes, self._env, self.learning.mesh
             )
-        return [dataclasses.replace(one, extra=extra) for one, extra in zip(played, self.examine(), strict=True)]
+        return [
+            dataclasses.replace(one, extra=one.extra | extra) for one, extra in zip(played, self.examine(), strict=True)
+        ]
 
     def examine(self) -> list[dict[str, float]]:
         """What each seed gives on the data kept apart; nothing where there is none, or the agent measures nothing."""
@@ -183,7 +185,7 @@ def offline_updates(
         )
 
         def one(agent: Any, seed: SeedState) -> SeedState:
-            def draw(key: Array) -> PyTree:
+            def draw(index: Array, key: Array) -> PyTree:
                 return divide_batch(learning.mesh, data.sample(key, agent.batch_size))
 
             def step_of(index: Array) -> Array:

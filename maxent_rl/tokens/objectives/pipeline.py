@@ -156,10 +156,11 @@ class Objective:
           MissingInputError: a stage needs what is not there, or the batch is a part.
         """
         state, batch = self._ready(state, batch)
-        fresh = dataclasses.replace(batch, whole=dataclasses.replace(batch.whole, found={}))
-        state, _, found, work = self._run(state, jax.lax.stop_gradient(outputs), fresh)
-        whole = dataclasses.replace(fresh.whole, found=found)
-        return dataclasses.replace(fresh, whole=whole), _aux(state, work)
+        assert batch.whole is not None
+        unseen = dataclasses.replace(batch, whole=dataclasses.replace(batch.whole, found={}))
+        state, _, found, work = self._run(state, jax.lax.stop_gradient(outputs), unseen)
+        step = dataclasses.replace(batch, whole=dataclasses.replace(batch.whole, found=found))
+        return step, _aux(state, work)
 
     def __call__(self, state: PyTree, outputs: TokenOutputs, batch: TokenBatch) -> tuple[Array, Aux]:
         """The loss of one optimiser step, or of a part of one.
@@ -214,8 +215,9 @@ class Objective:
                 else:
                     _check_whole_step(stage, batch)
                     own, work = stage.survey(own, work)
-                    work = work.replace(found=jax.lax.stop_gradient(work.found))
-                    found[name] = work.found
+                    assert work.found is not None
+                    found[name] = jax.lax.stop_gradient(work.found)
+                    work = work.replace(found=found[name])
             surveyed += [own] if _has_state(stage) else []
             own, work = stage(own, work)
             after += [own] if _has_state(stage) else []

@@ -59,7 +59,8 @@ class ClipCov(Regulariser):
 
     def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
         """Sets the loss [N, T] of the drawn tokens to 0."""
-        return state, _measure_chosen(work).replace(loss=jnp.where(work.found, 0.0, work.loss))
+        assert work.found is not None
+        return state, _measure_chosen(work, work.found).replace(loss=jnp.where(work.found, 0.0, work.loss))
 
 
 @struct.dataclass
@@ -94,8 +95,9 @@ class KLCov(Regulariser):
     def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
         """Adds to the penalty [N, T] of the held tokens."""
         distance = losses.kl_estimate(work.outputs.logp, work.batch.logp_old, "abs")
+        assert work.found is not None
         penalty = jnp.where(work.found, self.kl_cov_weight * distance, 0.0)
-        return state, _measure_chosen(work).replace(penalty=work.penalty + penalty)
+        return state, _measure_chosen(work, work.found).replace(penalty=work.penalty + penalty)
 
 
 def _measure(work: Work, covariance: Array) -> Work:
@@ -107,10 +109,9 @@ def _measure(work: Work, covariance: Array) -> Work:
     return work.measure(**measured)
 
 
-def _measure_chosen(work: Work) -> Work:
+def _measure_chosen(work: Work, chosen: Array) -> Work:
     """Adds the share of tokens chosen."""
-    assert work.found is not None
-    return work.measure(**{"covariance/chosen": losses.masked_mean(work.found.astype(jnp.float32), work.mask)})
+    return work.measure(**{"covariance/chosen": losses.masked_mean(chosen.astype(jnp.float32), work.mask)})
 
 
 PRESETS: dict[str, Preset] = {

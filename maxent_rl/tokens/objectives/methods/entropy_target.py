@@ -71,7 +71,7 @@ class EntropyTarget(Regulariser):
 
     def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
         """Adds to the penalty [N, T]."""
-        assert work.outputs.entropy is not None
+        assert work.found is not None and work.outputs.entropy is not None
         return state, work.replace(penalty=work.penalty - work.found * work.outputs.entropy)
 
     @property

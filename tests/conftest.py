@@ -1,5 +1,6 @@
 """Settings that all tests share."""
 
+import gc
 import os
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -22,6 +23,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 import hypothesis
 import jax
 import pytest
+from support.compiling import collect_rarely, share_contexts
 from support.margins import Recorder
 
 RECORDER = pytest.StashKey[Recorder]()
@@ -38,6 +40,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Comparisons are recorded on demand only."""
+    share_contexts()
+    gc.disable()  # until all tests are imported
     path = config.getoption("--margins")
     if path is not None:
         config.stash[RECORDER] = recorder = Recorder(path)
@@ -66,6 +70,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not item.get_closest_marker("matrix")]
         config.hook.pytest_deselected(items=left_out)
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_collection_finish() -> None:
+    """All that stays until the end is there."""
+    collect_rarely()
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:

@@ -79,6 +79,7 @@ def aggregate(
     count: ArrayLike | None = None,
     length: ArrayLike | None = None,
     rows: Literal["valid", "all"] = "valid",
+    num_rows: ArrayLike | None = None,
     divide_rows: bool = False,
 ) -> Array:
     """Reduces per-token values to a loss.
@@ -92,6 +93,7 @@ def aggregate(
       count: [] tokens to divide by under "token-mean" (of a whole batch that is learned from in slices); None for the mask's.
       length: [] the constant of "seq-mean-token-sum-norm"; None for the number of columns.
       rows: whether rows without a valid token count as rows ("all", as in TRL) or not ("valid", as in verl).
+      num_rows: [] rows to divide by (of a whole batch that is learned from in slices); None for those here.
       divide_rows: divide "seq-mean-token-sum-norm" by the number of rows too (as TRL's `dr_grpo`; verl does not).
 
     Returns:
@@ -105,7 +107,9 @@ def aggregate(
     valid = jnp.asarray(mask, bool)
     kept = jnp.where(valid, jnp.asarray(values), 0.0)
     lengths = jnp.sum(valid, axis=-1)
-    num_rows = jnp.maximum(jnp.sum(lengths > 0), 1) if rows == "valid" else valid.shape[0]
+    if num_rows is None:
+        num_rows = jnp.sum(lengths > 0) if rows == "valid" else valid.shape[0]
+    num_rows = jnp.maximum(jnp.asarray(num_rows), 1)
     if mode == "token-mean":
         return jnp.sum(kept) / jnp.maximum(jnp.sum(valid) if count is None else jnp.asarray(count), 1)
     if mode == "seq-mean-token-sum-norm":

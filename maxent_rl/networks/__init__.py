@@ -9,6 +9,7 @@ from maxent_rl.networks.on_policy import (
     GaussianMixturePolicy,
     GaussianPolicy,
     OrthogonalCategoricalPolicy,
+    OrthogonalMultiCategoricalPolicy,
     ValueFunction,
 )
 from maxent_rl.networks.policy import CategoricalPolicy, TanhGaussianMixturePolicy, TanhGaussianPolicy
@@ -39,6 +40,7 @@ __all__ = [
     "HistoryReader",
     "LatentPolicy",
     "OrthogonalCategoricalPolicy",
+    "OrthogonalMultiCategoricalPolicy",
     "OutcomeEnergy",
     "RecurrentReader",
     "RewardScale",

@@ -20,9 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import Array
+from jax.typing import ArrayLike
 
 from maxent_rl import losses
-from maxent_rl.errors import ShapeError
+from maxent_rl.errors import MissingInputError, ShapeError
+from maxent_rl.tokens.whole import Whole
 from maxent_rl.types import Metrics, PyTree
 
 Axes: TypeAlias = Literal["token", "row", "vocabulary", "context"]
@@ -93,7 +95,8 @@ class TokenBatch:
         None where each row is where it was.
       unscored: [N] set by `Objective.prepare`: how many tokens of each response it has left out, as their log-probability (or
         what else it asks of them) is not finite.
-      prepared: set by it too: what is done once to a whole batch has been done.
+      whole: set by it too: what the rows are parts of.
+      prepared: likewise: what is done once to a whole batch has been done.
       whole_groups: likewise: the objective compares the responses of a group at each step.
     """
 
@@ -116,12 +119,15 @@ class TokenBatch:
     side: TokenBatch | None = None
     source: Array | None = column("row", default=None)
     unscored: Array | None = column("row", default=None)
+    whole: Whole | None = column("context", default=None)
     prepared: bool = struct.field(pytree_node=False, default=False)  # type: ignore[no-untyped-call]
     whole_groups: bool = struct.field(pytree_node=False, default=False)  # type: ignore[no-untyped-call]
 
     def rows(self, index: Any) -> TokenBatch:
-        """The responses at `index` (a slice, or whole numbers), as a minibatch of a prepared batch.
+        """The responses at `index` (a slice, or whole numbers), as a part of a prepared batch.
 
+        The mean over equal parts of their losses, or gradients, is that of the whole; over unequal ones it is the mean
+        weighted by `share`. A part that has an optimiser step of its own is a minibatch: `rows(index).as_step()`.
         `side` stays whole.
 
         Raises:
@@ -149,8 +155,47 @@ class TokenBatch:
 
     @property
     def scored(self) -> Array:
-        """[N] whether each response has a reward: one that is finite."""
-        return jnp.isfinite(self.outcomes)
+        """[N] whether each row is a response that has a reward: one that is finite; a row without tokens is none."""
+        return responses(self) & jnp.isfinite(self.outcomes)
+
+    def as_step(self) -> TokenBatch:
+        """These rows of a prepared batch as a minibatch, the whole of an optimiser step of their own.
+
+        Its loss divides by the counts of these rows, and stages look at these rows alone, as they do in verl; the advantages
+        stay those of the batch. Rows of it are parts of this step. It counts anew, too, where the mask has changed since the
+        batch was prepared. A batch that is not prepared is returned as it is.
+        """
+        if self.whole is None:
+            return self
+        lengths = jnp.sum(jnp.asarray(self.mask, bool), axis=-1)
+        return dataclasses.replace(self, whole=self.whole.anew(lengths))
+
+    @property
+    def share(self) -> float:
+        """The share of the rows of its whole (of the prepared batch, or of the minibatch) that these are; 1 for a whole."""
+        return 1.0 if self.whole is None else self.mask.shape[0] / max(self.whole.rows, 1)
+
+    def count(self, name: str, here: ArrayLike) -> Array:
+        """[] so many are in the whole that these rows are of: `here`, counted in them, where they are all of it.
+
+        Raises:
+          MissingInputError: the objective that prepared the batch counts no such thing, and these rows are a part of it.
+        """
+        if self.whole is None or self.share == 1:
+            return jnp.asarray(here)
+        if name not in self.whole.counts:
+            raise MissingInputError(
+                f"The batch that these rows are a part of has no count {name!r}: let the objective that learns from it "
+                "prepare it."
+            )
+        return self.whole.count(name)
+
+    @property
+    def longest(self) -> Array:
+        """[] tokens of the longest response of the batch that was prepared, or of these rows, if it was not."""
+        if self.whole is None:
+            return jnp.max(jnp.sum(self.mask, axis=-1), initial=0)
+        return self.whole.count("longest")
 
     @property
     def outcomes(self) -> Array:
@@ -360,6 +405,12 @@ def token_advantages(batch: TokenBatch) -> Array:
     else:
         advantages = jnp.asarray(batch.advantages, jnp.float32)
     return jnp.where(batch.mask, advantages[:, None] if advantages.ndim == 1 else advantages, 0.0)
+
+
+def responses(batch: TokenBatch) -> Array:
+    """Which rows are responses, whatever has been left out of the loss since: [N] bool; a row without tokens is none."""
+    came = jnp.any(jnp.asarray(batch.mask, bool), axis=-1)
+    return came if batch.whole is None else batch.whole.adds["responses"] > 0
 
 
 def without_masked(tree: PyTree, mask: Array) -> PyTree:

@@ -8,7 +8,7 @@ or learns from those values in one of the other ways of `losses.router`.
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import flax.linen as nn
 import jax
@@ -36,6 +36,8 @@ class PMOEPPO(PPO):
 
     The most likely action, with which the agent is evaluated, is the mean of the expert with the largest weight.
     """
+
+    makes_several_choices: ClassVar[bool] = False
 
     router_weight: Positive = 1.0
     """Weight of the router's own loss."""
@@ -141,7 +143,8 @@ class PMOEPPO(PPO):
         """Whether the router's loss needs action values."""
         return self.num_experts > 1 and self.router != "policy_gradient"
 
-    def _policy_network(self, size: int, discrete: bool) -> nn.Module:
+    def _policy_network(self, size: int | tuple[int, ...], discrete: bool) -> nn.Module:
         if self.num_experts == 1:
             return super()._policy_network(size, discrete)
+        assert isinstance(size, int)
         return GaussianMixturePolicy(self.hidden_sizes, self.activation, size, self.num_experts)

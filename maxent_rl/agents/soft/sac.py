@@ -22,7 +22,7 @@ from maxent_rl import losses
 from maxent_rl.distributions import Distribution, TanhGaussian
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks import CriticEnsemble, RunningStatistics, TanhGaussianPolicy, Temperature, TemperatureMode
-from maxent_rl.settings import Count, Finite, Fraction, NonNegative, Positive, static
+from maxent_rl.settings import Count, Finite, Fraction, NonNegative, Positive, Settings, static
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec, Transition
 
 PolicyLoss: TypeAlias = Callable[[PyTree], tuple[Array, tuple[Array, Metrics]]]
@@ -74,7 +74,7 @@ class SACState:
 
 
 @struct.dataclass
-class Collecting:
+class Collecting(Settings):
     """Settings of the family's members that learn from what they do, as `OffPolicyAgent` has them."""
 
     learns: ClassVar[Learns] = "replay"
@@ -88,10 +88,14 @@ class Collecting:
     """Transitions that the replay buffer holds for each seed; the oldest give way."""
     n_step: Count = static(1)
     """Environment steps whose rewards are summed before the critics' value is used."""
+    goal_relabel: Literal["none", "future"] = static("none")
+    """Replay steps of goal environments as they were, or as if a goal reached later in the episode had been wanted (HER)."""
+    goal_relabel_share: Fraction = static(0.8)
+    """Share of each batch whose goals are replaced; the paper's k goals for each real one are k / (k + 1), 0.8 for 4."""
 
 
 @struct.dataclass
-class SoftActorCritic(abc.ABC):
+class SoftActorCritic(Settings, abc.ABC):
     """The family's common part: maximises return plus entropy from transitions of any policy."""
 
     learning_rate: Positive = 3e-4

@@ -84,7 +84,7 @@ def uniform_below(bits: Array, bound: Array) -> Array:
 
     Args:
       bits: [...] uint32, uniform.
-      bound: [] int32, positive; no integer is likelier than another by more than `bound / 2^32`, as a share.
+      bound: [] or [...] int32, positive; no integer is likelier than another by more than `bound / 2^32`, as a share.
 
     Returns:
       [...] int32.

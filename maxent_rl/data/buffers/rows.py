@@ -139,3 +139,16 @@ class RowLayout(abc.ABC):
         position = replay.inserted % self.capacity
         written = jax.lax.dynamic_update_slice_in_dim(replay.rows, rows, position, axis=0)
         return Replay(rows=written, inserted=replay.inserted + self.num_envs)
+
+    def cut(self, rows: Array, inserted: Array) -> Array:
+        """Marks the newest vector step as cut by a time limit, where no terminal state ended it: others begin after it.
+
+        Args:
+          rows: [..., capacity, width].
+          inserted: [] rows written so far.
+        """
+        position = (inserted - self.num_envs) % self.capacity
+        newest = jax.lax.dynamic_slice_in_dim(rows, position, self.num_envs, axis=-2)
+        newest = newest.at[..., -1].set(1.0 - newest[..., -2])
+        marked = jax.lax.dynamic_update_slice_in_dim(rows, newest, position, axis=-2)
+        return jnp.where(inserted > 0, marked, rows)

@@ -165,10 +165,10 @@ class DynamicSampling(RewardStage):
 
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
         """Masks their rows."""
+        rewards, scored = batch.outcomes, batch.scored
         if batch.group_index is None:
-            keep = jnp.repeat(informative_groups(batch.outcomes, batch.group_size), batch.group_size)
-        else:
-            keep = losses.differing_groups(batch.outcomes, batch.scored, batch.group_index)
+            rewards, scored = (whole_groups(values, batch.group_size) for values in (rewards, scored))
+        keep = losses.differing_groups(rewards, scored, batch.group_index).ravel()
         return state, leave_out(batch, ~keep)
 
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from maxent_rl import losses
+from maxent_rl.tokens.batch import responses
 from maxent_rl.tokens.objectives.stage import Work
 from maxent_rl.types import Metrics
 
@@ -22,8 +23,8 @@ def step_metrics(work: Work) -> Metrics:
         return losses.masked_mean(values, mask)
 
     def extreme(values: Array, largest: bool) -> Array:
-        held = jnp.where(mask, values, -jnp.inf if largest else jnp.inf)
-        return jnp.where(jnp.any(mask), jnp.max(held) if largest else jnp.min(held), 0.0)
+        most = jnp.max(values if largest else -values, initial=-jnp.inf, where=mask)
+        return jnp.where(jnp.any(mask), most if largest else -most, 0.0)
 
     advantage = mean(work.advantages)
     left_out = jnp.zeros(()) if batch.unscored is None else jnp.sum(batch.unscored)
@@ -40,7 +41,7 @@ def step_metrics(work: Work) -> Metrics:
         "advantage/min": extreme(work.advantages, largest=False),
         "advantage/max": extreme(work.advantages, largest=True),
         "response/length": jnp.sum(mask) / jnp.maximum(jnp.sum(jnp.any(mask, axis=-1)), 1),
-        "response/unscored": jnp.mean(~batch.scored),
+        "response/unscored": losses.masked_mean(~batch.scored, responses(batch)),
         "response/unscored_tokens": left_out / jnp.maximum(jnp.sum(mask) + left_out, 1),
     }
     if batch.logp_ref is not None:

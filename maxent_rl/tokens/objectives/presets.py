@@ -188,9 +188,11 @@ def _forms(kind: type[Stage], field: str) -> tuple[str, str, str]:
     return field, f"{stage}.{field}", f"{stage}.{field.removeprefix(f'{stage}_')}"
 
 
-def _preset(name: str) -> Preset:
-    if name not in PRESETS:
-        raise unknown_name("objective", name, PRESETS)
+def _preset(name: object) -> Preset:
+    if not isinstance(name, str) or name not in PRESETS:
+        raise unknown_name(
+            "objective", name, PRESETS, "Losses on preferences (dpo, kto, ...) are those of preference_loss."
+        )
     return PRESETS[name]
 
 

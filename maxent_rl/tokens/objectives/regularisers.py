@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 from flax import struct
 
@@ -70,12 +69,16 @@ class UncertainTokens(Regulariser):
     top_entropy_share: Fraction = 0.2
     """Share of tokens that are kept, by entropy."""
 
-    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
-        """Zeroes the loss of the others, and says by how much each that is kept counts where only those do."""
+    def survey(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
+        """Finds the most uncertain tokens of the step, and by how much each counts where only those do [N, T]."""
         entropy, mask = work.outputs.entropy, work.mask
         assert entropy is not None
         least = losses.masked_quantile(entropy, mask, 1.0 - self.top_entropy_share)
         kept = mask & (entropy >= least - losses.rounding_of(least))  # as uncertain as the last one, to the bit or not
         share = jnp.sum(mask) / jnp.maximum(jnp.sum(kept), 1)
-        weight = jax.lax.stop_gradient(jnp.where(kept, share, 0.0))
-        return state, work.replace(loss=jnp.where(kept, work.loss, 0.0), kept=weight)
+        return state, work.replace(found=jnp.where(kept, share, 0.0))
+
+    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
+        """Zeroes the loss of the others, and says how much those that are kept count."""
+        assert work.found is not None
+        return state, work.replace(loss=jnp.where(work.found > 0, work.loss, 0.0), kept=work.found)

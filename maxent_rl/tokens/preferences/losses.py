@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from maxent_rl import losses
 from maxent_rl.errors import MissingInputError, ShapeError
-from maxent_rl.settings import Finite, Fraction, Interval, Positive, Weight, static
+from maxent_rl.settings import Finite, Fraction, Interval, Positive, Settings, Weight, static
 from maxent_rl.tokens.batch import TokenOutputs
 from maxent_rl.tokens.preferences.batch import (
     Average,
@@ -30,7 +30,7 @@ Flips: TypeAlias = Annotated[float, Interval(0, 0.5, high_open=True)]
 Epsilon: TypeAlias = Annotated[float, Interval(0, 0.5, low_open=True, high_open=True)]
 
 
-class PreferenceLoss(abc.ABC):
+class PreferenceLoss(Settings, abc.ABC):
     """A loss on preferences; subclasses are `flax.struct` dataclasses of hyper-parameters."""
 
     @property

@@ -3,13 +3,14 @@
 import dataclasses
 import itertools
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from batches import assert_seeds_equal_single_ones, same
+from batches import same
 from support.closeness import assert_close
 
 from maxent_rl.agents import check_agent
@@ -35,7 +36,11 @@ ADDITIVE = [PREFIX[0], [0.089114, 0.120292, -0.209406]]
 EXACT = {"linear": True, "baseline": "none"}
 ENVS = 8
 
+init = partial(jax.jit, static_argnums=1)(lambda agent, spec: agent.init(jax.random.key(0), spec))
+update = jax.jit(lambda agent, state, batch, key: agent.update(state, batch, key))
 
+
+@partial(jax.jit, static_argnames=("env", "envs"))
 def tabular_state(agent, env, logits, envs=1):
     """A linear policy on one-hot observations of time with these logits [step, action]."""
     state = agent.init(jax.random.key(0), dataclasses.replace(env.spec, num_envs=envs))
@@ -47,6 +52,7 @@ def tabular_state(agent, env, logits, envs=1):
     return dataclasses.replace(state, parameters=parameters)
 
 
+@partial(jax.jit, static_argnames="env")
 def roll(env, actions):
     """The window [time, env] of these actions [time, env], from the start; of deterministic environments."""
     keys = jax.random.split(jax.random.key(0), actions.shape[1])[None]
@@ -61,6 +67,7 @@ def roll(env, actions):
     return Transition(*rows, steps=jnp.ones(actions.shape))
 
 
+@jax.jit
 def ascent(agent, state, batch):
     """The gradient that an update follows, upwards and summed over time, in the logits [step, action]."""
     _, samples = agent.evaluate(state, batch)
@@ -85,20 +92,20 @@ def test_the_worked_example(agent, expected):
 
 
 def test_the_worked_objective_and_its_derivative():
-    value = lambda logits: time_policy_value(WORKED, jax.nn.softmax(logits))  # noqa: E731
-    np.testing.assert_allclose(value(LOGITS), 2.581671, atol=1e-5)
-    np.testing.assert_allclose(jax.grad(value)(LOGITS), MARGINAL, atol=1e-5)
+    value, slope = jax.jit(jax.value_and_grad(lambda logits: time_policy_value(WORKED, jax.nn.softmax(logits))))(LOGITS)
+    np.testing.assert_allclose(value, 2.581671, atol=1e-5)
+    np.testing.assert_allclose(slope, MARGINAL, atol=1e-5)
 
 
-@pytest.mark.parametrize("baseline", ["none", "mean", "value"])
+@pytest.mark.parametrize("baseline", ["mean", "value"])
 def test_gradients_of_samples_are_those_of_the_exact_objective(baseline):
-    """200 windows of chance: four standard errors hold the exact gradient, and not that of additive rewards."""
+    """100 windows of chance: four standard errors hold the exact gradient, and not that of additive rewards."""
     env = make_device("maxent/EpsilonBandit-0.3")
     logits = 0.3 * jax.random.normal(jax.random.key(1), (3, 6))
-    exact = jax.grad(lambda each: time_policy_value(env, jax.nn.softmax(each)))(logits)
+    exact = jax.jit(jax.grad(lambda each: time_policy_value(env, jax.nn.softmax(each))))(logits)
 
     def samples(agent):
-        state = tabular_state(agent, env, logits, 1024)
+        state = tabular_state(agent, env, logits, 512)
 
         def one(key):
             reset_key, act_key = jax.random.split(key)
@@ -109,22 +116,22 @@ def test_gradients_of_samples_are_those_of_the_exact_objective(baseline):
                 row = (envs.observation, action, found.reward, found.next_observation, found.terminated)
                 return after, jax.tree.map(lambda leaf: leaf[0].astype(jnp.float32), row)
 
-            envs = reset_batch(env, jax.random.split(reset_key, 1024)[None])
+            envs = reset_batch(env, jax.random.split(reset_key, 512)[None])
             _, (seen, action, reward, following, ended) = jax.lax.scan(step, envs, jax.random.split(act_key, 3))
             batch = Transition(seen, action, reward, following, ended, jnp.zeros_like(ended), jnp.ones_like(ended))
             return ascent(agent, state, batch)
 
-        found = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(2), 200))
-        return jnp.mean(found, axis=0), jnp.std(found, axis=0) / np.sqrt(200)
+        found = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(2), 100))
+        return np.mean(found, axis=0), np.std(found, axis=0) / 10
 
     mean, error = samples(SubPO(linear=True, baseline=baseline))
-    assert jnp.all(jnp.abs(mean - exact) < 4 * error), (mean - exact) / error
-    assert jnp.max(jnp.abs(exact)) > 10 * jnp.max(error)
+    assert np.all(np.abs(mean - exact) < 4 * error), (mean - exact) / error
+    assert np.max(np.abs(exact)) > 5 * np.max(error)
     wrong, error = samples(MODPO(linear=True, baseline=baseline))
-    assert jnp.max(jnp.abs(wrong - exact) / error) > 10
+    assert np.max(np.abs(wrong - exact) / error) > 10
     if baseline == "mean":
         myopic, error = samples(SubPO(linear=True, baseline=baseline, horizon="myopic"))
-        assert jnp.max(jnp.abs(myopic - exact) / error) > 6
+        assert np.max(np.abs(myopic - exact) / error) > 10
 
 
 def test_a_baseline_lowers_the_spread_and_credit_to_come_has_less_of_it_than_the_whole():
@@ -153,6 +160,7 @@ def test_equal_gains_and_a_mean_have_no_gradient():
 
 
 MODULAR = SubmodularEnv(GridWalk(3, 3, 4), Modular(Table(np.linspace(0.1, 1.7, 9, dtype=np.float32)), repeats=True), 5)
+SPEC = dataclasses.replace(MODULAR.spec, num_envs=ENVS)
 SETTINGS = {
     "plain": {},
     "none": {"baseline": "none"},
@@ -191,10 +199,14 @@ def trained(agent, env, updates=3, envs=ENVS):
         return agent.recalling(state, None), metrics
 
     keys = jax.random.split(jax.random.key(7), updates)
-    return jax.jit(lambda state: jax.lax.scan(update, state, keys))(agent.init(jax.random.key(0), spec))
+    return jax.jit(lambda state: jax.lax.scan(update, state, keys))(init(agent, spec))
 
 
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+# What is made of the advantages is the same program for both: the test after this one.
+ADVANTAGES = {name: SETTINGS[name] for name in ("plain", "none", "value", "recurrent")}
+
+
+@pytest.mark.parametrize("settings", ADVANTAGES.values(), ids=ADVANTAGES)
 def test_with_additive_rewards_marginal_gains_are_plain_policy_gradient(settings):
     """The same numbers, read from the reward by the one and from the observation by the other: two programs."""
     small = {"hidden_sizes": (8,), "value_hidden_sizes": (8,)} | settings
@@ -203,7 +215,7 @@ def test_with_additive_rewards_marginal_gains_are_plain_policy_gradient(settings
     # Adam divides each entry by its own size, so that what is small in a gradient keeps fewer digits.
     assert_close(jax.tree.leaves(ours), jax.tree.leaves(plain), rtol=1e-4)
     assert_close(metrics, others, rtol=1e-4, scale=1.0)
-    start = SubPO(**small).init(jax.random.key(0), dataclasses.replace(MODULAR.spec, num_envs=ENVS))
+    start = init(SubPO(**small), SPEC)
     for name in start.parameters:
         assert not same(start.parameters[name], ours.parameters[name]), name
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((ours, metrics)))
@@ -226,20 +238,24 @@ def test_where_no_additive_reward_is_told_the_two_are_the_same_program(settings)
 def test_one_update_is_reinforce_with_rewards_to_go():
     """Written out by hand: Adam on minus the mean of log-probability times what came after, less the others' mean."""
     agent = SubPO(hidden_sizes=(8,))
-    state = agent.init(jax.random.key(0), dataclasses.replace(MODULAR.spec, num_envs=ENVS))
+    state = init(agent, SPEC)
     batch = roll(MODULAR, jax.random.randint(jax.random.key(1), (5, ENVS), 0, 5))
-    to_go = jnp.cumsum(batch.reward[::-1], axis=0)[::-1]
-    others = (jnp.sum(to_go, axis=1, keepdims=True) - to_go) / (ENVS - 1)
 
-    def loss(parameters):
-        policy = agent.policy(parameters, batch.observation[..., :-1])
-        chosen = jnp.take_along_axis(policy.log_probs, batch.action[..., None].astype(int), axis=-1)[..., 0]
-        return -jnp.mean(chosen * (to_go - others))
+    @jax.jit
+    def by_hand(start):
+        to_go = jnp.cumsum(batch.reward[::-1], axis=0)[::-1]
+        others = (jnp.sum(to_go, axis=1, keepdims=True) - to_go) / (ENVS - 1)
 
-    optimizer = optax.adam(5e-3, eps=1e-5)
-    step, _ = optimizer.update(jax.grad(loss)(state.parameters), optimizer.init(state.parameters))
-    expected = optax.apply_updates(state.parameters, step)
-    found = agent.update(state, batch, jax.random.key(2))[0].parameters
+        def loss(parameters):
+            policy = agent.policy(parameters, batch.observation[..., :-1])
+            chosen = jnp.take_along_axis(policy.log_probs, batch.action[..., None].astype(int), axis=-1)[..., 0]
+            return -jnp.mean(chosen * (to_go - others))
+
+        optimizer = optax.adam(5e-3, eps=1e-5)
+        step, _ = optimizer.update(jax.grad(loss)(start), optimizer.init(start))
+        return optax.apply_updates(start, step)
+
+    expected, found = by_hand(state.parameters), update(agent, state, batch, jax.random.key(2))[0].parameters
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, expected)
 
 
@@ -247,7 +263,7 @@ def test_one_update_is_reinforce_with_rewards_to_go():
 def test_a_single_step_is_judged_by_the_normalizer_that_acted(steps):
     """With one step there is no ratio that would make up for a normaliser which has seen the window too."""
     agent = SubPO(hidden_sizes=(8,), normalize_observations=True, epochs=steps)
-    state = agent.init(jax.random.key(0), dataclasses.replace(MODULAR.spec, num_envs=ENVS))
+    state = init(agent, SPEC)
     batch = roll(MODULAR, jax.random.randint(jax.random.key(1), (5, ENVS), 0, 5))
     after, samples = agent.evaluate(state, batch)
     now = agent.policy_at(state.parameters, samples).log_prob(batch.action)
@@ -269,7 +285,7 @@ def test_without_values_nothing_is_learned_from_an_episode_that_the_window_cuts(
 
 def test_networks_do_not_read_the_additive_reward():
     agent, env = SubPO(hidden_sizes=(8,)), make_device("maxent/TwoRooms-visited")
-    state = agent.init(jax.random.key(0), env.spec)
+    state = init(agent, env.spec)
     seen = env.reset(jax.random.key(0))[1]
     moved = seen.at[-1].set(99.0)
     assert env.spec.additive_reward and same(agent.distribution(state, seen), agent.distribution(state, moved))
@@ -283,19 +299,23 @@ def test_the_natural_gradient_is_the_fisher_matrix_solved():
     state = tabular_state(agent, WORKED, LOGITS, 400)
     logits = jax.random.categorical(jax.random.key(0), jnp.broadcast_to(LOGITS[:, None], (2, 400, 3)))
     batch = roll(WORKED, logits)
-    _, samples = agent.evaluate(state, batch)
-    units = agent.units(samples)
-    flat, shape = jax.flatten_util.ravel_pytree({"policy": state.parameters["policy"]})
-    log_prob = lambda each: agent.policy_at(shape(each), units).log_prob(units.action)  # noqa: E731
-    scores = jax.jacobian(log_prob)(flat)
-    gradient = jax.grad(lambda each: agent.loss(shape(each), units, None, jax.random.key(0))[0])(flat)
-    fisher = scores.T @ scores / len(scores) + 0.01 * jnp.eye(len(flat))
-    direction = jnp.linalg.solve(fisher, gradient)
-    expected = -direction * jnp.sqrt(2e-4 / (direction @ gradient))
-    after, _ = agent.update(state, batch, jax.random.key(1))
-    moved = jax.flatten_util.ravel_pytree({"policy": after.parameters["policy"]})[0] - flat
+    after, _ = update(agent, state, batch, jax.random.key(1))
+
+    @jax.jit
+    def compared():
+        units = agent.units(agent.evaluate(state, batch)[1])
+        flat, shape = jax.flatten_util.ravel_pytree({"policy": state.parameters["policy"]})
+        scores = jax.jacobian(lambda each: agent.policy_at(shape(each), units).log_prob(units.action))(flat)
+        gradient = jax.grad(lambda each: agent.loss(shape(each), units, None, jax.random.key(0))[0])(flat)
+        fisher = scores.T @ scores / len(scores) + 0.01 * jnp.eye(len(flat))
+        moved = jax.flatten_util.ravel_pytree({"policy": after.parameters["policy"]})[0] - flat
+        before, now = (agent.policy_at(each.parameters, units) for each in (state, after))
+        return fisher, gradient, moved, jnp.mean(before.divergence(now))
+
+    fisher, gradient, moved, divergence = map(np.asarray, compared())
+    direction = np.linalg.solve(fisher, gradient)
+    expected = -direction * np.sqrt(2e-4 / (direction @ gradient))
     np.testing.assert_allclose(moved, expected, atol=1e-4, rtol=1e-2)
-    divergence = jnp.mean(agent.policy_at(state.parameters, units).divergence(agent.policy_at(after.parameters, units)))
     assert 0.5e-4 < divergence < 1.1e-4  # less than asked for by the damping's share
 
 
@@ -303,11 +323,10 @@ def test_the_entropy_bonus_is_annealed_by_the_number_of_the_update():
     bare = {"hidden_sizes": (8,), "learning_rate": 1e-9, "entropy_bonus": 0.6}
     plain, annealed = SubPO(**bare), SubPO(**bare, entropy_annealing=True)
     batch = roll(MODULAR, jax.random.randint(jax.random.key(1), (5, ENVS), 0, 5))
-    spec = dataclasses.replace(MODULAR.spec, num_envs=ENVS)
-    third = annealed.init(jax.random.key(0), spec)
+    third = init(annealed, SPEC)
     for _ in range(2):
-        third = annealed.update(third, batch, jax.random.key(0))[0]
-    moments = lambda agent, state: optax.tree.get(agent.update(state, batch, jax.random.key(0))[0].optimizer, "mu")  # noqa: E731
+        third, _ = update(annealed, third, batch, jax.random.key(0))
+    moments = lambda agent, state: optax.tree.get(update(agent, state, batch, jax.random.key(0))[0].optimizer, "mu")  # noqa: E731
     reset = dataclasses.replace(
         third, optimizer=optax.tree.set(third.optimizer, mu=jax.tree.map(jnp.zeros_like, third.parameters))
     )
@@ -335,11 +354,3 @@ def test_the_entropy_bonus_is_annealed_by_the_number_of_the_update():
 def test_what_cannot_work_is_refused_with_the_reason(settings, envs, words):
     with pytest.raises(InvalidSettingError, match=words.replace("(", r"\(").replace(")", r"\)")):
         check_agent(SubPO(**settings), dataclasses.replace(MODULAR.spec, num_envs=envs), "test")
-
-
-def test_seeds_under_vmap_learn_what_each_learns_alone():
-    agent = SubPO(hidden_sizes=(8,))
-    batch = roll(MODULAR, jax.random.randint(jax.random.key(1), (5, ENVS), 0, 5))
-    spec = dataclasses.replace(MODULAR.spec, num_envs=ENVS)
-    update = jax.jit(lambda agent, state, batch, key: agent.update(state, batch, key))
-    assert_seeds_equal_single_ones(agent, lambda key: agent.init(key, spec), update, batch, 3, 1e-6)

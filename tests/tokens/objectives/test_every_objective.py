@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from token_batches import COLUMNS, GROUP, ROWS, littered, loss_of, responses, scored, with_side
+from support.closeness import assert_close as assert_near
+from token_batches import COLUMNS, GROUP, ROWS, filled_up, littered, loss_of, responses, scored, with_side
 
-from maxent_rl.errors import ShapeError
+from maxent_rl.errors import MissingInputError, ShapeError
 from maxent_rl.tokens import objectives
 
 COMMON = (
@@ -184,6 +185,104 @@ def test_a_prepared_batch_is_the_batch(name):
     assert prepared.prepared and prepared.advantages.shape == (ROWS, COLUMNS) and prepared.logits_old is None
     assert_close(objective(after, outputs, prepared.rows(slice(None))), results["plain"][0])
     assert objective.prepare(after, prepared)[1] is prepared
+
+
+@jax.jit
+def surveyed(objective, state, outputs, of_side, batch):
+    """(state, outputs, step): a step to be learned from in parts, and what the policy says of its rows."""
+    state, batch = objective.prepare(state, batch)
+    if batch.source is not None:
+        outputs = jax.tree.map(lambda *both: jnp.concatenate(both)[batch.source], outputs, of_side)
+    step, aux = objective.survey(state, outputs, batch)
+    return aux.state, outputs, step
+
+
+compiled_step = jax.jit(step)
+
+
+def in_parts(objective, state, outputs, batch):
+    """(loss, state, slopes) of a batch among masked rows and columns, as the mean over three groups in another order."""
+    of_side = responses(seed=7)[0] if batch.side is None else responses(seed=7, rows=batch.side.mask.shape[0])[0]
+    wide = filled_up(batch, above=GROUP, left=1, right=2)
+    if batch.side is not None:
+        wide = dataclasses.replace(wide, side=filled_up(batch.side, left=1, right=2))
+    given = filled_up(outputs, above=GROUP, left=1, right=2), filled_up(of_side, left=1, right=2)
+    state, of_rows, whole = surveyed(objective, state, *given, wide)
+    count = whole.mask.shape[0] // GROUP
+    loss, slopes = 0.0, jax.tree.map(lambda leaf: np.zeros(leaf.shape), given[0])
+    for rows in reversed(np.arange(count * GROUP).reshape(count, GROUP)[:, ::-1]):
+        part = whole.rows(rows)
+        (one, aux), slope = compiled_step(objective, state, jax.tree.map(lambda leaf, r=rows: leaf[r], of_rows), part)
+        loss, state = loss + one / count, aux.state
+        here = rows if whole.source is None else np.asarray(whole.source)[rows]
+        for total, found in zip(jax.tree.leaves(slopes), jax.tree.leaves(slope), strict=True):
+            total[here[here >= 0]] += np.asarray(found)[here >= 0] / count
+    return loss, state, jax.tree.map(lambda leaf: leaf[GROUP:, 1:-2], slopes)
+
+
+def assert_parts_are_the_whole(objective, state, outputs, batch, whole):
+    (loss, aux), slopes = whole
+    found, after, of_parts = in_parts(objective, state, outputs, batch)
+    assert_near(found, loss, scale=1.0)  # of the tokens' losses, which cancel
+    assert_near(of_parts, slopes)
+    for one, other in zip(jax.tree.leaves(after), jax.tree.leaves(aux.state), strict=True):
+        one, other = (jax.random.key_data(leaf) if is_key(leaf) else leaf for leaf in (one, other))
+        assert_near(one, other)
+
+
+@every
+def test_a_step_is_the_mean_of_its_parts(name):
+    """The same gradient and the same state, however the step is cut, filled up and ordered."""
+    each, state, given, results = found(name)
+    assert_parts_are_the_whole(each["plain"], state, *given["plain"], results["plain"])
+
+
+TIES = jnp.array([1.0, 0, 1, 0, 2, 0, 1, -1])
+OPTIONAL = {
+    "kl_weight": 0.1, "kl_reward_weight": 0.1, "entropy_bonus": 0.1, "target_entropy": 0.2, "top_entropy_share": 0.4,
+    "drop_uniform_groups": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("grpo", {"mask_truncated": True}),
+        ("grpo_trl", {"mask_truncated": True}),
+        ("grpo", {"aggregation": "seq-mean-token-sum", "count_rows": "all", "mask_truncated": True}),
+        ("grpo", {"aggregation": "seq-mean-token-sum-norm"}),
+        ("dr_grpo", {"mask_truncated": True}),
+        ("grpo", OPTIONAL),
+        ("clip_cov", {"covariance_low": 0.0, "clip_share": 0.2}),
+        ("kl_cov", {"kl_cov_share": 0.2}),
+        ("lp_reg", {"lp_reg_share": 0.5, "lp_reg_min_p": 0.5}),
+        ("steer", {"steer_map": "linear"}),
+        ("clip_v", {"clip_v_width": 0.1, "clip_v_share": 0.2}),
+        ("adpo", {"adpo_loss": "pairwise-hard", "temperature_rule": "smooth"}),
+        ("aepo_arbitrary", {"side_mode": "add", "estimate_rows": "main", "top_entropy_share": 0.4}),
+    ],
+)  # fmt: skip
+def test_a_step_is_the_mean_of_its_parts_with_other_settings(name, settings):
+    """Every aggregation, responses that are left out, choices that do choose, ties, and terms beside the average."""
+    objective = objectives.make(name, **settings)
+    outputs, batch = responses(rewards=TIES)
+    state = objective.init()
+    batch = with_side(objective, state, batch)
+    assert_parts_are_the_whole(objective, state, outputs, batch, compiled_step(objective, state, outputs, batch))
+
+
+@pytest.mark.parametrize("name", [name for name in objectives.names() if objectives.make(name).surveys])
+def test_a_part_of_a_step_that_nobody_has_looked_at_is_refused(name):
+    """What one part chose among its own tokens would not be what the step chooses."""
+    objective, (outputs, batch) = objectives.make(name), responses()
+
+    def of_part(state, batch):
+        return objective(state, jax.tree.map(lambda leaf: leaf[:4], outputs), batch.rows(slice(0, 4)))
+
+    state, prepared = jax.eval_shape(objective.prepare, objective.init(), batch)
+    with pytest.raises(MissingInputError, match=r"these 4 rows are a part of one: take rows of what objective\.survey"):
+        jax.eval_shape(of_part, state, prepared)
+    jax.eval_shape(lambda state, batch: of_part(state, batch.rows(slice(0, 4)).as_step()), state, prepared)
 
 
 @pytest.mark.parametrize("name", COMMON)

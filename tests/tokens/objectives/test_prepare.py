@@ -28,12 +28,12 @@ def prepared(name, batch, **settings):
 
 
 def test_minibatches_of_a_prepared_batch():
-    """Each has the advantages of the whole, whichever rows it holds, and weighs as many tokens as it has."""
+    """Each has the advantages of the whole, whichever rows it holds, and divides by as many tokens as it has."""
     objective = make("reinforce_pp", kl_weight=0.1)
     whole = prepare(objective, BATCH)
     total = 0.0
     for rows in ([0, 5, 2], [7, 1, 3, 4, 6]):
-        part = whole.rows(rows)
+        part = whole.rows(rows).as_step()
         np.testing.assert_array_equal(part.advantages, whole.advantages[np.array(rows)])
         logp = OUTPUTS.logp[np.array(rows)]
         total += loss_of(objective, TokenOutputs(logp), part) * part.mask.sum() / whole.mask.sum()

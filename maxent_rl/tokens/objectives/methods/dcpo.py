@@ -85,9 +85,13 @@ class DCPO(Shape):
         mixed = jnp.where(batch.mask, mixed, 0.0)
         return DCPOState(estimate, weight), dataclasses.replace(batch, advantages=mixed)
 
+    def counts(self, batch: TokenBatch, counts: dict[str, Array]) -> dict[str, Array]:
+        """The tokens of the estimate of the entropy."""
+        return counts | {"dcpo": jnp.sum(batch.mask, axis=-1)}
+
     def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
         """Adds the step to the estimate of the entropy."""
-        estimate = state.estimate.add(work, work.mask, self.estimate_from, self.title)
+        estimate = state.estimate.add(work, work.mask, "dcpo", self.estimate_from, self.title)
         measured = {"entropy/estimate": estimate.before, "reinforce/weight": state.weight}
         return DCPOState(estimate, state.weight), work.measure(**measured)
 

@@ -281,12 +281,14 @@ def test_reinforce_pp_with_discount_and_divergence_in_the_reward():
 
 
 def test_trl_counts_every_row():
-    """Also one without tokens; the constant length of dr_grpo stands for the columns."""
+    """Also one that is left out of the loss, but none without a response; the length of dr_grpo is the longest response's."""
     _, batch = ragged(np.ones(ROWS))
-    batch = dataclasses.replace(batch, mask=batch.mask.at[0].set(False))
-    tokens = batch.mask.sum()
-    found = loss_of(objectives.make("dr_grpo"), on_policy(batch), batch)
-    np.testing.assert_allclose(found, -tokens / (ROWS * COLUMNS), rtol=1e-6)
-    found = loss_of(objectives.make("dr_grpo", aggregation_length=20), on_policy(batch), batch)
-    np.testing.assert_allclose(found, -tokens / (ROWS * 20), rtol=1e-6)
-    np.testing.assert_allclose(loss_of(objectives.make("grpo_trl"), on_policy(batch), batch), -7 / 8, rtol=1e-6)
+    batch = dataclasses.replace(batch, mask=batch.mask.at[1].set(False), truncated=jnp.arange(ROWS) == 0)
+    tokens, longest = batch.mask[1:].sum(), batch.mask[0].sum()
+    batch = dataclasses.replace(batch, mask=batch.mask.at[5, -1].set(False))  # the only other response as long as that
+    assert longest == COLUMNS and batch.mask[1:].sum() == tokens - 1
+    for settings, length in (({}, longest), ({"aggregation_length": 20}, 20)):
+        found = loss_of(objectives.make("dr_grpo", mask_truncated=True, **settings), on_policy(batch), batch)
+        np.testing.assert_allclose(found, -(tokens - 1) / ((ROWS - 1) * length), rtol=1e-6)
+    found = loss_of(objectives.make("grpo_trl", mask_truncated=True), on_policy(batch), batch)
+    np.testing.assert_allclose(found, -6 / 7, rtol=1e-6)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from maxent_rl.envs.host import HostEnvs, HostStep
     from maxent_rl.envs.registry import (
         canonical_name,
+        check_named,
         has_name,
         is_device,
         loads_slowly,

@@ -5,14 +5,14 @@ to each other; where there are not equally many to each, `group_index` says whic
 hold anything, NaN included: they never change a loss or a gradient.
 
 What could not be scored takes nothing else with it. A response whose reward is not finite counts in no statistic of its group
-or of the batch and has the advantage 0; a token whose log-probability is not finite is left out as if it were masked. Both
-are counted in the metrics of each step.
+or of the batch and has the advantage 0. A token whose log-probability, or what else an objective asks of it, is not finite is
+left out as if it were masked. Both are counted in the metrics of each step.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any, Literal, TypeAlias
 
 import jax
@@ -93,8 +93,8 @@ class TokenBatch:
       source: [N] int32 which response each row holds, once `Objective.prepare` has moved any: below 0 it is of `side`, so
         that `concatenate([mine, mine_of_side])[source]` brings what a trainer holds of them elsewhere into the same order.
         None where each row is where it was.
-      unscored: [N] set by `Objective.prepare`: how many tokens of each response it has left out, as their log-probability is
-        not finite.
+      unscored: [N] set by `Objective.prepare`: how many tokens of each response it has left out, as their log-probability (or
+        what else it asks of them) is not finite.
       whole: set by it too: what the rows are parts of.
       prepared: likewise: what is done once to a whole batch has been done.
       whole_groups: likewise: the objective compares the responses of a group at each step.
@@ -353,7 +353,7 @@ def _check_whole(batch: TokenBatch, index: Any) -> None:
 
 
 def _rows_of(group_index: Array, groups: Any) -> np.ndarray:
-    """[K] rows of the groups, in the order of the batch."""
+    """The rows of the groups, in the order of the batch."""
     if isinstance(group_index, jax.core.Tracer) or isinstance(groups, jax.core.Tracer):
         raise ShapeError(
             "How many rows the groups of a traced group_index have cannot be seen: cut them outside of jit."
@@ -423,20 +423,20 @@ def without_masked(tree: PyTree, mask: Array) -> PyTree:
     return jax.tree.map(clean, tree)
 
 
-def without_unscored(batch: TokenBatch, needed: Sequence[str]) -> TokenBatch:
-    """The batch without the tokens whose log-probability is not finite, and with their number in each row; `side` likewise.
+def without_unscored(batch: TokenBatch, needed: Collection[str]) -> TokenBatch:
+    """The batch without the tokens of which something is not finite, and with their number in each row; `side` likewise.
 
     A log-probability of minus infinity, of a sampler that rules tokens out before it reports them, would make the token's
     ratio infinite, and NaN its loss; what the policy thought of it is not known.
 
     Args:
       batch: as it was drawn.
-      needed: the columns by token that must be finite, of those that there are.
+      needed: the columns by token, and statistics, that must be finite, of those that there are.
     """
     mask = jnp.asarray(batch.mask, bool)
     known = jnp.ones(mask.shape, bool)
     for name in needed:
-        values = getattr(batch, name)
+        values = batch.statistics.get(name) if name not in columns(batch) else getattr(batch, name)
         known = known if values is None else known & jnp.isfinite(jnp.asarray(values))
     side = None if batch.side is None else without_unscored(batch.side, needed)
     return dataclasses.replace(batch, mask=mask & known, unscored=jnp.sum(mask & ~known, axis=-1), side=side)
@@ -448,13 +448,12 @@ def cleaned(batch: TokenBatch) -> TokenBatch:
     Numbers of half precision become single, but for those over the vocabulary, which are many.
     """
     mask = jnp.asarray(batch.mask, bool)
-    masked = {name: declared for name, declared in columns(batch).items() if declared.masked}
-    fields = {
-        name: jax.tree.map(
-            jnp.asarray if "vocabulary" in declared.axes else losses.at_least_single, getattr(batch, name)
-        )
-        for name, declared in masked.items()
-    }
-    fields = without_masked(fields, mask)
+    fields = {}
+    for name, declared in columns(batch).items():
+        if declared.axes == ("context",):
+            continue
+        exact = jnp.asarray if "vocabulary" in declared.axes else losses.at_least_single
+        values = jax.tree.map(exact, getattr(batch, name))
+        fields[name] = without_masked(values, mask) if declared.masked else values
     side = None if batch.side is None else cleaned(batch.side)
     return dataclasses.replace(batch, **fields | {"mask": mask, "side": side})

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxent_rl.envs.adapters.checks import Checks, check_spaces, making
+from maxent_rl.envs.adapters.goals import GoalRule
 from maxent_rl.envs.adapters.horizon import horizon_of
 from maxent_rl.envs.adapters.snapshot import can_snapshot, restore, snapshot
 from maxent_rl.envs.adapters.spaces import spec_of_spaces
 from maxent_rl.envs.adapters.watch import Watch
 from maxent_rl.envs.adapters.wrappers import refuse_learning_wrappers
-from maxent_rl.envs.goals import GoalRule
 from maxent_rl.envs.host import Bools, Floats, HostStep
 from maxent_rl.envs.told import raised
 from maxent_rl.errors import CheckpointError, IncompatibleEnvironmentError, NonFiniteError

@@ -106,14 +106,17 @@ class OverlongPenalty(RewardStage):
     overlong_weight: Weight = 1.0
     """The penalty at the limit, in units of reward."""
 
-    @property
-    def active(self) -> bool:
-        """Whether there is a limit."""
+    def __post_init__(self) -> None:
+        """Refuses a margin that begins before the first token."""
         if self.overlong_margin is not None and self.overlong_margin > (self.overlong_limit or 0):
             raise InvalidSettingError(
                 f"--overlong-margin {self.overlong_margin} counts tokens before --overlong-limit, the length limit of "
                 f"sampling, and cannot be more: got the limit {self.overlong_limit}."
             )
+
+    @property
+    def active(self) -> bool:
+        """Whether there is a limit."""
         return self.overlong_limit is not None
 
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:

@@ -106,7 +106,7 @@ class Objective:
         Returns:
           (state, batch with `advantages` [N, T] set); a batch that is prepared already comes back as it is. Advantages
           that the caller has given stay, and the stages that would make them of rewards are passed over; those that spread
-          them over tokens (credit) are not.
+          them over tokens (credit) are not. Tokens without a finite log-probability have left the mask, and are counted.
 
         Raises:
           ShapeError: arrays that do not fit together.
@@ -117,7 +117,7 @@ class Objective:
             return state, batch
         given = batch.advantages is not None
         batch = jax.lax.stop_gradient(
-            self._with_statistics(state, cleaned(without_unscored(_begun(batch), self._to_be_known())))
+            self._with_statistics(state, cleaned(without_unscored(_begun(batch), self._to_be_known(state))))
         )
         states = []
         for stage, own in self._pairs(state):
@@ -270,10 +270,10 @@ class Objective:
         self._check_statistics(state, batch)
         return batch
 
-    def _to_be_known(self) -> tuple[str, ...]:
-        """The log-probabilities that are read of each token."""
+    def _to_be_known(self, state: PyTree) -> set[str]:
+        """The columns by token, and the statistics, that a token must have a finite number in."""
         needed = {name for stage in self.stages for name in stage.inputs}
-        return ("logp_old", *({"logp_ref"} & needed))
+        return {"logp_old"} | (needed & {"logp_ref", "entropy_old"}) | set(self.statistics(state))
 
     def _check_statistics(self, state: PyTree, batch: TokenBatch) -> None:
         missing = [name for name in self.statistics(state) if name not in batch.statistics]

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from maxent_rl.data.buffers.hindsight import HindsightLayout, Relabelled
 from maxent_rl.data.buffers.rows import Replay
+from maxent_rl.envs.adapters.goals import GoalRule
 from maxent_rl.envs.device import PaysForGoals
-from maxent_rl.envs.goals import GoalRule
 from maxent_rl.seeds.mesh import SAME, SEEDS, over_seeds, place, sharded
 from maxent_rl.seeds.streams import LEARN
 from maxent_rl.training.loops.learner import update_key_of

@@ -12,10 +12,10 @@ import jax
 
 from maxent_rl import envs as environments
 from maxent_rl.agents.base import Agent, check_agent, check_kind, relabels_goals
+from maxent_rl.envs.adapters.goals import HasGoals
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.door import admit, is_device_env, pays_for_goals
 from maxent_rl.envs.env import Env
-from maxent_rl.envs.goals import HasGoals
 from maxent_rl.envs.host import HostEnvs, HostSource
 from maxent_rl.envs.registry import no_physics
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError

@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 from support.closeness import assert_close
 from token_batches import COLUMNS, ROWS, aux_of, littered, loss_of, prepare, responses, slope_of
 
 from maxent_rl import losses
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.tokens import TokenBatch, TokenOutputs, objectives
-from maxent_rl.tokens.objectives import make
+from maxent_rl.tokens.objectives import Aggregate, Clipped, GroupAdvantage, KLPenalty, chain, make
 
 OUTPUTS, BATCH = responses()
 SUCCESS = jnp.array([1.0, 0, 0, 1, 1, 1, 1, 1])
@@ -202,6 +203,22 @@ def test_a_token_that_the_reference_did_not_score_is_left_out_where_the_referenc
         np.testing.assert_allclose(found.metrics["response/unscored_tokens"], 1 / BATCH.mask.sum(), rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["clip_b", "steer", "dcpo"])
+def test_a_token_of_which_what_an_objective_asks_is_not_finite_is_left_out(name):
+    """Its entropy, or a statistic of its vocabulary: the spread over all tokens was NaN, and nothing was clipped."""
+    objective = make(name)
+    state = objective.init()
+    _, plain = objective.prepare(state, BATCH)
+    odd = {"entropy_old": BATCH.entropy_old.at[0, 1].set(jnp.nan)}
+    if name == "dcpo":
+        odd = {"logits_old": None, "statistics": {"tempered_log_prob": plain.logp_old.at[0, 1].set(jnp.nan)}}
+    _, found = objective.prepare(state, dataclasses.replace(BATCH, **odd))
+    _, masked = objective.prepare(state, dataclasses.replace(BATCH, **odd, mask=BATCH.mask.at[0, 1].set(False)))
+    np.testing.assert_array_equal(found.mask, masked.mask)
+    np.testing.assert_array_equal(found.advantages, masked.advantages)
+    assert found.unscored.tolist() == [1] + [0] * (ROWS - 1)
+
+
 def test_regularisers_are_added():
     plain = loss_of(make("grpo"), OUTPUTS, BATCH)
     divergence = losses.kl_estimate(OUTPUTS.logp, BATCH.logp_ref, "k2")
@@ -262,6 +279,38 @@ def test_half_precision_is_summed_in_single_precision():
     assert loss.dtype == jnp.float32
     assert_close(loss, loss_of(objective, rounded, BATCH), scale=1.0)  # half precision loses 400 times as much
     assert slope_of(objective, outputs, BATCH).dtype == jnp.bfloat16
+
+
+def test_no_stage_sees_half_precision():
+    """But for logits, which are many: every loss of them is in single precision."""
+
+    @struct.dataclass
+    class Looker(Clipped):
+        def prepare(self, state, batch):
+            assert single(batch)
+            return state, batch
+
+        def __call__(self, state, work):
+            assert single(work.batch) and single(work.outputs)
+            return super().__call__(state, work)
+
+    def single(tree):
+        named = jax.tree.leaves_with_path(tree)
+        leaves = [leaf for path, leaf in named if "logits" not in jax.tree_util.keystr(path)]
+        return all(leaf.dtype not in (jnp.float16, jnp.bfloat16) for leaf in leaves)
+
+    def halved(tree, factor):
+        return jax.tree.map(
+            lambda leaf: (factor * leaf).astype(jnp.float16) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree
+        )
+
+    objective = chain(GroupAdvantage(), Looker(), KLPenalty(0.1), Aggregate())
+    far, batch = halved(OUTPUTS, 4000.0), dataclasses.replace(halved(BATCH, 200.0), statistics={"x": BATCH.logp_old})
+    loss, slope = jax.value_and_grad(lambda logp: objective((), dataclasses.replace(far, logp=logp), batch)[0])(
+        far.logp
+    )
+    assert loss.dtype == jnp.float32 and np.isfinite(loss)
+    assert slope.dtype == jnp.float16 and np.isfinite(slope).all()
 
 
 def test_settings_may_be_traced():

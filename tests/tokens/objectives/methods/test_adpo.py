@@ -181,7 +181,8 @@ def test_a_response_without_tokens_is_no_candidate(form):
     rewards = jnp.array([0.3, 1.0, -0.4, 0.7, 0.2, 0.1, 0.9, 0.0])
     mask = BATCH.mask.at[3].set(False).at[4:].set(False)
     fewer = dataclasses.replace(BATCH, mask=mask, advantages=rewards)
-    three = dataclasses.replace(BATCH.rows(slice(0, 3)), group_size=3, advantages=rewards[:3])
+    three = dataclasses.replace(BATCH, group_size=1).rows(slice(0, 3))
+    three = dataclasses.replace(three, group_size=3, advantages=rewards[:3])
     outputs = TokenOutputs(OUTPUTS.logp[:3])
     assert_close(loss_of(objective, OUTPUTS, fewer), loss_of(objective, outputs, three), scale=1.0)  # of the logits
     slope = slope_of(objective, OUTPUTS, fewer)

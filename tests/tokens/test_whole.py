@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 from support.closeness import assert_close
-from token_batches import COLUMNS, ROWS, loss_of, prepare, responses, slope_of
+from token_batches import COLUMNS, ROWS, filled_up, loss_of, prepare, responses, slope_of
 
 from maxent_rl.errors import MissingInputError, ShapeError
 from maxent_rl.tokens import TokenOutputs, objectives
@@ -134,3 +134,15 @@ def test_draws_belong_to_responses_and_their_tokens():
     wide = jnp.pad(mask[order], ((0, 0), (2, 1)))
     np.testing.assert_array_equal(np.asarray(drawn(key, order, wide))[:, 2:-1][mask[order]], found[order][mask[order]])
     assert np.any(np.asarray(drawn(jax.random.key(1), jnp.arange(ROWS), mask)) != found)
+
+
+@pytest.mark.parametrize("name", ["cispo", "dr_grpo", "reinforce_pp"])
+def test_rows_may_stand_in_any_order_where_an_index_says_which_belong_together(name):
+    """And be filled up with rows of groups that are not there, as shapes that stay the same ask for."""
+    objective = objectives.make(name)
+    rows = np.random.default_rng(0).permutation(ROWS)
+    more = filled_up(rows_of((OUTPUTS, dataclasses.replace(BATCH, group_size=1)), rows), above=2)
+    outputs, batch = jax.tree.map(lambda leaf: jnp.roll(leaf, -1, axis=0), more)  # a row that is none on either side
+    index = jnp.concatenate([jnp.array([7]), jnp.asarray(rows // 4), jnp.array([3])])
+    found = slope_of(objective, outputs, dataclasses.replace(batch, group_index=index))
+    assert_close(found[1:-1][np.argsort(rows)], slope_of(objective, OUTPUTS, BATCH))

@@ -346,7 +346,7 @@ def _check_whole(batch: TokenBatch, index: Any) -> None:
         sort = "whole groups"
     else:
         groups = rows // size
-        whole = len(rows) % size == 0 and np.all(groups.reshape(-1, size) == groups[::size, None])
+        whole = len(rows) % size == 0 and bool(np.all(groups.reshape(-1, size) == groups[::size, None]))
         sort = f"whole groups of {size}"
     if not whole:
         raise ShapeError(f"These {len(rows)} rows are not {sort}, and {why}.")

@@ -21,7 +21,7 @@ def as_path(path: object, what: str) -> Path:
     """
     if isinstance(path, (str, os.PathLike)):
         return Path(path)
-    given = "None" if path is None else f"a {type(path).__name__}"
+    given = repr(path) if isinstance(path, (int, float, type(None))) else f"a {type(path).__name__}"
     raise InvalidSettingError(
         f"Expected the path of {what}, got {given}{': pass its `folder`' if hasattr(path, 'folder') else ''}."
     )

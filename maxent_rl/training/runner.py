@@ -358,11 +358,16 @@ class Training:
         loop, processes = self._loop, self._processes
         # Several processes must stop at the same step: they ask each other between chunks, and none stops within one.
         asked = interrupted if processes.count == 1 else lambda: False
-        self._compile(asked)
+        compiled = False
         while loop.step < self._total and not any(processes.gather(interrupted())):
             every = [period for period in (self._log_every, self._eval_every, self._save_every) if period]
+            until = min([self._total, *((loop.step // period + 1) * period for period in every)])
             with processes.together():
-                loop.advance(min([self._total, *((loop.step // period + 1) * period for period in every)]), asked)
+                if not compiled:  # by a first step by itself, of whatever length the others are
+                    with self._display.doing(_COMPILING):
+                        loop.advance(loop.step + 1, asked)
+                    compiled = True
+                loop.advance(until, asked)
                 loop.check()
             for sentence in loop.take_remarks():
                 self._display.message(sentence)
@@ -378,12 +383,6 @@ class Training:
             self._save(None)
         with processes.together():
             self._checkpoints.wait()
-
-    def _compile(self, interrupted: Callable[[], bool]) -> None:
-        """Takes a first step, for which the programs of all later ones are compiled."""
-        if self._loop.step < self._total:
-            with self._processes.together(), self._display.doing(_COMPILING):
-                self._loop.advance(self._loop.step + 1, interrupted)
 
     def _log(self) -> None:
         now, (step, then) = time.monotonic(), self._last_log

@@ -1,16 +1,29 @@
 """Batches of transitions for agents that are tested without an environment, and how states are compared."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from maxent_rl.types import Transition
 
+# Programs that all tests share: eagerly, each would be a hundred programs of one operation.
+init = jax.jit(lambda agent, key, spec: agent.init(key, spec), static_argnames="spec")
+update = jax.jit(lambda agent, state, batch, key: agent.update(state, batch, key))
+act = jax.jit(lambda agent, state, observation, key: agent.act(state, observation, key))
+mode = jax.jit(lambda agent, state, observation: agent.mode(state, observation))
+
 
 def batch_of(size=8, seed=0, **overrides):
     """Random transitions of three observed numbers and two actions; fields can be given."""
+    return Transition(**(_random_fields(size, seed) | overrides))
+
+
+@partial(jax.jit, static_argnames="size")
+def _random_fields(size, seed):
     keys = jax.random.split(jax.random.key(seed), 4)
-    fields = {
+    return {
         "observation": jax.random.normal(keys[0], (size, 3)),
         "action": jax.random.uniform(keys[1], (size, 2), minval=-1, maxval=1),
         "reward": jax.random.normal(keys[2], (size,)),
@@ -19,7 +32,6 @@ def batch_of(size=8, seed=0, **overrides):
         "truncated": jnp.zeros(size),
         "steps": jnp.ones(size),
     }
-    return Transition(**(fields | overrides))
 
 
 def one_state_batch(terminated, **overrides):
@@ -38,22 +50,3 @@ def assert_alike(before, after):
     """Structure, shapes and types are the same, and all numbers are finite."""
     jax.tree.map(lambda a, b: np.testing.assert_equal((a.shape, a.dtype), (b.shape, b.dtype)), before, after)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after))
-
-
-def assert_seeds_equal_single_ones(agent, init, update, batch, count, atol):
-    """Seeds under vmap learn what each learns alone.
-
-    Args:
-      agent: the agent.
-      init: of a key, a seed's state.
-      update: jitted, of (agent, state, batch, key).
-      batch: the same for all seeds.
-      count: how many seeds.
-      atol: within which numbers agree, besides a thousandth of their size.
-    """
-    keys = jax.random.split(jax.random.key(0), count)
-    many, _ = jax.jit(jax.vmap(agent.update, in_axes=(0, None, 0)))(jax.vmap(init)(keys), batch, keys)
-    for index in range(count):
-        alone, _ = update(agent, init(keys[index]), batch, keys[index])
-        for a, b in zip(jax.tree.leaves(many), jax.tree.leaves(alone), strict=True):
-            np.testing.assert_allclose(a[index], b, rtol=1e-3, atol=atol)

@@ -42,9 +42,14 @@ def mixed_point_data(episodes=30, seed=0, good=0.4, horizon=20):
 
 def logged_batch(size=8, seed=0, **overrides):
     """Random transitions of three observed numbers and two actions; fields can be given."""
+    return LoggedTransition(**(_random_fields(size, seed) | overrides))
+
+
+@partial(jax.jit, static_argnames="size")
+def _random_fields(size, seed):
     keys = jax.random.split(jax.random.key(seed), 5)
     uniform = partial(jax.random.uniform, shape=(size, 2), minval=-0.9, maxval=0.9)
-    fields = {
+    return {
         "observation": jax.random.normal(keys[0], (size, 3)),
         "action": uniform(keys[1]),
         "reward": jax.random.normal(keys[2], (size,)),
@@ -56,7 +61,6 @@ def logged_batch(size=8, seed=0, **overrides):
         "followed": jnp.ones(size),
         "return_to_go": jnp.zeros(size),
     }
-    return LoggedTransition(**(fields | overrides))
 
 
 def one_state_logged_batch(terminated):

@@ -58,10 +58,13 @@ def run(agent, windows, updates, spec=SPEC):
     return jax.lax.fori_loop(1, updates, step, step(0, (start, None)))
 
 
-def begun(agent, data, spec=SPEC):
+begin = jax.jit(lambda agent, windows: agent.begin(agent.init(jax.random.key(0), SPEC), windows))
+sample = jax.jit(lambda windows: windows.sample(jax.random.key(2), 32))
+
+
+def begun(agent, data):
     windows = EpisodeWindows.create(data, agent.context, agent.ahead)
-    init = jax.jit(lambda agent, windows: agent.begin(agent.init(jax.random.key(0), spec), windows))
-    return init(agent, windows), windows.sample(jax.random.key(2), 32)
+    return begin(agent, windows), sample(windows)
 
 
 def term(agent, state, parameters, energy, batch, key):
@@ -70,7 +73,7 @@ def term(agent, state, parameters, energy, batch, key):
 
 
 def moved(tree, gradient, rate):
-    return jax.tree.map(lambda old, slope: old + rate * slope, tree, gradient)
+    return jax.tree.map(lambda old, slope: old + np.float32(rate) * np.asarray(slope), tree, gradient)
 
 
 def test_the_energy_ascends_the_term_and_the_posterior_descends_it():
@@ -79,8 +82,9 @@ def test_the_energy_ascends_the_term_and_the_posterior_descends_it():
     value = jax.jit(lambda parameters, energy: term(WALK, state, parameters, energy, batch, key))
     slopes = jax.jit(jax.grad(value, argnums=(0, 1)))(state.parameters, state.energy)
     before = value(state.parameters, state.energy)
-    assert value(state.parameters, moved(state.energy, slopes[1], 1e-2)) > before
-    assert value(moved(state.parameters, slopes[0], -1.0), state.energy) < before  # by 1 % of it: more than rounding
+    parameters, energy = jax.device_get((state.parameters, state.energy))
+    assert value(parameters, moved(energy, slopes[1], 1e-2)) > before
+    assert value(moved(parameters, slopes[0], -1.0), energy) < before  # by 1 % of it: more than rounding
     for name in ("prior", "policy"):
         assert all(not np.any(leaf) for leaf in jax.tree.leaves(slopes[0][name]))
     assert any(np.any(leaf) for leaf in jax.tree.leaves(slopes[0]["posterior"]))
@@ -166,8 +170,9 @@ def test_some_of_the_batchs_outcomes_stand_for_all():
 
 
 def test_the_weight_of_the_constraint_rises():
-    state, _ = begun(BANDIT, bandit(50))
-    weights = [float(BANDIT._beta(dataclasses.replace(state, step=jnp.int32(step)))) for step in (0, 50, 100, 900)]
+    state, _ = begun(BANDIT, bandit(500))
+    beta = jax.jit(lambda state, step: BANDIT._beta(dataclasses.replace(state, step=step)))
+    weights = [float(beta(state, step)) for step in (0, 50, 100, 900)]
     np.testing.assert_allclose(weights, [0.1, 1.55, 3.0, 3.0], rtol=1e-6)
     assert float(BANDIT.replace(beta=0.05)._beta(state)) == pytest.approx(0.05)
     assert float(BANDIT.replace(future_vae=True)._beta(state)) == 0.0
@@ -200,16 +205,16 @@ def test_a_latent_is_kept_for_as_long_as_it_is_said():
 
 
 def test_the_promise_is_the_highest_value_among_the_latents():
-    state, _ = begun(BANDIT, bandit(200))
+    state, _ = begun(BANDIT, bandit(500))
     found = jax.jit(BANDIT.promise)(state, jnp.zeros((3, 1)))
-    values = [
-        BANDIT._networks(state, 0.0)["policy"].apply(
-            state.parameters["policy"],
-            jax.nn.one_hot(jnp.array([index]), 4),
-            *BANDIT._past(state, BANDIT.memory(state, (1,)).history.window(jnp.zeros((1, 1)), jnp.zeros(1))),
-        )[1]
-        for index in range(4)
-    ]
+
+    @jax.jit
+    @partial(jax.vmap, in_axes=(None, 0))
+    def value(state, latent):
+        past = BANDIT._past(state, BANDIT.memory(state, (1,)).history.window(jnp.zeros((1, 1)), jnp.zeros(1)))
+        return BANDIT._networks(state, 0.0)["policy"].apply(state.parameters["policy"], latent[None], *past)[1]
+
+    values = value(state, np.eye(4, dtype=np.float32))
     assert_close(found, np.max(values), scale=float(np.abs(values).max()))  # the highest may be the smallest
 
 

@@ -1,11 +1,13 @@
 """Decision Transformer: what it is told, what it remembers, and that it does as those did who got what it is asked for."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from batches import act, init, mode, update
 
 from maxent_rl.agents.imitation.dt import DT
 from maxent_rl.data.batches.windows import EpisodeWindows
@@ -40,7 +42,7 @@ def trained(agent, data, spec, updates):
 
 
 def fresh(agent):
-    return jax.jit(lambda agent: agent.init(jax.random.key(0), SPEC))(agent)
+    return init(agent, jax.random.key(0), SPEC)
 
 
 def bandit(size=1_000, continuous=False):
@@ -51,6 +53,7 @@ def bandit(size=1_000, continuous=False):
     return Dataset(nothing, action, arm.astype(np.float32), nothing, ended, ~ended)
 
 
+@partial(jax.jit, static_argnames="mask")
 def window(agent, state, mask):
     """A window of three steps with random contents."""
     history = dataclasses.replace(
@@ -70,16 +73,17 @@ def test_it_does_what_those_did_who_got_what_it_is_asked_for():
     assert float(state.target_return) == 2.0 and float(state.return_scale) == 2.0
     for asked, arm in ((None, 2), (2.0, 2), (1.0, 1), (0.0, 0)):
         asking = agent.replace(target_return=asked)
-        assert int(asking.mode(state, jnp.zeros(2))) == arm
-        np.testing.assert_array_equal(asking.act(state, jnp.zeros((50, 2)), jax.random.key(0)), arm)
+        assert int(mode(asking, state, jnp.zeros(2))) == arm
+        np.testing.assert_array_equal(act(asking, state, jnp.zeros((50, 2)), jax.random.key(0)), arm)
 
 
 def test_without_the_return_it_clones():
     agent = DT(context=1, batch_size=32, condition="none", **PLAIN)
     state = trained(agent, bandit(), SPEC, 300)
     for asked in (0.0, 2.0):
-        outputs = agent.replace(target_return=asked).outputs_now(state, jnp.zeros(2))
-        np.testing.assert_allclose(jax.nn.softmax(outputs), 1 / 3, atol=0.1)
+        asking = agent.replace(target_return=asked)
+        chance = jax.jit(lambda agent: jax.nn.softmax(agent.outputs_now(state, jnp.zeros(2))))(asking)
+        np.testing.assert_allclose(chance, 1 / 3, atol=0.1)
 
 
 def test_continuous_actions_are_fitted_within_their_bounds():
@@ -87,8 +91,8 @@ def test_continuous_actions_are_fitted_within_their_bounds():
     spec = Spec((2,), (1,), 5)
     state = trained(agent, bandit(continuous=True), spec, 300)
     for asked, action in ((0.0, -0.5), (1.0, 0.0), (2.0, 0.5)):
-        np.testing.assert_allclose(agent.replace(target_return=asked).mode(state, jnp.zeros(2)), action, atol=0.1)
-    assert agent.act(state, jnp.zeros((4, 2)), jax.random.key(0)).shape == (4, 1)
+        np.testing.assert_allclose(mode(agent.replace(target_return=asked), state, jnp.zeros(2)), action, atol=0.1)
+    assert act(agent, state, jnp.zeros((4, 2)), jax.random.key(0)).shape == (4, 1)
 
 
 def test_memory_takes_rewards_off_what_is_wanted_and_keeps_the_last_steps():
@@ -113,7 +117,7 @@ def test_acting_reads_windows_as_learning_does():
     data = dataclasses.replace(bandit(3), terminated=np.array([False, False, True]))
     agent = DT(**TINY)
     windows = EpisodeWindows.create(data, agent.context)
-    state = agent.begin(fresh(agent), windows)
+    state = jax.jit(agent.begin)(fresh(agent), windows)
     memory = agent.memory(state, ())
     for index in range(2):
         step = (jnp.asarray(data.observation[index]), jnp.asarray(data.action[index]), jnp.asarray(data.reward[index]))
@@ -130,13 +134,16 @@ def test_padding_contributes_nothing(layers):
     """Whatever stands at padded places, the loss and its gradient are the same, and they are finite."""
     agent = DT(**TINY | {"layers": layers, "clip_norm": 1e6})
     state = fresh(agent)
-    batch = window(agent, state, mask=[0, 1])
-    broken = jax.tree.map(
-        lambda leaf: leaf.at[:, 0].set(7 if leaf.dtype == jnp.int32 else jnp.nan), dataclasses.replace(batch, mask=None)
-    )
+    batch = window(agent, state, mask=(0, 1))
+
+    def spoil(leaf):
+        spoiled = np.array(leaf)
+        spoiled[:, 0] = 7 if leaf.dtype == jnp.int32 else np.nan
+        return spoiled
+
+    broken = jax.tree.map(spoil, dataclasses.replace(batch, mask=None))
     broken = dataclasses.replace(broken, mask=batch.mask, future=batch.future)
-    update = jax.jit(agent.update)
-    (one, first), (other, second) = (update(state, each, jax.random.key(0)) for each in (batch, broken))
+    (one, first), (other, second) = (update(agent, state, each, jax.random.key(0)) for each in (batch, broken))
     np.testing.assert_array_equal(first["policy/loss"], second["policy/loss"])
     for a, b in zip(jax.tree.leaves(one.parameters), jax.tree.leaves(other.parameters), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -145,11 +152,13 @@ def test_padding_contributes_nothing(layers):
 def test_no_action_is_chosen_by_what_came_after_it():
     agent = DT(**TINY)
     state = fresh(agent)
-    batch = window(agent, state, mask=[1, 1])
+    batch = window(agent, state, mask=(1, 1))
 
+    @jax.jit
     def outputs(batch):
         return agent._outputs(state, state.parameters, batch, None)[0]
 
     own = dataclasses.replace(batch, action=batch.action.at[:, 1].set(0.0), reward=batch.reward.at[:, 1].set(9.0))
-    np.testing.assert_allclose(outputs(batch)[:2], outputs(own)[:2], atol=1e-6)
-    assert np.abs(outputs(batch)[2] - outputs(own)[2]).max() > 1e-6
+    found, other = np.asarray(outputs(batch)), np.asarray(outputs(own))
+    np.testing.assert_allclose(found[:2], other[:2], atol=1e-6)
+    assert np.abs(found[2] - other[2]).max() > 1e-6

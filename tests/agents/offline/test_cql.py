@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from batches import assert_alike, assert_seeds_equal_single_ones, same
+from batches import assert_alike, same
 from environments import DiscretePoint
 from point_data import SPEC, init, learned_return, logged_batch, one_state_logged_batch, point_transitions, update
 from support.closeness import assert_close
@@ -14,7 +14,7 @@ from maxent_rl.agents import SAC, acting_state, check_agent
 from maxent_rl.agents.offline.cql import CQL
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 
-SMALL = CQL(hidden_sizes=(16, 16), batch_size=8, sampled_actions=3)
+SMALL = CQL(hidden_sizes=(8,), batch_size=8, sampled_actions=3)
 LAGRANGE = SMALL.replace(lagrange_threshold=0.5)
 
 
@@ -25,7 +25,7 @@ def test_published_defaults():
     assert not hasattr(agent, "replay_size") and not hasattr(agent, "start_steps")
 
 
-@pytest.mark.parametrize("agent", [SMALL, LAGRANGE, SMALL.replace(entropy_backup=True)])
+@pytest.mark.parametrize("agent", [SMALL, LAGRANGE.replace(entropy_backup=True)])
 def test_update_keeps_structure_and_types_and_stays_finite(agent):
     check_agent(agent, SPEC, "test")
     state = init(agent, jax.random.key(0))
@@ -36,7 +36,7 @@ def test_update_keeps_structure_and_types_and_stays_finite(agent):
 
 
 def test_with_a_penalty_that_weighs_nothing_it_is_sac():
-    settings = {"hidden_sizes": (16, 16), "batch_size": 8}
+    settings = {"hidden_sizes": (8,), "batch_size": 8}
     sac = SAC(**settings)
     cql = CQL(**settings, sampled_actions=3, conservative_weight=0.0, entropy_backup=True, policy_learning_rate=3e-4)
     ours, theirs = init(cql, jax.random.key(0)), init(sac, jax.random.key(0))
@@ -100,10 +100,6 @@ def test_the_policy_has_a_step_size_of_its_own():
     after, _ = update(SMALL.replace(policy_learning_rate=1e-9), state, logged_batch(), jax.random.key(1))
     moved = jax.tree.map(lambda a, b: jnp.max(jnp.abs(a - b)), state.policy, after.policy)
     assert max(jax.tree.leaves(moved)) < 1e-7 and not same(state.critics, after.critics)
-
-
-def test_seeds_equal_single_ones():
-    assert_seeds_equal_single_ones(LAGRANGE, lambda key: init(LAGRANGE, key), update, logged_batch(), 2, atol=1e-5)
 
 
 def test_acting_needs_only_the_acting_state():

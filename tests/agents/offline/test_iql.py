@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from batches import assert_alike, assert_seeds_equal_single_ones, same
+from batches import assert_alike, same
 from point_data import (
     SPEC,
     init,
@@ -85,10 +85,6 @@ def test_terminated_does_not_bootstrap_and_truncated_does(terminated, expected):
     batch = one_state_logged_batch(terminated)
     state = learn(agent, init(agent, jax.random.key(0)), batch, 500)
     np.testing.assert_allclose(agent.values(state.critics, batch.observation, batch.action), expected, atol=0.15)
-
-
-def test_seeds_equal_single_ones():
-    assert_seeds_equal_single_ones(SMALL, lambda key: init(SMALL, key), update, logged_batch(), count=2, atol=1e-6)
 
 
 def test_acting_draws_about_the_mode_with_the_acting_state_alone():

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from batches import assert_alike, assert_seeds_equal_single_ones, same
+from batches import assert_alike, same
 from environments import DiscretePoint, Point
 from point_data import (
     init,
@@ -51,8 +51,7 @@ def test_the_policy_and_all_targets_learn_in_every_other_update():
     assert again["actor/loss"] == metrics["actor/loss"] and np.isfinite(metrics["critic/loss"])
 
 
-def test_seeds_equal_single_ones_and_those_that_are_not_in_step_do_not_move_each_other():
-    assert_seeds_equal_single_ones(SMALL, lambda key: init(SMALL, key), update, logged_batch(), count=3, atol=1e-6)
+def test_seeds_that_are_not_in_step_do_not_move_each_other():
     zero = init(SMALL, jax.random.key(0))
     one, _ = update(SMALL, zero, logged_batch(), jax.random.key(1))
     both = jax.tree.map(lambda *leaves: jnp.stack(leaves), zero, one)

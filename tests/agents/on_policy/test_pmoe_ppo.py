@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
-from batches import assert_alike, assert_seeds_equal_single_ones, same
+from batches import assert_alike, same
 from support.closeness import assert_close, rounding
 
 from maxent_rl.agents import PPO, acting_state, check_agent
@@ -297,11 +297,6 @@ def test_far_experts_and_extreme_routers_keep_updates_finite(router):
     after, metrics = update(agent, state, window_of(), KEY)
     assert_alike(state, after)
     assert metrics["router/collapsed"] == 1 and all(np.isfinite(value) for value in metrics.values())
-
-
-@pytest.mark.slow
-def test_vmapped_seeds_equal_single_seeds():
-    assert_seeds_equal_single_ones(SMALL, lambda key: init(SMALL, key), update, window_of(), count=2, atol=1e-5)
 
 
 def test_numeric_hyper_parameters_are_leaves():

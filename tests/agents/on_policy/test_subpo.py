@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from batches import same
+from batches import init, same, update
 from support.closeness import assert_close
 
 from maxent_rl.agents import check_agent
@@ -36,8 +36,9 @@ ADDITIVE = [PREFIX[0], [0.089114, 0.120292, -0.209406]]
 EXACT = {"linear": True, "baseline": "none"}
 ENVS = 8
 
-init = partial(jax.jit, static_argnums=1)(lambda agent, spec: agent.init(jax.random.key(0), spec))
-update = jax.jit(lambda agent, state, batch, key: agent.update(state, batch, key))
+
+def begun(agent, spec):
+    return init(agent, jax.random.key(0), spec)
 
 
 @partial(jax.jit, static_argnames=("env", "envs"))
@@ -199,7 +200,7 @@ def trained(agent, env, updates=3, envs=ENVS):
         return agent.recalling(state, None), metrics
 
     keys = jax.random.split(jax.random.key(7), updates)
-    return jax.jit(lambda state: jax.lax.scan(update, state, keys))(init(agent, spec))
+    return jax.jit(lambda state: jax.lax.scan(update, state, keys))(begun(agent, spec))
 
 
 # What is made of the advantages is the same program for both: the test after this one.
@@ -215,7 +216,7 @@ def test_with_additive_rewards_marginal_gains_are_plain_policy_gradient(settings
     # Adam divides each entry by its own size, so that what is small in a gradient keeps fewer digits.
     assert_close(jax.tree.leaves(ours), jax.tree.leaves(plain), rtol=1e-4)
     assert_close(metrics, others, rtol=1e-4, scale=1.0)
-    start = init(SubPO(**small), SPEC)
+    start = begun(SubPO(**small), SPEC)
     for name in start.parameters:
         assert not same(start.parameters[name], ours.parameters[name]), name
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((ours, metrics)))
@@ -238,7 +239,7 @@ def test_where_no_additive_reward_is_told_the_two_are_the_same_program(settings)
 def test_one_update_is_reinforce_with_rewards_to_go():
     """Written out by hand: Adam on minus the mean of log-probability times what came after, less the others' mean."""
     agent = SubPO(hidden_sizes=(8,))
-    state = init(agent, SPEC)
+    state = begun(agent, SPEC)
     batch = roll(MODULAR, jax.random.randint(jax.random.key(1), (5, ENVS), 0, 5))
 
     @jax.jit
@@ -263,7 +264,7 @@ def test_one_update_is_reinforce_with_rewards_to_go():
 def test_a_single_step_is_judged_by_the_normalizer_that_acted(steps):
     """With one step there is no ratio that would make up for a normaliser which has seen the window too."""
     agent = SubPO(hidden_sizes=(8,), normalize_observations=True, epochs=steps)
-    state = init(agent, SPEC)
+    state = begun(agent, SPEC)
     batch = roll(MODULAR, jax.random.randint(jax.random.key(1), (5, ENVS), 0, 5))
     after, samples = agent.evaluate(state, batch)
     now = agent.policy_at(state.parameters, samples).log_prob(batch.action)
@@ -285,7 +286,7 @@ def test_without_values_nothing_is_learned_from_an_episode_that_the_window_cuts(
 
 def test_networks_do_not_read_the_additive_reward():
     agent, env = SubPO(hidden_sizes=(8,)), make_device("maxent/TwoRooms-visited")
-    state = init(agent, env.spec)
+    state = begun(agent, env.spec)
     seen = env.reset(jax.random.key(0))[1]
     moved = seen.at[-1].set(99.0)
     assert env.spec.additive_reward and same(agent.distribution(state, seen), agent.distribution(state, moved))
@@ -323,7 +324,7 @@ def test_the_entropy_bonus_is_annealed_by_the_number_of_the_update():
     bare = {"hidden_sizes": (8,), "learning_rate": 1e-9, "entropy_bonus": 0.6}
     plain, annealed = SubPO(**bare), SubPO(**bare, entropy_annealing=True)
     batch = roll(MODULAR, jax.random.randint(jax.random.key(1), (5, ENVS), 0, 5))
-    third = init(annealed, SPEC)
+    third = begun(annealed, SPEC)
     for _ in range(2):
         third, _ = update(annealed, third, batch, jax.random.key(0))
     moments = lambda agent, state: optax.tree.get(update(agent, state, batch, jax.random.key(0))[0].optimizer, "mu")  # noqa: E731

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
-from batches import assert_alike, assert_seeds_equal_single_ones, batch_of, same
+from batches import assert_alike, batch_of, same
 from support.closeness import assert_close, rounding
 
 from maxent_rl.agents import SAC, acting_state, check_agent
@@ -404,11 +404,6 @@ def test_numeric_hyper_parameters_are_leaves_and_vmap(state, agent, name, values
     many = jax.vmap(at)(jnp.array(values))
     assert many[0] != many[1]
     assert_close(many, np.array([at(value) for value in values]), scale=1.0)  # log-probabilities less values
-
-
-@pytest.mark.slow
-def test_vmapped_seeds_equal_single_seeds():
-    assert_seeds_equal_single_ones(SMALL, lambda key: init(SMALL, key), update, batch_of(), count=3, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from batches import assert_alike, assert_seeds_equal_single_ones, batch_of, one_state_batch, same
+from batches import assert_alike, batch_of, one_state_batch, same
 from support.seeds import learning_seed
 
 from maxent_rl.agents import SAC, acting_state, check_agent
@@ -14,18 +14,16 @@ from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, 
 from maxent_rl.types import Spec
 
 SPEC = Spec((3,), (2,), 100)
-SMALL = SAC(hidden_sizes=(16, 16), batch_size=8)
+SMALL = SAC(hidden_sizes=(8,), batch_size=8)
+# Options that do not meet share a program; the defaults are the agent contract's.
 VARIANTS = {
-    "default": SMALL,
-    "dual": SMALL.replace(temperature_mode="dual"),
-    "fixed": SMALL.replace(temperature_mode="fixed", initial_temperature=0.2),
-    "fresh": SMALL.replace(temperature_sample="fresh"),
-    "simba": SMALL.replace(network="simba"),
-    "redq": SMALL.replace(num_critics=5, target_critics=2, actor_value="mean"),
-    "droq": SMALL.replace(critic_layer_norm=True, critic_dropout=0.1),
-    "normalized": SMALL.replace(normalize_observations=True),
-    "target_entropy": SMALL.replace(target_entropy=-1.0),
-}
+    "fresh": SMALL.replace(temperature_sample="fresh", target_entropy=-1.0, normalize_observations=True),
+    "redq": SMALL.replace(
+        num_critics=3, target_critics=2, actor_value="mean", critic_layer_norm=True, critic_dropout=0.1,
+        temperature_mode="dual",
+    ),
+    "simba": SMALL.replace(network="simba", temperature_mode="fixed", initial_temperature=0.2),
+}  # fmt: skip
 
 
 init = jax.jit(lambda agent, key: agent.init(key, SPEC))
@@ -125,20 +123,6 @@ def test_n_step_uses_the_discount_to_the_power_of_steps():
     _, one = update_critics(agent, state, batch_of(reward=jnp.zeros(8)), key)
     _, three = update_critics(agent, state, batch_of(reward=jnp.zeros(8), steps=jnp.full(8, 3.0)), key)
     np.testing.assert_allclose(three["critic/target_mean"], one["critic/target_mean"] / 4, rtol=1e-4)
-
-
-def test_numeric_hyper_parameters_are_leaves_and_vmap():
-    state = init(SMALL, jax.random.key(0))
-    rates = jnp.array([1e-4, 1e-2])
-    sweep = jax.vmap(lambda rate: update(SMALL.replace(learning_rate=rate), state, batch_of(), jax.random.key(1))[0])
-    many = sweep(rates)
-    for index, rate in enumerate((1e-4, 1e-2)):
-        alone, _ = update(SMALL.replace(learning_rate=rate), state, batch_of(), jax.random.key(1))
-        np.testing.assert_allclose(many.log_alpha[index], alone.log_alpha, rtol=1e-5)
-
-
-def test_vmapped_seeds_equal_single_seeds():
-    assert_seeds_equal_single_ones(SMALL, lambda key: init(SMALL, key), update, batch_of(), count=3, atol=1e-6)
 
 
 def test_normalizer_finds_mean_and_variance():

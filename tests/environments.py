@@ -117,6 +117,50 @@ class OneStepHost(gymnasium.Env):
         return np.zeros(1, np.float32), 1.0, self.terminates, not self.terminates, {}
 
 
+class HostReach(gymnasium.Env):
+    """`maxent/Reach` for Gymnasium, as gymnasium-robotics writes goal environments; `terminates` ends episodes at the goal."""
+
+    observation_space = gymnasium.spaces.Dict(
+        {
+            name: gymnasium.spaces.Box(-np.inf, np.inf, (3,), np.float64)
+            for name in ("observation", "achieved_goal", "desired_goal")
+        }
+    )
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (3,), np.float32)
+
+    def __init__(self, terminates=False, horizon=50):
+        self.terminates, self.horizon = terminates, horizon
+        self.place, self.goal, self.move, self.elapsed = np.zeros(3), np.zeros(3), np.zeros(3), 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place, self.goal = self.np_random.uniform(-0.05, 0.05, 3), self.np_random.uniform(-0.3, 0.3, 3)
+        self.move, self.elapsed = np.zeros(3), 0
+        return self.observe(), {}
+
+    def step(self, action):
+        before, self.elapsed = self.place, self.elapsed + 1
+        self.place = np.clip(before + 0.05 * action, -0.3, 0.3)
+        self.move = self.place - before
+        reward = float(self.compute_reward(self.place, self.goal, {}))
+        terminated = self.compute_terminated(self.place, self.goal, {})
+        return self.observe(), reward, terminated, self.elapsed >= self.horizon, {"is_success": reward == 0.0}
+
+    def observe(self):
+        return {
+            "observation": self.move.copy(),
+            "achieved_goal": self.place.copy(),
+            "desired_goal": self.goal.copy(),
+        }
+
+    def compute_reward(self, achieved_goal, desired_goal, info):
+        return -(np.linalg.norm(achieved_goal - desired_goal, axis=-1) > 0.05).astype(np.float32)
+
+    def compute_terminated(self, achieved_goal, desired_goal, info):
+        # For one step at a time, as the mazes of gymnasium-robotics have it.
+        return bool(self.terminates and np.linalg.norm(achieved_goal - desired_goal) <= 0.05)
+
+
 def host_point():
     """A factory, as `train` takes it."""
     return HostPoint()

@@ -12,6 +12,7 @@ from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.own.chance import CHANCE, make_chance
 from maxent_rl.envs.own.classic import CartPole, MountainCar
 from maxent_rl.envs.own.grids import DynamicObstacles, LavaGap
+from maxent_rl.envs.own.reach import Reach
 from maxent_rl.envs.own.several_answers import MultiGoal, Optima
 from maxent_rl.errors import unknown_name
 
@@ -21,6 +22,7 @@ _ENVIRONMENTS: dict[str, DeviceEnv] = {
     "MultiGoal": MultiGoal(),
     "CartPole": CartPole(),
     "MountainCar": MountainCar(),
+    "Reach": Reach(),
     "LavaGap": LavaGap(),
     "DynamicObstacles": DynamicObstacles(),
 }

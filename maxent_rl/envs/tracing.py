@@ -88,8 +88,8 @@ def _step(env: Any, name: str, spec: Spec, state: PyTree, action: Array) -> tupl
 def own_shape(spec: Spec) -> tuple[int, ...]:
     """The shape of an observation as the environment itself gives it."""
     # What has parts comes as the vector that they become; the space says where in it they stand.
-    plain = spec.observation_space is None or spec.observation_space.parts
-    return spec.observation_shape if plain else spec.observation_space.shape
+    space = spec.observation_space
+    return spec.observation_shape if space is None or space.parts else space.shape
 
 
 def _check(value: Any, gave: str, what: str, shape: tuple[int, ...], why: str) -> None:

@@ -19,8 +19,8 @@ class Reach:
     """A point that starts near the middle of a cube and is to be at a goal in it; each step pays 0 within 5 cm, else -1.
 
     Rules and numbers are those of `FetchReach` (Multi-Goal Reinforcement Learning, arXiv 1802.09464) without the arm: steps of
-    5 cm at most along each axis, 50 of them, and the same threshold. Goals lie twice as far, up to 30 cm along each axis, where
-    steps at random hardly ever come: FetchReach's 15 cm are found by chance now and then.
+    5 cm at most along each axis, 50 of them, and the same threshold. Goals lie twice as far, up to 30 cm along each axis,
+    where steps at random hardly ever come: FetchReach's 15 cm are found by chance now and then.
     """
 
     STEP: ClassVar[float] = 0.05
@@ -49,7 +49,7 @@ class Reach:
 
     def compute_reward(self, achieved: Array, desired: Array) -> Array:
         """[...] what steps pay that reached `achieved` [..., 3] and wanted `desired` [..., 3]."""
-        far = jnp.linalg.norm(achieved - desired, axis=-1) > self.THRESHOLD
+        far: Array = jnp.linalg.norm(achieved - desired, axis=-1) > self.THRESHOLD
         return -far.astype(jnp.float32)
 
     def compute_terminated(self, achieved: Array, desired: Array) -> Array:

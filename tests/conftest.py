@@ -9,6 +9,8 @@ from pathlib import Path
 # Before JAX is imported, here and in the processes that tests start: compiling is most of what tests do. Without LLVM's
 # optimisations a SAC update compiles 2.6 times as fast and runs at two thirds of the speed; compiled programs are kept.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# Matrices of tests are small: a second thread of NumPy's would only wait, on a core that another worker needs.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Loops emitted by LLVM alone rather than by way of MLIR, and modules that are not split among threads: the same update
 # takes 0.5 s instead of 1.8 s to compile and runs as fast. A version of XLA that lacks a flag would end the process.
 if version("jaxlib").startswith("0.10."):

@@ -63,15 +63,17 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Slow tests first: begun last, one of them would keep one worker busy while the others have nothing left.
+    """Files with slow tests first: begun last, one of them would keep one worker busy while the others have nothing left.
 
-    The matrix of loops and all agents runs where it is asked for.
+    A file's tests stay together, which share fixtures and compiled programs. The matrix of loops and all agents runs where
+    it is asked for.
     """
     if "matrix" not in config.option.markexpr:
         left_out = [item for item in items if item.get_closest_marker("matrix")]
         items[:] = [item for item in items if not item.get_closest_marker("matrix")]
         config.hook.pytest_deselected(items=left_out)
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_collection_finish() -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 # Before JAX is imported, here and in the processes that tests start: compiling is most of what tests do. Without LLVM's
 # optimisations a SAC update compiles 2.6 times as fast and runs at two thirds of the speed; compiled programs are kept.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# Matrices of tests are small: a second thread of NumPy's would only wait, on a core that another worker needs.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Loops emitted by LLVM alone rather than by way of MLIR, and modules that are not split among threads: the same update
 # takes 0.5 s instead of 1.8 s to compile and runs as fast. A version of XLA that lacks a flag would end the process.
 if version("jaxlib").startswith("0.10."):
@@ -61,15 +63,17 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Slow tests first: begun last, one of them would keep one worker busy while the others have nothing left.
+    """Files with slow tests first: begun last, one of them would keep one worker busy while the others have nothing left.
 
-    The matrix of loops and all agents runs where it is asked for.
+    A file's tests stay together, which share fixtures and compiled programs. The matrix of loops and all agents runs where
+    it is asked for.
     """
     if "matrix" not in config.option.markexpr:
         left_out = [item for item in items if item.get_closest_marker("matrix")]
         items[:] = [item for item in items if not item.get_closest_marker("matrix")]
         config.hook.pytest_deselected(items=left_out)
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_collection_finish() -> None:

@@ -14,7 +14,7 @@ from maxent_rl.sources.load import load_data
 from maxent_rl.training.loops.make import make_loop
 
 SETTINGS = {"hidden_sizes": (32, 32), "batch_size": 64, "learning_rate": 3e-3}
-QUICK = ("bc", "cql-discrete")
+QUICK = ("bc", "cql-discrete")  # one that clones and one that values; what each learns exactly: values/test_base.py
 NAMES = ("bc", "dqn", "qr-dqn", "rem", "bve", "mce", "bcq", "cql-discrete", "crr")
 
 
@@ -30,7 +30,9 @@ def test_the_data_is_worse_than_what_is_asked_for_and_uniform_actions_far_worse(
 
 
 @pytest.mark.usefixtures("optimised")
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in NAMES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.matrix] * (name not in QUICK)) for name in NAMES]
+)
 def test_the_point_is_driven_to_the_origin(name, path):
     """About -2.2 at best; -5.5 is the data's own return, -15 that of uniform actions, -36 that of untrained agents.
 

@@ -34,6 +34,11 @@ def log_prob_of(kind, logits, mean, log_std, value):
 SLOPES = {kind: jax.jit(jax.value_and_grad(partial(log_prob_of, kind), argnums=(0, 1, 2, 3))) for kind in KINDS}
 
 
+call = jax.jit(lambda policy, method, *arguments: getattr(policy, method)(*arguments), static_argnums=1)
+"""One program for a method, where eagerly there would be one for each of its operations."""
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def random_mixture(kind, batch=(), experts=3, actions=2, seed=0):
     keys = jax.random.split(jax.random.key(seed), 3)
     shape = (*batch, experts, actions)
@@ -92,39 +97,43 @@ def test_the_edge_of_the_box_is_finite():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_sums_and_bounds_of_components(kind):
-    policy = random_mixture(kind, batch=(50,))
-    action = policy.sample(jax.random.key(1))
+    policy = random_mixture(kind, (50,))
+    action = call(policy, "sample", jax.random.key(1))
     assert action.shape == (50, 2)
-    np.testing.assert_allclose(policy.responsibilities(action).sum(-1), 1.0, rtol=1e-5)
-    joint = policy.router.log_probs + policy.experts.log_prob(action[:, None, :])
-    assert np.all(policy.log_prob(action)[:, None] >= joint - 1e-5)
+    np.testing.assert_allclose(np.sum(call(policy, "responsibilities", action), axis=-1), 1.0, rtol=1e-5)
+    joint = jax.jit(lambda policy: policy.router.log_probs + policy.experts.log_prob(action[:, None, :]))(policy)
+    assert np.all(np.asarray(call(policy, "log_prob", action))[:, None] >= joint - 1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_permuting_the_experts_changes_nothing(kind):
-    policy, order = random_mixture(kind, batch=(7,)), jnp.array([2, 0, 1])
+    policy, order = jax.device_get(random_mixture(kind, (7,))), np.array([2, 0, 1])
     permuted = kind(policy.logits[:, order], policy.mean[:, order], policy.log_std[:, order])
-    action = policy.sample(jax.random.key(1))
-    assert_close(permuted.log_prob(action), policy.log_prob(action))
+    action = call(policy, "sample", jax.random.key(1))
+    assert_close(call(permuted, "log_prob", action), call(policy, "log_prob", action))
     np.testing.assert_allclose(
-        permuted.responsibilities(action), policy.responsibilities(action)[:, order], rtol=1e-4, atol=1e-6
+        call(permuted, "responsibilities", action),
+        np.asarray(call(policy, "responsibilities", action))[:, order],
+        rtol=1e-4,
+        atol=1e-6,
     )
-    np.testing.assert_allclose(permuted.mode(), policy.mode(), rtol=1e-6)
+    np.testing.assert_allclose(call(permuted, "mode"), call(policy, "mode"), rtol=1e-6)
 
 
 def test_one_expert_is_the_tanh_gaussian():
-    policy = random_mixture(TanhGaussianMixture, batch=(20,), experts=1)
+    policy = jax.device_get(random_mixture(TanhGaussianMixture, (20,), 1))
     alone = TanhGaussian(policy.mean[:, 0], policy.log_std[:, 0])
-    action = alone.sample(jax.random.key(1))
-    assert_close(policy.log_prob(action), alone.log_prob(action))
-    np.testing.assert_array_equal(policy.mode(), alone.mode())
+    action = call(alone, "sample", jax.random.key(1))
+    assert_close(call(policy, "log_prob", action), call(alone, "log_prob", action))
+    assert_close(call(policy, "mode"), call(alone, "mode"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_samples_follow_the_density(kind):
     """The share of samples below a threshold, and of each expert, against the exact ones: within four standard errors."""
     policy, count = mixture(kind), 40_000
-    draws = jax.vmap(policy.sample)(jax.random.split(jax.random.key(0), count))[:, 0]
+    keys = jax.random.split(jax.random.key(0), count)
+    draws = np.asarray(jax.jit(jax.vmap(policy.sample))(keys))[:, 0]
     for threshold in (-1.0, 0.3, 2.0):
         exact = float(np.sum(WEIGHTS * scipy.stats.norm.cdf(threshold, MEANS, DEVIATIONS)))
         edge = np.tanh(threshold) if kind is TanhGaussianMixture else threshold
@@ -133,10 +142,10 @@ def test_samples_follow_the_density(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_sample_and_log_prob_agree_with_their_parts(kind):
-    policy, key = random_mixture(kind, batch=(4,)), jax.random.key(3)
-    action, log_prob = policy.sample_and_log_prob(key)
-    np.testing.assert_array_equal(action, policy.sample(key))
-    np.testing.assert_allclose(log_prob, policy.log_prob(action), rtol=1e-4, atol=1e-4)
+    policy, key = random_mixture(kind, (4,)), jax.random.key(3)
+    action, log_prob = call(policy, "sample_and_log_prob", key)
+    assert_close(action, call(policy, "sample", key))
+    np.testing.assert_allclose(log_prob, call(policy, "log_prob", action), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -162,13 +171,17 @@ def test_the_estimated_entropy_and_its_gradient_are_those_of_quadrature(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_entropy_lies_between_its_bounds(kind):
     policy, keys = mixture(kind), jax.random.split(jax.random.key(0), 20_000)
-    entropy = float(jnp.mean(jax.vmap(policy.entropy)(keys)))
-    lower, upper = (float(jnp.mean(bound)) for bound in jax.vmap(policy.entropy_bounds)(keys))
+
+    @jax.jit
+    def found(policy):
+        return jax.tree.map(jnp.mean, jax.vmap(lambda key: (policy.entropy(key), policy.entropy_bounds(key)))(keys))
+
+    entropy, (lower, upper) = jax.device_get(found(policy))
     assert lower - 0.02 < entropy < upper + 0.02
     np.testing.assert_allclose(upper - lower, -np.sum(WEIGHTS * np.log(WEIGHTS)), rtol=1e-3)
     far = mixture(kind, means=[-8.0, 9.0], deviations=[0.2, 0.2])  # apart, nothing is lost: the upper bound is met
-    entropy, (_, upper) = jnp.mean(jax.vmap(far.entropy)(keys)), jax.vmap(far.entropy_bounds)(keys)
-    np.testing.assert_allclose(entropy, jnp.mean(upper), atol=0.05)
+    entropy, (_, upper) = found(far)
+    np.testing.assert_allclose(entropy, upper, atol=0.05)
 
 
 def test_mean_shift_climbs_to_the_true_mode():
@@ -185,36 +198,37 @@ def test_mean_shift_climbs_to_the_true_mode():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_vmap_equals_single(kind):
-    policy = random_mixture(kind, batch=(5,))
+    policy = random_mixture(kind, (5,))
     keys = jax.random.split(jax.random.key(1), 5)
-    many = jax.vmap(lambda policy, key: policy.sample_and_log_prob(key))(policy, keys)
+    many = jax.jit(jax.vmap(lambda policy, key: policy.sample_and_log_prob(key)))(policy, keys)
+    many, policy = jax.device_get((many, policy))
     for index in range(5):
-        single = jax.tree.map(lambda leaf, index=index: leaf[index], policy).sample_and_log_prob(keys[index])
-        jax.tree.map(
-            lambda a, b, index=index: np.testing.assert_allclose(a[index], b, rtol=1e-4, atol=1e-5), many, single
-        )
+        single = call(jax.tree.map(lambda leaf, index=index: leaf[index], policy), "sample_and_log_prob", keys[index])
+        for a, b in zip(many, single, strict=True):
+            np.testing.assert_allclose(a[index], b, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_expert_is_its_own_mean_and_deviation(kind):
     """One number for each observation, also where there is one observation."""
-    policy, index = random_mixture(kind, batch=(4,)), jnp.array([2, 0, 1, 2])
-    chosen = policy.expert(index)
-    np.testing.assert_array_equal(chosen.mean, policy.mean[jnp.arange(4), index])
-    np.testing.assert_array_equal(chosen.log_std, policy.log_std[jnp.arange(4), index])
-    single = jax.tree.map(lambda leaf: leaf[3], policy).expert(jnp.int32(2))
+    policy, index = jax.device_get(random_mixture(kind, (4,))), np.array([2, 0, 1, 2])
+    chosen = call(policy, "expert", index)
+    np.testing.assert_array_equal(chosen.mean, policy.mean[np.arange(4), index])
+    np.testing.assert_array_equal(chosen.log_std, policy.log_std[np.arange(4), index])
+    single = call(jax.tree.map(lambda leaf: leaf[3], policy), "expert", jnp.int32(2))
     np.testing.assert_array_equal(single.mean, policy.mean[3, 2])
-    noise = jnp.ones((4, 2))
-    assert_close(chosen.from_noise(noise)[1], policy.experts.from_noise(noise[:, None])[1][jnp.arange(4), index])
+    noise = np.ones((4, 1, 2), np.float32)
+    own = jax.jit(lambda policy: policy.experts.from_noise(noise)[1])(policy)
+    assert_close(call(chosen, "from_noise", noise[:, 0])[1], np.asarray(own)[np.arange(4), index])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_sample_with_expert_names_who_drew_the_action_of_sample(kind):
-    policy = random_mixture(kind, batch=(40_000,), seed=1)
-    policy = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], leaf.shape), policy)
+    policy = jax.device_get(random_mixture(kind, (), 3, 2, 1))
+    policy = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (40_000, *leaf.shape)), policy)
     key = jax.random.key(0)
-    action, choice = policy.sample_with_expert(key)
-    np.testing.assert_array_equal(action, policy.sample(key))
+    action, choice = call(policy, "sample_with_expert", key)
+    assert_close(action, call(policy, "sample", key))
     assert choice.dtype == jnp.int32
     weights = np.exp(policy.router.log_probs[0])
     shares = np.bincount(choice, minlength=3) / len(choice)
@@ -230,7 +244,8 @@ def test_sample_with_expert_names_who_drew_the_action_of_sample(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_gradient_of_a_sample_reaches_the_expert_that_drew_it_and_no_router(kind):
     policy, key = random_mixture(kind), jax.random.key(3)
-    slopes, choice = jax.grad(lambda p: (p.sample(key).sum(), p.sample_with_expert(key)[1]), has_aux=True)(policy)
+    sampled = jax.grad(lambda p: (p.sample(key).sum(), p.sample_with_expert(key)[1]), has_aux=True)
+    slopes, choice = jax.jit(sampled)(policy)
     assert np.all(slopes.logits == 0)
     moved = np.any(np.asarray(slopes.mean) != 0, axis=-1)
     np.testing.assert_array_equal(moved, np.arange(3) == choice)

@@ -41,8 +41,12 @@ CASES = {
 }
 
 
+# Both take the loop that SAC takes on the host.
+MATRIX = ("sac-discrete", "pmoe")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.matrix] * (case in MATRIX)) for case in CASES])
 def test_a_run_killed_three_times_equals_one_never_killed(case, tmp_path):
     agent, env, folder_name, flags = CASES[case]
     total = int(flags.split("--total-steps ")[1].split()[0])

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from maxent_rl.data.batches.windows import EpisodeWindows
 from maxent_rl.data.datasets.dataset import Dataset
 
+around = jax.jit(lambda windows, present: windows.around(present))
+
 
 def counting(lengths, cut=False, discrete=True):
     """Episodes whose observations, actions and rewards all say which step of the data they are."""
@@ -27,7 +29,7 @@ def test_a_window_by_hand():
     """Episodes 0 1 2 | 3 4 5 6; two steps up to the present and three from it on."""
     windows = EpisodeWindows.create(counting([3, 4]), context=2, ahead=3)
     assert (windows.size, windows.length) == (7, 4)
-    found = windows.around(np.array([0, 2, 4, 6]))
+    found = jax.device_get(around(windows, np.array([0, 2, 4, 6])))
     np.testing.assert_array_equal(found.reward, [[0, 0, 1, 2], [0, 0, 1, 2], [3, 4, 5, 6], [3, 4, 5, 6]])
     np.testing.assert_array_equal(found.mask, [[0, 1, 1, 1], [0, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]])
     np.testing.assert_array_equal(found.future, [[0, 1, 1, 1], [0, 0, 0, 1], [0, 1, 1, 1], [0, 0, 0, 1]])
@@ -51,7 +53,7 @@ def test_windows_hold_consecutive_steps_of_one_episode(lengths, context, ahead, 
     if cut and len(lengths) > 1:
         assert windows.size == sum(lengths[:-1])
     present = np.arange(windows.size)
-    found = jax.tree.map(np.asarray, windows.around(present))
+    found = jax.device_get(around(windows, present))
     episode = np.repeat(np.arange(len(lengths)), lengths)
     first = np.repeat(np.cumsum([0, *lengths[:-1]]), lengths)
     for index in present:
@@ -75,7 +77,7 @@ def test_what_padding_hides_is_never_read():
     data = counting([1, 2])
     data.observation[0] = np.nan
     windows = EpisodeWindows.create(data, context=3)
-    found = windows.around(np.array([1, 2]))
+    found = around(windows, np.array([1, 2]))
     assert np.isfinite(found.observation).all()
 
 

@@ -115,14 +115,15 @@ def pays_for_goals(env: DeviceEnv, name: str) -> PaysForGoals:
         )
     first, last = space.goals.desired
     goals = np.zeros((2, last - first), np.float32)
-    for method, kind in ((own.compute_reward, "a number"), (own.compute_terminated, "a truth value")):
+    for method, kind in (("compute_reward", "a number"), ("compute_terminated", "a truth value")):
         try:
-            found = jax.eval_shape(method, goals, goals)
+            found = jax.eval_shape(getattr(own, method), goals, goals)
         except Exception as error:  # whatever foreign code raises
-            raise IncompatibleEnvironmentError(f"{name}.{method.__name__} raised {raised(error)}.") from error
+            raise IncompatibleEnvironmentError(f"{name}.{method} raised {raised(error)}.") from error
         if getattr(found, "shape", None) != (2,) or (kind == "a truth value") != (found.dtype == bool):
+            came = f"an array of shape {found.shape} of {found.dtype}" if hasattr(found, "shape") else told(found)
             raise IncompatibleEnvironmentError(
-                f"{name}.{method.__name__} gave {told(found)} for two goals; expected {kind} for each, in an array."
+                f"{name}.{method} gave {came} for two goals; expected {kind} for each, in an array."
             )
     return own
 

@@ -22,7 +22,7 @@ _LARGEST_SCORE = 10.0
 
 @struct.dataclass
 class RunningStatistics:
-    """Moments of everything seen so far.
+    """Moments of everything seen so far; of the leading entries of rows that go on beyond them, as those that end in images.
 
     Attributes:
       count: [] number of rows seen (float32).
@@ -42,7 +42,7 @@ class RunningStatistics:
 
     def add(self, rows: Array) -> RunningStatistics:
         """Takes in rows [..., *row], with any leading axes."""
-        rows = rows.reshape(-1, *self.mean.shape)
+        rows = self._covered(rows).reshape(-1, *self.mean.shape)
         batch_count = rows.shape[0]
         batch_mean = jnp.mean(rows, axis=0)
         total = self.count + batch_count
@@ -53,7 +53,7 @@ class RunningStatistics:
         return RunningStatistics(count=total, mean=self.mean + share * delta, variance=jnp.minimum(spread, _LARGEST))
 
     def normalize(self, observation: Array) -> Array:
-        """Maps [..., observation] to scores of mean 0 and variance 1, clipped to +-10.
+        """Maps [..., observation] to scores of mean 0 and variance 1, clipped to +-10; what goes beyond them stays as it is.
 
         An entry's standard deviation counts as 1e-5 of its mean at least, and as a millionth of that of the entry that varies
         most (0.001 where that is more): what varies less is rounding, and stays small.
@@ -61,7 +61,16 @@ class RunningStatistics:
         floor = jnp.minimum(_SMALLEST_VARIANCE, _SMALLEST_SHARE * jnp.max(self.variance))
         floor = jnp.maximum(floor, jnp.minimum(_SMALLEST_OF_MEAN * self.mean * self.mean, _LARGEST))
         scale = jnp.sqrt(jnp.maximum(self.variance, jnp.maximum(floor, _TINY)))
-        return jnp.clip((observation - self.mean) / scale, -_LARGEST_SCORE, _LARGEST_SCORE)
+        covered = self._covered(observation)
+        scores = jnp.clip((covered - self.mean) / scale, -_LARGEST_SCORE, _LARGEST_SCORE)
+        if covered is observation:
+            return scores
+        return jnp.concatenate([scores, observation[..., covered.shape[-1] :]], axis=-1)
+
+    def _covered(self, rows: Array) -> Array:
+        """The entries of rows that have moments here: all of them, unless rows are longer."""
+        longer = self.mean.ndim == 1 and rows.shape[-1] > self.mean.shape[0]
+        return rows[..., : self.mean.shape[0]] if longer else rows
 
 
 def _variance(rows: Array, mean: Array) -> Array:

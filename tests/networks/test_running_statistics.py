@@ -109,3 +109,12 @@ def test_at_ordinary_sizes_the_reward_scale_is_what_it_always_was_to_the_bit() -
         reward = jnp.asarray(ROWS[:, 0])
         expected = jnp.clip(reward / jnp.sqrt(variance + jnp.float32(1e-8)), -10.0, 10.0)
         np.testing.assert_array_equal(RewardScale(statistics, jnp.zeros(1)).scale(reward), expected)
+
+
+def test_what_goes_beyond_them_is_left_alone() -> None:
+    rows = jnp.asarray(np.random.default_rng(0).normal(3.0, 2.0, (4, 5, 6)), jnp.float32)
+    covering, own = RunningStatistics.create((2,)).add(rows), RunningStatistics.create((2,)).add(rows[..., :2])
+    for name in ("count", "mean", "variance"):
+        np.testing.assert_array_equal(getattr(covering, name), getattr(own, name))
+    np.testing.assert_array_equal(covering.normalize(rows)[..., :2], own.normalize(rows[..., :2]))
+    np.testing.assert_array_equal(covering.normalize(rows)[..., 2:], rows[..., 2:])

@@ -76,7 +76,7 @@ def test_the_command_trains_and_goes_on(tmp_path, objective):
 
 def test_the_command_evaluates_policies_that_write(tmp_path, capsys):
     spec = make_device(ENV).spec
-    states = jax.vmap(lambda key: AGENT.init(key, spec))(jax.random.split(jax.random.key(0), 2))
+    states = jax.jit(jax.vmap(lambda key: AGENT.init(key, spec)))(jax.random.split(jax.random.key(0), 2))
     description = describe(RunConfig(agent=NAME, env=ENV, num_seeds=2), AGENT)
     export_policy(tmp_path, description, policy_arrays(AGENT, states), spec, step=0)
     main = command("evaluate").main

@@ -62,7 +62,7 @@ SIZES = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", ["dapo", "clip_cov"])
+@pytest.mark.parametrize("objective", ["clip_cov", pytest.param("dapo", marks=pytest.mark.matrix)])  # one with a state
 def test_the_command_trains_and_goes_on(tmp_path, objective):
     flags = shlex.split(f"--agent grpo --env {ENV} --objective {objective} {SIZES} --output-dir {tmp_path}")
     finish(start_run(*flags, "--total-steps", "320", "--name", "whole"))

@@ -33,7 +33,7 @@ def main():
 
 
 def untrained(folder, env, spec, agent=AGENT, name="sac"):
-    states = jax.vmap(lambda key: agent.init(key, spec))(jax.random.split(jax.random.key(0), SEEDS))
+    states = jax.jit(jax.vmap(lambda key: agent.init(key, spec)))(jax.random.split(jax.random.key(0), SEEDS))
     description = describe(RunConfig(agent=name, env=env, num_seeds=SEEDS, seed=3), agent)
     export_policy(folder, description, policy_arrays(agent, states), spec, step=7)
     return states

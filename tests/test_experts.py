@@ -29,7 +29,7 @@ def main():
 
 def untrained(folder, env, agent, seeds=1):
     spec = envs.make_device(env).spec if envs.is_device(env) else envs.make_host(env, [0]).spec
-    states = jax.vmap(lambda key: agent.init(key, spec))(jax.random.split(jax.random.key(0), seeds))
+    states = jax.jit(jax.vmap(lambda key: agent.init(key, spec)))(jax.random.split(jax.random.key(0), seeds))
     config = describe(RunConfig(agent=agent_name(agent), env=env, num_seeds=seeds, seed=3), agent)
     export_policy(folder / "policy", config, policy_arrays(agent, states), spec, step=7)
     (folder / "config.json").write_text(json.dumps(config))

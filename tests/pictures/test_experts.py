@@ -75,7 +75,7 @@ def run_of(folder, env, agent, metrics=True, **settings):
     spec = (envs.make_device if envs.is_device(env) else lambda name: envs.make_host(name, [0]))(env).spec
     run = RunConfig(agent=agent_name(agent), env=env, **settings)
     members = run.num_seeds * max([len(values) for values in run.variants.values()], default=1)
-    states = jax.vmap(lambda key: agent.init(key, spec))(jax.random.split(jax.random.key(0), members))
+    states = jax.jit(jax.vmap(lambda key: agent.init(key, spec)))(jax.random.split(jax.random.key(0), members))
     config = describe(run, agent)
     export_policy(folder / "policy", config, policy_arrays(agent, states), spec, step=3000)
     (folder / "config.json").write_text(json.dumps(config))

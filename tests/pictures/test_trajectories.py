@@ -180,7 +180,7 @@ def test_any_number_of_panels_share_one_scale_of_time(count):
 
 def export(folder, seeds, env="maxent/TwoRooms"):
     spec = envs.make_device(env).spec
-    states = jax.vmap(lambda key: AGENT.init(key, spec))(jax.random.split(jax.random.key(0), seeds))
+    states = jax.jit(jax.vmap(lambda key: AGENT.init(key, spec)))(jax.random.split(jax.random.key(0), seeds))
     description = describe(RunConfig(agent="subpo", env=env, num_seeds=seeds), AGENT)
     export_policy(folder, description, policy_arrays(AGENT, states), spec, step=7)
     return load_policies(folder)

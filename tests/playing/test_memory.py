@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from agents_under_test import OFFLINE_AGENTS_UNDER_TEST
+from batches import init
 from environments import HostPoint, Point
 from flax import struct
 
@@ -66,7 +67,7 @@ class Counter:
 
 def exported(folder, agent, spec=None):
     spec = spec or Point().spec
-    states = jax.vmap(lambda key: agent.init(key, spec))(jax.random.split(jax.random.key(0), 1))
+    states = jax.jit(jax.vmap(lambda key: agent.init(key, spec)))(jax.random.split(jax.random.key(0), 1))
     config = describe(RunConfig(agent="Own", env="Point"), agent)
     export_policy(folder, config, policy_arrays(agent, states), spec, step=0)
     return load_policy(folder, agent=type(agent))
@@ -111,7 +112,7 @@ def test_a_policy_remembers_actions_as_its_agent_has_them(tmp_path):
 
 def test_agents_that_do_not_remember_are_given_nothing_and_their_programs_hold_nothing():
     agent, env = SAC(hidden_sizes=(8,)), Point()
-    states = jax.vmap(lambda key: agent.init(key, env.spec))(jax.random.split(jax.random.key(0), 2))
+    states = jax.jit(jax.vmap(lambda key: agent.init(key, env.spec)))(jax.random.split(jax.random.key(0), 2))
     assert not isinstance(agent, Remembers)
     assert fresh_memory(agent, states, (3,)) == () and recalling(agent, states, ()) is states
     assert remember(agent, states, (), jnp.zeros(2), jnp.zeros(2), jnp.zeros(())) == ()
@@ -122,8 +123,8 @@ def test_agents_that_do_not_remember_are_given_nothing_and_their_programs_hold_n
 @pytest.mark.parametrize("name", ["dt", "doc"])
 def test_what_was_recalled_is_taken_out_again(name):
     agent, spec = OFFLINE_AGENTS_UNDER_TEST[name].agent, Point().spec
-    state = agent.init(jax.random.key(0), spec)
-    recalled = agent.recalling(state, agent.memory(state, (3,)))
+    state = init(agent, jax.random.key(0), spec)
+    recalled = agent.recalling(state, jax.jit(lambda state: agent.memory(state, (3,)))(state))
     assert jax.tree.structure(recalled) != jax.tree.structure(state)
     assert jax.tree.structure(agent.recalling(recalled, None)) == jax.tree.structure(state)
 

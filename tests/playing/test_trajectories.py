@@ -21,7 +21,7 @@ AGENT = SAC(hidden_sizes=(8,))
 
 
 def untrained(folder, env, spec):
-    states = jax.vmap(lambda key: AGENT.init(key, spec))(jax.random.split(jax.random.key(0), 1))
+    states = jax.jit(jax.vmap(lambda key: AGENT.init(key, spec)))(jax.random.split(jax.random.key(0), 1))
     export_policy(folder, describe(RunConfig(env=env), AGENT), policy_arrays(AGENT, states), spec, step=0)
     return load_policy(folder)
 

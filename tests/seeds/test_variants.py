@@ -17,7 +17,8 @@ from maxent_rl.training.loops.device import device_steps
 from maxent_rl.training.loops.host import host_step
 from maxent_rl.training.loops.make import make_loop
 
-AGENT = SAC(hidden_sizes=(16,), batch_size=16, replay_size=500, start_steps=20, target_entropy=-1.0)
+AGENT = AGENTS_UNDER_TEST["sac"].agent
+# Two numbers of three variants in all tests, which so share compiled programs.
 VARIANTS = {"learning_rate": (1e-3, 3e-4, 3e-4), "discount": (0.99, 0.99, 0.9)}
 SETTINGS = {
     "total_steps": 120, "eval_every": 40, "eval_episodes": 2, "checkpoint_every": 30, "log_every": 20, "num_seeds": 2,
@@ -27,6 +28,13 @@ SETTINGS = {
 
 def never():
     return False
+
+
+@pytest.fixture(autouse=True)
+def same_programs():
+    """The default device is part of what a program is compiled for: loops here share those of `train`, which sets it."""
+    with jax.default_device(jax.local_devices()[0]):
+        yield
 
 
 def loop_of(env, agent=AGENT, **settings):
@@ -89,7 +97,7 @@ def test_every_agents_variants_are_what_they_would_be_alone(name, backend):
 @every_agent("sac")
 def test_variants_of_a_seed_draw_the_same_numbers_and_what_does_not_differ_is_equal(name, backend):
     """Two variants with the same values are the same to the bit; others learn something else from the same start."""
-    row, variants = AGENTS_UNDER_TEST[name], {"learning_rate": (1e-3, 1e-3, 1e-2)}
+    row, variants = AGENTS_UNDER_TEST[name], {"learning_rate": (1e-3, 1e-3, 1e-2), "discount": (0.99, 0.99, 0.99)}
     loop = loop_of(row.env(backend), row.agent, num_seeds=2, num_envs=NUM_ENVS, variants=variants)
     loop.advance(10, never)
     rows = np.asarray(loop.learner.seeds.rows)[:, :20]
@@ -119,13 +127,18 @@ def test_all_variants_are_traced_and_compiled_once(name, backend):
             return super().update(state, batch, key)
 
     agent = Counting(**vars(row.agent))
-    trained(env, agent, 20, num_envs=NUM_ENVS)
+
+    def advance(until, **settings):
+        loop = loop_of(env, agent, num_envs=NUM_ENVS, **settings)
+        loop.advance(until, never)
+        loop.close()
+
+    advance(20)
     plain, compiled = len(traces), step._cache_size()
     traces.clear()
-    trained(env, agent, 20, num_envs=NUM_ENVS, variants=VARIANTS)
+    advance(20, variants=VARIANTS)
     assert len(traces) == plain and step._cache_size() == compiled + 1
-    other = {"discount": (0.5, 0.9, 0.8), "learning_rate": (1e-4, 1e-4, 1e-2)}
-    trained(env, agent, 25, num_envs=NUM_ENVS, variants=other)
+    advance(25, variants={"discount": (0.5, 0.9, 0.8), "learning_rate": (1e-4, 1e-4, 1e-2)})
     shapes_only = 1  # `make_learning` asks for the metrics' names alone
     assert len(traces) == plain + shapes_only and step._cache_size() == compiled + 1
 
@@ -219,15 +232,15 @@ def test_a_checkpoint_of_other_variants_is_refused(tmp_path):
 )
 def test_impossible_variants_are_refused(tmp_path, variants, error, words):
     with pytest.raises(error) as caught:
-        train(AGENT, HostPoint, output_dir=str(tmp_path), variants=variants, **SETTINGS)
+        train(AGENT.replace(target_entropy=-1.0), HostPoint, output_dir=str(tmp_path), variants=variants, **SETTINGS)
     assert words in str(caught.value)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @every_agent("sac")
 def test_a_fault_names_the_variant(tmp_path, name, backend):
-    row, variants = AGENTS_UNDER_TEST[name], {"learning_rate": (1e-3, 1e30)}
-    with pytest.raises(NonFiniteError, match=r"Seed [01] of learning_rate=1e\+30, environment step 2"):
+    row, variants = AGENTS_UNDER_TEST[name], {"learning_rate": (1e-3, 1e-3, 1e30), "discount": (0.99, 0.9, 0.99)}
+    with pytest.raises(NonFiniteError, match=r"Seed [01] of learning_rate=1e\+30, discount=0\.99, environment step 2"):
         train(row.agent, row.env(backend), output_dir=str(tmp_path), variants=variants, **SETTINGS)
 
 

@@ -22,7 +22,7 @@ BY_NAME = {
     "mask": np.ones((ROWS, COLUMNS), bool), "desirable": np.ones((ROWS, COLUMNS), bool), "label": np.float16(0.5),
     "terminated": np.zeros((ROWS, COLUMNS)), "truncated": np.zeros((ROWS, COLUMNS)), "done": np.zeros((ROWS, COLUMNS)),
     "action": np.zeros(ROWS, int), "choice": np.zeros(ROWS, int), "best": np.zeros(ROWS, int),
-    "target": SHARES, "probabilities": SHARES[2:], "low": -300.0, "high": 300.0,
+    "quantile": np.float16(0.5), "target": SHARES, "probabilities": SHARES[2:], "low": -300.0, "high": 300.0,
 }  # fmt: skip
 # And in some losses.
 BY_LOSS = {
@@ -37,7 +37,7 @@ BY_LOSS = {
 # These take numbers as they come: how they are rounded is what they are asked, or there is nothing to compute.
 AS_THEY_COME = {
     "apart", "at_least_single", "held_within", "in_single_precision", "quantile_midpoints", "reverse_gradient", "rounding_of",
-    "without_rounding", "aggregate", "masked_deviation", "masked_mean", "masked_quantile",
+    "without_rounding",
 }  # fmt: skip
 
 

@@ -107,8 +107,9 @@ class OverlongPenalty(RewardStage):
     """The penalty at the limit, in units of reward."""
 
     def __post_init__(self) -> None:
-        """Refuses a margin that begins before the first token."""
-        if self.overlong_margin is not None and self.overlong_margin > (self.overlong_limit or 0):
+        """Refuses a margin that begins before the first token; what is no number is `check_settings`' to refuse."""
+        margin, limit = self.overlong_margin, self.overlong_limit or 0
+        if isinstance(margin, (int, float)) and isinstance(limit, (int, float)) and margin > limit:
             raise InvalidSettingError(
                 f"--overlong-margin {self.overlong_margin} counts tokens before --overlong-limit, the length limit of "
                 f"sampling, and cannot be more: got the limit {self.overlong_limit}."

@@ -20,7 +20,7 @@ from maxent_rl.data.buffers.hindsight import HindsightLayout, Relabelled
 from maxent_rl.data.buffers.rows import Replay
 from maxent_rl.envs.adapters.goals import GoalRule
 from maxent_rl.envs.device import PaysForGoals
-from maxent_rl.seeds.mesh import SAME, SEEDS, over_seeds, place, sharded
+from maxent_rl.seeds.mesh import SAME, SEEDS, over_seeds, sharded
 from maxent_rl.seeds.streams import LEARN
 from maxent_rl.training.loops.learner import update_key_of
 from maxent_rl.training.loops.plan import Counters, Learner, Learning, Schedule
@@ -59,30 +59,25 @@ class Hindsight:
         """
         self._rule, self._learning, self._schedule = rule, learning, schedule
         self._most = math.ceil(int(schedule.numerator) / int(schedule.denominator))
-        self._nothing: Paid | None = None
+        self._unused: Paid | None = None
 
     def draw(self, learner: Learner, step: int) -> Paid:
         """The batches of the updates that are due after vector step `step`, which is not stored yet; any where none is due."""
-        if not int(self._schedule.updates_due(step)):
-            return self._without_updates(learner)
+        idle = not int(self._schedule.updates_due(step))
+        if idle and self._unused is not None:
+            return self._unused
         drawn = draw_relabelled(learner.seeds.rows, learner.seeds.key, learner.counters, self._most, self._learning)
+        if idle:
+            # Something of the same shapes and placement, which nothing reads: a step without updates runs the same program.
+            nothing = np.zeros(drawn.achieved.shape[:-1], np.float32)
+            self._unused = Paid(drawn.batch, nothing, nothing)
+            return self._unused
         achieved, desired, before = (np.asarray(goal) for goal in (drawn.achieved, drawn.desired, drawn.desired_before))
         shape, size = achieved.shape[:-1], achieved.shape[-1]
         terminated = np.asarray(drawn.batch.terminated)[..., : shape[-1]] > 0
         reached, wanted, wanted_before = (goal.reshape(-1, size) for goal in (achieved, desired, before))
         reward, ended = self._rule.outcomes(reached, wanted, wanted_before, terminated.reshape(-1))
         return Paid(drawn.batch, reward.reshape(shape), ended.reshape(shape).astype(np.float32))
-
-    def _without_updates(self, learner: Learner) -> Paid:
-        """Zeros, so that a step without updates runs the same program as one with them."""
-        if self._nothing is None:
-            arguments = learner.seeds.rows, learner.seeds.key, learner.counters
-            shapes = jax.eval_shape(lambda *given: draw_relabelled(*given, self._most, self._learning), *arguments)
-            batch, outcomes = jax.tree.map(
-                lambda leaf: np.zeros(leaf.shape, leaf.dtype), (shapes.batch, shapes.achieved)
-            )
-            self._nothing = Paid(place(self._learning.mesh, batch, SEEDS), outcomes[..., 0], outcomes[..., 0])
-        return self._nothing
 
 
 @partial(jax.jit, static_argnames=("count", "learning"))

@@ -1,18 +1,23 @@
 """Hindsight in both loops: the environment pays relabelled steps, whatever runs beside, and resuming changes nothing."""
 
 import functools
+import os
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from environments import HostPoint, HostReach, Point
+from run_processes import finish, host_devices, start_python
 from support.seeds import learning_seed
 
+from maxent_rl import load_policy, resume, train
 from maxent_rl.agents import SAC
 from maxent_rl.envs.own.reach import Reach
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.runs.config import RunConfig
+from maxent_rl.runs.records import read_csv
 from maxent_rl.training.loops.hindsight import draw_relabelled, sample_relabelled
 from maxent_rl.training.loops.host import host_step
 from maxent_rl.training.loops.make import make_loop
@@ -98,6 +103,28 @@ def test_resuming_equals_not_stopping_wherever_it_stops(env):
         loop.close()
 
 
+def test_a_run_that_was_stopped_tells_the_shares_of_success_of_one_that_was_not(tmp_path):
+    """Through the files: columns of both tables, and what an agent that saw a Dict exports."""
+
+    class Near(HostReach):
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            self.goal = self.goal / 5.0  # which random steps do reach
+            return self.observe(), {}
+
+    how = {"num_envs": NUM_ENVS, "eval_episodes": 4, "eval_every": 100, "log_every": 50, "checkpoint_every": 70}
+    how |= {"progress": False, "output_dir": str(tmp_path)}
+    whole = train(AGENT, Near, total_steps=300, name="whole", **how)
+    stopped = train(AGENT, Near, total_steps=170, name="stopped", **how)
+    resume(stopped.folder, agent=SAC, env=Near, total_steps=300, progress=False)
+    for table, column in (("metrics.csv", "episode/success_rate"), ("eval.csv", "success_rate")):
+        rows, again = (read_csv(folder / table)[-2:] for folder in (whole.folder, stopped.folder))
+        assert [(row["step"], row[column]) for row in rows] == [(row["step"], row[column]) for row in again]
+    assert whole.evaluations[-1][1][0].extra == {"success_rate": rows[-1]["success_rate"]}
+    observed, _ = Near().reset(seed=0)
+    np.testing.assert_array_equal(whole.policy()(observed), load_policy(stopped.folder)(observed))
+
+
 def test_steps_with_no_update_one_or_two_run_one_program():
     """Of an update and a half for each step of both environments, after a start without any."""
     whole, loop = loop_of(), loop_of(agent=AGENT.replace(updates_per_step=0.75))
@@ -181,3 +208,27 @@ def test_hindsight_learns_what_cannot_be_learned_without(env):
             share = found.extra["success_rate"]
             assert share > 0.9 if relabel == "future" else share < 0.2
         loop.close()
+
+
+SHARDED = """
+import sys, jax, numpy as np
+from test_hindsight import HostReach, loop_of, never
+devices, out = int(sys.argv[1]), sys.argv[2]
+loop = loop_of(HostReach, num_seeds=2, batch_devices=min(devices, 2))
+loop.advance(20, never), loop.take_metrics(), loop.advance(60, never), loop.check()
+assert devices == 1 or dict(loop.learning.mesh.shape) == {"seed": devices // 2, "batch": 2}
+leaves = jax.tree.leaves((loop.learner.seeds.agent, loop.learner.seeds.rows))
+np.savez(out, *map(np.asarray, leaves))
+"""
+
+
+@pytest.mark.slow
+def test_relabelled_batches_divided_among_devices_give_the_same_up_to_rounding(tmp_path):
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parents[1]), os.environ.get("PYTHONPATH", "")])
+    for devices in (1, 4):  # two seeds by two parts of a batch
+        out = str(tmp_path / f"{devices}.npz")
+        finish(start_python("-c", SHARDED, str(devices), out, **host_devices(devices), PYTHONPATH=path))
+    one, four = (np.load(tmp_path / f"{devices}.npz") for devices in (1, 4))
+    for name in one.files:
+        np.testing.assert_allclose(four[name], one[name], rtol=1e-4, atol=1e-5, err_msg=name)

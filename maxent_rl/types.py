@@ -6,6 +6,7 @@ Nothing here computes. `losses` and `distributions` do not import even this.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, Literal, TypeAlias
 
 import jax
@@ -57,6 +58,11 @@ class Spec:
     def frames(self) -> tuple[Frame, ...]:
         """Height, width and channels of the images that end an observation; none where it has none."""
         return () if self.observation_space is None else self.observation_space.frames
+
+    @property
+    def image_size(self) -> int:
+        """Number of entries of one observation that are pixels of images; they stand last."""
+        return sum(math.prod(frame) for frame in self.frames)
 
     @property
     def is_continuous(self) -> bool:

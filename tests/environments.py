@@ -117,6 +117,36 @@ class OneStepHost(gymnasium.Env):
         return np.zeros(1, np.float32), 1.0, self.terminates, not self.terminates, {}
 
 
+class HostCatch(gymnasium.Env):
+    """`maxent/CatchContinuous` or `maxent/Catch` for Gymnasium, in NumPy; images as `layout` says: "last", "first" or "grey"."""
+
+    def __init__(self, continuous=True, layout="last"):
+        self.shape = {"last": (32, 32, 1), "first": (1, 32, 32), "grey": (32, 32)}[layout]
+        self.observation_space = gymnasium.spaces.Box(0, 255, self.shape, np.uint8)
+        self.action_space = gymnasium.spaces.Box(-1, 1, (1,)) if continuous else gymnasium.spaces.Discrete(3)
+        self.continuous, self.column, self.row, self.paddle = continuous, 0, 0, np.float32(12)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.column, self.row, self.paddle = int(self.np_random.integers(29)), 0, np.float32(12)
+        return self.image(), {}
+
+    def step(self, action):
+        moved = np.float32(action[0]) if self.continuous else action - 1
+        self.paddle = np.clip(np.float32(self.paddle + 4 * moved), 0, 24)
+        self.row += 4
+        caught = self.paddle <= self.column <= self.paddle + 4
+        landed = self.row == 28
+        return self.image(), float(2 * caught - 1) * landed, landed, False, {}
+
+    def image(self):
+        image = np.zeros((32, 32), np.uint8)
+        image[self.row : self.row + 4, self.column : self.column + 4] = 255
+        first = int(np.round(self.paddle))
+        image[28:, first : first + 8] = 255
+        return image.reshape(self.shape)
+
+
 def host_point():
     """A factory, as `train` takes it."""
     return HostPoint()

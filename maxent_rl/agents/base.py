@@ -27,7 +27,8 @@ class Agent(Protocol[State]):
       learns: which loop trains it, and which of the contracts below it keeps: "replay" `OffPolicyAgent`, "rollout"
         `OnPolicyAgent`, "data" `OfflineAgent`, "task" `WritesResponses`.
 
-    One whose class says `makes_several_choices = True` also acts where an action is several choices at once (`Spec.choices`).
+    One whose class says `makes_several_choices = True` also acts where an action is several choices at once (`Spec.choices`),
+    and one whose class says `sees_images = True` also where observations end in images (`Spec.frames`).
     """
 
     learns: ClassVar[Learns]
@@ -341,6 +342,11 @@ def check_agent(agent: Any, spec: Spec, env: str) -> None:
             f"{type(agent).__name__} takes one action at a time, but {env} wants {len(spec.choices)} choices at once "
             f"({actions_in_words(spec)}): --agent ppo and --agent subpo handle those."
         )
+    if spec.frames and not getattr(agent, "sees_images", False):
+        raise IncompatibleEnvironmentError(
+            f"{type(agent).__name__} reads numbers, not pixels, but {env} shows {images_in_words(spec)}: "
+            f"{'--agent sac' if spec.is_continuous else '--agent sac-discrete'} and --agent ppo handle those."
+        )
     if agent.learns == "replay" and isinstance(agent, Remembers):
         raise InvalidSettingError(
             f"{type(agent).__name__} remembers its episodes, which off-policy agents cannot: what they replay has lost what "
@@ -357,6 +363,12 @@ def actions_in_words(spec: Spec) -> str:
     if spec.num_actions is not None:
         return f"{spec.num_actions} discrete actions"
     return "continuous actions (a Box action space)"
+
+
+def images_in_words(spec: Spec) -> str:
+    """What images end the observations of an environment, for messages."""
+    frames = " and ".join(" x ".join(map(str, frame)) for frame in spec.frames)
+    return f"{'an image' if len(spec.frames) == 1 else 'images'} of {frames}"
 
 
 def acting_state(agent: Any, state: PyTree) -> PyTree:

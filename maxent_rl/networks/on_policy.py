@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from maxent_rl.distributions import Categorical, Gaussian, GaussianMixture, MultiCategorical, TanhGaussian
+from maxent_rl.networks.critic import joined
 from maxent_rl.networks.trunk import MLP, Activation, orthogonal
 
 _LOG_STD_MIN, _LOG_STD_MAX = -5.0, 2.0
@@ -107,14 +108,15 @@ class OrthogonalMultiCategoricalPolicy(nn.Module):
 
 
 class ValueFunction(nn.Module):
-    """The value of observations."""
+    """The value of observations, or of actions at observations."""
 
     hidden_sizes: Sequence[int]
     activation: Activation
 
     @nn.compact
-    def __call__(self, observation: Array) -> Array:
-        """Maps [..., observation] to a value [...]."""
-        features = orthogonal_trunk(self.hidden_sizes, self.activation)(observation)
+    def __call__(self, observation: Array, action: Array | None = None) -> Array:
+        """Maps [..., observation], and [..., action] as a `Critic` takes them, to a value [...]."""
+        inputs = observation if action is None else joined(observation, action)
+        features = orthogonal_trunk(self.hidden_sizes, self.activation)(inputs)
         value: Array = orthogonal_head(1, 1.0, "head")(features)[..., 0]
         return value

@@ -17,7 +17,7 @@ _LARGEST_SCORE = 10.0
 
 @struct.dataclass
 class RunningStatistics:
-    """Moments of everything seen so far.
+    """Moments of everything seen so far; of the leading entries of rows that go on beyond them, as those that end in images.
 
     Attributes:
       count: [] number of rows seen (float32).
@@ -36,7 +36,7 @@ class RunningStatistics:
 
     def add(self, rows: Array) -> RunningStatistics:
         """Takes in rows [..., *row], with any leading axes."""
-        rows = rows.reshape(-1, *self.mean.shape)
+        rows = self._covered(rows).reshape(-1, *self.mean.shape)
         batch_count = rows.shape[0]
         batch_mean = jnp.mean(rows, axis=0)
         total = self.count + batch_count
@@ -46,9 +46,17 @@ class RunningStatistics:
         return RunningStatistics(count=total, mean=self.mean + share * delta, variance=spread)
 
     def normalize(self, observation: Array) -> Array:
-        """Maps [..., observation] to scores of mean 0 and variance 1, clipped to +-10."""
-        scale = jnp.sqrt(jnp.maximum(self.variance, _SMALLEST_VARIANCE))
-        return jnp.clip((observation - self.mean) / scale, -_LARGEST_SCORE, _LARGEST_SCORE)
+        """Maps [..., observation] to scores of mean 0 and variance 1, clipped to +-10; what goes beyond them stays as it is."""
+        scale, covered = jnp.sqrt(jnp.maximum(self.variance, _SMALLEST_VARIANCE)), self._covered(observation)
+        scores = jnp.clip((covered - self.mean) / scale, -_LARGEST_SCORE, _LARGEST_SCORE)
+        if covered is observation:
+            return scores
+        return jnp.concatenate([scores, observation[..., covered.shape[-1] :]], axis=-1)
+
+    def _covered(self, rows: Array) -> Array:
+        """The entries of rows that have moments here: all of them, unless rows are longer."""
+        longer = self.mean.ndim == 1 and rows.shape[-1] > self.mean.shape[0]
+        return rows[..., : self.mean.shape[0]] if longer else rows
 
 
 @struct.dataclass

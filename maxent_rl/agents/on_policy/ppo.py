@@ -30,6 +30,8 @@ from maxent_rl.networks import (
     RunningStatistics,
     Temperature,
     ValueFunction,
+    encode,
+    init_encoded,
 )
 from maxent_rl.settings import Count, Finite, Fraction, Positive, Weight, static
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec, Transition
@@ -78,6 +80,7 @@ class PPO:
 
     learns: ClassVar[Learns] = "rollout"
     makes_several_choices: ClassVar[bool] = True
+    sees_images: ClassVar[bool] = True
 
     learning_rate: Positive = 3e-4
     """Adam's step size."""
@@ -155,7 +158,7 @@ class PPO:
             optimizer=self._optimizer().init(parameters),
             log_alpha=log_alpha,
             temperature_optimizer=temperature_optimizer,
-            normalizer=RunningStatistics.create(spec.observation_size) if self.normalize_observations else None,
+            normalizer=self._new_normalizer(spec),
             reward_scale=RewardScale.create(spec.num_envs) if self.normalize_rewards else None,
         )
 
@@ -166,8 +169,8 @@ class PPO:
         size = spec.choices or spec.num_actions or spec.action_size
         policy = self._policy_network(size, not spec.is_continuous)
         return {
-            "policy": policy.init(policy_key, observation),
-            "value": self._value_network().init(value_key, observation),
+            "policy": init_encoded(policy, policy_key, spec.frames, observation),
+            "value": init_encoded(self._value_network(), value_key, spec.frames, observation),
         }
 
     def act(self, state: PPOState, observation: Array, key: Array) -> Array:
@@ -331,7 +334,7 @@ class PPO:
         """The policy's distribution at normalised observations [..., observation]."""
         weights = parameters["policy"]["params"]
         network = self._policy_network(_head_size(weights), discrete="log_std" not in weights)
-        return cast(Distribution, network.apply(parameters["policy"], observation))
+        return cast(Distribution, network.apply(parameters["policy"], encode(parameters["policy"], observation)))
 
     def window_policy(self, state: PPOState, observation: Array, batch: Transition) -> Distribution:
         """The policy at each step of a window, as it was when it acted.
@@ -354,7 +357,8 @@ class PPO:
 
     def value(self, parameters: dict[str, PyTree], observation: Array) -> Array:
         """The value of normalised observations [..., observation]: [...] in units of scaled return."""
-        return cast(Array, self._value_network().apply(parameters["value"], observation))
+        features = encode(parameters["value"], observation)
+        return cast(Array, self._value_network().apply(parameters["value"], features))
 
     def _entropy_weight(self, entropy: Array, log_alpha: Array | None) -> Array | float:
         """The fixed bonus, or the temperature with a proportional term (PI Lagrangian, arXiv 2007.03964)."""
@@ -385,6 +389,11 @@ class PPO:
     def _inputs(self, state: PPOState, observation: Array) -> Array:
         """What of an observation [..., observation] the networks read: all of it."""
         return observation
+
+    def _new_normalizer(self, spec: Spec) -> RunningStatistics | None:
+        """Statistics of what of observations is no image, if anything is."""
+        size = spec.observation_size - spec.image_size
+        return RunningStatistics.create(size) if self.normalize_observations and size else None
 
     def _normalize(self, state: PPOState, observation: Array) -> Array:
         inputs = self._inputs(state, observation)

@@ -36,7 +36,9 @@ class ReplayLayout(RowLayout):
     def create(cls, spec: Spec, replay_size: int, num_envs: int, batch_size: int, n_step: int) -> ReplayLayout:
         """Lays out a buffer for an environment; `replay_size` is rounded down to whole vector steps, at least one."""
         capacity = max(replay_size // num_envs, 1) * num_envs
-        return cls(spec.observation_size, spec.action_shape, capacity, num_envs, batch_size, n_step)
+        return cls(
+            spec.observation_size, spec.action_shape, capacity, num_envs, spec.image_size, batch_size, n_step
+        )
 
     @property
     def batch_shape(self) -> tuple[int, ...]:

@@ -162,7 +162,7 @@ class HostReach(gymnasium.Env):
 
 
 class HostCatch(gymnasium.Env):
-    """`maxent/CatchContinuous` or `maxent/Catch` for Gymnasium, in NumPy; images as `layout` says: "last", "first" or "grey"."""
+    """`maxent/CatchContinuous` or `maxent/Catch` for Gymnasium; images as `layout` says: "last", "first" or "grey"."""
 
     def __init__(self, continuous=True, layout="last"):
         self.shape = {"last": (32, 32, 1), "first": (1, 32, 32), "grey": (32, 32)}[layout]

@@ -1,9 +1,9 @@
 """What networks read of observations that end in images: a few numbers for each image, in its place.
 
-Source: the encoder of Improving Sample Efficiency in Model-Free Reinforcement Learning from Images (arXiv 1910.01741) and Image
-Augmentation Is All You Need (arXiv 2004.13649): layers of 32 filters of 3 x 3 with ReLU, a dense layer to 50 features, layer
-normalisation, tanh. They take one layer of stride 2 and three of stride 1 on 84 x 84 pixels; here every layer has stride 2, and
-there are as many as leave at most 4 x 4 places, so that any size of image will do and little is computed.
+Source: the encoder of Improving Sample Efficiency in Model-Free Reinforcement Learning from Images (arXiv 1910.01741) and of
+Image Augmentation Is All You Need (arXiv 2004.13649): layers of 32 filters of 3 x 3 with ReLU, a dense layer to 50 features,
+layer normalisation, tanh. They take one layer of stride 2 and three of stride 1 on 84 x 84 pixels; here every layer has stride
+2, and there are as many as leave at most 4 x 4 places, so that any size of image will do and little is computed.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class ImageReader(nn.Module):
 class Encoder(nn.Module):
     """Reads the images that end an observation; what stands before them stays as it is.
 
-    Its parameters keep the frames as shapes of arrays without entries, `frame_0` of (height, width, channel, 0) and so on, so that it
-    can be built again from its parameters alone, as all networks here.
+    Its parameters keep the frames as shapes of arrays without entries, `frame_0` of (height, width, channel, 0) and so on, so
+    that it can be built again from its parameters alone, as all networks here.
 
     Attributes:
       frames: height, width and channels of each image.

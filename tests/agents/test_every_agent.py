@@ -45,6 +45,10 @@ KEYS = jax.vmap(jax.random.key)(np.array(SEEDS))
 SEEING = ", of images"
 SEEN = Space("tuple", parts=(Space("box", (2,)), Space("box", (3, 4, 3), "uint8")))
 
+# Two of the agents also with an image beside the numbers; that all others trace is tested in `test_images.py`.
+SEEING = ", of images"
+SEEN = Space("tuple", parts=(Space("box", (2,)), Space("box", (3, 4, 3), "uint8")))
+
 
 @dataclasses.dataclass(frozen=True)
 class Kind:

@@ -46,7 +46,7 @@ def test_images_are_read_or_refused_in_one_sentence_that_names_agents_which_read
 
 
 def test_a_history_of_images_is_refused():
-    with pytest.raises(IncompatibleEnvironmentError, match="--history recurrent reads numbers, .*: leave it out"):
+    with pytest.raises(IncompatibleEnvironmentError, match=r"--history recurrent reads numbers, .*: leave it out"):
         check_agent(ACTING["subpo"], spec_of(discrete=False), "Maze-v0")
 
 

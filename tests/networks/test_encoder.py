@@ -1,4 +1,4 @@
-"""What networks read of observations that end in images, whatever their sizes, and that nothing changes where there are none."""
+"""What networks read of observations that end in images, whatever their sizes; nothing changes where there are none."""
 
 import jax
 import jax.numpy as jnp

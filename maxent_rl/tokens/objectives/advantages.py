@@ -6,7 +6,7 @@ Source: see `losses.groups`; DAPO (arXiv 2503.14476) for dynamic sampling, overl
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -108,7 +108,8 @@ class OverlongPenalty(RewardStage):
 
     def __post_init__(self) -> None:
         """Refuses a margin that begins before the first token; what is no number is `check_settings`' to refuse."""
-        margin, limit = self.overlong_margin, self.overlong_limit or 0
+        margin: Any = self.overlong_margin
+        limit: Any = self.overlong_limit or 0
         if isinstance(margin, (int, float)) and isinstance(limit, (int, float)) and margin > limit:
             raise InvalidSettingError(
                 f"--overlong-margin {self.overlong_margin} counts tokens before --overlong-limit, the length limit of "

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from maxent_rl.envs.adapters.checks import Checks
 from maxent_rl.envs.host import Bools, Floats
 from maxent_rl.envs.told import raised
-from maxent_rl.errors import IncompatibleEnvironmentError, NonFiniteError
+from maxent_rl.errors import EnvironmentFailedError, IncompatibleEnvironmentError, NonFiniteError
 from maxent_rl.spaces import Goals
 
 _TRIED_STEPS = 3
@@ -36,6 +36,7 @@ class GoalRule:
 
         Raises:
           IncompatibleEnvironmentError: it has no `compute_reward`, or one that does not give what a step pays.
+          EnvironmentFailedError: a method raised an exception, which is the cause.
         """
         self._goals, self._name = goals, name
         self._reward, self._terminated = _method(env, "compute_reward"), _method(env, "compute_terminated")
@@ -70,7 +71,7 @@ class GoalRule:
 
         Raises:
           NonFiniteError: a reward is NaN or infinite.
-          IncompatibleEnvironmentError: a method of the environment raised, or gave something else than a number for each.
+          EnvironmentFailedError: a method of the environment raised, or gave something else than a number for each step.
         """
         assert self._reward is not None
         reward = self._call(self._reward, self._many_rewards, achieved, desired).astype(np.float32)
@@ -139,8 +140,8 @@ class GoalRule:
         achieved, desired = (np.stack(goals) for goals in zip(*pairs, strict=True))
         return achieved, desired
 
-    def _failed(self, method: Callable[..., Any], error: Exception) -> IncompatibleEnvironmentError:
-        return IncompatibleEnvironmentError(
+    def _failed(self, method: Callable[..., Any], error: Exception) -> EnvironmentFailedError:
+        return EnvironmentFailedError(
             f"{self._name}: {getattr(method, '__name__', 'a method')} raised {raised(error)} for goals of shape "
             f"{self._goals.shape} and an empty info; expected a number for each step."
         )

@@ -9,7 +9,8 @@ Buffers are donated, so nothing is copied.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -93,12 +94,8 @@ class HostLoop:
 
     def _one_step(self) -> None:
         flat = self._action.reshape(self._envs.num_envs, *self.learning.spec.action_shape)
-        try:
+        with self._told_in_step(self.step + 1):
             step = self._envs.step(flat)
-        except (NonFiniteError, IncompatibleEnvironmentError, EnvironmentFailedError) as error:
-            at = (self.step + 1) * self.learning.num_envs
-            sentence = f"Environment step {at} (seeds {tuple(dict.fromkeys(self.seeds))}): {error}"
-            raise type(error)(sentence) from error.__cause__ or error
         rows = self.learning.layout.pack_host(
             self._observation, flat, step.reward, step.next_observation, step.terminated, step.truncated
         )
@@ -106,7 +103,10 @@ class HostLoop:
         self.step += 1
         # Before the learning is dispatched, which takes the policy's buffers; after it where acting must wait for it.
         action = None if self.learning.layout.acts_after_learning else self._choose()
-        paid = None if self._hindsight is None else self._hindsight.draw(self.learner, self.step)
+        paid = None
+        if self._hindsight is not None:
+            with self._told_in_step(self.step):
+                paid = self._hindsight.draw(self.learner, self.step)
         self.learner = host_step(self._agent, self.learner, self._by_seed(rows), self._schedule, self.learning, paid)
         action = self._choose() if action is None else action
         # While the device computes:
@@ -120,6 +120,16 @@ class HostLoop:
             name = self._names[int(np.argmin(np.isfinite(self._action).reshape(len(self.seeds), -1).all(axis=1)))]
             at = self.step * self.learning.num_envs
             raise NonFiniteError(f"{name}, environment step {at}: action is NaN or infinite.")
+
+    @contextlib.contextmanager
+    def _told_in_step(self, step: int) -> Iterator[None]:
+        """Says of a fault of the environments in which vector step it was met."""
+        try:
+            yield
+        except (NonFiniteError, IncompatibleEnvironmentError, EnvironmentFailedError) as error:
+            at = step * self.learning.num_envs
+            sentence = f"Environment step {at} (seeds {tuple(dict.fromkeys(self.seeds))}): {error}"
+            raise type(error)(sentence) from error.__cause__ or error
 
     def _choose(self) -> Array:
         observation, step = self._by_seed(self._observation), np.int32(self.step)

@@ -15,7 +15,7 @@ from support.seeds import learning_seed
 from maxent_rl import load_policy, resume, train
 from maxent_rl.agents import SAC
 from maxent_rl.envs.own.reach import Reach
-from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
+from maxent_rl.errors import EnvironmentFailedError, IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.runs.config import RunConfig
 from maxent_rl.runs.records import read_csv
 from maxent_rl.training.loops.hindsight import draw_relabelled, sample_relabelled
@@ -167,6 +167,23 @@ def test_on_the_device_relabelled_steps_are_paid_within_the_program():
 def test_what_cannot_be_relabelled_is_refused_before_anything_is_built(env, settings, kind, words):
     with pytest.raises(kind, match=words):
         make_loop(RunConfig(env="test"), AGENT.replace(**settings), env, jax.local_devices())
+
+
+def test_a_reward_of_another_goal_that_fails_ends_training_with_the_step():
+    class Worn(HostReach):
+        """Its rule breaks when it is first asked for many goals in training."""
+
+        def compute_reward(self, achieved_goal, desired_goal, info):
+            if len(achieved_goal) > 20:
+                raise RuntimeError("out of patience")
+            return super().compute_reward(achieved_goal, desired_goal, info)
+
+    loop = loop_of(Worn)
+    with pytest.raises(
+        EnvironmentFailedError, match=r"Environment step 42 .*compute_reward raised RuntimeError \(out of"
+    ):
+        loop.advance(60, never)
+    loop.close()
 
 
 def test_what_is_drawn_is_compiled_once_whatever_the_environment():

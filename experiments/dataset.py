@@ -21,7 +21,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from maxent_rl.errors import InvalidSettingError, StorageError, run_command
-from maxent_rl.settings import Count, Fraction, NonNegative, Weight, check_settings
+from maxent_rl.runs.flags import read_command
+from maxent_rl.runs.next_command import next_command
+from maxent_rl.settings import Count, Fraction, NonNegative, Weight
 
 if TYPE_CHECKING:
     from maxent_rl.data.datasets.dataset import Dataset
@@ -57,6 +59,8 @@ class Preferences:
     """Which seed of the policy's run plays; None for the first."""
     oracle_seed: int | None = None
     """Which seed of the oracle's run judges; None for the first."""
+    num_envs: Count | None = None
+    """Host environments that are open at once, on which nothing depends; None for 64 at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +85,8 @@ class Collect:
     """Decides start states and what is random in the actions."""
     policy_seed: int | None = None
     """Which seed of the policy's run; None for the first."""
+    num_envs: Count | None = None
+    """Host environments that are open at once, on which nothing depends; None for 64 at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +99,7 @@ class Join:
     """What to write, as of collect."""
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {
+COMMANDS: dict[str, type[Any]] = {
     "collect": Collect,
     "join": Join,
     "measure": Measure,
@@ -108,15 +114,12 @@ def main(arguments: list[str]) -> int:
 
 def parse(arguments: list[str]) -> Collect | Join | Measure | Preferences:
     """Parses the command line."""
-    command: Collect | Join | Measure | Preferences = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS, args=arguments, description=__doc__
-    )
+    command: Collect | Join | Measure | Preferences = read_command(COMMANDS, arguments, "dataset.py", __doc__)
     return command
 
 
 def _main(arguments: list[str]) -> int:
     command = parse(arguments)
-    check_settings(command)
     if isinstance(command, Collect):
         collect_transitions(command)
     elif isinstance(command, Join):
@@ -169,7 +172,7 @@ def _write(data: Dataset, output: Path, kind: str, notes: list[str]) -> None:
     for note in notes:
         print(f"  {note}")
     env = data.env or "NAME"
-    print(f"  learn from it:  python experiments/run.py --agent {_learner(data)} --env {env} --dataset {output}")
+    print(f"  learn from it:  {_learning(_learner(data), env, output)}")
 
 
 def _learner(data: Dataset) -> str:
@@ -204,7 +207,12 @@ def make_preferences(command: Preferences) -> None:
         f"{told['return_better_half']:,.1f}"
     )
     print(f"  labels by {command.label}: {told['ties']:,} ties, {told['flipped']:,} turned round")
-    print(f"  learn from it:  python experiments/run.py --agent cpl --env {data.env} --dataset {command.output}")
+    print(f"  learn from it:  {_learning('cpl', data.env, command.output)}")
+
+
+def _learning(agent: str, env: str, dataset: Path) -> str:
+    """The command with which an agent learns from a data set."""
+    return next_command(Path(__file__).with_name("run.py"), "--agent", agent, "--env", env, "--dataset", dataset)
 
 
 @contextlib.contextmanager

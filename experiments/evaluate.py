@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from maxent_rl.errors import run_command
-from maxent_rl.settings import Count, NonNegative, check_settings
+from maxent_rl.runs.flags import read_flags
+from maxent_rl.settings import Count, NonNegative
 
 if TYPE_CHECKING:
     from maxent_rl.playing.evaluation import Outcomes
@@ -42,6 +43,8 @@ class Command:
     """Sample actions instead of taking the most likely ones."""
     eval_seed: NonNegative = 0
     """Decides the start states, and the actions where they are sampled."""
+    num_envs: Count | None = None
+    """Host environments that are open at once, on which no number depends; None for all episodes, 64 at most."""
     json: bool = False
     """Print JSON instead of a table, every episode included."""
 
@@ -52,8 +55,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _main(arguments: list[str]) -> int:
-    command = tyro.cli(Command, args=arguments, description=__doc__)
-    check_settings(command)
+    command = read_flags(Command, arguments, __doc__)
 
     from maxent_rl.playing.evaluation import evaluate_policy
     from maxent_rl.runs.policy import load_policies
@@ -77,7 +79,13 @@ def _main(arguments: list[str]) -> int:
         for policy in policies:
             status.update(f"{policy.env}, {policy.name}: playing {command.episodes} episodes")
             found.append(
-                evaluate_policy(policy, command.episodes, seed=command.eval_seed, stochastic=command.stochastic)
+                evaluate_policy(
+                    policy,
+                    command.episodes,
+                    seed=command.eval_seed,
+                    stochastic=command.stochastic,
+                    num_envs=command.num_envs,
+                )
             )
     result = _result(command, policies, found)
     if command.json:
@@ -113,7 +121,8 @@ def _show(result: dict[str, Any]) -> None:
     actions = "sampled" if result["stochastic"] else "most likely"
     table = Table(title=f"{result['env']} after {result['step']:,} steps: {played}, {actions} actions")
     varied = result.get("varied", [])
-    for column in (*varied, "seed", "mean", "std", "min", "max", "length"):
+    solves = any("success_rate" in row for row in result["seeds"])
+    for column in (*varied, "seed", "mean", "std", "min", "max", "length", *(["success"] if solves else [])):
         table.add_column(column, justify="right")
     for row in result["seeds"]:
         returns = (row[f"return_{name}"] for name in ("mean", "std", "min", "max"))
@@ -122,6 +131,7 @@ def _show(result: dict[str, Any]) -> None:
             str(row["seed"]),
             *(f"{value:,.2f}" for value in returns),
             f"{row['length_mean']:,.1f}",
+            *([f"{row['success_rate']:.0%}" if "success_rate" in row else ""] if solves else []),
         )
     console = Console()
     console.print(table)

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from maxent_rl.errors import run_command
-from maxent_rl.settings import Count, NonNegative, check_settings
+from maxent_rl.runs.flags import read_flags
+from maxent_rl.settings import Count, NonNegative
 
 if TYPE_CHECKING:
     from maxent_rl.pictures.experts import Findings
@@ -45,8 +46,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _main(arguments: list[str]) -> int:
-    command = tyro.cli(Command, args=arguments, description=__doc__)
-    check_settings(command)
+    command = read_flags(Command, arguments, __doc__)
 
     from maxent_rl.pictures.experts import look_at_experts, picture_folder, run_folder
     from maxent_rl.runs.policy import load_policies

@@ -11,7 +11,9 @@ import tyro
 from rich.console import Console
 
 from maxent_rl.errors import InvalidSettingError, run_command
-from maxent_rl.settings import Count, NonNegative, check_settings
+from maxent_rl.runs.flags import read_flags
+from maxent_rl.runs.values import read_value
+from maxent_rl.settings import Count, NonNegative
 
 if TYPE_CHECKING:
     from maxent_rl.reports.report import Report
@@ -44,8 +46,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _main(arguments: list[str]) -> int:
-    command = tyro.cli(Command, args=arguments, description=__doc__)
-    check_settings(command)
+    command = read_flags(Command, arguments, __doc__)
     at = _when(command.at)
 
     # On standard error, so that standard output holds the result alone; shows nothing where that is no terminal.
@@ -62,11 +63,8 @@ def _main(arguments: list[str]) -> int:
 def _when(text: str) -> str | int:
     if text in ("final", "best"):
         return text
-    try:
-        step = int(text.replace("_", "").replace(",", ""))
-    except ValueError:
-        step = -1
-    if step < 0:
+    step = read_value(text.replace("_", "").replace(",", ""), int)
+    if not isinstance(step, int) or step < 0:
         raise InvalidSettingError(f"--at must be final, best or a number of environment steps, got {text!r}.")
     return step
 

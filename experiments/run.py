@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
 
 from maxent_rl import envs
 from maxent_rl.errors import InvalidSettingError, run_command
 from maxent_rl.runs.command_line import parse
-from maxent_rl.runs.config import describe
+from maxent_rl.runs.config import RunConfig, describe
+from maxent_rl.runs.next_command import next_command
 from maxent_rl.settings import check_settings
 
 
@@ -20,33 +24,44 @@ def main(arguments: list[str]) -> int:
 
 
 def _main(arguments: list[str]) -> int:
-    command = parse(arguments)
-    run, agent, folder = command.run, command.hyper, command.resume
-    run = dataclasses.replace(run, env=envs.canonical_name(run.env))
+    flags = parse(arguments)
+    run, agent, folder, processes = flags.run, flags.hyper, flags.start.resume, flags.processes
+    run = dataclasses.replace(run, env=envs.canonical_name(run.env, run.backend))
     run.check()
     check_settings(agent)
-    if command.dry_run:
-        print(json.dumps(describe(run, agent), indent=2))
-        return 0
-
-    if command.coordinator is not None:
+    if processes.coordinator is None and not processes.num_processes is processes.process_id is None:
+        raise InvalidSettingError("--num-processes and --process-id go with --coordinator HOST:PORT.")
+    if flags.start.dry_run:
+        return _dry_run(run, agent, folder)
+    if processes.coordinator is not None:
         from maxent_rl.seeds.processes import start_processes
 
-        start_processes(command.coordinator, command.num_processes, command.process_id)
-    elif command.num_processes is not None or command.process_id is not None:
-        raise InvalidSettingError("--num-processes and --process-id go with --coordinator HOST:PORT.")
+        start_processes(processes.coordinator, processes.num_processes, processes.process_id)
 
     from maxent_rl.training.runner import run_training
 
     result = run_training(run, agent, run.env, resume=folder)
-    if command.process_id:  # the first process speaks for all
+    if processes.process_id:  # the first process speaks for all
         return 130 if result.interrupted else 0
     if result.interrupted:
         print(f"Stopped at step {result.step:,}. Go on with:")
-        print(f"  python experiments/run.py --resume {shlex.quote(str(result.folder))}")
+        print(f"  {next_command(__file__, '--resume', result.folder)}")
         return 130
     print(f"Done: {result.folder}")
-    print(f"  evaluate it:  python experiments/evaluate.py {shlex.quote(str(result.folder))}")
+    print(f"  evaluate it:  {next_command(Path(__file__).with_name('evaluate.py'), result.folder)}")
+    return 0
+
+
+def _dry_run(run: RunConfig, agent: Any, folder: Path | None) -> int:
+    """Refuses what the run would refuse, or prints what it would be."""
+    from maxent_rl.training.runner import check_run
+
+    # On standard error, so that standard output holds the configuration alone; shows nothing where that is no terminal.
+    with Console(stderr=True).status(f"Checking {run.agent} on {run.env}"):
+        told = check_run(run, agent, run.env, resume=folder)
+    if told is not None:
+        print(told, file=sys.stderr)
+    print(json.dumps(describe(run, agent), indent=2))
     return 0
 
 

@@ -11,7 +11,9 @@ import tyro
 from maxent_rl.agents.registry import AGENTS, agent_class, run_defaults
 from maxent_rl.errors import InvalidSettingError, run_command
 from maxent_rl.runs.config import RunConfig
+from maxent_rl.runs.flags import read_flags
 from maxent_rl.runs.presets import PRESETS, apply_preset
+from maxent_rl.settings import ELSEWHERE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Settings(RunConfig):
 class Command:
     """Every agent on every environment with every combination of values, as jobs that can be stopped and started again."""
 
-    settings: Annotated[Settings, tyro.conf.arg(name="")]
+    settings: Settings
     agents: tuple[str, ...] = ("sac",)
     """Names of agents."""
     envs: tuple[str, ...] = ("HalfCheetah",)
@@ -118,13 +120,21 @@ def parse(arguments: list[str]) -> tuple[Command, Any]:
 
 
 def _command(arguments: list[str], defaults: dict[str, Any]) -> Command:
-    return tyro.cli(
+    return read_flags(
         Command,
-        args=arguments,
+        arguments,
+        f"Trains agents on environments. Agents: {', '.join(AGENTS)}.",
         default=Command(settings=dataclasses.replace(Settings(), **defaults)),
-        description=f"Trains agents on environments. Agents: {', '.join(AGENTS)}.",
-        config=(tyro.conf.OmitArgPrefixes,),
+        explain=_elsewhere,
     )
+
+
+def _elsewhere(name: str) -> str:
+    """A sentence on a flag that is a hyper-parameter."""
+    meant = (*ELSEWHERE.get(name, ()), name)
+    fields = {field.name for agent in AGENTS for field in dataclasses.fields(agent_class(agent))}
+    found = next((each for each in meant if each in fields), None)
+    return f"Hyper-parameters are swept by --set {found.replace('_', '-')}=VALUE,VALUE." if found is not None else ""
 
 
 def _shared_defaults(agents: tuple[str, ...]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ non-zero exit; a library user can catch exactly the one that matters.
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Callable, Iterable
 
@@ -25,6 +26,10 @@ class InvalidSettingError(MaxentRLError, ValueError):
 
 class IncompatibleEnvironmentError(MaxentRLError, ValueError):
     """An environment whose spaces or dynamics the agent or the library cannot handle."""
+
+
+class EnvironmentFailedError(MaxentRLError, RuntimeError):
+    """An exception that an environment raised of its own accord, when made, reset or stepped; it is the cause of this one."""
 
 
 class ShapeError(MaxentRLError, ValueError):
@@ -63,30 +68,45 @@ class ProcessError(MaxentRLError):
     """Another process of a run that cannot be reached, or that has ended."""
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownNameError:
+def unknown_name(
+    kind: str,
+    name: object,
+    known: Iterable[str],
+    hint: str = "",
+    meant: Iterable[str] = (),
+    spelled: Callable[[str], str] = str,
+) -> UnknownNameError:
     """Builds the error for a name that is not among `known`, with the nearest right ones.
 
     Args:
-      kind: what is named, in lower case: "agent", "environment".
+      kind: what is named, in lower case: "agent", "environment", "setting of SAC".
       name: what the user wrote.
       known: the names that exist.
       hint: a further sentence, optional.
+      meant: names that the user may well have meant, in place of the most similar ones.
+      spelled: how names are shown, where that is not as they are: as flags.
 
     Returns:
       The error, to be raised by the caller.
     """
     names = sorted(set(known))
     by_folded = {candidate.lower(): candidate for candidate in names}
-    close = [by_folded[match] for match in difflib.get_close_matches(name.lower(), by_folded, n=3, cutoff=0.5)]
-    message = f"Unknown {kind} {name!r}."
+    similar = difflib.get_close_matches(str(name).lower(), by_folded, n=3, cutoff=0.5)
+    close = list(dict.fromkeys(meant))[:3] or [by_folded[match] for match in similar]
+    message = f"Unknown {kind} {(spelled(name) if isinstance(name, str) else name)!r}."
     if close:
-        message += " Did you mean " + " or ".join(repr(match) for match in close) + "?"
-    if len(names) <= 12:
-        plural = kind[0].upper() + kind[1:] + "s"
-        message += f" {plural}: {', '.join(names)}."
+        message += " Did you mean " + " or ".join(repr(spelled(match)) for match in close) + "?"
+    if 0 < len(names) <= 12:
+        message += f" {_plural(kind)}: {', '.join(map(spelled, names))}."
     if hint:
         message += f" {hint}"
     return UnknownNameError(message)
+
+
+def _plural(kind: str) -> str:
+    """`setting of SAC` is one of `Settings of SAC`."""
+    noun, which, rest = re.fullmatch(r"(.*?)(?:( of | for )(.*))?", kind).groups("")  # type: ignore[union-attr]
+    return noun[0].upper() + noun[1:] + ("es" if noun.endswith("s") else "s") + which + rest
 
 
 def run_command(command: Callable[[list[str]], int], arguments: list[str], stopped: str) -> int:

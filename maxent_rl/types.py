@@ -6,10 +6,13 @@ Nothing here computes. `losses` and `distributions` do not import even this.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, Literal, TypeAlias
 
 import jax
 from flax import struct
+
+from maxent_rl.spaces import Frame, Space
 
 Array: TypeAlias = jax.Array
 PyTree: TypeAlias = Any
@@ -23,13 +26,14 @@ class Spec:
     """What an agent must know of an environment to be built.
 
     Attributes:
-      observation_shape: shape of one observation; always one axis (environments flatten).
+      observation_shape: shape of one observation; always one axis (`spaces` says how others become one).
       action_shape: shape of one action; `(action_size,)` for continuous actions in [-1, 1], `()` for discrete ones;
         `(length,)` with `num_actions` for sequences of discrete ones, such as tokens.
       horizon: the most environment steps that an episode can have before it is truncated.
       num_actions: number of discrete actions, or None when actions are continuous.
-      action_low: the environment's own lower bounds, to which -1 is rescaled; None where actions are not rescaled.
-      action_high: the environment's own upper bounds, to which 1 is rescaled.
+      choices: number of choices of each entry of an action that makes several at once, `(entries,)`; None otherwise.
+      observation_space: how the environment itself writes an observation; None where it gives the vector that agents see.
+      action_space: how it takes an action; None where it takes what agents give.
       num_envs: environments of each seed that step side by side.
       additive_reward: whether the last entry of an observation is what the state it shows pays whatever was visited before,
         for agents that learn from that in place of rewards which depend on the past.
@@ -39,8 +43,9 @@ class Spec:
     action_shape: tuple[int, ...]
     horizon: int
     num_actions: int | None = None
-    action_low: tuple[float, ...] | None = None
-    action_high: tuple[float, ...] | None = None
+    choices: tuple[int, ...] | None = None
+    observation_space: Space | None = None
+    action_space: Space | None = None
     num_envs: int = 1
     additive_reward: bool = False
 
@@ -48,6 +53,21 @@ class Spec:
     def observation_size(self) -> int:
         """Number of entries of one observation."""
         return self.observation_shape[0]
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """Height, width and channels of the images that end an observation; none where it has none."""
+        return () if self.observation_space is None else self.observation_space.frames
+
+    @property
+    def image_size(self) -> int:
+        """Number of entries of one observation that are pixels of images; they stand last."""
+        return sum(math.prod(frame) for frame in self.frames)
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether actions are real numbers in [-1, 1], not choices."""
+        return self.num_actions is None and self.choices is None
 
     @property
     def action_size(self) -> int:
@@ -122,7 +142,8 @@ class LoggedTransition(Transition):
     Attributes:
       next_action: [..., action] the action taken at `next_observation` in the data; zeros where there is none.
       followed: [...] 1 where there is one: neither an episode nor the data ends here; else 0.
-      return_to_go: [...] rewards from this step to the last logged one of its episode, discounted to this step.
+      return_to_go: [...] rewards from this step to the last one of its episode, discounted to this step; NaN where the data
+        breaks the episode off.
     """
 
     next_action: Array

@@ -117,6 +117,80 @@ class OneStepHost(gymnasium.Env):
         return np.zeros(1, np.float32), 1.0, self.terminates, not self.terminates, {}
 
 
+class HostReach(gymnasium.Env):
+    """`maxent/Reach` for Gymnasium, as gymnasium-robotics writes goal environments; `terminates` ends episodes at the goal."""
+
+    observation_space = gymnasium.spaces.Dict(
+        {
+            name: gymnasium.spaces.Box(-np.inf, np.inf, (3,), np.float64)
+            for name in ("observation", "achieved_goal", "desired_goal")
+        }
+    )
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (3,), np.float32)
+
+    def __init__(self, terminates=False, horizon=50):
+        self.terminates, self.horizon = terminates, horizon
+        self.place, self.goal, self.move, self.elapsed = np.zeros(3), np.zeros(3), np.zeros(3), 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place, self.goal = self.np_random.uniform(-0.05, 0.05, 3), self.np_random.uniform(-0.3, 0.3, 3)
+        self.move, self.elapsed = np.zeros(3), 0
+        return self.observe(), {}
+
+    def step(self, action):
+        before, self.elapsed = self.place, self.elapsed + 1
+        self.place = np.clip(before + 0.05 * action, -0.3, 0.3)
+        self.move = self.place - before
+        reward = float(self.compute_reward(self.place, self.goal, {}))
+        terminated = self.compute_terminated(self.place, self.goal, {})
+        return self.observe(), reward, terminated, self.elapsed >= self.horizon, {"is_success": reward == 0.0}
+
+    def observe(self):
+        return {
+            "observation": self.move.copy(),
+            "achieved_goal": self.place.copy(),
+            "desired_goal": self.goal.copy(),
+        }
+
+    def compute_reward(self, achieved_goal, desired_goal, info):
+        return -(np.linalg.norm(achieved_goal - desired_goal, axis=-1) > 0.05).astype(np.float32)
+
+    def compute_terminated(self, achieved_goal, desired_goal, info):
+        # For one step at a time, as the mazes of gymnasium-robotics have it.
+        return bool(self.terminates and np.linalg.norm(achieved_goal - desired_goal) <= 0.05)
+
+
+class HostCatch(gymnasium.Env):
+    """`maxent/CatchContinuous` or `maxent/Catch` for Gymnasium; images as `layout` says: "last", "first" or "grey"."""
+
+    def __init__(self, continuous=True, layout="last"):
+        self.shape = {"last": (32, 32, 1), "first": (1, 32, 32), "grey": (32, 32)}[layout]
+        self.observation_space = gymnasium.spaces.Box(0, 255, self.shape, np.uint8)
+        self.action_space = gymnasium.spaces.Box(-1, 1, (1,)) if continuous else gymnasium.spaces.Discrete(3)
+        self.continuous, self.column, self.row, self.paddle = continuous, 0, 0, np.float32(12)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.column, self.row, self.paddle = int(self.np_random.integers(29)), 0, np.float32(12)
+        return self.image(), {}
+
+    def step(self, action):
+        moved = np.float32(action[0]) if self.continuous else action - 1
+        self.paddle = np.clip(np.float32(self.paddle + 4 * moved), 0, 24)
+        self.row += 4
+        caught = self.paddle <= self.column <= self.paddle + 4
+        landed = self.row == 28
+        return self.image(), float(2 * caught - 1) * landed, landed, False, {}
+
+    def image(self):
+        image = np.zeros((32, 32), np.uint8)
+        image[self.row : self.row + 4, self.column : self.column + 4] = 255
+        first = int(np.round(self.paddle))
+        image[28:, first : first + 8] = 255
+        return image.reshape(self.shape)
+
+
 def host_point():
     """A factory, as `train` takes it."""
     return HostPoint()

@@ -61,3 +61,60 @@ def test_wrong_presets_are_one_sentence(command, capsys, tmp_path):
     config.write_text(json.dumps(describe(RunConfig(), SAC())))
     assert command.main(["--preset", "fast", "--config", str(config)]) == 1
     assert "--preset does not go with" in capsys.readouterr().err
+
+
+REFUSED = [
+    ("--agent sac --env CartPole-v1", "SAC needs continuous actions"),
+    ("--env Pendulum --target-critics 3", "--target-critics (3) must be at most --num-critics (2)"),
+    ("--agent ppo --env Pendulum --minibatches 3", "--minibatches 3 cannot share the 2048 steps"),
+    ("--agent ppo --env maxent/Nothing", "Did you mean"),
+    ("--agent dt --env Pendulum", "pass --dataset PATH"),
+    ("--agent iql --env Pendulum --dataset nowhere.npz", "nowhere.npz"),
+    ("--agent adpo --env Pendulum", "pass --teacher RUN"),
+    ("--agent sac-preference --env Pendulum", "pass --dataset PATH"),
+    ("--env Pendulum --teacher x", "reads no --teacher"),
+    ("--agent lm --objective grp --num-envs 8", "Did you mean 'grpo'"),
+    ("--env Pendulum --backend spring", "Did you mean brax/pendulum?"),
+    ("--env halfcheetah --backend spring", "Did you mean 'brax/halfcheetah'?"),
+    ("--env ALE/Pong-v5", "pip install ale-py, then name it ale_py:ALE/Pong-v5"),
+    ("--env Pendulum --replay-size 1e12", "lower --replay-size or --num-seeds"),
+    ("--env Pendulum --wandb p", "Weights & Biases is not installed"),
+    ("--env Pendulum --num-processes 2", "go with --coordinator HOST:PORT"),
+    ("--env Pendulum --output-dir file", "Cannot make the folder"),
+]
+
+
+@pytest.mark.parametrize("dry", [True, False], ids=["dry", "run"])
+@pytest.mark.parametrize(("flags", "words"), REFUSED, ids=[flags for flags, _ in REFUSED])
+def test_a_dry_run_refuses_what_a_run_refuses_and_neither_leaves_anything(
+    command, capsys, tmp_path, monkeypatch, flags, words, dry
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.setattr("maxent_rl.training.loops.make._available_memory", lambda devices: 10**9)
+    (tmp_path / "file").write_text("in the way")
+    assert command.main([*flags.split(), "--total-steps", "10", *["--dry-run"] * dry]) == 1
+    assert words in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_dry_run_prints_the_settings_alone_and_what_is_to_be_known_beside(command, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command.main(["--env", "Pendulum", "--total-steps", "1e2", "--batch-size", "1e1", "--dry-run"]) == 0
+    told = capsys.readouterr()
+    config = json.loads(told.out)
+    assert (config["run"]["total_steps"], config["agent"]["batch_size"]) == (100, 10)
+    assert "This run learns nothing in its 100 steps" in told.err and not list(tmp_path.iterdir())
+
+
+def test_resuming_is_checked_dry_too(command, capsys, tmp_path):
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(describe(RunConfig(env="Pendulum-v1"), SAC())))
+    for flags, words in (
+        (["--resume", str(tmp_path)], "has no checkpoint yet"),
+        (["--resume", str(tmp_path), "--config", str(config)], "leave one of them out"),
+        (["--resume", str(tmp_path / "nowhere")], "There is no run at"),
+        (["--resume", str(tmp_path), "--seed", "3"], "A resumed run cannot change --seed"),
+    ):
+        assert command.main([*flags, "--dry-run"]) == 1
+        assert words in capsys.readouterr().err

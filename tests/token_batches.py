@@ -13,7 +13,7 @@ ROWS, COLUMNS, VOCABULARY, GROUP = 8, 5, 6, 4
 LENGTHS = (5, 3, 4, 1, 2, 5, 3, 4)
 
 
-def responses(seed=0, lengths=LENGTHS, **overrides):
+def responses(seed=0, lengths=LENGTHS, rows=None, **overrides):
     """(outputs, batch) of ragged responses, the policy some way from the one that drew them; fields can be given."""
     draw = np.random.default_rng(seed)
     old = draw.normal(size=(ROWS, COLUMNS, VOCABULARY))
@@ -35,7 +35,8 @@ def responses(seed=0, lengths=LENGTHS, **overrides):
         "truncated": np.arange(ROWS) % 3 == 0,
     }
     batch = TokenBatch(**(fields | overrides))
-    return TokenOutputs(logp=jnp.asarray(log_prob(new)), entropy=losses.softmax_entropy(new)), arrays(batch)
+    outputs = TokenOutputs(logp=jnp.asarray(log_prob(new)), entropy=losses.softmax_entropy(new))
+    return jax.tree.map(lambda leaf: leaf[:rows], (outputs, arrays(batch)))
 
 
 def arrays(batch):
@@ -79,6 +80,20 @@ def littered(outputs, batch, waste=jnp.nan):
     side = batch.side
     batch = jax.tree.map(litter, dataclasses.replace(batch, side=None))
     return jax.tree.map(litter, outputs), dataclasses.replace(batch, side=side)
+
+
+def filled_up(tree, above=0, left=0, right=0):
+    """A batch, or outputs, with masked rows above and masked columns on either side, in which nothing is a number.
+
+    But for the rewards of those rows, which hold no response.
+    """
+
+    def fill(leaf):
+        width = [(above, 0), (left, right)][: leaf.ndim] + [(0, 0)] * (leaf.ndim - 2)
+        waste = (7.0 if leaf.ndim == 1 else jnp.nan) if jnp.issubdtype(leaf.dtype, jnp.floating) else 0
+        return jnp.pad(leaf, width, constant_values=waste)
+
+    return jax.tree.map(fill, tree)
 
 
 @jax.jit

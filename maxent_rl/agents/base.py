@@ -6,6 +6,7 @@ goes in and comes out. Loops rely on the protocols here and on no particular age
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import jax
@@ -26,6 +27,9 @@ class Agent(Protocol[State]):
     Attributes:
       learns: which loop trains it, and which of the contracts below it keeps: "replay" `OffPolicyAgent`, "rollout"
         `OnPolicyAgent`, "data" `OfflineAgent`, "task" `WritesResponses`.
+
+    One whose class says `makes_several_choices = True` also acts where an action is several choices at once (`Spec.choices`),
+    and one whose class says `sees_images = True` also where observations end in images (`Spec.frames`).
     """
 
     learns: ClassVar[Learns]
@@ -37,7 +41,8 @@ class Agent(Protocol[State]):
     def act(self, state: State, observation: Array, key: Array) -> Array:
         """Draws actions for collecting: [..., observation] to [..., action].
 
-        Environments take [-1, 1] and clip what lies outside. Discrete actions are whole numbers [...] from 0.
+        Environments take [-1, 1] and clip what lies outside. Discrete actions are whole numbers [...] from 0, or [..., entry]
+        of an agent that `makes_several_choices`.
         """
         ...
 
@@ -220,6 +225,11 @@ def reads_data(agent: Any) -> str | None:
     return str(agent.learns_from) if agent.learns == "data" else None
 
 
+def relabels_goals(agent: Any) -> bool:
+    """Whether an agent replays steps as if other goals had been wanted (`Collecting.goal_relabel`)."""
+    return agent.learns == "replay" and getattr(agent, "goal_relabel", "none") != "none"
+
+
 def rollout_time(agent: Any, spec: Spec) -> int:
     """Steps of each of `spec.num_envs` environments in the windows of an on-policy agent."""
     return spec.horizon if agent.rollout_size is None else max(int(agent.rollout_size) // spec.num_envs, 1)
@@ -298,6 +308,12 @@ def check_kind(agent: Any) -> None:
     Raises:
       InvalidSettingError: saying what to declare.
     """
+    if isinstance(agent, type):
+        raise InvalidSettingError(f"An agent is an instance, got the class {agent.__name__}: write {agent.__name__}().")
+    if not dataclasses.is_dataclass(agent):
+        raise InvalidSettingError(
+            f"An agent is a flax.struct dataclass, such as SAC(learning_rate=1e-3), or a name, such as 'sac'; got {agent!r}."
+        )
     if jax.tree_util.all_leaves([agent]):
         raise InvalidSettingError(
             f"{type(agent).__name__} is not a pytree: decorate its class with flax.struct.dataclass (subclasses too)."
@@ -333,13 +349,57 @@ def check_agent(agent: Any, spec: Spec, env: str) -> None:
     if spec.num_actions is not None and spec.action_shape and agent.learns != "task":
         # Agents here choose one action at a time; what writes sequences is trained by a loop of its own.
         raise IncompatibleEnvironmentError(f"{env} wants sequences of {spec.action_size} tokens; use --agent lm.")
+    if spec.choices is not None and not getattr(agent, "makes_several_choices", False):
+        raise IncompatibleEnvironmentError(
+            f"{type(agent).__name__} takes one action at a time, but {env} wants {len(spec.choices)} choices at once "
+            f"({actions_in_words(spec)}): --agent ppo and --agent subpo handle those."
+        )
+    if spec.frames and not getattr(agent, "sees_images", False):
+        raise IncompatibleEnvironmentError(
+            f"{type(agent).__name__} reads numbers, not pixels, but {env} shows {images_in_words(spec)}: "
+            f"{'--agent sac' if spec.is_continuous else '--agent sac-discrete'} and --agent ppo handle those."
+        )
     if agent.learns == "replay" and isinstance(agent, Remembers):
         raise InvalidSettingError(
             f"{type(agent).__name__} remembers its episodes, which off-policy agents cannot: what they replay has lost what "
             "came before it."
         )
+    if relabels_goals(agent):
+        _check_goals(agent, spec, env)
     if isinstance(agent, ChecksSpec):
         agent.check(spec, env)
+
+
+def _check_goals(agent: Any, spec: Spec, env: str) -> None:
+    if spec.observation_space is None or spec.observation_space.goals is None:
+        observed = f"vectors of {spec.observation_size}"
+        if spec.observation_space is not None:
+            space = spec.observation_space
+            observed = f"a {space.kind}" + (f" with {', '.join(space.names)}" if space.names else f" {space.shape}")
+        raise IncompatibleEnvironmentError(
+            f"--goal-relabel {agent.goal_relabel} needs a goal environment, whose observation is a Dict with achieved_goal "
+            f"and desired_goal, arrays of one shape; {env} observes {observed}."
+        )
+    if agent.n_step != 1:
+        raise InvalidSettingError(
+            f"--goal-relabel {agent.goal_relabel} needs --n-step 1, got {agent.n_step}: the rewards of a transition's steps "
+            "are not paid anew apart."
+        )
+
+
+def actions_in_words(spec: Spec) -> str:
+    """What the actions of an environment are, for messages."""
+    if spec.choices is not None:
+        return f"MultiDiscrete actions of {' x '.join(map(str, spec.choices))}"
+    if spec.num_actions is not None:
+        return f"{spec.num_actions} discrete actions"
+    return "continuous actions (a Box action space)"
+
+
+def images_in_words(spec: Spec) -> str:
+    """What images end the observations of an environment, for messages."""
+    frames = " and ".join(" x ".join(map(str, frame)) for frame in spec.frames)
+    return f"{'an image' if len(spec.frames) == 1 else 'images'} of {frames}"
 
 
 def acting_state(agent: Any, state: PyTree) -> PyTree:

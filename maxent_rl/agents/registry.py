@@ -40,13 +40,13 @@ AGENTS: dict[str, str] = {
 }
 
 
-def agent_class(name: str) -> type[Any]:
+def agent_class(name: object) -> type[Any]:
     """Finds an agent's class by name, importing it only now.
 
     Raises:
       UnknownNameError: naming the nearest right ones.
     """
-    if name not in AGENTS:
+    if not isinstance(name, str) or name not in AGENTS:
         raise unknown_name("agent", name, AGENTS)
     module, attribute = AGENTS[name].split(":")
     found: type[Any] = getattr(importlib.import_module(module), attribute)
@@ -60,8 +60,11 @@ def run_defaults(agent: Any) -> dict[str, Any]:
 
 
 def agent_name(agent: Any) -> str:
-    """The registry's name of an agent; its class name in lower case where it is not registered, never a registered one."""
-    path = f"{type(agent).__module__}:{type(agent).__qualname__}"
-    own = type(agent).__name__.lower()
+    """The registry's name of an agent, or of its class.
+
+    Of one that is not registered it is the name of its class in lower case, and never a registered one.
+    """
+    kind = agent if isinstance(agent, type) else type(agent)
+    path, own = f"{kind.__module__}:{kind.__qualname__}", kind.__name__.lower()
     unregistered = f"custom-{own}" if own in AGENTS else own
     return next((name for name, target in AGENTS.items() if target == path), unregistered)

@@ -4,6 +4,7 @@ from maxent_rl.distributions.base import Distribution
 from maxent_rl.distributions.categorical import Categorical
 from maxent_rl.distributions.gaussian import Gaussian
 from maxent_rl.distributions.mixture import GaussianMixture, TanhGaussianMixture
+from maxent_rl.distributions.multi_categorical import MultiCategorical
 from maxent_rl.distributions.tanh_gaussian import TanhGaussian, log_abs_det_tanh
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Distribution",
     "Gaussian",
     "GaussianMixture",
+    "MultiCategorical",
     "TanhGaussian",
     "TanhGaussianMixture",
     "log_abs_det_tanh",

@@ -11,7 +11,7 @@ class Distribution(Protocol):
     """A distribution over actions at each of [...] observations. Every implementation is a pytree."""
 
     def sample(self, key: Array) -> Array:
-        """Draws actions: [..., action]; [...] for categorical ones."""
+        """Draws actions: [..., action]; [...] for single choices."""
         ...
 
     def sample_and_log_prob(self, key: Array) -> tuple[Array, Array]:

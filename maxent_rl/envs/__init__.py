@@ -11,7 +11,16 @@ if TYPE_CHECKING:
     from maxent_rl.envs.adapters.tokens import TokenEnv
     from maxent_rl.envs.device import DeviceEnv, DeviceStep, EnvState, reset_batch, step_batch
     from maxent_rl.envs.host import HostEnvs, HostStep
-    from maxent_rl.envs.registry import canonical_name, has_name, is_device, make_device, make_host, make_single
+    from maxent_rl.envs.registry import (
+        canonical_name,
+        check_named,
+        has_name,
+        is_device,
+        loads_slowly,
+        make_device,
+        make_host,
+        make_single,
+    )
     from maxent_rl.envs.reward_map import RewardMap
     from maxent_rl.envs.submodular.env import SubmodularEnv
     from maxent_rl.envs.submodular.field_map import FieldMap
@@ -24,7 +33,19 @@ _HOMES = {
     "GymnasiumEnvs": "adapters.gymnasium",
     "TokenEnv": "adapters.tokens",
     **dict.fromkeys(("HostEnvs", "HostStep"), "host"),
-    **dict.fromkeys(("canonical_name", "has_name", "is_device", "make_device", "make_host", "make_single"), "registry"),
+    **dict.fromkeys(
+        (
+            "canonical_name",
+            "check_named",
+            "has_name",
+            "is_device",
+            "loads_slowly",
+            "make_device",
+            "make_host",
+            "make_single",
+        ),
+        "registry",
+    ),
     "RewardMap": "reward_map",
     "SubmodularEnv": "submodular.env",
     "FieldMap": "submodular.field_map",
@@ -47,9 +68,11 @@ __all__ = [
     "TokenEnv",
     "best_plan",
     "canonical_name",
+    "check_named",
     "greedy_plan",
     "has_name",
     "is_device",
+    "loads_slowly",
     "make_device",
     "make_host",
     "make_single",

@@ -7,7 +7,7 @@ episode boundaries kept apart, so that an adapter (Brax, Playground, one's own) 
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,11 @@ from maxent_rl.types import Array, PyTree, Spec
 
 
 class DeviceEnv(Protocol):
-    """One environment as two pure functions. Must be hashable: loops take it as a static argument."""
+    """One environment as two pure functions. Must be hashable: loops take it as a static argument.
+
+    What others may have written looser (`door.admit` says how far) is made this by `reset_within` and `step_within`, through
+    which loops and evaluation call it.
+    """
 
     @property
     def spec(self) -> Spec:
@@ -49,6 +53,19 @@ class DeviceEnv(Protocol):
         ...
 
 
+@runtime_checkable
+class PaysForGoals(Protocol):
+    """A device environment that observes goals (a Dict as its `Spec.observation_space`) and says what each of them pays."""
+
+    def compute_reward(self, achieved: Array, desired: Array) -> Array:
+        """[...] rewards of steps that reached `achieved` [..., goal] and wanted `desired` [..., goal]."""
+        ...
+
+    def compute_terminated(self, achieved: Array, desired: Array) -> Array:
+        """[...] bool, whether that ends the episode in a terminal state."""
+        ...
+
+
 @struct.dataclass
 class EnvState:
     """The state of a batch of environments with leading axes [seed, env].
@@ -77,11 +94,63 @@ class DeviceStep(NamedTuple):
     truncated: Array
 
 
+def reset_within(env: DeviceEnv, key: Array) -> tuple[PyTree, Array]:
+    """`env.reset`, for one environment: a state of definite types, and a flat observation [observation] float32."""
+    return settled_reset(env.spec, *env.reset(key))
+
+
 def step_within(env: DeviceEnv, state: PyTree, action: Array) -> tuple[PyTree, Array, Array, Array]:
-    """`env.step`, for one environment, with an action that may lie outside the box or have passed through floats."""
+    """`env.step`, for one environment, with an action that may lie outside the box or have passed through floats.
+
+    Returns:
+      (state of the types it had, observation [observation] float32, reward [] float32, terminated [] bool).
+    """
     spec = env.spec
-    action = jnp.clip(action, -1.0, 1.0) if spec.num_actions is None else action.astype(jnp.int32)
-    return env.step(state, action)
+    return settled_step(spec, state, *env.step(state, within(spec, action)))
+
+
+def within(spec: Spec, action: Array) -> Array:
+    """An action [action] as environments take it: in [-1, 1], or int32."""
+    return jnp.clip(action, -1.0, 1.0) if spec.is_continuous else action.astype(jnp.int32)
+
+
+def settled_reset(spec: Spec, state: PyTree, observation: Array) -> tuple[PyTree, Array]:
+    """What `reset` gave, in the types that loops carry."""
+    return jax.tree.map(lambda leaf: _as_type(leaf, jnp.asarray(leaf).dtype), state), _as_vector(spec, observation)
+
+
+def settled_step(
+    spec: Spec, before: PyTree, state: PyTree, observation: Array, reward: Array, terminated: Array
+) -> tuple[PyTree, Array, Array, Array]:
+    """What `step` gave, in the types that loops carry; those of the state are the ones that it had `before`."""
+    flags, settled = _as_type(terminated, jnp.bool_), jax.tree.map(_as_before, state, before)
+    return settled, _as_vector(spec, observation), _as_type(reward, jnp.float32), flags
+
+
+def keeps_type(new: Array, old: Array) -> bool:
+    """Whether a value has another's type, as Python's numbers have where it is of their kind."""
+    array = jnp.asarray(new)
+    gives_way = bool(getattr(array, "weak_type", False)) and jnp.promote_types(array.dtype, old.dtype) == old.dtype
+    return array.dtype == old.dtype or gives_way
+
+
+def _as_before(new: Array, old: Array) -> Array:
+    return _as_type(new, old.dtype) if keeps_type(new, old) else new  # which JAX refuses
+
+
+def _as_vector(spec: Spec, observation: Array) -> Array:
+    """[observation] float32, by the rule of `spaces`."""
+    array = _as_type(observation, jnp.float32)
+    if spec.observation_space is not None and spec.observation_space.channels_first:
+        array = jnp.moveaxis(array, -3, -1)
+    return array if array.ndim == 1 else array.ravel()
+
+
+def _as_type(leaf: Array, dtype: Any) -> Array:
+    array: Array = jnp.asarray(leaf)
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        return array
+    return jax.lax.convert_element_type(array, dtype)  # also makes a weak type a definite one
 
 
 def reset_batch(env: DeviceEnv, keys: Array) -> EnvState:
@@ -112,7 +181,6 @@ def step_batch(env: DeviceEnv, state: EnvState, action: Array) -> tuple[EnvState
     """
     inner, observation, reward, terminated = jax.vmap(jax.vmap(partial(step_within, env)))(state.inner, action)
     elapsed = state.elapsed + 1
-    terminated = terminated.astype(bool)
     truncated = (elapsed >= env.spec.horizon) & ~terminated
     done = terminated | truncated
     step = DeviceStep(observation, reward, terminated, truncated)
@@ -131,7 +199,7 @@ def step_batch(env: DeviceEnv, state: EnvState, action: Array) -> tuple[EnvState
 
 def _reset(env: DeviceEnv, keys: Array, episode: Array) -> tuple[PyTree, Array]:
     def start(key: Array, number: Array) -> tuple[PyTree, Array]:
-        return env.reset(jax.random.fold_in(key, number))
+        return reset_within(env, jax.random.fold_in(key, number))
 
     return jax.vmap(jax.vmap(start))(keys, episode)
 

@@ -1,4 +1,4 @@
-"""The environments of our own by name, the family `maxent/`: several right answers, classics, chance, and sets.
+"""The environments of our own by name, the family `maxent/`: several right answers, classics, pixels, chance, and sets.
 
 `maxent/GridCoverage` and all others of `submodular.named` pay for the set of what a trajectory visits; with `-visited`
 behind the name, observations tell that set.
@@ -12,6 +12,8 @@ from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.own.chance import CHANCE, make_chance
 from maxent_rl.envs.own.classic import CartPole, MountainCar
 from maxent_rl.envs.own.grids import DynamicObstacles, LavaGap
+from maxent_rl.envs.own.pixels import Catch
+from maxent_rl.envs.own.reach import Reach
 from maxent_rl.envs.own.several_answers import MultiGoal, Optima
 from maxent_rl.errors import unknown_name
 
@@ -21,8 +23,11 @@ _ENVIRONMENTS: dict[str, DeviceEnv] = {
     "MultiGoal": MultiGoal(),
     "CartPole": CartPole(),
     "MountainCar": MountainCar(),
+    "Reach": Reach(),
     "LavaGap": LavaGap(),
     "DynamicObstacles": DynamicObstacles(),
+    "Catch": Catch(),
+    "CatchContinuous": Catch(continuous=True),
 }
 
 

@@ -45,7 +45,7 @@ from maxent_rl.losses.entropy import (
     softmax_entropy,
 )
 from maxent_rl.losses.expectile import expectile_loss
-from maxent_rl.losses.groups import group_advantages, others_advantages, whiten
+from maxent_rl.losses.groups import differing_groups, group_advantages, others_advantages, whiten
 from maxent_rl.losses.policy_gradient import (
     clipped_away,
     clipped_surrogate,
@@ -53,6 +53,7 @@ from maxent_rl.losses.policy_gradient import (
     policy_gradient_loss,
     soft_policy_loss,
 )
+from maxent_rl.losses.precision import at_least_single, held_within, in_single_precision
 from maxent_rl.losses.preference import (
     cpo_loss,
     dpo_loss,
@@ -91,6 +92,7 @@ __all__ = [
     "anchored_loss",
     "anchored_pair_loss",
     "apart",
+    "at_least_single",
     "behavior_regularized_loss",
     "bellman_target",
     "best_rejected",
@@ -107,6 +109,7 @@ __all__ = [
     "damped_temperature",
     "differential_information",
     "differential_information_entropy",
+    "differing_groups",
     "double_q_value",
     "dpo_loss",
     "energy_term",
@@ -120,10 +123,12 @@ __all__ = [
     "generalized_advantages",
     "group_advantages",
     "gumbel_softmax",
+    "held_within",
     "hinge_loss",
     "huber",
     "implicit_reward",
     "importance_ratio",
+    "in_single_precision",
     "ipo_loss",
     "kde_target",
     "kl_estimate",

@@ -11,7 +11,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl.losses.precision import in_single_precision
 
+
+@in_single_precision
 def advantage_weight(advantage: ArrayLike, inverse_temperature: ArrayLike, most: ArrayLike) -> Array:
     """The weight of an action of the data: `min(exp(inverse_temperature * advantage), most)`.
 
@@ -30,6 +33,7 @@ def advantage_weight(advantage: ArrayLike, inverse_temperature: ArrayLike, most:
     return jax.lax.stop_gradient(jnp.exp(jnp.minimum(exponent, jnp.log(jnp.asarray(most)))))
 
 
+@in_single_precision
 def weighted_cloning_loss(log_prob: Array, weight: ArrayLike) -> Array:
     """Cloning of the actions that are worth it: `-weight * log_prob`.
 

@@ -7,7 +7,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl.losses.precision import in_single_precision
 
+
+@in_single_precision
 def generalized_advantages(
     reward: ArrayLike,
     value: ArrayLike,
@@ -50,6 +53,7 @@ def generalized_advantages(
     return jax.lax.stop_gradient(advantages)
 
 
+@in_single_precision
 def accumulated_rewards(reward: ArrayLike, done: ArrayLike) -> Array:
     """What each step's episode has paid up to and including it, from where the episode or the window begins.
 
@@ -75,6 +79,7 @@ def accumulated_rewards(reward: ArrayLike, done: ArrayLike) -> Array:
     return totals
 
 
+@in_single_precision
 def clipped_value_loss(
     value: ArrayLike, old_value: ArrayLike, target: ArrayLike, clip: ArrayLike | None = None
 ) -> Array:

@@ -11,11 +11,13 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl.losses.precision import in_single_precision
 from maxent_rl.losses.rounding import apart, without_rounding
 
 Aggregation: TypeAlias = Literal["token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"]
 
 
+@in_single_precision
 def masked_mean(values: ArrayLike, mask: ArrayLike) -> Array:
     """The mean of the valid values, 0 where there are none; what is masked may be NaN.
 
@@ -30,6 +32,7 @@ def masked_mean(values: ArrayLike, mask: ArrayLike) -> Array:
     return jnp.sum(jnp.where(valid, jnp.asarray(values), 0.0)) / jnp.maximum(jnp.sum(valid), 1)
 
 
+@in_single_precision
 def masked_deviation(values: ArrayLike, mask: ArrayLike) -> Array:
     """How far each valid value lies from their mean; exactly 0 where that is not more than rounding, as where all are equal.
 
@@ -47,6 +50,7 @@ def masked_deviation(values: ArrayLike, mask: ArrayLike) -> Array:
     return jnp.where(valid, without_rounding(deviation, size), 0.0)
 
 
+@in_single_precision
 def masked_quantile(values: ArrayLike, mask: ArrayLike, quantile: ArrayLike) -> Array:
     """The quantile of the valid values, linearly interpolated; 0 where there are none.
 
@@ -71,6 +75,7 @@ def masked_quantile(values: ArrayLike, mask: ArrayLike, quantile: ArrayLike) -> 
     return below + (position - low) * (above - below)
 
 
+@in_single_precision
 def aggregate(
     values: ArrayLike,
     mask: ArrayLike,
@@ -79,6 +84,7 @@ def aggregate(
     count: ArrayLike | None = None,
     length: ArrayLike | None = None,
     rows: Literal["valid", "all"] = "valid",
+    num_rows: ArrayLike | None = None,
     divide_rows: bool = False,
 ) -> Array:
     """Reduces per-token values to a loss.
@@ -92,7 +98,8 @@ def aggregate(
       count: [] tokens to divide by under "token-mean" (of a whole batch that is learned from in slices); None for the mask's.
       length: [] the constant of "seq-mean-token-sum-norm"; None for the number of columns.
       rows: whether rows without a valid token count as rows ("all", as in TRL) or not ("valid", as in verl).
-      divide_rows: divide "seq-mean-token-sum-norm" by the number of rows too (as TRL's `dr_grpo`; verl does not).
+      num_rows: [] rows to divide by (of a whole batch that is learned from in slices); None for those here.
+      divide_rows: divide "seq-mean-token-sum-norm" by the number of rows too (as TRL's `dr_grpo`, and verl since 2026).
 
     Returns:
       [] 0 for an empty mask.
@@ -105,7 +112,9 @@ def aggregate(
     valid = jnp.asarray(mask, bool)
     kept = jnp.where(valid, jnp.asarray(values), 0.0)
     lengths = jnp.sum(valid, axis=-1)
-    num_rows = jnp.maximum(jnp.sum(lengths > 0), 1) if rows == "valid" else valid.shape[0]
+    if num_rows is None:
+        num_rows = jnp.sum(lengths > 0) if rows == "valid" else valid.shape[0]
+    num_rows = jnp.maximum(jnp.asarray(num_rows), 1)
     if mode == "token-mean":
         return jnp.sum(kept) / jnp.maximum(jnp.sum(valid) if count is None else jnp.asarray(count), 1)
     if mode == "seq-mean-token-sum-norm":

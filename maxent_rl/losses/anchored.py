@@ -14,10 +14,12 @@ from jax.typing import ArrayLike
 
 from maxent_rl.losses.candidate_targets import set_deviation
 from maxent_rl.losses.entropy import probability_entropy
+from maxent_rl.losses.precision import in_single_precision
 from maxent_rl.losses.preference import logistic_loss
 from maxent_rl.losses.rounding import apart
 
 
+@in_single_precision
 def anchored_logits(
     log_prob: ArrayLike,
     anchor_log_prob: ArrayLike = 0.0,
@@ -54,6 +56,7 @@ def anchored_logits(
     return logits if largest is None else jnp.clip(logits, -largest, largest)
 
 
+@in_single_precision
 def anchored_loss(logits: ArrayLike, target: ArrayLike, mask: ArrayLike | None = None) -> Array:
     """Listwise: cross-entropy from a target over a set of candidates to the softmax of the anchored logits.
 
@@ -80,6 +83,7 @@ def anchored_loss(logits: ArrayLike, target: ArrayLike, mask: ArrayLike | None =
     return -jnp.sum(target * jnp.where(wanted, _log_softmax(logits, valid), 0.0), axis=-1)
 
 
+@in_single_precision
 def anchored_pair_loss(
     logits: ArrayLike,
     scores: ArrayLike,
@@ -121,6 +125,7 @@ def anchored_pair_loss(
     return jnp.where(counts, logistic_loss(margin, target), 0.0), counts.astype(margin.dtype)
 
 
+@in_single_precision
 def plackett_luce_loss(
     logits: ArrayLike,
     scores: ArrayLike,
@@ -168,6 +173,7 @@ def plackett_luce_loss(
     return jnp.sum(jnp.where(counts, terms, 0.0), axis=-1) / jnp.maximum(jnp.sum(counts, axis=-1), 1)
 
 
+@in_single_precision
 def smooth_temperature(
     entropy: ArrayLike,
     reward: ArrayLike,
@@ -200,6 +206,7 @@ def smooth_temperature(
     return jnp.clip(jnp.asarray(base) * factor, *bounds)
 
 
+@in_single_precision
 def falling_temperature(
     target: ArrayLike, base: ArrayLike = 0.8, entropy_weight: ArrayLike = 1.0, least: ArrayLike = 0.1
 ) -> Array:

@@ -7,9 +7,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl.losses.precision import in_single_precision
+
 _SMALLEST_VALUE = 1e-8  # where all values are 0 there is nothing to climb, and nothing to divide by
 
 
+@in_single_precision
 def behavior_regularized_loss(
     q: ArrayLike, distance: ArrayLike, value_weight: ArrayLike, distance_weight: ArrayLike
 ) -> Array:
@@ -34,6 +37,7 @@ def behavior_regularized_loss(
     return jnp.asarray(distance_weight) * jnp.asarray(distance) - scale * q
 
 
+@in_single_precision
 def smoothed_action(action: ArrayLike, noise: ArrayLike, scale: ArrayLike, most: ArrayLike) -> Array:
     """An action with clipped noise, within the box: `clip(action + clip(scale * noise, -most, most), -1, 1)`.
 

@@ -11,11 +11,13 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl.losses.precision import in_single_precision
 from maxent_rl.losses.rounding import apart, rounding_of
 
 _NO_SPREAD, _NO_SPREAD_KDE, _LEAST_SHARE = 1e-8, 1e-6, 1e-4
 
 
+@in_single_precision
 def softmax_target(
     scores: ArrayLike, temperature: ArrayLike = 0.5, standardize: bool = False, mask: ArrayLike | None = None
 ) -> Array:
@@ -39,6 +41,7 @@ def softmax_target(
     return _softmax(scores / jnp.asarray(temperature), valid)
 
 
+@in_single_precision
 def kde_target(
     scores: ArrayLike, temperature: ArrayLike = 0.5, bandwidth: ArrayLike = 1.0, mask: ArrayLike | None = None
 ) -> Array:
@@ -65,6 +68,7 @@ def kde_target(
     return _of_shares(share, temperature, valid)
 
 
+@in_single_precision
 def rank_target(scores: ArrayLike, temperature: ArrayLike = 0.5, mask: ArrayLike | None = None) -> Array:
     """As `kde_target` with ranks in place of the smoothed distribution: `F = (rank + 1/2) / P`, rank 0 the worst.
 
@@ -88,6 +92,7 @@ def rank_target(scores: ArrayLike, temperature: ArrayLike = 0.5, mask: ArrayLike
     )
 
 
+@in_single_precision
 def teacher_over_anchor_target(
     teacher_log_prob: ArrayLike,
     anchor_log_prob: ArrayLike = 0.0,

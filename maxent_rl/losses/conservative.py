@@ -7,9 +7,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl.losses.precision import in_single_precision
 from maxent_rl.losses.rounding import rounding_of
 
 
+@in_single_precision
 def conservative_penalty(values: Array, data_value: ArrayLike) -> Array:
     """How much better than the data's action the best others look: `log sum_k exp(Q_k) - Q(s, a_data)`.
 
@@ -28,6 +30,7 @@ def conservative_penalty(values: Array, data_value: ArrayLike) -> Array:
     return jax.nn.logsumexp(values, axis=-1) - data_value
 
 
+@in_single_precision
 def likely_choices(log_prob: Array, threshold: ArrayLike) -> Array:
     """Which choices are likely enough: those whose probability, relative to the likeliest, is above a threshold.
 
@@ -43,6 +46,7 @@ def likely_choices(log_prob: Array, threshold: ArrayLike) -> Array:
     return jnp.exp(log_prob - jnp.max(log_prob, axis=-1, keepdims=True)) > threshold
 
 
+@in_single_precision
 def better_than_policy(value: Array, sampled_values: Array) -> Array:
     """The binary filter: whether an action is better than what the policy does on average.
 

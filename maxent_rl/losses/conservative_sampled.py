@@ -12,7 +12,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl.losses.precision import in_single_precision
 
+
+@in_single_precision
 def sampled_soft_maximum(q: ArrayLike, log_density: ArrayLike) -> Array:
     """The logarithm of the integral of exp(q) over all actions, by importance sampling.
 
@@ -31,6 +34,7 @@ def sampled_soft_maximum(q: ArrayLike, log_density: ArrayLike) -> Array:
     return jax.scipy.special.logsumexp(weighted, axis=0) - math.log(weighted.shape[0])
 
 
+@in_single_precision
 def sampled_conservative_gap(q: ArrayLike, log_density: ArrayLike, data_q: ArrayLike) -> Array:
     """How far the soft maximum over all actions stands above the data's action: what CQL pushes down.
 

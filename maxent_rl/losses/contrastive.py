@@ -13,9 +13,11 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from maxent_rl.losses.arguments import expect_between, expect_positive, expect_same_shape, expect_scalar_or_shape_of
+from maxent_rl.losses.precision import in_single_precision
 from maxent_rl.losses.preference import logistic_loss
 
 
+@in_single_precision
 def segment_score(
     log_prob: ArrayLike,
     alpha: ArrayLike = 0.1,
@@ -53,6 +55,7 @@ def segment_score(
     return jnp.asarray(alpha) * jnp.sum(weight * gain, axis=-1)
 
 
+@in_single_precision
 def squared_error_log_prob(action: ArrayLike, mean: ArrayLike) -> Array:
     """The log-density that CPL takes for a deterministic actor: `-||mean - action||**2`, without factor or constant.
 
@@ -72,6 +75,7 @@ def squared_error_log_prob(action: ArrayLike, mean: ArrayLike) -> Array:
     return -jnp.sum((jnp.asarray(mean) - jnp.asarray(action)) ** 2, axis=-1)
 
 
+@in_single_precision
 def contrastive_loss(score_1: ArrayLike, score_2: ArrayLike, label: ArrayLike, bias: ArrayLike = 1.0) -> Array:
     """Logistic loss on which of two segments was preferred; the less preferred score counts `bias` times.
 
@@ -98,6 +102,7 @@ def contrastive_loss(score_1: ArrayLike, score_2: ArrayLike, label: ArrayLike, b
     return label * _preferred(score_2, score_1, bias) + (1.0 - label) * _preferred(score_1, score_2, bias)
 
 
+@in_single_precision
 def contrastive_ranking_loss(scores: ArrayLike, quality: ArrayLike, bias: ArrayLike = 1.0) -> Array:
     """`contrastive_loss` of every pair of a batch of segments, the one of more quality preferred.
 

@@ -14,7 +14,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl.losses.precision import in_single_precision
 
+
+@in_single_precision
 def energy_term(observed: ArrayLike, sampled: ArrayLike, log_weight: ArrayLike) -> Array:
     """The outcome's energy against the mean over a fixed law rho of outcomes: `f - log E_rho exp f`.
 

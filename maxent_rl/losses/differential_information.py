@@ -16,8 +16,10 @@ from jax.typing import ArrayLike
 
 from maxent_rl.losses.arguments import expect_positive, expect_same_shape
 from maxent_rl.losses.entropy import softmax_entropy
+from maxent_rl.losses.precision import in_single_precision
 
 
+@in_single_precision
 def differential_information(log_prob: ArrayLike, reference_log_prob: ArrayLike) -> Array:
     """Logarithm of `q = (pi / reference) / sum(pi / reference)`: the evidence that makes `pi` of the reference.
 
@@ -36,6 +38,7 @@ def differential_information(log_prob: ArrayLike, reference_log_prob: ArrayLike)
     return jax.nn.log_softmax(_log_ratio(log_prob, reference_log_prob), axis=-1)
 
 
+@in_single_precision
 def differential_information_entropy(log_prob: ArrayLike, reference_log_prob: ArrayLike) -> Array:
     """Exact entropy of the differential information: low where mass gathers on few outcomes, high where it spreads.
 
@@ -54,6 +57,7 @@ def differential_information_entropy(log_prob: ArrayLike, reference_log_prob: Ar
     return softmax_entropy(_log_ratio(log_prob, reference_log_prob))
 
 
+@in_single_precision
 def sampled_differential_information_entropy(log_ratio: ArrayLike, sample_log_prob: ArrayLike) -> Array:
     """The same entropy from K samples of any policy, by self-normalised importance sampling: biased, but less with more.
 
@@ -77,6 +81,7 @@ def sampled_differential_information_entropy(log_ratio: ArrayLike, sample_log_pr
     return log_total - jnp.sum(jax.nn.softmax(log_weight, axis=-1) * log_ratio, axis=-1)
 
 
+@in_single_precision
 def best_rejected(reference_log_prob: ArrayLike, target_log_prob: ArrayLike, beta: ArrayLike = 1.0) -> Array:
     """From which rejected responses must come, chosen ones being the reference's, for DPO to end at the target.
 
@@ -101,6 +106,7 @@ def best_rejected(reference_log_prob: ArrayLike, target_log_prob: ArrayLike, bet
     return jax.nn.log_softmax(reference + jnp.asarray(beta) * step, axis=-1)
 
 
+@in_single_precision
 def preference_probability(chosen_log_prob: ArrayLike, rejected_log_prob: ArrayLike) -> Array:
     """Which outcome of a pair is the chosen one, if chosen and rejected were drawn each from its own policy.
 
@@ -120,6 +126,7 @@ def preference_probability(chosen_log_prob: ArrayLike, rejected_log_prob: ArrayL
     return jax.nn.sigmoid(evidence[..., :, None] - evidence[..., None, :])
 
 
+@in_single_precision
 def projected_ascent(gradient_chosen: Any, gradient_rejected: Any, margin: ArrayLike, beta: ArrayLike = 0.1) -> Any:
     """DPO's direction for one pair, without that part of it which would lower the likelihood of the chosen response (DPO-PG).
 

@@ -9,6 +9,7 @@ Source: "Approximating KL Divergence", J. Schulman, 2020; the forms and clamps o
 
 from __future__ import annotations
 
+import math
 from typing import Literal, TypeAlias, get_args
 
 import jax
@@ -16,10 +17,13 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl.losses.precision import held_within, in_single_precision
+
 KLEstimator: TypeAlias = Literal["k1", "k2", "k3", "abs", "k1+", "k3+", "abs+"]
 _LARGEST_DIFFERENCE, _LARGEST_K3 = 20.0, 10.0
 
 
+@in_single_precision
 def kl_estimate(
     log_prob: ArrayLike,
     reference_log_prob: ArrayLike,
@@ -36,7 +40,7 @@ def kl_estimate(
       reference_log_prob: [...] the same under the reference; held constant.
       estimator: which one.
       largest: clamp k3 to +-this; beyond it the gradient is zero. None for no clamp, but that `d` is held below 20 nats,
-        so that nothing becomes infinite.
+        so that nothing becomes infinite; beyond that the gradient is the one at 20 nats, and pulls the policy back.
 
     Returns:
       [...] nats; k2, k3 and abs are never negative (k3 up to the rounding of `d`).
@@ -44,7 +48,8 @@ def kl_estimate(
     Raises:
       ValueError: there is no such estimator.
 
-    Source: "Approximating KL Divergence", J. Schulman, 2020; `+`: verl's straight-through variants.
+    Source: "Approximating KL Divergence", J. Schulman, 2020; `+`: verl's straight-through variants. Beyond 20 nats verl has
+    no gradient, and TRL no bound.
     """
     if estimator not in get_args(KLEstimator):
         raise ValueError(f"Unknown estimator {estimator!r}; there are {', '.join(get_args(KLEstimator))}.")
@@ -59,6 +64,6 @@ def kl_estimate(
         return 0.5 * difference**2
     if estimator == "abs":
         return difference * jax.lax.stop_gradient(jnp.sign(difference))
-    bounded = jnp.minimum(difference, _LARGEST_DIFFERENCE)
+    bounded = held_within(difference, -math.inf, _LARGEST_DIFFERENCE)
     estimate = jnp.expm1(bounded) - bounded  # exp(d) - 1 would lose small divergences, and could come out negative
     return estimate if largest is None else jnp.clip(estimate, -largest, largest)

@@ -15,9 +15,11 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from maxent_rl.losses.aggregation import masked_deviation
+from maxent_rl.losses.precision import in_single_precision
 from maxent_rl.losses.rounding import without_rounding
 
 
+@in_single_precision
 def softmax_entropy(logits: ArrayLike) -> Array:
     """Exact entropy of `softmax(logits)`, with `0 log 0 = 0`, differentiable also where a logit is -inf.
 
@@ -31,6 +33,7 @@ def softmax_entropy(logits: ArrayLike) -> Array:
     return -jnp.sum(probs * log_probs, axis=-1)
 
 
+@in_single_precision
 def probability_entropy(probabilities: ArrayLike) -> Array:
     """Exact entropy of a distribution that is given by its probabilities, with `0 log 0 = 0`.
 
@@ -44,6 +47,7 @@ def probability_entropy(probabilities: ArrayLike) -> Array:
     return -jnp.sum(jax.scipy.special.xlogy(probabilities, probabilities), axis=-1)
 
 
+@in_single_precision
 def entropy_gradient(logits: ArrayLike) -> Array:
     """The gradient of the entropy in the logits: `-p (log p + H)`, which sums to zero.
 
@@ -60,6 +64,7 @@ def entropy_gradient(logits: ArrayLike) -> Array:
     return -probs * (log_probs + entropy)
 
 
+@in_single_precision
 def entropy_change(logits: ArrayLike, step: ArrayLike) -> Array:
     """First-order change of the entropy for a step on the logits: `-Cov_{y~p}(log p(y), step(y))`.
 
@@ -76,6 +81,7 @@ def entropy_change(logits: ArrayLike, step: ArrayLike) -> Array:
     return -_covariance(probs, log_probs, jnp.asarray(step))
 
 
+@in_single_precision
 def policy_gradient_step(logits: ArrayLike, advantage: ArrayLike, natural: bool = False) -> Array:
     """The step on the logits that one exact, expected policy-gradient step of learning rate 1 takes.
 
@@ -95,6 +101,7 @@ def policy_gradient_step(logits: ArrayLike, advantage: ArrayLike, natural: bool 
     return centred if natural else probs * centred
 
 
+@in_single_precision
 def entropy_discriminant(log_prob: ArrayLike, entropy: ArrayLike) -> Array:
     """S*: by how much, to first order, raising the logit of a choice lowers the entropy: `p (H + log p)`.
 
@@ -117,6 +124,7 @@ def entropy_discriminant(log_prob: ArrayLike, entropy: ArrayLike) -> Array:
     return jnp.where(probs > 0, probs * beyond, 0.0)
 
 
+@in_single_precision
 def expected_discriminant(log_probs: ArrayLike) -> Array:
     """The mean of S* over the policy's own choices, `H sum p^2 + sum p^2 log p`: where updates change no entropy.
 
@@ -134,6 +142,7 @@ def expected_discriminant(log_probs: ArrayLike) -> Array:
     return jnp.maximum(_covariance(probs, probs, log_probs), 0.0)
 
 
+@in_single_precision
 def covariance_contribution(log_prob: ArrayLike, advantage: ArrayLike, mask: ArrayLike) -> Array:
     """What each sampled choice adds to the covariance of advantage and log-probability over a batch.
 

@@ -6,7 +6,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl.losses.precision import in_single_precision
 
+
+@in_single_precision
 def expectile_loss(error: ArrayLike, expectile: ArrayLike) -> Array:
     """An asymmetric squared error: `|expectile - 1(error < 0)| * error**2`.
 

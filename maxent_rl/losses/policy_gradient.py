@@ -7,9 +7,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl.losses.precision import held_within, in_single_precision
+
 _LARGEST_LOG_RATIO = 20.0
 
 
+@in_single_precision
 def soft_policy_loss(q: ArrayLike, log_prob: ArrayLike, temperature: ArrayLike) -> Array:
     """Pathwise loss of a reparameterised policy: `temperature * log_prob - q`.
 
@@ -28,6 +31,7 @@ def soft_policy_loss(q: ArrayLike, log_prob: ArrayLike, temperature: ArrayLike) 
     return jax.lax.stop_gradient(jnp.asarray(temperature)) * jnp.asarray(log_prob) - jnp.asarray(q)
 
 
+@in_single_precision
 def policy_gradient_loss(log_prob: ArrayLike, advantage: ArrayLike) -> Array:
     """The score function's loss: its gradient is minus that of the expected return, by actions that the policy itself drew.
 
@@ -47,6 +51,7 @@ def policy_gradient_loss(log_prob: ArrayLike, advantage: ArrayLike) -> Array:
     return -jnp.asarray(log_prob) * jax.lax.stop_gradient(jnp.asarray(advantage))
 
 
+@in_single_precision
 def importance_ratio(log_prob: ArrayLike, old_log_prob: ArrayLike) -> Array:
     """How much likelier an action has become since it was drawn: `exp(log_prob - old_log_prob)`.
 
@@ -55,14 +60,16 @@ def importance_ratio(log_prob: ArrayLike, old_log_prob: ArrayLike) -> Array:
       old_log_prob: [...] the same under the policy that drew the action; held constant.
 
     Returns:
-      [...] ratio; differences beyond +-20 nats are cut off, so that no single action makes it infinite.
+      [...] ratio; differences beyond +-20 nats are cut off, so that no single action makes it infinite. The gradient there
+      is that at the bound: an action that has become e^20 times as likely and is punished for it is still pushed back.
 
-    Source: verl's PPO actor; TRL's does not cut off.
+    Source: the bounds are those of verl's PPO actor, which has no gradient beyond them; TRL's does not cut off.
     """
     difference = jnp.asarray(log_prob) - jax.lax.stop_gradient(jnp.asarray(old_log_prob))
-    return jnp.exp(jnp.clip(difference, -_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO))
+    return jnp.exp(held_within(difference, -_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO))
 
 
+@in_single_precision
 def clipped_surrogate(
     ratio: ArrayLike,
     advantage: ArrayLike,
@@ -93,6 +100,7 @@ def clipped_surrogate(
     return jnp.where(advantage < 0, jnp.minimum(loss, -advantage * jnp.asarray(dual_clip)), loss)
 
 
+@in_single_precision
 def clipped_away(
     ratio: ArrayLike, advantage: ArrayLike, clip_low: ArrayLike = 0.2, clip_high: ArrayLike = 0.2
 ) -> Array:

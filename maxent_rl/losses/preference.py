@@ -1,8 +1,8 @@
 """Losses on preferences between two responses or actions: DPO and its family.
 
-Source: Direct Preference Optimization (arXiv 2305.18290) and what followed it, in the forms of TRL's trainer.
-Log-probabilities are sums over the tokens of a response; where a mean per token is wanted, an argument says so and the
-caller divides by the length. Losses on segments of control are in `contrastive`.
+Source: Direct Preference Optimization (arXiv 2305.18290) and what followed it. Log-probabilities are sums over the tokens of
+a response; where a mean per token is wanted, an argument says so and the caller divides by the length. Losses on segments of
+control are in `contrastive`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from maxent_rl.losses.arguments import (
     expect_same_shape,
     expect_scalar_or_shape_of,
 )
+from maxent_rl.losses.precision import in_single_precision
 
 _LARGEST_MEAN_LOG_PROB = -1e-6  # nearer to certainty than that, the odds of ORPO would be infinite
 
 
+@in_single_precision
 def logistic_loss(margin: ArrayLike, target: ArrayLike = 1.0) -> Array:
     """Cross-entropy of `sigmoid(margin)` with the probability that the first of a pair is the better.
 
@@ -41,6 +43,7 @@ def logistic_loss(margin: ArrayLike, target: ArrayLike = 1.0) -> Array:
     return target * jax.nn.softplus(-margin) + (1.0 - target) * jax.nn.softplus(margin)
 
 
+@in_single_precision
 def preference_margin(
     log_prob_chosen: ArrayLike,
     log_prob_rejected: ArrayLike,
@@ -71,6 +74,7 @@ def preference_margin(
     return (jnp.asarray(log_prob_chosen) - jnp.asarray(log_prob_rejected)) - reference
 
 
+@in_single_precision
 def implicit_reward(log_prob: ArrayLike, reference: ArrayLike, beta: ArrayLike = 0.1) -> Array:
     """The reward that a policy stands for, for reports: `beta * (log_prob - reference)`.
 
@@ -93,6 +97,7 @@ def implicit_reward(log_prob: ArrayLike, reference: ArrayLike, beta: ArrayLike =
     return jax.lax.stop_gradient(jnp.asarray(beta) * (jnp.asarray(log_prob) - jnp.asarray(reference)))
 
 
+@in_single_precision
 def dpo_loss(margin: ArrayLike, beta: ArrayLike = 0.1, target: ArrayLike = 1.0) -> Array:
     """DPO: logistic regression on which of two responses is the better.
 
@@ -115,6 +120,7 @@ def dpo_loss(margin: ArrayLike, beta: ArrayLike = 0.1, target: ArrayLike = 1.0) 
     return logistic_loss(jnp.asarray(beta) * jnp.asarray(margin), target)
 
 
+@in_single_precision
 def robust_dpo_loss(margin: ArrayLike, beta: ArrayLike = 0.1, flip_probability: ArrayLike = 0.1) -> Array:
     """DPO whose mean over randomly flipped labels is the loss of the clean ones.
 
@@ -139,6 +145,7 @@ def robust_dpo_loss(margin: ArrayLike, beta: ArrayLike = 0.1, flip_probability: 
     return dpo_loss(margin, beta, (1.0 - flips) / (1.0 - 2.0 * flips))
 
 
+@in_single_precision
 def ipo_loss(margin: ArrayLike, beta: ArrayLike = 0.1) -> Array:
     """IPO: the squared distance of the margin from `1 / (2 * beta)`, so that certain labels do not drive it to infinity.
 
@@ -159,6 +166,7 @@ def ipo_loss(margin: ArrayLike, beta: ArrayLike = 0.1) -> Array:
     return (jnp.asarray(margin) - 0.5 / jnp.asarray(beta)) ** 2
 
 
+@in_single_precision
 def hinge_loss(margin: ArrayLike, beta: ArrayLike = 0.1) -> Array:
     """SLiC with a reference: `max(0, 1 - beta * margin)`.
 
@@ -178,6 +186,7 @@ def hinge_loss(margin: ArrayLike, beta: ArrayLike = 0.1) -> Array:
     return jax.nn.relu(1.0 - jnp.asarray(beta) * jnp.asarray(margin))
 
 
+@in_single_precision
 def exo_loss(margin: ArrayLike, beta: ArrayLike = 0.1, epsilon: float = 1e-3) -> Array:
     """EXO on pairs: the divergence of the policy's preference from a smoothed label, in the direction that DPO does not take.
 
@@ -205,6 +214,7 @@ def exo_loss(margin: ArrayLike, beta: ArrayLike = 0.1, epsilon: float = 1e-3) ->
     return preferred * over_chosen + (1.0 - preferred) * over_rejected
 
 
+@in_single_precision
 def simpo_loss(margin: ArrayLike, beta: ArrayLike = 2.0, gap: ArrayLike = 1.0) -> Array:
     """SimPO: DPO without a reference, on means per token, with a gap that the chosen response must win by.
 
@@ -225,7 +235,13 @@ def simpo_loss(margin: ArrayLike, beta: ArrayLike = 2.0, gap: ArrayLike = 1.0) -
     return logistic_loss(jnp.asarray(beta) * jnp.asarray(margin) - jnp.asarray(gap))
 
 
-def orpo_loss(mean_log_prob_chosen: ArrayLike, mean_log_prob_rejected: ArrayLike, weight: ArrayLike = 0.1) -> Array:
+@in_single_precision
+def orpo_loss(
+    mean_log_prob_chosen: ArrayLike,
+    mean_log_prob_rejected: ArrayLike,
+    weight: ArrayLike = 0.1,
+    likelihood: ArrayLike | None = None,
+) -> Array:
     """ORPO: likelihood of the chosen response and, besides, a logistic loss on the ratio of the odds of both.
 
     `-m_chosen + weight * sp(logit_rejected - logit_chosen)`, `logit = m - log(1 - exp(m))`.
@@ -235,6 +251,8 @@ def orpo_loss(mean_log_prob_chosen: ArrayLike, mean_log_prob_rejected: ArrayLike
         what they are there, and have no gradient.
       mean_log_prob_rejected: [...] the same of the rejected one.
       weight: [] lambda of the paper.
+      likelihood: [...] log-likelihood of the chosen response where its mean per token is not meant (TRL: a mean over all
+        tokens of the batch).
 
     Returns:
       [...] nats.
@@ -246,17 +264,18 @@ def orpo_loss(mean_log_prob_chosen: ArrayLike, mean_log_prob_rejected: ArrayLike
     """
     expect_same_shape(mean_log_prob_chosen=mean_log_prob_chosen, mean_log_prob_rejected=mean_log_prob_rejected)
     odds = _log_odds(mean_log_prob_chosen) - _log_odds(mean_log_prob_rejected)
-    return jnp.asarray(weight) * logistic_loss(odds) - jnp.asarray(mean_log_prob_chosen)
+    return jnp.asarray(weight) * logistic_loss(odds) - jnp.asarray(
+        mean_log_prob_chosen if likelihood is None else likelihood
+    )
 
 
-def rpo_loss(
-    margin: ArrayLike, mean_log_prob_chosen: ArrayLike, beta: ArrayLike = 0.1, weight: ArrayLike = 1.0
-) -> Array:
+@in_single_precision
+def rpo_loss(margin: ArrayLike, likelihood: ArrayLike, beta: ArrayLike = 0.1, weight: ArrayLike = 1.0) -> Array:
     """DPO and, besides, the likelihood of the chosen response, which DPO alone may lower.
 
     Args:
       margin: [...] as from `preference_margin`, in nats.
-      mean_log_prob_chosen: [...] mean log-probability per token of the chosen response, in nats.
+      likelihood: [...] log-likelihood of the chosen response, in nats: its mean per token in the paper.
       beta: [] as for `dpo_loss`.
       weight: [] of the likelihood.
 
@@ -268,18 +287,27 @@ def rpo_loss(
 
     Source: Iterative Reasoning Preference Optimization (arXiv 2404.19733).
     """
-    expect_same_shape(margin=margin, mean_log_prob_chosen=mean_log_prob_chosen)
-    return dpo_loss(margin, beta) - jnp.asarray(weight) * jnp.asarray(mean_log_prob_chosen)
+    expect_same_shape(margin=margin, likelihood=likelihood)
+    return dpo_loss(margin, beta) - jnp.asarray(weight) * jnp.asarray(likelihood)
 
 
-def cpo_loss(log_prob_chosen: ArrayLike, log_prob_rejected: ArrayLike, beta: ArrayLike = 0.1) -> Array:
+@in_single_precision
+def cpo_loss(
+    log_prob_chosen: ArrayLike,
+    log_prob_rejected: ArrayLike,
+    beta: ArrayLike = 0.1,
+    weight: ArrayLike = 1.0,
+    likelihood: ArrayLike | None = None,
+) -> Array:
     """CPO: DPO without a reference and, besides, the likelihood of the chosen response.
 
     Args:
-      log_prob_chosen: [...] log-probability of the chosen response, in nats, summed over its tokens. (The common code takes
-        the mean in the likelihood: that is `rpo_loss` of a margin without references.)
+      log_prob_chosen: [...] log-probability of the chosen response, in nats, summed over its tokens.
       log_prob_rejected: [...] the same of the rejected one.
       beta: [] positive.
+      weight: [] of the likelihood; 1 in the paper.
+      likelihood: [...] log-likelihood of the chosen response where its sum is not meant (TRL: a mean over all tokens of the
+        batch).
 
     Returns:
       [...] nats.
@@ -289,9 +317,11 @@ def cpo_loss(log_prob_chosen: ArrayLike, log_prob_rejected: ArrayLike, beta: Arr
 
     Source: Contrastive Preference Optimization (arXiv 2401.08417).
     """
-    return rpo_loss(preference_margin(log_prob_chosen, log_prob_rejected), log_prob_chosen, beta)
+    likelihood = log_prob_chosen if likelihood is None else likelihood
+    return rpo_loss(preference_margin(log_prob_chosen, log_prob_rejected), likelihood, beta, weight)
 
 
+@in_single_precision
 def kto_loss(
     log_ratio: ArrayLike,
     desirable: ArrayLike,
@@ -326,6 +356,7 @@ def kto_loss(
     return weight * jax.nn.sigmoid(jnp.where(good, -gain, gain))
 
 
+@in_single_precision
 def kto_baseline(mismatched_log_ratio: ArrayLike, mask: ArrayLike | None = None) -> Array:
     """Where KTO sees gains and losses from: an estimate of the divergence from the reference, at least 0.
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl.losses.precision import in_single_precision
 from maxent_rl.losses.temporal_difference import huber
 
 
@@ -23,7 +24,7 @@ def quantile_midpoints(count: int) -> Array:
     return (jnp.arange(count) + 0.5) / count
 
 
-@jax.custom_vjp
+@in_single_precision
 def quantile_huber_loss(quantiles: Array, target: Array, delta: ArrayLike = 1.0) -> Array:
     """How far quantiles are from those of a target's distribution.
 
@@ -40,6 +41,11 @@ def quantile_huber_loss(quantiles: Array, target: Array, delta: ArrayLike = 1.0)
 
     Source: arXiv 1710.10044, equation 10 and algorithm 1.
     """
+    return _loss(quantiles, target, delta)
+
+
+@jax.custom_vjp
+def _loss(quantiles: Array, target: Array, delta: ArrayLike) -> Array:
     return _loss_and_slope(quantiles, target, delta)[0]
 
 
@@ -69,4 +75,4 @@ def _backward(kept: tuple[Array, Array, ArrayLike], cotangent: Array) -> tuple[A
     return cotangent[..., None] * slope, jnp.zeros_like(target), jnp.zeros_like(delta)
 
 
-quantile_huber_loss.defvjp(_forward, _backward)
+_loss.defvjp(_forward, _backward)

@@ -7,7 +7,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl.losses.precision import in_single_precision
 
+
+@in_single_precision
 def normalized_discounted_gain(relevance: ArrayLike, score: ArrayLike) -> Array:
     """NDCG: the gain of a ranking, later places discounted, over that of the best ranking.
 

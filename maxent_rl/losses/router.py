@@ -14,7 +14,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl.losses.precision import in_single_precision
 
+
+@in_single_precision
 def router_frequency_loss(logits: ArrayLike, best: ArrayLike) -> Array:
     """Squared distance between the router's weights and the one-hot of the best expert, averaged over experts.
 
@@ -34,6 +37,7 @@ def router_frequency_loss(logits: ArrayLike, best: ArrayLike) -> Array:
     return jnp.mean((target - weights) ** 2, axis=-1)
 
 
+@in_single_precision
 def router_score_loss(logits: ArrayLike, choice: ArrayLike, cost: ArrayLike) -> Array:
     """Score function (REINFORCE) of the choice: its log-probability times its cost less the expected cost.
 
@@ -57,6 +61,7 @@ def router_score_loss(logits: ArrayLike, choice: ArrayLike, cost: ArrayLike) -> 
     return drawn_log_weight * (drawn_cost - expected)
 
 
+@in_single_precision
 def router_exact_loss(logits: ArrayLike, cost: ArrayLike, temperature: ArrayLike = 0.0) -> Array:
     """Expected cost of the choice, with the router's own entropy as reward: `sum_k w_k (cost_k + temperature * log w_k)`.
 
@@ -73,6 +78,7 @@ def router_exact_loss(logits: ArrayLike, cost: ArrayLike, temperature: ArrayLike
     return jnp.sum(jnp.exp(log_weights) * (held + weight * log_weights), axis=-1)
 
 
+@in_single_precision
 def gumbel_softmax(logits: ArrayLike, gumbel: ArrayLike, relaxation: ArrayLike, hard: bool = False) -> Array:
     """Weights that stand for a random choice and have a derivative: `softmax((log w + gumbel) / relaxation)`.
 

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl.losses.precision import in_single_precision
 from maxent_rl.losses.temporal_difference import bellman_target
 
 
+@in_single_precision
 def soft_value(q: ArrayLike, log_prob: ArrayLike, temperature: ArrayLike) -> Array:
     """The soft value of a state, estimated from one sampled action: `q - temperature * log_prob`.
 
@@ -29,6 +31,7 @@ def soft_value(q: ArrayLike, log_prob: ArrayLike, temperature: ArrayLike) -> Arr
     return jnp.asarray(q) - temperature * jnp.asarray(log_prob)
 
 
+@in_single_precision
 def soft_bellman_target(
     reward: ArrayLike,
     discount: ArrayLike,
@@ -57,6 +60,7 @@ def soft_bellman_target(
     return bellman_target(reward, discount, terminated, soft_value(next_q, next_log_prob, temperature))
 
 
+@in_single_precision
 def critic_loss(q: ArrayLike, target: ArrayLike) -> Array:
     """Squared Bellman error with the customary half: `0.5 * (q - target)**2`.
 

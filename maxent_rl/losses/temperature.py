@@ -13,7 +13,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl.losses.precision import in_single_precision
 
+
+@in_single_precision
 def temperature_loss(log_alpha: ArrayLike, log_prob: ArrayLike, target_entropy: ArrayLike) -> Array:
     """Moves the temperature so that the policy's entropy meets its target: `-log_alpha * (log_prob + target_entropy)`.
 
@@ -30,6 +33,7 @@ def temperature_loss(log_alpha: ArrayLike, log_prob: ArrayLike, target_entropy: 
     return jnp.asarray(log_alpha) * _surplus(log_prob, target_entropy)
 
 
+@in_single_precision
 def temperature_loss_dual(log_alpha: ArrayLike, log_prob: ArrayLike, target_entropy: ArrayLike) -> Array:
     """The paper's own form of the temperature loss: `-exp(log_alpha) * (log_prob + target_entropy)`.
 
@@ -46,6 +50,7 @@ def temperature_loss_dual(log_alpha: ArrayLike, log_prob: ArrayLike, target_entr
     return jnp.exp(log_alpha) * _surplus(log_prob, target_entropy)
 
 
+@in_single_precision
 def damped_temperature(
     log_alpha: ArrayLike, entropy: ArrayLike, target_entropy: ArrayLike, most: ArrayLike = 2.0
 ) -> Array:

@@ -10,7 +10,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl.losses.precision import in_single_precision
 
+
+@in_single_precision
 def bellman_target(reward: ArrayLike, discount: ArrayLike, terminated: ArrayLike, next_value: ArrayLike) -> Array:
     """What a value should be: `y = reward + discount * (1 - terminated) * next_value`.
 
@@ -29,6 +32,7 @@ def bellman_target(reward: ArrayLike, discount: ArrayLike, terminated: ArrayLike
     return jax.lax.stop_gradient(jnp.asarray(reward) + discount * going_on * jnp.asarray(next_value))
 
 
+@in_single_precision
 def taken_value(values: Array, action: ArrayLike) -> Array:
     """The values of given choices.
 
@@ -44,6 +48,7 @@ def taken_value(values: Array, action: ArrayLike) -> Array:
     return jnp.sum(jnp.where(index == jnp.arange(values.shape[-1]), values, 0.0), axis=-1)
 
 
+@in_single_precision
 def double_q_value(selecting: Array, valuing: Array) -> Array:
     """The value, by one function, of the choice that another finds best.
 
@@ -59,6 +64,7 @@ def double_q_value(selecting: Array, valuing: Array) -> Array:
     return taken_value(valuing, jnp.argmax(selecting, axis=-1))
 
 
+@in_single_precision
 def huber(error: ArrayLike, delta: ArrayLike = 1.0) -> Array:
     """Half the square of small errors, linear beyond: `delta * (|error| - delta / 2)` where |error| > delta.
 
@@ -77,6 +83,7 @@ def huber(error: ArrayLike, delta: ArrayLike = 1.0) -> Array:
     return clipped * (error - 0.5 * clipped)
 
 
+@in_single_precision
 def temporal_difference_loss(value: ArrayLike, target: ArrayLike, delta: ArrayLike = 1.0) -> Array:
     """The Huber loss of a value's distance from its target.
 

@@ -4,11 +4,13 @@ from maxent_rl.networks.anchors import Anchor, AnchorName, AnchorState
 from maxent_rl.networks.bounded_policy import BoundedMeanGaussianPolicy, DeterministicPolicy
 from maxent_rl.networks.critic import Critic, CriticEnsemble
 from maxent_rl.networks.dichotomy import FutureReader, HistoryReader, LatentPolicy, OutcomeEnergy
+from maxent_rl.networks.encoder import Encoder, encode, init_encoded, with_encoder_of
 from maxent_rl.networks.episode_memory import AttentionReader, EpisodeReader, RecurrentReader
 from maxent_rl.networks.on_policy import (
     GaussianMixturePolicy,
     GaussianPolicy,
     OrthogonalCategoricalPolicy,
+    OrthogonalMultiCategoricalPolicy,
     ValueFunction,
 )
 from maxent_rl.networks.policy import CategoricalPolicy, TanhGaussianMixturePolicy, TanhGaussianPolicy
@@ -31,6 +33,7 @@ __all__ = [
     "Critic",
     "CriticEnsemble",
     "DeterministicPolicy",
+    "Encoder",
     "EpisodeReader",
     "FeedForward",
     "FutureReader",
@@ -39,6 +42,7 @@ __all__ = [
     "HistoryReader",
     "LatentPolicy",
     "OrthogonalCategoricalPolicy",
+    "OrthogonalMultiCategoricalPolicy",
     "OutcomeEnergy",
     "RecurrentReader",
     "RewardScale",
@@ -54,8 +58,11 @@ __all__ = [
     "TransformerCache",
     "TransformerConfig",
     "ValueFunction",
+    "encode",
     "init_cache",
+    "init_encoded",
     "make_trunk",
     "orthogonal",
     "unembedding",
+    "with_encoder_of",
 ]

@@ -22,14 +22,23 @@ class Critic(nn.Module):
 
     @nn.compact
     def __call__(self, observation: Array, action: Array | None = None) -> Array:
-        """Maps [..., observation] and [..., action] to a value [...]; with `num_actions`, an observation to [..., choice]."""
+        """Maps [..., observation] and [..., action] to a value [...]; with `num_actions`, an observation to [..., choice].
+
+        Leading axes of observations may be 1 where those of the actions are not.
+        """
         trunk = make_trunk(self.network, self.hidden_sizes, self.layer_norm, self.dropout)
         if action is not None:
-            features = trunk(jnp.concatenate([observation, action], axis=-1))
+            features = trunk(joined(observation, action))
             return nn.Dense(1, kernel_init=torch_uniform())(features)[..., 0]
         assert self.num_actions is not None
         values: Array = nn.Dense(self.num_actions, kernel_init=torch_uniform())(trunk(observation))
         return values
+
+
+def joined(observation: Array, action: Array) -> Array:
+    """[..., observation + action], with the leading axes of the actions, to which those of observations are stretched."""
+    stretched = jnp.broadcast_to(observation, (*action.shape[:-1], observation.shape[-1]))
+    return jnp.concatenate([stretched, action], axis=-1)
 
 
 class CriticEnsemble(nn.Module):

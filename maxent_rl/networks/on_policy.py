@@ -12,7 +12,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from maxent_rl.distributions import Categorical, Gaussian, GaussianMixture, TanhGaussian
+from maxent_rl.distributions import Categorical, Gaussian, GaussianMixture, MultiCategorical, TanhGaussian
+from maxent_rl.networks.critic import joined
 from maxent_rl.networks.trunk import MLP, Activation, orthogonal
 
 _LOG_STD_MIN, _LOG_STD_MAX = -5.0, 2.0
@@ -91,15 +92,31 @@ class OrthogonalCategoricalPolicy(nn.Module):
         return Categorical(orthogonal_head(self.num_actions, 0.01, "head")(features))
 
 
+class OrthogonalMultiCategoricalPolicy(nn.Module):
+    """Probabilities of several choices made at once, with a head for each."""
+
+    hidden_sizes: Sequence[int]
+    activation: Activation
+    sizes: Sequence[int]
+
+    @nn.compact
+    def __call__(self, observation: Array) -> MultiCategorical:
+        """Maps [..., observation] to a distribution over actions [..., entry]."""
+        features = orthogonal_trunk(self.hidden_sizes, self.activation)(observation)
+        heads = [orthogonal_head(size, 0.01, f"head_{index}") for index, size in enumerate(self.sizes)]
+        return MultiCategorical(tuple(Categorical(head(features)) for head in heads))
+
+
 class ValueFunction(nn.Module):
-    """The value of observations."""
+    """The value of observations, or of actions at observations."""
 
     hidden_sizes: Sequence[int]
     activation: Activation
 
     @nn.compact
-    def __call__(self, observation: Array) -> Array:
-        """Maps [..., observation] to a value [...]."""
-        features = orthogonal_trunk(self.hidden_sizes, self.activation)(observation)
+    def __call__(self, observation: Array, action: Array | None = None) -> Array:
+        """Maps [..., observation], and [..., action] as a `Critic` takes them, to a value [...]."""
+        inputs = observation if action is None else joined(observation, action)
+        features = orthogonal_trunk(self.hidden_sizes, self.activation)(inputs)
         value: Array = orthogonal_head(1, 1.0, "head")(features)[..., 0]
         return value

@@ -20,7 +20,7 @@ from flax import struct
 from jax import Array
 
 from maxent_rl.errors import InvalidSettingError, ShapeError
-from maxent_rl.settings import Count, Positive, check_settings
+from maxent_rl.settings import Count, Positive, Settings, check_settings
 
 Rotation: TypeAlias = tuple[Array, Array]
 LayerCache: TypeAlias = tuple[Array, Array]
@@ -29,7 +29,7 @@ _INITIAL_STD = 0.02  # of all matrices, as Hugging Face's `initializer_range`; t
 
 
 @dataclasses.dataclass(frozen=True)
-class TransformerConfig:
+class TransformerConfig(Settings):
     """The shape of a transformer; it is hashable, so that a program can be compiled for it.
 
     Llama has neither `qk_norm` nor `attention_bias`, Qwen2 has the biases, Qwen3 the norms.

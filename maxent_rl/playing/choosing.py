@@ -52,8 +52,10 @@ def choose_actions(
 
 
 def uniform_actions(spec: Spec, count: int, key: Array) -> Array:
-    """[count, action] drawn uniformly from all that an agent can do; discrete ones are floats [count]."""
+    """[count, action] drawn uniformly from all that an agent can do; choices are floats [count] or [count, entry]."""
     shape = (count, *spec.action_shape)
+    if spec.choices is not None:
+        return jax.random.randint(key, shape, 0, jnp.asarray(spec.choices)).astype(jnp.float32)
     if spec.num_actions is not None:
         return jax.random.randint(key, shape, 0, spec.num_actions).astype(jnp.float32)
     return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)

@@ -15,11 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from numpy.typing import NDArray
 
 from maxent_rl.agents.base import Agent, Remembers, remember
-from maxent_rl.envs.device import DeviceEnv, step_within
+from maxent_rl.envs.device import DeviceEnv, reset_within, step_within
 from maxent_rl.envs.env import Env
-from maxent_rl.envs.host import Bools, Floats, HostEnvs
+from maxent_rl.envs.host import Bools, Floats, HostEnvs, HostSource
 from maxent_rl.errors import NonFiniteError
 from maxent_rl.playing.choosing import Choose, choose_actions, most_likely, sampled_action
 from maxent_rl.playing.opening import check_episodes, open_environment
@@ -64,7 +65,13 @@ class Outcomes:
 
 
 def evaluate_policy(
-    policy: Policy, episodes: int = 10, *, seed: int = 0, stochastic: bool = False, env: Env | None = None
+    policy: Policy,
+    episodes: int = 10,
+    *,
+    seed: int = 0,
+    stochastic: bool = False,
+    env: Env | None = None,
+    num_envs: int | None = None,
 ) -> Outcomes:
     """Plays episodes of an exported policy.
 
@@ -73,10 +80,12 @@ def evaluate_policy(
 
     Args:
       policy: as from `load_policy`.
-      episodes: how many, side by side.
+      episodes: how many.
       seed: decides the start states, and the actions where they are sampled.
       stochastic: sample the actions instead of taking the most likely ones.
       env: the environment, where it was not trained on one with a name.
+      num_envs: host environments that are open at once, on which no number depends; None for as many as there are episodes, 64
+        at most, and for one where `env` is a function.
 
     Raises:
       InvalidSettingError: fewer than one episode, or a negative seed.
@@ -86,7 +95,7 @@ def evaluate_policy(
       NonFiniteError: the environment gave NaN or infinity.
     """
     check_episodes(episodes, seed)
-    source = open_environment(policy, env)
+    source = open_environment(policy, env, num_envs)
     states = jax.tree.map(lambda leaf: leaf[None], policy.state)
     keys = jax.random.key(seed)[None]
     if callable(source):
@@ -114,33 +123,43 @@ def evaluate_host(
       seeds: their seeds.
       step: environment step of the training, part of the environments' seeds.
       episodes: episodes for each seed.
-      make_envs: builds environments from one seed for each.
+      make_envs: builds environments from one seed for each; a `HostSource` says how many of each seed at once.
       keys: [seed] root keys to sample actions with; None for the most likely actions.
     """
     choose = most_likely if keys is None else sampled_action
     total, length = np.zeros(len(seeds) * episodes), np.zeros(len(seeds) * episodes, np.int64)
+    success = np.full(len(seeds) * episodes, np.nan)
     for played in play_host(agent, states, seeds, step, episodes, make_envs, keys, choose):
-        total += np.where(played.running, played.reward, 0.0)
-        length += played.running
-    return [
-        Outcomes(total[first : first + episodes].tolist(), length[first : first + episodes].tolist())
-        for first in range(0, len(total), episodes)
-    ]
+        total[played.episode] += np.where(played.running, played.reward, 0.0)
+        length[played.episode] += played.running
+        if played.success is not None:
+            success[played.episode] = np.where(played.running, played.success, success[played.episode])
+    parts = [slice(first, first + episodes) for first in range(0, len(total), episodes)]
+    return [Outcomes(total[part].tolist(), length[part].tolist(), _success_rate(success[part])) for part in parts]
+
+
+def _success_rate(success: NDArray[np.float64]) -> dict[str, float]:
+    """The share of episodes [N] that were solved, as a column of eval.csv; no column where none told in its last step."""
+    told = success[~np.isnan(success)]
+    return {"success_rate": float(told.mean())} if told.size else {}
 
 
 class HostPlay(NamedTuple):
-    """One step of all episodes of all seeds, seed-major, N of them.
+    """One step of the N episodes that are played side by side, seed-major.
 
     Attributes:
+      episode: [N] which of all episodes of all seeds, counted seed by seed, each is.
       running: [N] whether the episode had not ended before this step; what follows counts only where it had not.
       observation: [N, observation] before the action.
       action: [N, action].
-      notes: of `Choose`, a pytree of [seed, env, ...].
+      notes: of `Choose`, a pytree of [seed, N / seeds, ...].
       reward: [N].
       next_observation: [N, observation] the true one after the action.
       terminated: [N] whether a terminal state ended the episode.
+      success: [N] as of `HostStep`.
     """
 
+    episode: NDArray[np.int64]
     running: Bools
     observation: Floats
     action: Floats
@@ -148,6 +167,7 @@ class HostPlay(NamedTuple):
     reward: Floats
     next_observation: Floats
     terminated: Bools
+    success: Floats | None
 
 
 def play_host(
@@ -160,28 +180,70 @@ def play_host(
     keys: Array | None,
     choose: Choose,
 ) -> Iterator[HostPlay]:
-    """Plays one episode in each of new host environments, until all have ended; arguments as of `evaluate_host`."""
-    envs = make_envs([environment_seed(seed, EVALUATION, step, index) for seed in seeds for index in range(episodes)])
+    """Plays episodes in new host environments, so many side by side as may be open, until all have ended.
+
+    Arguments are those of `evaluate_host`. What is played depends neither on how many are side by side nor on their company:
+    actions are chosen, and their random numbers drawn, for all episodes at once, whichever of them are just played.
+    """
+    width = min(make_envs.side_by_side if isinstance(make_envs, HostSource) else episodes, episodes)
+    envs: HostEnvs | None = None
     try:
-        observation = envs.reset()
-        running, elapsed = np.ones(envs.num_envs, bool), np.int32(0)
-        memory = _start_memory(agent, states, episodes)
-        while running.any():
-            seen = observation.reshape(len(seeds), episodes, -1)
-            chosen, notes = choose_actions(agent, states, memory, seen, keys, elapsed, choose)
-            action = np.asarray(chosen)
-            action = action.reshape(envs.num_envs, *action.shape[2:])
-            elapsed += 1
-            result = envs.step(action)
-            yield HostPlay(
-                running, observation, action, notes, result.reward, result.next_observation, result.terminated
-            )
-            if isinstance(agent, Remembers):
-                memory = _remember(agent, states, memory, seen, chosen, result.reward.reshape(len(seeds), episodes))
-            running = running & ~(result.terminated | result.truncated)
-            observation = result.observation
+        for first in range(0, episodes, width):
+            part = slice(first, min(first + width, episodes))
+            numbers = range(part.start, part.stop)
+            starts = [environment_seed(seed, EVALUATION, step, number) for seed in seeds for number in numbers]
+            if envs is None:
+                envs = make_envs(starts)
+                observation = envs.reset()
+            else:  # the same ones, as opening them may be dear
+                observation = envs.reset(starts)
+            yield from _play_part(agent, states, (len(seeds), episodes), part, envs, observation, keys, choose)
     finally:
-        envs.close()
+        if envs is not None:
+            envs.close()
+
+
+def _play_part(
+    agent: Agent[Any],
+    states: PyTree,
+    shape: tuple[int, int],
+    part: slice,
+    envs: HostEnvs,
+    observation: Floats,
+    keys: Array | None,
+    choose: Choose,
+) -> Iterator[HostPlay]:
+    """Plays a part of the [seed, episode] episodes, one in each environment, from its first observation."""
+    episode = np.arange(shape[0] * shape[1]).reshape(shape)[:, part].ravel()
+    running, elapsed = np.ones(envs.num_envs, bool), np.int32(0)
+    memory = _start_memory(agent, states, shape[1])
+
+    def among_all(values: NDArray[Any]) -> NDArray[Any]:
+        """[N, ...] of this part as [seed, episode, ...] of all."""
+        rows = values.reshape(shape[0], part.stop - part.start, *values.shape[1:])
+        if rows.shape[:2] == shape:
+            return rows
+        whole = np.zeros((*shape, *rows.shape[2:]), rows.dtype)
+        whole[:, part] = rows
+        return whole
+
+    while running.any():
+        seen = among_all(observation)
+        chosen, notes = choose_actions(agent, states, memory, seen, keys, elapsed, choose)
+        action = np.asarray(chosen)[:, part]
+        action = action.reshape(envs.num_envs, *action.shape[2:])
+        if envs.num_envs < shape[0] * shape[1]:
+            notes = jax.tree.map(lambda leaf: np.asarray(leaf)[:, part], notes)
+        elapsed += 1
+        result = envs.step(action)
+        yield HostPlay(
+            *(episode, running, observation, action, notes),
+            *(result.reward, result.next_observation, result.terminated, result.success),
+        )
+        if isinstance(agent, Remembers):
+            memory = _remember(agent, states, memory, seen, chosen, among_all(result.reward))
+        running = running & ~(result.terminated | result.truncated)
+        observation = result.observation
 
 
 @partial(jax.jit, static_argnames="episodes")
@@ -258,7 +320,7 @@ def start_device(
     def start(key: Array) -> Array:
         return jax.random.split(jax.random.fold_in(jax.random.fold_in(key, EVALUATION), step), episodes)
 
-    inner, observation = jax.vmap(jax.vmap(env.reset))(jax.vmap(start)(keys))
+    inner, observation = jax.vmap(jax.vmap(partial(reset_within, env)))(jax.vmap(start)(keys))
     zeros = jnp.zeros(observation.shape[:2])
     running, memory = jnp.ones(zeros.shape, dtype=bool), _start_memory(agent, states, episodes)
     return DevicePlay(inner, observation, zeros, zeros.astype(jnp.int32), jnp.int32(0), running, memory)
@@ -271,7 +333,7 @@ def advance_device(
     action, notes = choose_actions(agent, states, play.memory, play.observation, keys, play.elapsed, choose)
     inner, observation, reward, terminated = jax.vmap(jax.vmap(partial(step_within, env)))(play.inner, action)
     total, length = play.total + jnp.where(play.running, reward, 0.0), play.length + play.running
-    running = play.running & ~terminated.astype(bool)
+    running = play.running & ~terminated
     memory = _remember(agent, states, play.memory, play.observation, action, reward)
     after = DevicePlay(inner, observation, total, length, play.elapsed + 1, running, memory)
     return after, (action, notes, reward)

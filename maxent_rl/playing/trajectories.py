@@ -21,7 +21,7 @@ from maxent_rl.envs.env import Env
 from maxent_rl.envs.host import HostEnvs
 from maxent_rl.errors import NonFiniteError
 from maxent_rl.playing.choosing import Choose, sampled_action
-from maxent_rl.playing.evaluation import advance_device, play_host, start_device
+from maxent_rl.playing.evaluation import HostPlay, advance_device, play_host, start_device
 from maxent_rl.playing.opening import check_episodes, open_environment
 from maxent_rl.runs.policy import Policy
 from maxent_rl.seeds.streams import environment_seed
@@ -68,8 +68,9 @@ def collect_trajectories(
     seed: int = 0,
     choose: Choose = sampled_action,
     env: Env | None = None,
+    num_envs: int | None = None,
 ) -> list[Trajectory]:
-    """Plays episodes of an exported policy side by side and keeps every step.
+    """Plays episodes of an exported policy and keeps every step.
 
     Args:
       policy: as from `load_policy`.
@@ -78,6 +79,7 @@ def collect_trajectories(
       choose: how the agent acts, and what is noted of it: `sampled_action`, `most_likely`, or a function of one's own
         (at the top of a module: each new function compiles anew).
       env: the environment, where it was not trained on one with a name.
+      num_envs: host environments that are open at once, as for `evaluate_policy`.
 
     Raises:
       InvalidSettingError: fewer than one episode, or a negative seed.
@@ -88,7 +90,8 @@ def collect_trajectories(
     """
     check_episodes(episodes, seed)
     key = jax.random.key(seed)
-    return record_episodes(policy, open_environment(policy, env), episodes, seed=seed, step=0, key=key, choose=choose)
+    source = open_environment(policy, env, num_envs)
+    return record_episodes(policy, source, episodes, seed=seed, step=0, key=key, choose=choose)
 
 
 def record_episodes(
@@ -106,7 +109,7 @@ def record_episodes(
     Args:
       policy: what acts.
       source: a device environment, or what makes host environments from their seeds.
-      episodes: how many, side by side.
+      episodes: how many.
       seed: decides, with the step, the start states of host environments.
       step: another one, other episodes.
       key: [] random key of the actions, and of the start states of device environments.
@@ -117,24 +120,16 @@ def record_episodes(
     """
     states = jax.tree.map(lambda leaf: leaf[None], policy.state)
     keys = key[None]
+    trajectories: list[Trajectory] = []
     if callable(source):
-        rows = list(play_host(policy.agent, states, (seed,), step, episodes, source, keys, choose))
-        first, length = rows[0].observation, np.sum([row.running for row in rows], axis=0)
-        following, action, reward = (
-            np.stack([getattr(row, name) for row in rows]) for name in ("next_observation", "action", "reward")
-        )
-        notes = jax.tree.map(lambda *each: np.stack(each)[:, 0], *(row.notes for row in rows))
-        terminated = np.any([row.running & row.terminated for row in rows], axis=0)
+        rows = play_host(policy.agent, states, (seed,), step, episodes, source, keys, choose)
+        for _, part in itertools.groupby(rows, key=lambda row: int(row.episode[0])):
+            trajectories += _of_host(list(part))
     else:
         found = _record(policy.agent, states, keys, np.int32(step), episodes, source, choose)
         # There is one seed, whose axis comes first in what is there once, and second in what is there for every step.
         first, length, terminated = (np.asarray(leaf)[0] for leaf in found[:3])
-        following, action, notes, reward = jax.tree.map(lambda leaf: np.asarray(leaf)[:, 0], found[3])
-    trajectories = []
-    for index, steps in enumerate(length):
-        kept = _of_episode((following, action, reward, notes), index, steps)
-        observation = np.concatenate([first[index][None], kept[0]])
-        trajectories.append(Trajectory(observation, kept[1], kept[2], kept[3], bool(terminated[index])))
+        trajectories = _cut(first, length, terminated, jax.tree.map(lambda leaf: np.asarray(leaf)[:, 0], found[3]))
     if not all(np.isfinite(each.reward).all() and np.isfinite(each.observation).all() for each in trajectories):
         raise NonFiniteError(f"{policy.env} gave NaN or infinity as a reward or an observation in these episodes.")
     return trajectories
@@ -165,9 +160,27 @@ def keep_playing(
         yield record_episodes(policy, source, together, seed=own, step=0, key=jax.random.key(own), choose=choose)
 
 
-def _of_episode(arrays: PyTree, index: int, steps: int) -> Any:
-    """The first steps of one episode, of arrays [step, env, ...]; copies, so that the rest can be freed."""
-    return jax.tree.map(lambda leaf: leaf[:steps, index].copy(), arrays)
+def _of_host(rows: list[HostPlay]) -> list[Trajectory]:
+    """The episodes that were played side by side, of one seed."""
+    first, length = rows[0].observation, np.sum([row.running for row in rows], axis=0)
+    following, action, reward = (
+        np.stack([getattr(row, name) for row in rows]) for name in ("next_observation", "action", "reward")
+    )
+    notes = jax.tree.map(lambda *each: np.stack(each)[:, 0], *(row.notes for row in rows))
+    terminated = np.any([row.running & row.terminated for row in rows], axis=0)
+    return _cut(first, length, terminated, (following, action, notes, reward))
+
+
+def _cut(first: Any, length: Any, terminated: Any, steps: tuple[Any, Any, PyTree, Any]) -> list[Trajectory]:
+    """Episodes from their first observations, lengths and ends [env], and what every step gave [step, env, ...]."""
+    trajectories = []
+    for index, count in enumerate(length):
+        # Copies, so that the rest can be freed.
+        kept = jax.tree.map(lambda leaf, index=index, count=count: leaf[:count, index].copy(), steps)
+        following, action, notes, reward = kept
+        observation = np.concatenate([first[index][None], following])
+        trajectories.append(Trajectory(observation, action, reward, notes, bool(terminated[index])))
+    return trajectories
 
 
 @partial(jax.jit, static_argnames=("episodes", "env", "choose"))

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -25,13 +26,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxent_rl import envs as environments
-from maxent_rl.envs.device import DeviceEnv
+from maxent_rl.envs.device import DeviceEnv, reset_within, step_within
+from maxent_rl.envs.door import admit, is_device_env
 from maxent_rl.envs.env import Env
-from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, MissingDependencyError, StorageError
+from maxent_rl.envs.told import REAL_KINDS, as_array, raised, told
+from maxent_rl.errors import (
+    EnvironmentFailedError,
+    IncompatibleEnvironmentError,
+    InvalidSettingError,
+    MaxentRLError,
+    MissingDependencyError,
+    StorageError,
+)
 from maxent_rl.playing.opening import check_spec
 from maxent_rl.runs.policy import Policy
 from maxent_rl.seeds.streams import EVALUATION, environment_seed
 from maxent_rl.storage.files import storage_errors
+from maxent_rl.types import Spec
 
 Frame: TypeAlias = NDArray[np.uint8]
 
@@ -87,7 +98,7 @@ def record_video(
         choose_gl()
     source = policy.env if env is None else env
     play = _Play(policy, episodes, seed, max_steps, stochastic)
-    on_device = environments.is_device(source) if isinstance(source, str) else not callable(source)
+    on_device = environments.is_device(source) if isinstance(source, str) else is_device_env(source)
     with _partial(path) as unfinished, _on_device(play, source) if on_device else _on_host(play, source) as scene:
         frames = iter(scene.frames)
         # Whatever is missing for drawing shows here, and is no fault of the file.
@@ -173,10 +184,11 @@ def _on_host(play: _Play, source: Any) -> Iterator[_Scene]:
             raise IncompatibleEnvironmentError(
                 f"{name} cannot be recorded: its render mode is {env.render_mode!r}, expected 'rgb_array'."
             )
-        check_spec(play.policy, _host_spec(env, name))
+        spec = _host_spec(env, play)
+        check_spec(play.policy, spec)
         if hasattr(env.unwrapped, "mujoco_renderer"):
             choose_gl()
-        yield _Scene(float(env.metadata.get("render_fps") or _DEFAULT_FPS), _host_frames(play, env))
+        yield _Scene(float(env.metadata.get("render_fps") or _DEFAULT_FPS), _host_frames(play, env, spec))
     except gymnasium.error.DependencyNotInstalled as error:
         raise MissingDependencyError(
             f"Drawing {name} needs a package that is not installed: {str(error).rstrip('.')}."
@@ -185,41 +197,52 @@ def _on_host(play: _Play, source: Any) -> Iterator[_Scene]:
         env.close()
 
 
-def _host_spec(env: gymnasium.Env[Any, Any], name: str) -> Any:
-    from maxent_rl.envs.adapters.gymnasium import DEFAULT_HORIZON, make_spec
+def _host_spec(env: gymnasium.Env[Any, Any], play: _Play) -> Spec:
+    from maxent_rl.envs.adapters.gymnasium import make_spec
+    from maxent_rl.envs.adapters.horizon import horizon_of
 
-    return make_spec(env, name, DEFAULT_HORIZON)
+    return make_spec(env, play.policy.env, horizon_of(env, play.policy.max_episode_steps).steps)
 
 
-def _host_frames(play: _Play, env: gymnasium.Env[Any, Any]) -> Iterator[Frame]:
-    from maxent_rl.envs.adapters.gymnasium import DEFAULT_HORIZON
+def _host_frames(play: _Play, env: gymnasium.Env[Any, Any], spec: Spec) -> Iterator[Frame]:
+    from maxent_rl.envs.adapters.checks import Checks
 
-    own_limit = env.spec.max_episode_steps if env.spec is not None else None
-    most = play.max_steps or own_limit or DEFAULT_HORIZON
-    space = env.action_space
+    step = 0
+    checks = Checks(play.policy.env, [env], None, lambda _: step)
+    most = play.max_steps or spec.horizon
+    discrete = isinstance(env.action_space, gymnasium.spaces.Discrete)
     for episode in range(play.episodes):
-        observation, _ = env.reset(seed=environment_seed(play.seed, EVALUATION, 0, episode))
+        observation = checks.reset_raw(0, environment_seed(play.seed, EVALUATION, 0, episode))
         memory = play.policy.memory()
-        yield _frame(env)
+        yield _frame(env, play.policy.env)
         for step in range(most):
-            action, before = play.action(np.ravel(observation), episode, step, memory), np.ravel(observation)
-            if isinstance(space, gymnasium.spaces.Box):
-                action = action.astype(space.dtype).reshape(space.shape)
-            command = action if action.ndim else action.item()
-            observation, reward, terminated, truncated, _ = env.step(command)
+            action, before = play.action(observation, episode, step, memory), observation
+            command = action.item() if discrete else action
+            observation, reward, terminated, truncated, _ = checks.step_raw(0, command)
             memory = play.policy.remember(memory, before, action, float(reward))
-            yield _frame(env)
+            yield _frame(env, play.policy.env)
             if terminated or truncated:
                 break
 
 
-def _frame(env: gymnasium.Env[Any, Any]) -> Frame:
-    return np.asarray(env.render(), np.uint8)
+def _frame(env: gymnasium.Env[Any, Any], name: str) -> Frame:
+    try:
+        drawn: Any = env.render()
+    except (gymnasium.error.DependencyNotInstalled, MaxentRLError):
+        raise
+    except Exception as error:  # whatever a foreign environment raises
+        raise EnvironmentFailedError(f"{name} raised {raised(error)} when it was drawn.") from error
+    frame = as_array(drawn)
+    if frame is None or frame.ndim not in (2, 3) or frame.dtype.kind not in REAL_KINDS:
+        raise IncompatibleEnvironmentError(
+            f"{name} drew {told(drawn)}; expected a picture [height, width, 3] of whole numbers from 0 to 255."
+        )
+    return frame.astype(np.uint8)
 
 
 @contextlib.contextmanager
 def _on_device(play: _Play, source: Any) -> Iterator[_Scene]:
-    env = environments.make_device(source, play.policy.backend) if isinstance(source, str) else source
+    env = environments.make_device(source, play.policy.backend) if isinstance(source, str) else admit(source)
     check_spec(play.policy, env.spec)
     simulator, model, visible = _simulator(env, play.policy.env)
     choose_gl()
@@ -240,7 +263,7 @@ def _on_device(play: _Play, source: Any) -> Iterator[_Scene]:
 
 
 def _device_states(play: _Play, env: DeviceEnv) -> Iterator[Any]:
-    reset, advance = jax.jit(env.reset), jax.jit(env.step)
+    reset, advance = jax.jit(partial(reset_within, env)), jax.jit(partial(step_within, env))
     root = jax.random.fold_in(jax.random.fold_in(jax.random.key(play.seed), EVALUATION), 0)
     for episode, key in enumerate(jax.random.split(root, play.episodes)):
         state, observation = reset(key)

@@ -2,90 +2,159 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from maxent_rl.agents.registry import AGENTS, agent_class
+from maxent_rl.envs.registry import has_name
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.runs.config import RunConfig, config_from, read_config
+from maxent_rl.runs.flags import meanings, read_flags
 from maxent_rl.runs.presets import PRESETS, apply_preset
-from maxent_rl.settings import flag
+from maxent_rl.settings import field_hints, flag
 
 # What a resumed run may change: nothing that decides its numbers.
 _FREE_ON_RESUME = {
-    *("total_steps", "eval_every", "eval_episodes", "checkpoint_every", "keep_checkpoints", "log_every", "wandb"),
-    *("device", "batch_devices", "output_dir", "name"),
+    *(
+        "total_steps",
+        "eval_every",
+        "eval_episodes",
+        "eval_num_envs",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "log_every",
+    ),
+    *("wandb", "device", "batch_devices", "output_dir", "name"),
     *("teacher", "dataset"),  # they may have been moved; that they are the same is checked by what is in them
 }
 
+# Groups of --help beside "run", which has all other settings of a run, and the agent's own name, likewise of an agent.
+_OF_RUN = {
+    "records": ("checkpoint_every", "keep_checkpoints", "log_every", "output_dir", "name", "wandb"),
+    "machine": ("device", "batch_devices"),
+}
+_NETWORK = frozenset(
+    (
+        *("network", "hidden_sizes", "value_hidden_sizes", "reward_hidden_sizes", "activation", "dropout"),
+        *("num_critics", "critic_layer_norm", "critic_dropout", "num_experts", "num_quantiles", "heads", "head_sizes"),
+        *("num_layers", "num_heads", "num_key_value_heads", "hidden_size", "intermediate_size", "layers", "width"),
+        *("history", "history_size", "history_layers", "history_heads", "latent_size", "num_latents", "state_dependent_std"),
+        *("normalize_observations", "action_distribution", "log_std_min", "log_std_max"),
+    )
+)  # fmt: skip
 
-_COORDINATOR = (
-    "This is one of several processes that train a run together, on one machine or many: where the first of them listens. "
-    "auto asks Slurm, Open MPI, Kubernetes or a TPU pod for this and the next two."
-)
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What to begin from."""
+
+    preset: str | None = None
+    """Settings in place of the defaults, which further flags change."""
+    config: Path | None = None
+    """Repeat the run of this config.json (or run folder); further flags change it."""
+    resume: Path | None = None
+    """Go on with the run in this folder from its last checkpoint."""
+    dry_run: bool = False
+    """Refuse what the run would refuse, or print the resolved configuration; train nothing and write nothing."""
 
 
-def parse(arguments: list[str]) -> Any:
-    """Parses the command line into a value with fields `run`, `hyper`, and one for each of the other flags.
+@dataclasses.dataclass(frozen=True)
+class Processes:
+    """Several processes that train a run together, on one machine or many."""
+
+    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
+    """Where the first of them listens; auto asks Slurm, Open MPI, Kubernetes or a TPU pod for this and the next two."""
+    num_processes: int | None = None
+    """How many processes there are."""
+    process_id: int | None = None
+    """Which of them this is, from 0."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """What a command line says of a run.
+
+    Attributes:
+      run: its settings.
+      hyper: its agent, with the hyper-parameters.
+      start: what to begin from.
+      processes: of a run that several of them train.
+    """
+
+    run: RunConfig
+    hyper: Any
+    start: Start
+    processes: Processes
+
+
+def parse(arguments: Sequence[str]) -> Flags:
+    """Parses the command line.
 
     The agent decides which hyper-parameters there are, and a preset what they are unless set, so `--agent`, `--preset`,
     `--config` and `--resume` are looked up first.
+
+    Raises:
+      UnknownNameError: a flag, an agent or a choice that does not exist.
+      InvalidSettingError: a value that does not fit its flag, or flags that do not go together.
     """
-    first = _first_pass(arguments)
-    source = first["resume"] or first["config"]
-    if source is None:
-        run = RunConfig.of(first["agent"] or RunConfig.agent)
-        hyper = agent_class(run.agent)()
-        if first["preset"] is not None:
-            run, hyper = apply_preset(first["preset"], run, hyper)
-    elif first["preset"] is not None:
-        raise InvalidSettingError(f"--preset does not go with {source}, whose settings are all set already.")
-    else:
-        run, hyper = config_from(read_config(source))
-        if first["agent"] not in (None, run.agent):
-            raise InvalidSettingError(f"{source} is a run of {run.agent!r}: --agent {first['agent']} does not fit it.")
-        if first["resume"] is None:  # a repetition gets a folder of its own
-            run = dataclasses.replace(run, name=None)
+    run, hyper = _begin(_first_pass(arguments))
+    wants_help = any(argument in ("-h", "--help", "-H", "--help-verbose") for argument in arguments)
+    groups = _groups(run, hyper, wants_help)
     command = dataclasses.make_dataclass(
         "Command",
         [
-            ("run", Annotated[RunConfig, tyro.conf.arg(name="")], dataclasses.field(default=run)),
-            ("hyper", Annotated[type(hyper), tyro.conf.arg(name="")], dataclasses.field(default=hyper)),
-            ("preset", _option(str, _presets(), "NAME"), None),
-            (
-                "config",
-                _option(Path, "Repeat the run of this config.json (or run folder); further flags change it."),
-                None,
-            ),
-            ("resume", _option(Path, "Go on with the run in this folder from its last checkpoint."), None),
-            ("coordinator", _option(str, _COORDINATOR, "HOST:PORT"), None),
-            ("num_processes", _option(int, "How many processes there are.", "N"), None),
-            ("process_id", _option(int, "Which of them this is, from 0.", "I"), None),
-            ("dry_run", Annotated[bool, tyro.conf.arg(help="Print the resolved configuration and stop.")], False),
+            *((name, group, dataclasses.field(default=group())) for name, group in groups.items()),
+            ("start", Start, dataclasses.field(default=Start())),
+            ("processes", Processes, dataclasses.field(default=Processes())),
         ],
         frozen=True,
     )
-    description = f"Trains an agent on an environment. Agents: {', '.join(AGENTS)}."
-    parsed: Any = tyro.cli(command, args=arguments, description=description, config=(tyro.conf.OmitArgPrefixes,))
-    if parsed.resume is not None:
-        _refuse_changes(run, parsed.run, _FREE_ON_RESUME)
-        _refuse_changes(hyper, parsed.hyper, set())
-    return parsed
+    parsed: Any = read_flags(
+        command,
+        arguments,
+        _description(run.agent) if wants_help else "",
+        explain=lambda name: _elsewhere(name, run.agent),
+    )
+    values = {
+        field.name: getattr(getattr(parsed, name), field.name)
+        for name, group in groups.items()
+        for field in dataclasses.fields(group)
+    }
+    flags = Flags(_replaced(run, values), _replaced(hyper, values), parsed.start, parsed.processes)
+    if flags.start.resume is not None:
+        _refuse_changes(run, flags.run, _FREE_ON_RESUME)
+        _refuse_changes(hyper, flags.hyper, set())
+    return flags
 
 
-def _option(kind: type[Any], text: str, metavar: str = "PATH") -> Any:
-    return Annotated[kind | None, tyro.conf.arg(help=text, metavar=metavar)]
+def _begin(first: dict[str, str | None]) -> tuple[RunConfig, Any]:
+    """Settings and agent before the flags change them."""
+    if first["resume"] is not None and first["config"] is not None:
+        raise InvalidSettingError(
+            "--resume goes on with a run as it is, and --config repeats one in a folder of its own: leave one of them out."
+        )
+    source = first["resume"] or first["config"]
+    if source is None:
+        run = RunConfig.of(RunConfig.agent if first["agent"] is None else first["agent"])
+        hyper = agent_class(run.agent)()
+        return (run, hyper) if first["preset"] is None else apply_preset(first["preset"], run, hyper)
+    if first["preset"] is not None:
+        raise InvalidSettingError(f"--preset does not go with {source}, whose settings are all set already.")
+    run, hyper = config_from(read_config(source))
+    if first["agent"] not in (None, run.agent):
+        raise InvalidSettingError(f"{source} is a run of {run.agent!r}: --agent {first['agent']} does not fit it.")
+    if first["resume"] is None:  # a repetition gets a folder of its own
+        run = dataclasses.replace(run, name=None)
+    return run, hyper
 
 
-def _presets() -> str:
-    described = "; ".join(f"{name}: {preset.about}" for name, preset in PRESETS.items())
-    return f"Settings in place of the defaults, which further flags change ({described})."
-
-
-def _first_pass(arguments: list[str]) -> dict[str, str | None]:
+def _first_pass(arguments: Sequence[str]) -> dict[str, str | None]:
     found: dict[str, str | None] = {"agent": None, "preset": None, "config": None, "resume": None}
     for index, argument in enumerate(arguments):
         name, equals, value = argument.removeprefix("--").partition("=")
@@ -93,6 +162,77 @@ def _first_pass(arguments: list[str]) -> dict[str, str | None]:
             following = arguments[index + 1] if index + 1 < len(arguments) else None
             found[name] = value if equals else following
     return found
+
+
+def _groups(run: RunConfig, hyper: Any, explained: bool) -> dict[str, type[Any]]:
+    """The flags of settings and agent in groups, each a dataclass with the values as defaults, and with words for `--help`."""
+    of_run = [field.name for field in dataclasses.fields(run)]
+    own = [field.name for field in dataclasses.fields(hyper)]
+    agent = run.agent.replace("-", "_")
+    parts = {
+        "run": (run, "What is trained, and how long.", [name for name in of_run if _kind(name) == "run"]),
+        agent: (hyper, f"Hyper-parameters of --agent {run.agent}.", [name for name in own if name not in _NETWORK]),
+        "network": (hyper, f"Networks of --agent {run.agent}.", [name for name in own if name in _NETWORK]),
+        "evaluation": (run, "How it is measured.", [name for name in of_run if _kind(name) == "evaluation"]),
+        "records": (run, "What stays of it.", [name for name in of_run if _kind(name) == "records"]),
+        "machine": (run, "Where it is computed.", [name for name in of_run if _kind(name) == "machine"]),
+    }
+    return {title: _group(*part, explained) for title, part in parts.items()}
+
+
+def _kind(name: str) -> str:
+    """The group of a run's setting."""
+    of = next((group for group, names in _OF_RUN.items() if name in names), "run")
+    return "evaluation" if name.startswith("eval_") else of
+
+
+def _group(settings: Any, about: str, names: Iterable[str], explained: bool) -> type[Any]:
+    """A dataclass of some of the fields of another, with its values as defaults and its words as help."""
+    kind: Any = type(settings)
+    hints, texts, fields = field_hints(kind), meanings(kind) if explained else {}, []
+    for name in names:
+        value = getattr(settings, name)
+        text = texts.get(name, "")
+        if explained and name == "objective" and hasattr(settings, "objective_settings"):
+            text += f" One of: {', '.join(_objectives())}."
+        default: Any = dataclasses.field(default_factory=partial(copy.copy, value))
+        fields.append((name, Annotated[hints[name], tyro.conf.arg(help=text)], default))
+    return dataclasses.make_dataclass("Group", fields, frozen=True, namespace={"__doc__": about})
+
+
+def _objectives() -> tuple[str, ...]:
+    from maxent_rl.tokens.objectives import names
+
+    return names()
+
+
+def _replaced(settings: Any, values: dict[str, Any]) -> Any:
+    own = {field.name for field in dataclasses.fields(settings)}
+    return dataclasses.replace(settings, **{name: value for name, value in values.items() if name in own})
+
+
+def _description(agent: str) -> str:
+    """What `--help` says first: agents and presets, a line each."""
+    agents = [f"  {name:<16}{_first_line(agent_class(name))}" for name in AGENTS]
+    presets = [f"  {name:<18}{preset.about}" for name, preset in PRESETS.items()]
+    return "\n".join(
+        [
+            f"Trains an agent on an environment. Below are the flags of --agent {agent}: --agent NAME --help shows another's.",
+            *("", "Agents:", *agents, "", "Presets:", *presets),
+        ]
+    )
+
+
+def _first_line(kind: type[Any]) -> str:
+    return (kind.__doc__ or "").strip().splitlines()[0]
+
+
+def _elsewhere(name: str, agent: str) -> str:
+    """A sentence on a flag that other agents have, or on a value without its flag; empty where there is nothing to say."""
+    if name in AGENTS or has_name(name):
+        return f"Write {'--agent' if name in AGENTS else '--env'} {name}."
+    having = [each for each in AGENTS if name in {field.name for field in dataclasses.fields(agent_class(each))}]
+    return f"It is a flag of --agent {', '.join(having)}, not of {agent}." if having else ""
 
 
 def _refuse_changes(before: Any, after: Any, free: set[str]) -> None:

@@ -13,20 +13,22 @@ import typing
 from pathlib import Path
 from typing import Any, Literal
 
-from maxent_rl.agents.registry import agent_class, run_defaults
+from maxent_rl.agents.registry import AGENTS, agent_class, agent_name, run_defaults
 from maxent_rl.errors import CheckpointError, InvalidSettingError, unknown_name
 from maxent_rl.seeds.variants import variant_values
-from maxent_rl.settings import Count, Interval, NonNegative, check_settings
+from maxent_rl.settings import Count, Interval, NonNegative, Settings, check_settings, declared_changes, unknown_setting
+from maxent_rl.storage.files import as_path
 
 _PACKAGES = (
     *("maxent_rl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"),
     *("gymnasium", "mujoco", "mujoco-mjx", "brax", "playground", "envpool"),
 )
+_MOST_LOGGED, _LOGGED_VECTOR_STEPS, _LEAST_LINES = 1_000, 20, 10
 _SEEDS = typing.Annotated[int, Interval(0, 2**31 - 1)]
 
 
 @dataclasses.dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Settings):
     """Settings of a run, whatever the agent."""
 
     agent: str = "sac"
@@ -49,14 +51,20 @@ class RunConfig:
     """Environments that each seed steps side by side."""
     eval_every: NonNegative = 5_000
     """Environment steps between evaluations; 0 evaluates only at the end."""
-    eval_episodes: Count = 10
-    """Episodes of each seed in an evaluation."""
+    eval_episodes: NonNegative = 10
+    """Episodes of each seed in an evaluation; 0 for no evaluation at all, nor environments for it."""
+    eval_num_envs: Count | None = None
+    """Host environments that each seed is evaluated in side by side, on which no number depends; None for all episodes, 64 of
+    all seeds together at most, and for --num-envs where a function of one's own makes the environment."""
+    max_episode_steps: Count | None = None
+    """Steps after which an episode in a host environment is cut; None for its own limit, or 1,000 where it tells none."""
     checkpoint_every: NonNegative = 10_000
     """Environment steps between checkpoints; 0 saves only at the end and on an interrupt."""
     keep_checkpoints: Count = 2
     """Latest checkpoints that stay; the best by evaluation stays besides."""
-    log_every: Count = 1_000
-    """Environment steps between lines of metrics.csv."""
+    log_every: Count | None = None
+    """Environment steps between lines of metrics.csv; None for 1,000, or 20 steps of all environments where that is more, and
+    for ten lines in a run at least."""
     output_dir: str = "runs"
     """Folder under which the run's folder OUTPUT_DIR/ENV/AGENT/NAME is made."""
     name: str | None = None
@@ -71,13 +79,24 @@ class RunConfig:
     """Numeric hyper-parameters with a value for each variant: all variants train at once, each with all seeds."""
 
     def __post_init__(self) -> None:
-        variants = {name.replace("-", "_"): tuple(values) for name, values in self.variants.items()}
-        object.__setattr__(self, "variants", variants)  # config.json gives lists, the command line names with dashes
+        if isinstance(self.variants, dict):  # config.json gives lists, the command line names with dashes
+            variants = {str(name).replace("-", "_"): _values(values) for name, values in self.variants.items()}
+            object.__setattr__(self, "variants", variants)
+        for name, value in declared_changes(self).items():
+            object.__setattr__(self, name, value)
 
     @classmethod
     def of(cls, agent: str, **settings: Any) -> RunConfig:
         """Settings for an agent, which may have defaults of its own (`run_defaults`), with some of them given."""
         return cls(agent=agent, **(run_defaults(agent_class(agent)) | settings))
+
+    @property
+    def log_period(self) -> int:
+        """Environment steps between lines of metrics.csv, as `log_every` says or leaves open."""
+        if self.log_every is not None:
+            return self.log_every
+        most = max(_MOST_LOGGED, _LOGGED_VECTOR_STEPS * self.num_envs)
+        return max(min(most, self.total_steps // _LEAST_LINES), 1)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -106,6 +125,10 @@ class RunConfig:
         if len(counts) > 1 or 0 in counts:
             raise InvalidSettingError(
                 "--variants needs the same number of values for every hyper-parameter, at least one."
+            )
+        if self.total_steps >= 2**31:
+            raise InvalidSettingError(
+                f"--total-steps must be less than 2,147,483,648 (counters have 32 bits), got {self.total_steps:,}."
             )
         if self.total_steps < self.num_envs:
             raise InvalidSettingError(
@@ -158,7 +181,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     Raises:
       CheckpointError: it is missing or not such a file.
     """
-    file = Path(path)
+    file = as_path(path, "a run's folder")
     file = file / "config.json" if file.is_dir() else file
     try:
         config = json.loads(file.read_text())
@@ -177,12 +200,39 @@ def config_from(config: dict[str, Any]) -> tuple[RunConfig, Any]:
     Raises:
       UnknownNameError: an agent or a setting that this version does not have.
     """
-    run = _build(RunConfig, config["run"])
+    run = run_from(config)
+    if run.agent not in AGENTS:
+        hint = "A run of an agent of one's own goes on in Python, with its class: resume(folder, agent=CLASS)."
+        raise unknown_name("agent", run.agent, AGENTS, hint)
     return run, agent_from(agent_class(run.agent), config)
 
 
-def agent_from(kind: type[Any], config: dict[str, Any]) -> Any:
-    """Rebuilds an agent of a given class with the hyper-parameters of `read_config`."""
+def run_from(config: dict[str, Any]) -> RunConfig:
+    """Rebuilds the settings of `read_config`."""
+    run: RunConfig = _build(RunConfig, config["run"])
+    return run
+
+
+def agent_from(kind: Any, config: dict[str, Any]) -> Any:
+    """Rebuilds an agent with the hyper-parameters of `read_config`.
+
+    Args:
+      kind: the agent's class.
+      config: as from `read_config`.
+
+    Raises:
+      InvalidSettingError: `kind` is no class, or that of another agent.
+      UnknownNameError: a hyper-parameter that the class does not have.
+    """
+    if not isinstance(kind, type) or not dataclasses.is_dataclass(kind):
+        name = type(kind).__name__
+        given = f"an instance: pass {name}" if dataclasses.is_dataclass(kind) else repr(kind)
+        raise InvalidSettingError(
+            f"agent= takes the agent's class, as its hyper-parameters are those of the run, got {given}."
+        )
+    name = config["run"].get("agent")
+    if kind is not agent_class(name) if name in AGENTS else agent_name(kind) in AGENTS:
+        raise InvalidSettingError(f"The run is one of the agent {name!r}, not of {kind.__name__}: leave agent= out.")
     return _build(kind, config["agent"])
 
 
@@ -190,8 +240,12 @@ def _build(kind: type[Any], values: dict[str, Any]) -> Any:
     names = {field.name for field in dataclasses.fields(kind)}
     for name in values:
         if name not in names:
-            raise unknown_name("setting", name, names)
+            raise unknown_setting(f"setting of {kind.__name__}", name, names)
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def _values(values: Any) -> Any:
+    return tuple(values) if isinstance(values, (list, tuple)) else values
 
 
 def _versions() -> dict[str, str]:

@@ -20,12 +20,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from maxent_rl.agents.base import acting_state, fresh_memory, recalling, remember
 from maxent_rl.agents.registry import AGENTS, agent_class
-from maxent_rl.envs.action_units import to_agent, to_environment
-from maxent_rl.errors import CheckpointError, InvalidSettingError, MaxentRLError, PolicyError
+from maxent_rl.errors import (
+    CheckpointError,
+    IncompatibleEnvironmentError,
+    InvalidSettingError,
+    MaxentRLError,
+    NonFiniteError,
+    PolicyError,
+)
 from maxent_rl.runs.config import agent_from
 from maxent_rl.seeds.variants import variant_name
+from maxent_rl.spaces import Space, flatten, to_agent, to_environment
 from maxent_rl.storage.arrays import Arrays, from_arrays, to_arrays
-from maxent_rl.storage.files import storage_errors
+from maxent_rl.storage.files import as_path, storage_errors
 from maxent_rl.types import PyTree, Spec
 
 _FORMAT = 1
@@ -51,6 +58,7 @@ def export_policy(folder: Path, config: dict[str, Any], arrays: Arrays, spec: Sp
         "step": step,
         "env": config["run"]["env"],
         "backend": config["run"]["backend"],
+        "max_episode_steps": config["run"].get("max_episode_steps"),
         "seeds": list(range(config["run"]["seed"], config["run"]["seed"] + config["run"]["num_seeds"])),
         "variants": config["run"]["variants"],
         "run": {"agent": config["run"]["agent"]},
@@ -69,7 +77,7 @@ def export_policy(folder: Path, config: dict[str, Any], arrays: Arrays, spec: Sp
 
 
 class Policy:
-    """A trained policy of one seed: `policy(observation)` gives the action, in the environment's own units.
+    """A trained policy of one seed: `policy(observation)` takes what the environment gives, and gives what it takes.
 
     Policies of agents that remember need to be told what happened; for the others this changes nothing:
 
@@ -85,6 +93,7 @@ class Policy:
       spec: shapes of observations and actions.
       env: the environment's name.
       backend: its physics backend, or None.
+      max_episode_steps: after which the run cut its episodes; None for the environment's own limit.
       seed: the seed that was trained.
       variant: the hyper-parameters that tell it from the other variants of its run; empty where nothing varied.
       step: environment steps of training behind it.
@@ -102,6 +111,7 @@ class Policy:
         self.agent, self.state, self.spec, self.seed, self.variant = agent, state, spec, seed, variant or {}
         self.env: str = description["env"]
         self.backend: str | None = description["backend"]
+        self.max_episode_steps: int | None = description.get("max_episode_steps")
         self.step: int = description["step"]
         self._mode, self._act = jax.jit(agent.mode), jax.jit(agent.act)
         self._remember = jax.jit(partial(remember, agent))
@@ -112,39 +122,57 @@ class Policy:
         return ", ".join(filter(None, [variant_name(self.variant), f"seed {self.seed}"]))
 
     def memory(self, batch_shape: tuple[int, ...] = ()) -> PyTree:
-        """What the policy remembers at the start of episodes, for observations [*batch_shape, observation]."""
+        """What the policy remembers at the start of episodes, for batches of `batch_shape` observations."""
         return fresh_memory(self.agent, self.state, batch_shape)
 
-    def remember(self, memory: PyTree, observation: ArrayLike, action: ArrayLike, reward: ArrayLike) -> PyTree:
-        """The memory after a step: the observation before it, the action in the environment's own units, the reward."""
-        taken = to_agent(np.asarray(action), self.spec)
-        seen = (jnp.asarray(each, jnp.float32) for each in (observation, taken, reward))
+    def remember(self, memory: PyTree, observation: Any, action: ArrayLike, reward: ArrayLike) -> PyTree:
+        """The memory after a step: the observation before it and the action, as of a call, and the reward."""
+        taken = to_agent(action, self.spec.action_space)
+        seen = (jnp.asarray(each, jnp.float32) for each in (self._vector(observation), taken, reward))
         return self._remember(self.state, memory, *seen)
 
-    def __call__(
-        self, observation: ArrayLike, key: jax.Array | None = None, *, memory: PyTree = None
-    ) -> NDArray[np.float32]:
+    def __call__(self, observation: Any, key: jax.Array | None = None, *, memory: PyTree = None) -> NDArray[Any]:
         """Chooses actions.
 
         Args:
-          observation: [..., observation]; one observation or a batch.
+          observation: as the environment gives it, one or a batch: arrays [..., *shape], in dicts or tuples where the
+            environment has them; or the vectors [..., observation] that they become (`spaces` has the rule).
           key: None for the most likely action; a random key for a sample.
           memory: of the episodes so far; None at their start, and for policies that do not remember.
 
         Returns:
-          [..., action] in the environment's own units, as its `step` takes them; discrete ones are whole numbers [...].
+          [...] actions as the environment's `step` takes them, in its own units, shape and type.
 
         Raises:
-          InvalidSettingError: the observation's last axis is not the environment's.
+          InvalidSettingError: it is no observation of the environment; or no random key.
+          NonFiniteError: NaN or infinity in an observation.
         """
-        array = jnp.asarray(observation, jnp.float32)
-        if array.ndim == 0 or array.shape[-1] != self.spec.observation_size:
-            raise InvalidSettingError(
-                f"The policy expects observations [..., {self.spec.observation_size}], got shape {array.shape}."
-            )
+        array = self._vector(observation)
+        if key is not None and not isinstance(key, jax.Array):
+            raise InvalidSettingError(f"key= takes a random key, such as jax.random.key(0), or None, got {key!r}.")
         state = self.state if memory is None else recalling(self.agent, self.state, memory)
         action = self._mode(state, array) if key is None else self._act(state, array, key)
-        return to_environment(np.asarray(action), self.spec)
+        return to_environment(np.asarray(action), self.spec.action_space)
+
+    def _vector(self, observation: Any) -> NDArray[np.float32]:
+        """[..., observation] as the agent sees it."""
+        own, vector = self.spec.observation_space, Space("box", (self.spec.observation_size,))
+        try:
+            array = flatten(own or vector, observation, "The policy was given")
+        except IncompatibleEnvironmentError as error:
+            # The vector that it becomes is welcome, too.
+            if own is None or not _is_array(observation) or observation.shape[-1:] != vector.shape:
+                raise InvalidSettingError(str(error)) from error
+            array = flatten(vector, observation, "The policy was given")
+        finite = np.isfinite(array)
+        if not finite.all():
+            entry = int(np.argwhere(~finite)[0, -1])
+            raise NonFiniteError(f"The policy was given an observation whose entry {entry} is NaN or infinite.")
+        return array
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, (np.ndarray, jax.Array))
 
 
 def load_policy(
@@ -165,7 +193,9 @@ def load_policy(
       PolicyError: the folder is missing, damaged, or of another format.
       InvalidSettingError: the run has no such seed or variant.
     """
-    folder = policy_folder(Path(path))
+    folder = policy_folder(as_path(path, "a run's folder"))
+    if variant is not None and not isinstance(variant, int):
+        raise InvalidSettingError(f"variant= takes the number of a variant, counted from 0, got {variant!r}.")
     try:
         description = json.loads((folder / "policy.json").read_text())
         if description["format"] != _FORMAT:
@@ -233,4 +263,11 @@ def _spec_from(values: dict[str, Any]) -> Spec:
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
     }
+    for name in ("observation_space", "action_space"):
+        if fields.get(name) is not None:
+            fields[name] = Space.of(fields[name])
+    # Policies of before spaces were described have the bounds of one axis of float32 alone.
+    low, high = fields.pop("action_low", None), fields.pop("action_high", None)
+    if low is not None:
+        fields["action_space"] = Space("box", fields["action_shape"], low=low, high=high)
     return Spec(**fields)

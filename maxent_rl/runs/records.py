@@ -246,14 +246,29 @@ class _TensorBoard:
         return self._writers[member]
 
 
-def _start_wandb(folder: Path, project: str, config: dict[str, Any]) -> Any:
-    """Starts a Weights & Biases run, or goes on with that of the folder."""
+def check_records(wandb_project: str | None) -> None:
+    """Refuses what a `Recorder` would refuse for want of a package.
+
+    Raises:
+      MissingDependencyError: a Weights & Biases project is named and wandb is not installed.
+    """
+    if wandb_project is not None:
+        _import_wandb()
+
+
+def _import_wandb() -> Any:
     try:
         import wandb
     except ImportError as error:
         raise MissingDependencyError(
             f'Weights & Biases is not installed ({error}). Install it with: pip install "maxent_rl[wandb]".'
         ) from error
+    return wandb
+
+
+def _start_wandb(folder: Path, project: str, config: dict[str, Any]) -> Any:
+    """Starts a Weights & Biases run, or goes on with that of the folder."""
+    wandb = _import_wandb()
     identity = folder / "wandb_id.txt"
     with storage_errors(f"write {identity}"):
         if not identity.exists():

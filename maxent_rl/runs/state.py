@@ -57,7 +57,9 @@ def load_state(
     folder = Path(folder)
     config = read_config(folder)
     if not (folder / "policy").is_dir():
-        raise PolicyError(f"{folder} has no policy yet, which its first evaluation writes.")
+        raise PolicyError(
+            f"{folder} has no policy yet, which its first evaluation (without any, its first checkpoint) writes."
+        )
     policy = load_policy(folder, seed=seed, variant=variant)
     steps = [int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit()]
     if not steps:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from maxent_rl.agents.base import SCHEDULED
-from maxent_rl.errors import InvalidSettingError, unknown_name
-from maxent_rl.settings import flag
+from maxent_rl.errors import InvalidSettingError
+from maxent_rl.settings import flag, unknown_setting
 
 
 def can_vary(agent: Any) -> tuple[str, ...]:
@@ -47,7 +47,7 @@ def variant_agents(agent: Any, variants: Mapping[str, Sequence[float]]) -> list[
     names, varying = {field.name for field in dataclasses.fields(agent)}, can_vary(agent)
     for name in variants:
         if name not in names:
-            raise unknown_name("hyper-parameter", name, varying)
+            raise unknown_setting("hyper-parameter", name, varying)
         if name not in varying:
             raise InvalidSettingError(f"{flag(name)} cannot vary within a run: train its values one after the other.")
     return [dataclasses.replace(agent, **values) for values in variant_values(variants)]

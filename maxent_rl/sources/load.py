@@ -36,16 +36,10 @@ def load_data(run: RunConfig, agent: Any, spec: Spec, env: Any) -> tuple[FixedDa
       InvalidSettingError: the run does not say where.
       MaxentRLError: one of its kinds, for data that is missing, damaged or of another environment.
     """
+    check_source(run, agent)
     kind = reads_data(agent)
     assert kind is not None
-    setting, source = SOURCES[kind]
-    if getattr(run, setting) is None:
-        what = {"teacher": "a trained policy: pass --teacher RUN", "dataset": "a data set: pass --dataset PATH"}[
-            setting
-        ]
-        online = f"{run.agent}-online"
-        instead = f"; --agent {online} learns by acting" if online in AGENTS else ""
-        raise InvalidSettingError(f"--agent {run.agent} learns from {what}{instead}.")
+    source = SOURCES[kind][1]
     module, _, function = source.partition(":")
     data, held_out = getattr(importlib.import_module(module), function)(run, agent, spec, env)
     if isinstance(agent, ChecksData):
@@ -53,8 +47,8 @@ def load_data(run: RunConfig, agent: Any, spec: Spec, env: Any) -> tuple[FixedDa
     return data, held_out
 
 
-def refuse_unused(run: RunConfig, agent: Agent[Any]) -> None:
-    """Refuses a source of data that an agent does not read.
+def check_source(run: RunConfig, agent: Agent[Any]) -> None:
+    """Refuses a source of data that an agent does not read, and the lack of one that it does.
 
     Raises:
       InvalidSettingError: naming the flag.
@@ -64,3 +58,8 @@ def refuse_unused(run: RunConfig, agent: Agent[Any]) -> None:
     for setting in ("teacher", "dataset"):
         if getattr(run, setting) is not None and setting != read:
             raise InvalidSettingError(f"--agent {run.agent} reads no {flag(setting)}: leave it out.")
+    if read is not None and getattr(run, read) is None:
+        what = {"teacher": "a trained policy: pass --teacher RUN", "dataset": "a data set: pass --dataset PATH"}[read]
+        online = f"{run.agent}-online"
+        instead = f"; --agent {online} learns by acting" if online in AGENTS else ""
+        raise InvalidSettingError(f"--agent {run.agent} learns from {what}{instead}.")

@@ -62,6 +62,7 @@ class Making:
     flip: float = 0.0
     pairs: int | None = None
     seed: int = 0
+    num_envs: int | None = None
 
 
 def make_preferences(
@@ -87,7 +88,7 @@ def make_preferences(
     played: list[Floats] = []
     returns: list[float] = []
     parts: list[Segments] = []
-    for trajectories in play(policy, making.episodes, making.action_noise, making.seed):
+    for trajectories in play(policy, making):
         returns += [each.total for each in trajectories]
         played += [np.array([each.length], np.float32) for each in trajectories]
         parts += [cut(each, making.length) for each in trajectories if each.length >= making.length]
@@ -101,7 +102,8 @@ def make_preferences(
     pairs = draw_pairs(len(score), making.pairs, generator)
     clean = np.asarray(compare(score[pairs[:, 0]], score[pairs[:, 1]]), np.float32)
     label = flip_labels(clean, making.flip, generator)
-    about = {**dataclasses.asdict(making), "policy_step": policy.step, "oracle_step": oracle.step if oracle else None}
+    about = {name: value for name, value in dataclasses.asdict(making).items() if name != "num_envs"}
+    about |= {"policy_step": policy.step, "oracle_step": oracle.step if oracle else None}
     told = {
         "episodes": len(returns),
         "segments": len(score),
@@ -134,13 +136,14 @@ def check_sources(policy: Policy, making: Making, oracle: Restored | None) -> No
         )
 
 
-def play(policy: Policy, episodes: int, action_noise: float, seed: int) -> Iterator[list[Trajectory]]:
+def play(policy: Policy, making: Making) -> Iterator[list[Trajectory]]:
     """Plays episodes, some of them side by side at a time, with sampled actions and Gaussian noise on them."""
-    together = min(episodes, _SIDE_BY_SIDE)
-    choose = partial(noisy_action, action_noise)  # one object: each new one compiles anew
-    played = keep_playing(policy, open_environment(policy), together, seed=seed, choose=choose)
-    for first in range(0, episodes, together):
-        yield next(played)[: episodes - first]
+    together = min(making.episodes, _SIDE_BY_SIDE)
+    choose = partial(noisy_action, making.action_noise)  # one object: each new one compiles anew
+    source = open_environment(policy, num_envs=making.num_envs)
+    played = keep_playing(policy, source, together, seed=making.seed, choose=choose)
+    for first in range(0, making.episodes, together):
+        yield next(played)[: making.episodes - first]
 
 
 def noisy_action(

@@ -14,9 +14,9 @@ from maxent_rl.data.batches.preferences import LARGEST_ACTION
 from maxent_rl.data.batches.windows import EpisodeWindows
 from maxent_rl.data.datasets.dataset import Dataset
 from maxent_rl.data.datasets.files import read_dataset
-from maxent_rl.envs.action_units import to_agent
 from maxent_rl.errors import DataError
 from maxent_rl.runs.config import RunConfig
+from maxent_rl.spaces import to_agent
 from maxent_rl.types import Spec
 
 _ROUNDING = 1e-3  # by which an action may lie outside the environment's bounds, of [-1, 1]
@@ -65,8 +65,8 @@ def check_environment(data: Dataset, run: RunConfig, spec: Spec) -> None:
     """
     if data.env is not None and _bare(data.env) != _bare(run.env) and environments.has_name(run.env):
         raise DataError(f"{run.dataset} has transitions of {data.env}, but the run is on {run.env}.")
-    wanted = _words(spec.observation_size, None if spec.num_actions is not None else spec.action_size)
-    found = _words(data.observation.shape[1], None if data.is_discrete else data.action.shape[1])
+    wanted = _words(spec.observation_size, spec.action_size if spec.is_continuous else None)
+    found = _words(data.observation.shape[1], data.action.shape[1] if data.action.dtype.kind == "f" else None)
     if wanted != found:
         raise DataError(f"{run.dataset} has {found}; {run.env} has {wanted}.")
     if spec.num_actions is not None and data.action.max() >= spec.num_actions:
@@ -96,13 +96,14 @@ def to_agent_units(data: Dataset, spec: Spec, name: str = "The data set") -> Dat
     Raises:
       DataError: an action lies outside the environment's bounds by more than rounding.
     """
-    if data.is_discrete:
+    if not spec.is_continuous:
         return data
-    action = to_agent(data.action, spec)
+    space = spec.action_space
+    action = to_agent(data.action if space is None else data.action.reshape(data.size, *space.shape), space)
     outside = np.argwhere(np.abs(action) > 1.0 + _ROUNDING)
     if len(outside):
         step, entry = outside[0]
-        low, high = (-1.0, 1.0) if spec.action_low is None else (spec.action_low[entry], spec.action_high[entry])  # type: ignore[index]
+        low, high = (-1.0, 1.0) if space is None else (space.low[entry], space.high[entry])  # type: ignore[index]
         raise DataError(
             f"{name} has the action {data.action[step, entry]:g} (step {step}, entry {entry}), which lies outside the "
             f"environment's bounds, {low:g} to {high:g}; expected actions in the environment's own units."

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from maxent_rl.data.buffers.rows import RowLayout
 from maxent_rl.data.datasets.arrays_of_files import same_observation
 from maxent_rl.data.datasets.dataset import Dataset, join
-from maxent_rl.envs.action_units import to_data
+from maxent_rl.data.datasets.units import stored_actions
 from maxent_rl.errors import CheckpointError, DataError, InvalidSettingError
 from maxent_rl.runs.buffers import make_layout
 from maxent_rl.runs.checkpoints import Checkpoints
@@ -117,7 +117,7 @@ def _dataset(rows: NDArray[np.float32], layout: RowLayout, spec: Spec) -> Datase
     goes_on = np.append(same_observation(unpacked.next_observation[:-1], unpacked.observation[1:]), True)[: len(rows)]
     return Dataset(
         observation=unpacked.observation,
-        action=to_data(unpacked.action, spec),
+        action=stored_actions(unpacked.action, spec.action_space),
         reward=unpacked.reward,
         next_observation=unpacked.next_observation,
         terminated=terminated,

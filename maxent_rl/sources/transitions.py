@@ -21,12 +21,12 @@ from flax import struct
 from maxent_rl import envs as environments
 from maxent_rl.agents.base import Agent
 from maxent_rl.data.datasets.dataset import Dataset, concatenate, join
-from maxent_rl.envs.action_units import to_data
+from maxent_rl.data.datasets.units import stored_actions
 from maxent_rl.envs.device import DeviceEnv
-from maxent_rl.envs.host import HostEnvs
+from maxent_rl.envs.host import HostEnvs, HostSource
 from maxent_rl.errors import CheckpointError, InvalidSettingError
 from maxent_rl.playing.choosing import Choose, most_likely, sampled_action, uniform_actions
-from maxent_rl.playing.opening import open_environment
+from maxent_rl.playing.opening import open_environment, side_by_side
 from maxent_rl.playing.trajectories import Trajectory, keep_playing
 from maxent_rl.runs.policy import Policy, load_policy
 from maxent_rl.runs.records import read_csv
@@ -54,6 +54,7 @@ class Collecting:
     noise: float = 0.2
     seed: int = 0
     policy_seed: int | None = None
+    num_envs: int | None = None
 
     @property
     def wanted(self) -> int:
@@ -101,9 +102,9 @@ def collect(collecting: Collecting, report: Report = lambda _: None) -> Collecte
         data, notes = _replayed(collecting, policy)
         spec = policy.spec
     else:
-        source = _open(policy, env)
+        source = _open(policy, env, collecting.num_envs)
         spec = _spec(source)
-        if collecting.kind == "noisy" and spec.num_actions is not None and collecting.noise > 1:
+        if collecting.kind == "noisy" and not spec.is_continuous and collecting.noise > 1:
             raise InvalidSettingError(
                 f"--noise is the probability of a random action where actions are discrete: at most 1, got "
                 f"{collecting.noise:g}."
@@ -130,13 +131,13 @@ def _environment(collecting: Collecting, policy: Policy | None) -> str:
     return name
 
 
-def _open(policy: Policy | None, env: str) -> Source:
+def _open(policy: Policy | None, env: str, num_envs: int | None) -> Source:
     """What is acted in."""
     if policy is not None:
-        return open_environment(policy, None if env == policy.env else env)
+        return open_environment(policy, None if env == policy.env else env, num_envs)
     if environments.is_device(env):
         return environments.make_device(env)
-    return lambda seeds: environments.make_host(env, seeds)
+    return HostSource(partial(environments.make_host, env), side_by_side(env, num_envs))
 
 
 def _spec(source: Source) -> Spec:
@@ -194,7 +195,7 @@ def disturbed_action(
     """
     assert key is not None
     action = agent.mode(state, observation)
-    if spec.num_actions is None:
+    if spec.is_continuous:
         return jnp.clip(action + noise * jax.random.normal(key, action.shape), -1.0, 1.0), ()
     which, what = jax.random.split(key)
     uniform = uniform_actions(spec, len(observation), what)
@@ -206,7 +207,7 @@ def from_trajectory(trajectory: Trajectory, spec: Spec) -> Dataset:
     ends = np.arange(trajectory.length) == trajectory.length - 1
     return Dataset(
         observation=np.asarray(trajectory.observation[:-1], np.float32),
-        action=to_data(trajectory.action, spec),
+        action=stored_actions(trajectory.action, spec.action_space),
         reward=np.asarray(trajectory.reward, np.float32),
         next_observation=np.asarray(trajectory.observation[1:], np.float32),
         terminated=ends & trajectory.terminated,
@@ -233,9 +234,16 @@ def _replayed(collecting: Collecting, policy: Policy) -> tuple[Dataset, list[str
 
 def _about(collecting: Collecting, policy: Policy | None, spec: Spec) -> dict[str, Any]:
     """How the data was made, and what the environment's spaces are."""
-    about = {name: value for name, value in dataclasses.asdict(collecting).items() if name not in ("env", "noise")}
+    about = {
+        name: value
+        for name, value in dataclasses.asdict(collecting).items()
+        if name not in ("env", "noise", "num_envs")
+    }
     about |= {"noise": collecting.noise} if collecting.kind == "noisy" else {}
-    about |= {"num_actions": spec.num_actions, "action_low": spec.action_low, "action_high": spec.action_high}
+    about |= {
+        name: None if space is None else dataclasses.asdict(space)
+        for name, space in (("observation_space", spec.observation_space), ("action_space", spec.action_space))
+    }
     about |= {
         "horizon": spec.horizon,
         "random_numbers": f"{jax.random.key_impl(jax.random.key(0))}, jax {jax.__version__}",

@@ -10,7 +10,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from maxent_rl.errors import StorageError
+from maxent_rl.errors import InvalidSettingError, StorageError
+
+
+def as_path(path: object, what: str) -> Path:
+    """A path that a user has given, to `what`.
+
+    Raises:
+      InvalidSettingError: it is no path.
+    """
+    if isinstance(path, (str, os.PathLike)):
+        return Path(path)
+    given = repr(path) if isinstance(path, (int, float, type(None))) else f"a {type(path).__name__}"
+    raise InvalidSettingError(
+        f"Expected the path of {what}, got {given}{': pass its `folder`' if hasattr(path, 'folder') else ''}."
+    )
 
 
 @contextlib.contextmanager

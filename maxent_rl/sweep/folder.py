@@ -16,10 +16,10 @@ from typing import Any
 
 from maxent_rl.errors import CheckpointError, InvalidSettingError, MaxentRLError, StorageError
 from maxent_rl.runs.config import config_from
+from maxent_rl.runs.values import value_text
 from maxent_rl.settings import flag
 from maxent_rl.storage.files import storage_errors, write_json
 from maxent_rl.sweep.jobs import Job
-from maxent_rl.sweep.values import value_text
 
 _FORMAT = 1
 MANIFEST, FINISHED, FAILED, ATTEMPT, STOP, LOG = (

@@ -11,14 +11,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from maxent_rl import envs as environments
-from maxent_rl.agents.base import Agent
+from maxent_rl.agents.base import Agent, check_kind
 from maxent_rl.agents.registry import AGENTS, agent_class, agent_name
 from maxent_rl.errors import InvalidSettingError, unknown_name
 from maxent_rl.runs.config import RunConfig, run_folder
+from maxent_rl.runs.values import parse_value, value_text
 from maxent_rl.seeds.variants import can_vary, variant_agents
-from maxent_rl.settings import check_settings, flag
-from maxent_rl.sweep.values import parse_value, value_text
+from maxent_rl.settings import Settings, check_settings, flag, unknown_setting
 
 T = TypeVar("T")
 
@@ -28,7 +30,7 @@ _LONGEST_NAME = 100
 
 
 @dataclasses.dataclass(frozen=True)
-class Sweep:
+class Sweep(Settings):
     """A study: every agent on every environment with every combination of values.
 
     Attributes:
@@ -48,6 +50,18 @@ class Sweep:
     name: str | None = None
     max_seeds_per_job: int | None = None
     max_variants_per_job: int | None = None
+
+    def __post_init__(self) -> None:
+        """Takes a single name or value for a tuple of one."""
+        for name in ("agents", "envs"):
+            given = getattr(self, name)
+            object.__setattr__(self, name, given if isinstance(given, (tuple, list)) else (given,))
+        values = {name: value if _is_several(value) else (value,) for name, value in self.values.items()}
+        object.__setattr__(self, "values", values)
+
+
+def _is_several(value: Any) -> bool:
+    return isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,8 +106,12 @@ def expand(sweep: Sweep) -> tuple[Path, list[Job]]:
     ):
         if bound is not None and bound < 1:
             raise InvalidSettingError(f"{flag(name)} must be at least 1, got {bound}.")
+    if not isinstance(sweep.run, RunConfig):
+        raise InvalidSettingError(f"Sweep(run=...) takes a RunConfig, got {sweep.run!r}.")
     dataclasses.replace(sweep.run, name=sweep.name).check()
     agents = [agent_class(agent)() if isinstance(agent, str) else agent for agent in sweep.agents]
+    for agent in agents:
+        check_kind(agent)
     named = [given if isinstance(given, str) else agent_name(given) for given in sweep.agents]
     names = _unique("--agents", named)
     envs = _unique("--envs", [environments.canonical_name(env) for env in sweep.envs])
@@ -127,7 +145,7 @@ def _check_names(values: Mapping[str, Sequence[Any]], names: Sequence[str], agen
             continue
         having = [agent for agent, fields in zip(names, of_agents, strict=True) if name in fields]
         if not having:
-            raise unknown_name("setting", name, (of_run - set(_SWEEPS_OWN)).union(*of_agents))
+            raise unknown_setting("setting", name, (of_run - set(_SWEEPS_OWN)).union(*of_agents))
         lacking = [agent for agent in names if agent not in having]
         if lacking:
             raise InvalidSettingError(

@@ -18,7 +18,7 @@ from flax import struct
 from maxent_rl import losses
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks.transformer import TransformerConfig
-from maxent_rl.settings import Count, Fraction, NonNegative, Positive, Weight, static
+from maxent_rl.settings import Count, Fraction, NonNegative, Positive, Settings, Weight, static
 from maxent_rl.tokens import objectives
 from maxent_rl.tokens.batch import Prompted, TokenBatch, TokenOutputs
 from maxent_rl.tokens.model import LanguageModel
@@ -51,7 +51,7 @@ class TokenState:
 
 
 @struct.dataclass
-class TokenAgent:
+class TokenAgent(Settings):
     """A small language model of the Llama layout, trained by any of `objectives.names()`."""
 
     learns: ClassVar[Learns] = "task"
@@ -196,7 +196,9 @@ class TokenAgent:
         orders = orders[:, : size - size % self.num_minibatches].reshape(self.num_epochs * self.num_minibatches, -1)
 
         def learn(carry: TokenState, index: Array) -> tuple[TokenState, Metrics]:
-            return self._learn(carry, objective, cut(index))
+            # A minibatch has an optimiser step of its own and divides by its own counts, as in verl: steps are of the same
+            # size, whichever responses fell into them, and what chooses among tokens chooses among those of the step.
+            return self._learn(carry, objective, cut(index).as_step())
 
         state, found = jax.lax.scan(learn, state, orders)
         return state, metrics | jax.tree.map(jnp.mean, found)
@@ -221,8 +223,9 @@ class TokenAgent:
     ) -> objectives.Objective:
         """The objective with its settings.
 
-        Responses have no more room than the longest right answer needs: a penalty near the limit, which would take from
-        that answer what it earns, begins beyond it unless its settings are given.
+        The limit of a penalty near the length limit is the responses' own, unless it is given. Without settings there is no
+        such penalty: responses have no more room than the longest right answer needs, which it would take from. A sum over a
+        constant length is one over T.
 
         Args:
           response_length: T; None for the objective as it is without a task.
@@ -241,8 +244,11 @@ class TokenAgent:
             is_word = isinstance(objectives.default_of(self.objective, name), str)  # "none" is one
             settings[name] = value if is_word else _value(value)
         known, given = objectives.settings(self.objective), {name.rpartition(".")[2] for name in settings}
-        if response_length and "overlong_limit" in known and not {"overlong_limit", "overlong_margin"} & given:
-            settings |= {"overlong_limit": response_length + 1, "overlong_margin": 1}
+        penalty = any(name.startswith("overlong_") for name in settings)
+        if response_length and penalty and not given & {"overlong_limit", "limit"}:
+            settings["overlong_limit"] = response_length
+        if response_length and "aggregation_length" in known and "aggregation_length" not in given:
+            settings["aggregation_length"] = response_length
         if vocabulary_size and "vocabulary_size" in known and "vocabulary_size" not in given:
             settings["vocabulary_size"] = vocabulary_size
         return objectives.make(self.objective, **settings)

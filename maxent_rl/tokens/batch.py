@@ -1,12 +1,18 @@
 """What an objective is given: a batch of sampled responses, and what the policy that learns says of their tokens.
 
 Shapes: N responses in rows, T tokens, V vocabulary. The responses to one prompt, `group_size` of them, stand in rows next
-to each other. Masked positions may hold anything, NaN included: they never change a loss or a gradient.
+to each other; where there are not equally many to each, `group_index` says which rows belong together. Masked positions may
+hold anything, NaN included: they never change a loss or a gradient.
+
+What could not be scored takes nothing else with it. A response whose reward is not finite counts in no statistic of its group
+or of the batch and has the advantage 0. A token whose log-probability, or what else an objective asks of it, is not finite is
+left out as if it were masked. Both are counted in the metrics of each step.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any, Literal, TypeAlias
 
 import jax
@@ -14,8 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import Array
+from jax.typing import ArrayLike
 
-from maxent_rl.errors import ShapeError
+from maxent_rl import losses
+from maxent_rl.errors import MissingInputError, ShapeError
+from maxent_rl.tokens.whole import Whole
 from maxent_rl.types import Metrics, PyTree
 
 Axes: TypeAlias = Literal["token", "row", "vocabulary", "context"]
@@ -63,10 +72,13 @@ class TokenBatch:
     A new column is one line here: it is checked, cleaned, cut and moved as it declares itself.
 
     Attributes:
-      logp_old: [N, T] log-probability of each token under the policy that drew it, in nats.
+      logp_old: [N, T] log-probability of each token under the policy that drew it, in nats; NaN, or infinite, where the
+        sampler did not say it.
       mask: [N, T] True (or 1) on the tokens of the response, its end token included; 0 on prompts, tool results, padding.
-      rewards: [N] outcome of each response.
+      rewards: [N] outcome of each response; NaN where it could not be scored.
       group_size: responses to each prompt; 1 where there are no groups.
+      group_index: [N] whole numbers, equal for the responses to one prompt, in place of `group_size` where there are not
+        equally many to each; the rows of a group need not stand together.
       tokens: [N, T] int32 the tokens; needed where statistics are computed from logits.
       logp_ref: [N, T] log-probability under a reference policy, in nats.
       token_rewards: [N, T] rewards of single tokens, beside the outcome.
@@ -81,14 +93,18 @@ class TokenBatch:
       source: [N] int32 which response each row holds, once `Objective.prepare` has moved any: below 0 it is of `side`, so
         that `concatenate([mine, mine_of_side])[source]` brings what a trainer holds of them elsewhere into the same order.
         None where each row is where it was.
-      prepared: set by `Objective.prepare`: what is done once to a whole batch has been done.
-      whole_groups: set by it too: the objective compares the responses of a group at each step.
+      unscored: [N] set by `Objective.prepare`: how many tokens of each response it has left out, as their log-probability (or
+        what else it asks of them) is not finite.
+      whole: set by it too: what the rows are parts of.
+      prepared: likewise: what is done once to a whole batch has been done.
+      whole_groups: likewise: the objective compares the responses of a group at each step.
     """
 
     logp_old: Array = column("token")
     mask: Array = column("token")
     rewards: Array = column("row")
     group_size: int = struct.field(pytree_node=False, default=1)  # type: ignore[no-untyped-call]
+    group_index: Array | None = column("row", about="equal whole numbers for the responses to one prompt", default=None)
     tokens: Array | None = column("token", default=None)
     logp_ref: Array | None = column("token", about="log-probabilities under the reference policy", default=None)
     token_rewards: Array | None = column("token", default=None)
@@ -102,27 +118,84 @@ class TokenBatch:
     context: PyTree | None = column("context", default=None)
     side: TokenBatch | None = None
     source: Array | None = column("row", default=None)
+    unscored: Array | None = column("row", default=None)
+    whole: Whole | None = column("context", default=None)
     prepared: bool = struct.field(pytree_node=False, default=False)  # type: ignore[no-untyped-call]
     whole_groups: bool = struct.field(pytree_node=False, default=False)  # type: ignore[no-untyped-call]
 
     def rows(self, index: Any) -> TokenBatch:
-        """The responses at `index` (a slice, or whole numbers), as a minibatch of a prepared batch.
+        """The responses at `index` (a slice, or whole numbers), as a part of a prepared batch.
 
-        One that is not prepared must be cut into whole groups, and `side` stays whole.
+        The mean over equal parts of their losses, or gradients, is that of the whole; over unequal ones it is the mean
+        weighted by `share`. A part that has an optimiser step of its own is a minibatch: `rows(index).as_step()`.
+        `side` stays whole.
 
         Raises:
-          ShapeError: the objective needs whole groups, and these are not; indices that are traced cannot be looked at.
+          ShapeError: there are no such rows; or they are not whole groups, or cannot be looked at as they are traced, where
+            advantages are still to be made of rewards by groups, or the objective compares groups at each step.
         """
-        if self.whole_groups and not isinstance(index, jax.core.Tracer):
-            _check_whole(np.arange(self.mask.shape[0])[index], self.group_size)
-        index = index if isinstance(index, slice) else jnp.asarray(index)
-        cut: TokenBatch = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], dataclasses.replace(self, side=None))
-        return dataclasses.replace(cut, side=self.side)
+        if self.whole_groups or (not self.prepared and self.advantages is None and self._has_groups):
+            _check_whole(self, index)
+        elif not isinstance(index, jax.core.Tracer):
+            _chosen(index, self.mask.shape[0], "rows")
+        return self._cut(index)
 
     def groups(self, index: Any) -> TokenBatch:
-        """The groups at `index` [K], whole numbers: all responses to the K prompts."""
+        """The groups at `index` [K], whole numbers: all responses to the K prompts.
+
+        Raises:
+          ShapeError: there are no such groups, or `group_index` says what they are and is traced.
+        """
+        if self.group_index is not None:
+            return self._cut(_rows_of(self.group_index, index))
+        if not isinstance(index, jax.core.Tracer):
+            _chosen(index, self.mask.shape[0] // self.group_size, "groups")
         first = jnp.asarray(index)[:, None] * self.group_size
-        return self.rows((first + jnp.arange(self.group_size)).ravel())
+        return self._cut((first + jnp.arange(self.group_size)).ravel())
+
+    @property
+    def scored(self) -> Array:
+        """[N] whether each row is a response that has a reward: one that is finite; a row without tokens is none."""
+        return responses(self) & jnp.isfinite(self.outcomes)
+
+    def as_step(self) -> TokenBatch:
+        """These rows of a prepared batch as a minibatch, the whole of an optimiser step of their own.
+
+        Its loss divides by the counts of these rows, and stages look at these rows alone, as they do in verl; the advantages
+        stay those of the batch. Rows of it are parts of this step. It counts anew, too, where the mask has changed since the
+        batch was prepared. A batch that is not prepared is returned as it is.
+        """
+        if self.whole is None:
+            return self
+        lengths = jnp.sum(jnp.asarray(self.mask, bool), axis=-1)
+        return dataclasses.replace(self, whole=self.whole.anew(lengths))
+
+    @property
+    def share(self) -> float:
+        """The share of the rows of its whole (of the prepared batch, or of the minibatch) that these are; 1 for a whole."""
+        return 1.0 if self.whole is None else self.mask.shape[0] / max(self.whole.rows, 1)
+
+    def count(self, name: str, here: ArrayLike) -> Array:
+        """[] so many are in the whole that these rows are of: `here`, counted in them, where they are all of it.
+
+        Raises:
+          MissingInputError: the objective that prepared the batch counts no such thing, and these rows are a part of it.
+        """
+        if self.whole is None or self.share == 1:
+            return jnp.asarray(here)
+        if name not in self.whole.counts:
+            raise MissingInputError(
+                f"The batch that these rows are a part of has no count {name!r}: let the objective that learns from it "
+                "prepare it."
+            )
+        return self.whole.count(name)
+
+    @property
+    def longest(self) -> Array:
+        """[] tokens of the longest response of the batch that was prepared, or of these rows, if it was not."""
+        if self.whole is None:
+            return jnp.max(jnp.sum(self.mask, axis=-1), initial=0)
+        return self.whole.count("longest")
 
     @property
     def outcomes(self) -> Array:
@@ -132,13 +205,22 @@ class TokenBatch:
             return rewards
         return rewards + jnp.sum(jnp.where(self.mask, self.token_rewards, 0.0), axis=-1)
 
+    @property
+    def _has_groups(self) -> bool:
+        return self.group_size > 1 or self.group_index is not None
+
+    def _cut(self, index: Any) -> TokenBatch:
+        index = index if isinstance(index, slice) else jnp.asarray(index)
+        cut: TokenBatch = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], dataclasses.replace(self, side=None))
+        return dataclasses.replace(cut, side=self.side)
+
 
 @struct.dataclass
 class Prompted:
     """What stands before and beside the responses of a batch, row by row.
 
     Attributes:
-      prompts: [N, P] int32, padded on the left.
+      prompts: [N, P] int32, padded on either side.
       prompt_mask: [N, P] bool.
       response_mask: [N, T] bool: where a response has tokens, whatever an objective leaves out of its loss.
     """
@@ -183,7 +265,7 @@ class Aux:
 
 
 def check_batch(batch: TokenBatch) -> None:
-    """Compares all shapes with that of `logp_old`.
+    """Compares all shapes with that of `logp_old`, and looks at the mask and the groups where those can be looked at.
 
     Raises:
       ShapeError: naming the array, what was expected and what came.
@@ -192,6 +274,17 @@ def check_batch(batch: TokenBatch) -> None:
     if len(shape) != 2:
         raise ShapeError(f"logp_old must have shape [N, T], one row for each response; got {shape}.")
     _check_columns(batch, shape)
+    check_mask(batch.mask)
+    if batch.group_index is not None:
+        if batch.group_size != 1:
+            raise ShapeError(
+                f"group_index and group_size={batch.group_size} both say which rows belong together: give one."
+            )
+        if not np.issubdtype(batch.group_index.dtype, np.integer):
+            raise ShapeError(
+                f"group_index must be whole numbers, got {batch.group_index.dtype}: of other ids, "
+                "np.unique(ids, return_inverse=True)[1]."
+            )
     if batch.group_size < 1 or (batch.advantages is None and shape[0] % batch.group_size):
         raise ShapeError(
             f"{shape[0]} rows are not whole groups of {batch.group_size}: "
@@ -210,13 +303,66 @@ def check_outputs(outputs: TokenOutputs, batch: TokenBatch) -> None:
     _check_columns(outputs, jnp.shape(batch.logp_old))
 
 
-def _check_whole(rows: np.ndarray, group_size: int) -> None:
-    groups = rows // group_size
-    if len(rows) % group_size or np.any(groups.reshape(-1, group_size) != groups[::group_size, None]):
+def check_mask(mask: Any) -> None:
+    """Refuses a mask of anything but booleans, zeros and ones, where it can be looked at: all else would count as a one.
+
+    Raises:
+      ShapeError: it holds labels (such as -100), weights, or NaN.
+    """
+    if isinstance(mask, jax.core.Tracer) or mask.dtype == bool:
+        return
+    values = np.asarray(mask)
+    odd = values[(values != 0) & (values != 1)]
+    if odd.size:
         raise ShapeError(
-            f"These {len(rows)} rows are not whole groups of {group_size}, and the objective compares the responses of a "
-            "group at every step: cut the batch by TokenBatch.groups(indices)."
+            f"The mask must be booleans, or zeros and ones, got {odd.min()}: labels or weights are no mask."
         )
+
+
+def _chosen(index: Any, count: int, what: str) -> np.ndarray:
+    """Which of `count` an index means; NumPy refuses what JAX would take for the last one."""
+    try:
+        return np.arange(count)[index if isinstance(index, slice) else np.asarray(index)]
+    except IndexError as error:
+        raise ShapeError(f"The batch has {count} {what}, which the indices go beyond: {error}.") from None
+
+
+def _check_whole(batch: TokenBatch, index: Any) -> None:
+    why = (
+        "the objective compares the responses of a group at every step: cut the batch by TokenBatch.groups(indices)"
+        if batch.whole_groups
+        else "the batch is not prepared, so that they would be compared with responses to other prompts: cut what "
+        "objective.prepare(state, batch) returns, or by TokenBatch.groups(indices)"
+    )
+    unseen = [value for value in (index, batch.group_index) if isinstance(value, jax.core.Tracer)]
+    if unseen:
+        raise ShapeError(f"Whether traced rows are whole groups cannot be seen, and {why}.")
+    count, size = batch.mask.shape[0], batch.group_size
+    rows = _chosen(index, count, "rows")
+    if batch.group_index is not None:
+        groups, sizes = np.unique(np.asarray(batch.group_index), return_counts=True)
+        taken, numbers = np.unique(np.asarray(batch.group_index)[rows], return_counts=True)
+        whole = np.array_equal(sizes[np.isin(groups, taken)], numbers)
+        sort = "whole groups"
+    else:
+        groups = rows // size
+        whole = len(rows) % size == 0 and bool(np.all(groups.reshape(-1, size) == groups[::size, None]))
+        sort = f"whole groups of {size}"
+    if not whole:
+        raise ShapeError(f"These {len(rows)} rows are not {sort}, and {why}.")
+
+
+def _rows_of(group_index: Array, groups: Any) -> np.ndarray:
+    """The rows of the groups, in the order of the batch."""
+    if isinstance(group_index, jax.core.Tracer) or isinstance(groups, jax.core.Tracer):
+        raise ShapeError(
+            "How many rows the groups of a traced group_index have cannot be seen: cut them outside of jit."
+        )
+    known, wanted = np.asarray(group_index), np.asarray(groups)
+    missing = wanted[~np.isin(wanted, known)]
+    if missing.size:
+        raise ShapeError(f"The batch has no group {missing[0]}: TokenBatch.groups takes numbers of its group_index.")
+    return np.flatnonzero(np.isin(known, wanted))
 
 
 def _check_columns(given: TokenBatch | TokenOutputs, shape: tuple[int, ...]) -> None:
@@ -253,9 +399,18 @@ def how_to_pass(kind: Any, name: str) -> str:
 
 
 def token_advantages(batch: TokenBatch) -> Array:
-    """The advantages so far, for each token: [N, T], 0 where masked; where there are none yet, the rewards."""
-    advantages = batch.outcomes if batch.advantages is None else jnp.asarray(batch.advantages, jnp.float32)
+    """The advantages so far, for each token: [N, T], 0 where masked; where there are none yet, the rewards, 0 for none."""
+    if batch.advantages is None:
+        advantages = jnp.where(batch.scored, batch.outcomes, 0.0)
+    else:
+        advantages = jnp.asarray(batch.advantages, jnp.float32)
     return jnp.where(batch.mask, advantages[:, None] if advantages.ndim == 1 else advantages, 0.0)
+
+
+def responses(batch: TokenBatch) -> Array:
+    """Which rows are responses, whatever has been left out of the loss since: [N] bool; a row without tokens is none."""
+    came = jnp.any(jnp.asarray(batch.mask, bool), axis=-1)
+    return came if batch.whole is None else batch.whole.adds["responses"] > 0
 
 
 def without_masked(tree: PyTree, mask: Array) -> PyTree:
@@ -268,10 +423,37 @@ def without_masked(tree: PyTree, mask: Array) -> PyTree:
     return jax.tree.map(clean, tree)
 
 
-def cleaned(batch: TokenBatch) -> TokenBatch:
-    """The batch with a mask of bool and 0 at masked positions of every column by token, its side batch included."""
+def without_unscored(batch: TokenBatch, needed: Collection[str]) -> TokenBatch:
+    """The batch without the tokens of which something is not finite, and with their number in each row; `side` likewise.
+
+    A log-probability of minus infinity, of a sampler that rules tokens out before it reports them, would make the token's
+    ratio infinite, and NaN its loss; what the policy thought of it is not known.
+
+    Args:
+      batch: as it was drawn.
+      needed: the columns by token, and statistics, that must be finite, of those that there are.
+    """
     mask = jnp.asarray(batch.mask, bool)
-    fields = {name: getattr(batch, name) for name, declared in columns(batch).items() if declared.masked}
-    fields = without_masked(jax.tree.map(jnp.asarray, fields), mask)
+    known = jnp.ones(mask.shape, bool)
+    for name in needed:
+        values = batch.statistics.get(name) if name not in columns(batch) else getattr(batch, name)
+        known = known if values is None else known & jnp.isfinite(jnp.asarray(values))
+    side = None if batch.side is None else without_unscored(batch.side, needed)
+    return dataclasses.replace(batch, mask=mask & known, unscored=jnp.sum(mask & ~known, axis=-1), side=side)
+
+
+def cleaned(batch: TokenBatch) -> TokenBatch:
+    """The batch with a mask of bool and 0 at masked positions of every column by token, its side batch included.
+
+    Numbers of half precision become single, but for those over the vocabulary, which are many.
+    """
+    mask = jnp.asarray(batch.mask, bool)
+    fields = {}
+    for name, declared in columns(batch).items():
+        if declared.axes == ("context",):
+            continue
+        exact = jnp.asarray if "vocabulary" in declared.axes else losses.at_least_single
+        values = jax.tree.map(exact, getattr(batch, name))
+        fields[name] = without_masked(values, mask) if declared.masked else values
     side = None if batch.side is None else cleaned(batch.side)
     return dataclasses.replace(batch, **fields | {"mask": mask, "side": side})

@@ -57,7 +57,7 @@ class LanguageModel:
         """Answers prompts.
 
         Args:
-          prompts: [N, P] int32, padded on the left.
+          prompts: [N, P] int32, padded on either side.
           prompt_mask: [N, P] bool; False for padding.
           key: [] random key; None for the likeliest token at each place.
           response_length: T, the most tokens of a response.

@@ -11,14 +11,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import Array
 from jax.typing import ArrayLike
 
 from maxent_rl import losses
 from maxent_rl.distributions import Categorical
-from maxent_rl.errors import ShapeError
+from maxent_rl.errors import InvalidSettingError, ShapeError
 from maxent_rl.networks.transformer import Transformer, TransformerCache, init_cache, unembedding
+from maxent_rl.tokens.batch import check_mask
 
 
 @struct.dataclass
@@ -61,12 +63,13 @@ def sample(
     Args:
       model: with the configuration of `params`.
       params: its parameters.
-      prompts: [N, P] int32, padded on the left, so that each ends at P - 1.
-      prompt_mask: [N, P] bool; False for padding.
+      prompts: [N, P] int32, padded on either side.
+      prompt_mask: [N, P] bool; False for padding. A prompt without any token, of which no first token follows, is refused
+        where the mask can be looked at; where it is traced, the response to it has no tokens either.
       key: random key.
       response_length: T, the most tokens of a response; static.
       end_token: ends a response, of which it is a part.
-      temperature: [] or [N], greater than 0; divides the logits.
+      temperature: [] or [N], greater than 0; divides the logits. For the likeliest token take `greedy`.
       top_p: [] draw only from the smallest set of likeliest tokens whose mass reaches it; 1 for all. One token is always
         left.
       greedy: take the likeliest token (the first of equals) instead of drawing; static.
@@ -76,12 +79,14 @@ def sample(
       Responses [N, T].
 
     Raises:
-      ShapeError: if the arguments' shapes do not fit together.
+      ShapeError: if the arguments' shapes do not fit together, or a prompt has no tokens.
+      InvalidSettingError: if the temperature is a Python number that is not greater than 0.
 
     Source: nucleus sampling: The Curious Case of Neural Text Degeneration (arXiv 1904.09751), section 3.1.
     """
     _check_prompts(prompts, prompt_mask)
     _check_drawing(len(prompts), temperature, response_length)
+    prompts, prompt_mask = _to_the_end(prompts, prompt_mask)
     matrix = unembedding(params, model.config)
     row_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(prompts)))
 
@@ -103,7 +108,7 @@ def sample(
 
     cache = init_cache(model.config, len(prompts), prompts.shape[1] + response_length - 1)
     hidden, cache = read(prompts, prompt_mask, cache)
-    return _answer_in_turn(read, answer, hidden, cache, response_length, pad_token)
+    return _answer_in_turn(read, answer, hidden, jnp.any(prompt_mask, axis=-1), cache, response_length, pad_token)
 
 
 def score(model: Transformer, params: Any, prompts: Array, prompt_mask: Array, responses: Array, mask: Array) -> Array:
@@ -114,16 +119,17 @@ def score(model: Transformer, params: Any, prompts: Array, prompt_mask: Array, r
     Args:
       model: with the configuration of `params`.
       params: its parameters; gradients flow into them.
-      prompts: [N, P] int32, padded on the left.
-      prompt_mask: [N, P] bool; False for padding.
-      responses: [N, T] int32.
+      prompts: [N, P] int32, padded on either side.
+      prompt_mask: [N, P] bool; False for padding. The first state after a prompt without any token means nothing.
+      responses: [N, T] int32, padded on the right.
       mask: [N, T] bool; False after the end.
 
     Returns:
       [N, T, D] hidden states, in the dtype of the computation; they mean nothing where `mask` is False.
 
     Raises:
-      ShapeError: if the arguments' shapes do not fit together.
+      ShapeError: if the arguments' shapes do not fit together, or, where masks can be looked at, a prompt has no tokens or a
+        response has some after a gap.
     """
     tokens, valid = _as_read(prompts, prompt_mask, responses, mask)
     output: Any = model.apply({"params": params}, tokens, valid)
@@ -139,16 +145,16 @@ def score_layers(
     Args:
       model: and all others as `score` takes them.
       params: its parameters; gradients flow into them.
-      prompts: [N, P] int32, padded on the left.
+      prompts: [N, P] int32, padded on either side.
       prompt_mask: [N, P] bool; False for padding.
-      responses: [N, T] int32.
+      responses: [N, T] int32, padded on the right.
       mask: [N, T] bool; False after the end.
 
     Returns:
       [layer, N, T, D], before the final norm; they mean nothing where `mask` is False.
 
     Raises:
-      ShapeError: if the arguments' shapes do not fit together.
+      ShapeError: as `score` does.
     """
     tokens, valid = _as_read(prompts, prompt_mask, responses, mask)
     names = [f"layers_{index}" for index in range(model.config.num_layers)]
@@ -162,12 +168,14 @@ def score_layers(
 def _as_read(prompts: Array, prompt_mask: Array, responses: Array, mask: Array) -> tuple[Array, Array]:
     """What a model reads to predict all tokens of given responses: (tokens, whether they count), [N, P + T - 1]."""
     _check_prompts(prompts, prompt_mask)
+    prompts, prompt_mask = _to_the_end(prompts, prompt_mask)
     if jnp.ndim(responses) != 2 or len(responses) != len(prompts):
         raise ShapeError(f"Responses must have shape ({len(prompts)}, T), one for each prompt, got {responses.shape}.")
     if mask.shape != responses.shape:
         raise ShapeError(f"The mask must have the responses' shape {responses.shape}, got {mask.shape}.")
+    _check_end(mask)
     tokens = jnp.concatenate([prompts, responses[:, :-1]], axis=1)  # the last token predicts nothing
-    return tokens, jnp.concatenate([prompt_mask, mask[:, :-1]], axis=1)
+    return tokens, jnp.concatenate([prompt_mask, jnp.asarray(mask, bool)[:, :-1]], axis=1)
 
 
 def nucleus(log_probs: Array, top_p: ArrayLike) -> Array:
@@ -198,12 +206,16 @@ def _answer_in_turn(
     read: Callable[[Array, Array, TransformerCache], tuple[Array, TransformerCache]],
     answer: Callable[[Array, Array, ArrayLike], tuple[Array, Responses]],
     hidden: Array,
+    asked: Array,
     cache: TransformerCache,
     response_length: int,
     pad_token: int,
 ) -> Responses:
-    """Answers from the prompts' last hidden states [N, D], then reads each token and answers again until all have ended."""
-    going, first = answer(hidden, jnp.ones(len(hidden), bool), 0)
+    """Answers from the prompts' last hidden states [N, D], then reads each token and answers again until all have ended.
+
+    Rows that are not `asked` [N] have ended from the start.
+    """
+    going, first = answer(hidden, asked, 0)
     nothing = jax.tree.map(jnp.zeros_like, first).replace(tokens=jnp.full_like(first.tokens, pad_token))
 
     def step(carry: tuple[TransformerCache, Responses, Array], place: Array) -> tuple[Any, Responses]:
@@ -249,6 +261,10 @@ def _draw(log_probs: Array, row_keys: Array, place: ArrayLike, top_p: ArrayLike)
 
 
 def _check_drawing(num_prompts: int, temperature: ArrayLike, response_length: int) -> None:
+    if isinstance(temperature, int | float) and not temperature > 0:
+        raise InvalidSettingError(
+            f"The temperature must be greater than 0, got {temperature}: greedy=True takes the likeliest."
+        )
     if jnp.shape(temperature) not in ((), (num_prompts,)):
         raise ShapeError(
             f"The temperature must have shape () or ({num_prompts},), one for each prompt, got {jnp.shape(temperature)}."
@@ -262,3 +278,36 @@ def _check_prompts(prompts: Array, prompt_mask: Array) -> None:
         raise ShapeError(f"Prompts must have shape (N, P) with at least one token each, got {prompts.shape}.")
     if prompt_mask.shape != prompts.shape:
         raise ShapeError(f"The prompt mask must have the prompts' shape {prompts.shape}, got {prompt_mask.shape}.")
+    if not isinstance(prompt_mask, jax.core.Tracer):
+        check_mask(prompt_mask)
+        empty = np.flatnonzero(~np.asarray(prompt_mask, bool).any(axis=-1))
+        if empty.size:
+            raise ShapeError(
+                f"Prompt {empty[0]} has no token, and nothing can follow it: give it one that begins a text."
+            )
+
+
+def _check_end(mask: Array) -> None:
+    """Refuses responses that go on after a gap: what predicts the token after it is the state at a place without a token."""
+    if isinstance(mask, jax.core.Tracer):
+        return
+    check_mask(mask)
+    there = np.asarray(mask, bool)
+    gaps = np.flatnonzero(np.any(there[:, 1:] & ~there[:, :-1], axis=-1))
+    if gaps.size:
+        raise ShapeError(
+            f"Response {gaps[0]} has tokens after a gap: pad responses on the right, and let the mask be True on all their "
+            "tokens, also those that are left out of a loss."
+        )
+
+
+def _to_the_end(prompts: Array, prompt_mask: Array) -> tuple[Array, Array]:
+    """Prompts that end at the last place, whichever side they were padded on: the next token is predicted there.
+
+    Padding at the end goes round to the front. Gaps within may stay: a position counts the tokens before it.
+    """
+    length = prompts.shape[1]
+    mask = jnp.asarray(prompt_mask, bool)
+    last = length - 1 - jnp.argmax(mask[:, ::-1], axis=-1)
+    places = (jnp.arange(length) + last[:, None] + 1) % length
+    return jnp.take_along_axis(jnp.asarray(prompts), places, axis=-1), jnp.take_along_axis(mask, places, axis=-1)

@@ -1,22 +1,27 @@
 """What one sees of a training: a live panel in a terminal, plain lines in a log file.
 
-Nothing runs in the background: the panel is drawn when training reports, and at most four times a second.
+The panel is drawn when training reports, and at most four times a second. Only while nothing can report, as a program is
+compiled, a thread turns a spinner.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import statistics
+import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import NamedTuple
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
@@ -24,6 +29,7 @@ _SECONDS_BETWEEN_DRAWINGS = 0.25
 _SECONDS_BETWEEN_LINES = 5.0
 _SPEED_WINDOW_SECONDS = 30.0
 _MOST_ROWS = 8
+_SPINNER, _SECONDS_BETWEEN_TURNS = "dots", 0.1
 
 
 class _Column(NamedTuple):
@@ -34,14 +40,24 @@ class _Column(NamedTuple):
     form: str
 
 
-_EVALUATION = "evaluation"
+_EVALUATION, _SUCCESS = "evaluation", "evaluation success"
 _COLUMNS = (
     _Column("return", "episode/return", ",.1f"),
+    _Column("success", "episode/success_rate", ".0%"),
     _Column("evaluation", _EVALUATION, ",.1f"),
+    _Column("evaluation success", _SUCCESS, ".0%"),
     _Column("alpha", "temperature/alpha", ".4g"),
     _Column("entropy (nats)", "actor/entropy", ".3f"),
-    _Column("critic loss", "critic/loss", ".4g"),
 )
+# Of losses the first that an agent has; of its own ones any.
+_LOSSES = (
+    _Column("critic loss", "critic/loss", ".4g"),
+    _Column("policy loss", "policy/loss", ".4g"),
+    _Column("preference loss", "preference/loss", ".4g"),
+    _Column("imitation loss", "imitation/loss", ".4g"),
+    _Column("loss", "loss", ".4g"),
+)
+_SHOWN = {column.metric for column in (*_COLUMNS, *_LOSSES)}
 
 
 class Display:
@@ -90,6 +106,7 @@ class Display:
         self._latest: list[dict[str, float]] = [{} for _ in self._seeds]
         self._messages: deque[str] = deque()
         self._live: Live | None = None
+        self._spinner: Spinner | None = None
         self._writing = False
         self._shown_at = -math.inf
 
@@ -104,9 +121,9 @@ class Display:
         self._speed.add(self._clock(), step)
         for latest, row in zip(self._latest, metrics, strict=True):
             latest |= {
-                column.metric: float(row[column.metric])
-                for column in _COLUMNS
-                if column.metric in row and not math.isnan(row[column.metric])
+                name: float(value)
+                for name, value in row.items()
+                if (name in _SHOWN or name.endswith("/loss")) and not math.isnan(value)
             }
         if self._plain:
             if self._due(_SECONDS_BETWEEN_LINES) or step >= self._total:
@@ -114,15 +131,46 @@ class Display:
         elif self._due(_SECONDS_BETWEEN_DRAWINGS):
             self._show(self._draw)
 
-    def evaluation(self, step: int, returns: Sequence[float]) -> None:
-        """Shows an evaluation: the mean return of each seed."""
+    def evaluation(self, step: int, returns: Sequence[float], success: Sequence[float | None] = ()) -> None:
+        """Shows an evaluation: the mean return of each seed, and the share of its episodes that were solved, if told."""
         for latest, value in zip(self._latest, returns, strict=True):
             latest[_EVALUATION] = float(value)
+        told = [share for share in success if share is not None]
+        for latest, share in zip(self._latest, success, strict=False):
+            if share is not None:
+                latest[_SUCCESS] = share
         if self._plain:
             line = f"step {step:,}: evaluation return {_summary(returns, ',.1f', len(self._seeds))}"
+            line += f", success {_summary(told, '.0%', len(self._seeds))}" if told else ""
             self._show(lambda: self._print(line), counts=False)
         else:
             self._show(self._draw)
+
+    @contextlib.contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Within the block, says what takes its time: beside a spinner in the panel, or in a line."""
+        if self._live is None:
+            self._show(lambda: self._print(what), counts=False)
+            yield
+            return
+        self._spinner, done = Spinner(_SPINNER, Text(what, style="dim")), threading.Event()
+        self._show(self._draw)
+        turning = threading.Thread(target=self._turn, args=(self._live, done), daemon=True)
+        turning.start()
+        try:
+            yield
+        finally:
+            done.set()
+            turning.join()
+            self._spinner = None
+            self._show(self._draw)
+
+    @staticmethod
+    def _turn(live: Live, done: threading.Event) -> None:
+        """Draws the panel as it stands, with its spinner a little further, until `done`."""
+        with contextlib.suppress(OSError):
+            while not done.wait(_SECONDS_BETWEEN_TURNS):
+                live.refresh()
 
     def message(self, text: str) -> None:
         """Shows a sentence. Safe to call from a signal handler: amid other output it waits until that is done."""
@@ -192,9 +240,9 @@ class Display:
 
     def _progress_line(self) -> str:
         parts = [f"step {self._step:,}/{self._total:,} ({self._fraction:.1%})", *self._pace()]
-        for column in _COLUMNS:
+        for column in self._columns():
             values = [row[column.metric] for row in self._latest if column.metric in row]
-            if values and column.metric != _EVALUATION:
+            if values and column.metric not in (_EVALUATION, _SUCCESS):
                 parts.append(f"{column.title} {_summary(values, column.form, len(self._seeds))}")
         return " | ".join(parts)
 
@@ -210,17 +258,20 @@ class Display:
         return [f"{speed:,.0f} steps/s" if speed >= 10 else f"{speed:.2g} steps/s", f"{_duration(left)} left"]
 
     def _panel(self) -> RenderableType:
-        pace = " \u00b7 ".join(self._pace()) or ("measuring speed" if self._speed.started else "compiling")
+        pace = " \u00b7 ".join([f"{self._step:,} / {self._total:,} steps", *self._pace()])
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
             ProgressBar(total=1.0, completed=self._fraction, width=32),
             Text(f"{self._fraction:.1%}", style="bold"),
-            Text(f"{self._step:,} / {self._total:,} steps \u00b7 {pace}", style="dim"),
+            Text(pace, style="dim"),
         )
-        return Group(Text(self._title, style="bold"), bar, self._numbers())
+        rows: list[RenderableType] = [Text(self._title, style="bold"), bar]
+        if self._spinner is not None:
+            rows.append(self._spinner)
+        return Group(*rows, self._numbers())
 
     def _numbers(self) -> RenderableType:
-        columns = [column for column in _COLUMNS if any(column.metric in row for row in self._latest)]
+        columns = self._columns()
         if not columns:
             return Text("")
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
@@ -230,6 +281,13 @@ class Display:
         for name, row in self._rows():
             table.add_row(name, *(_number(row.get(column.metric), column.form) for column in columns))
         return table
+
+    def _columns(self) -> list[_Column]:
+        """What there is to show."""
+        known = {name for row in self._latest for name in row}
+        losses = [column for column in _LOSSES if column.metric in known]
+        losses += [_Column(name.replace("/", " "), name, ".4g") for name in sorted(known) if name.endswith("/loss")]
+        return [column for column in _COLUMNS if column.metric in known] + losses[:1]
 
     def _rows(self) -> list[tuple[str, Mapping[str, float]]]:
         if 0 < len(self._variants) <= _MOST_ROWS:  # the mean over its seeds
@@ -241,13 +299,36 @@ class Display:
         if len(self._seeds) <= _MOST_ROWS:
             return [(str(seed), row) for seed, row in zip(self._seeds, self._latest, strict=True)]
         known = {
-            column.metric: [row[column.metric] for row in self._latest if column.metric in row] for column in _COLUMNS
+            column.metric: [row[column.metric] for row in self._latest if column.metric in row]
+            for column in self._columns()
         }
         reductions: dict[str, Callable[[list[float]], float]] = {"mean": statistics.fmean, "min": min, "max": max}
         return [
             (f"{name} of {len(self._seeds)}", {metric: reduce(values) for metric, values in known.items() if values})
             for name, reduce in reductions.items()
         ]
+
+
+@contextlib.contextmanager
+def loading(what: str, *, enabled: bool, told: bool, console: Console | None = None) -> Iterator[None]:
+    """Within the block, says what is loaded before there is anything to display.
+
+    Args:
+      what: is loaded.
+      enabled: False shows nothing at all.
+      told: whether it takes so long that it is worth a line where there is no terminal for a spinner.
+      console: where to show it; None for standard output.
+    """
+    # The file of now: while simulators are imported, what is printed elsewhere is caught.
+    console = StandardOutput(file=sys.stdout) if console is None else console
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            if enabled and console.is_terminal and not console.is_dumb_terminal:
+                stack.enter_context(console.status(Text(f"loading {what}", style="dim"), spinner=_SPINNER))
+            elif enabled and told:
+                console.print(f"loading {what}", markup=False, highlight=False, soft_wrap=True)
+                console.file.flush()
+        yield
 
 
 class StandardOutput(Console):
@@ -279,11 +360,6 @@ class _Speed:
         samples.append((now, step))
         while len(samples) > 2 and now - samples[1][0] > _SPEED_WINDOW_SECONDS:
             samples.popleft()
-
-    @property
-    def started(self) -> bool:
-        """Whether there was a report."""
-        return bool(self._samples)
 
     @property
     def steps_per_second(self) -> float:

@@ -16,9 +16,16 @@ from typing import Any
 import jax
 
 from maxent_rl.agents.base import Agent, PreparesFromData, check_kind
-from maxent_rl.agents.registry import agent_class, agent_name, run_defaults
+from maxent_rl.agents.registry import AGENTS, agent_class, agent_name, run_defaults
 from maxent_rl.envs.env import Env
-from maxent_rl.errors import CheckpointError, InvalidSettingError, NonFiniteError, StorageError, unknown_name
+from maxent_rl.envs.registry import canonical_name, check_named, has_name, loads_slowly
+from maxent_rl.errors import (
+    CheckpointError,
+    EnvironmentFailedError,
+    IncompatibleEnvironmentError,
+    InvalidSettingError,
+    NonFiniteError,
+)
 from maxent_rl.pictures.learning_curve import draw_curves
 from maxent_rl.playing.evaluation import Outcomes
 from maxent_rl.runs.checkpoints import Checkpoints
@@ -31,21 +38,26 @@ from maxent_rl.runs.config import (
     method_name,
     read_config,
     run_folder,
+    run_from,
 )
+from maxent_rl.runs.new_folder import NewFolder, check_new_folder
 from maxent_rl.runs.policy import Policy, export_policy, load_policy, policy_arrays
-from maxent_rl.runs.records import Recorder
+from maxent_rl.runs.records import Recorder, check_records
 from maxent_rl.seeds.processes import Processes, divide, join
 from maxent_rl.seeds.variants import variant_name
-from maxent_rl.sources.load import load_data, refuse_unused
+from maxent_rl.settings import as_declared, unknown_setting
+from maxent_rl.sources.load import check_source, load_data
 from maxent_rl.storage.arrays import from_arrays, pack, to_arrays, unpack
-from maxent_rl.storage.files import storage_errors, write_json
+from maxent_rl.storage.files import as_path, first_line, write_json
 from maxent_rl.training.compilation import enable_compilation_cache
-from maxent_rl.training.display import Display
+from maxent_rl.training.display import Display, loading
 from maxent_rl.training.interrupts import catch_interrupts
-from maxent_rl.training.loops.make import Loop, learns_nothing, make_loop
+from maxent_rl.training.loops.make import Loop, learns_nothing, make_loop, plan_loop
 from maxent_rl.types import PyTree
 
 _SECONDS_BETWEEN_PLOTS = 30.0
+_COMPILING = "compiling the training step (first run of these shapes)"
+_EVALUATING = "playing the first evaluation"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,10 +111,15 @@ def train(
     for name in settings:
         if name not in known:
             hint = "Hyper-parameters belong to the agent: train(SAC(learning_rate=1e-3), ...)."
-            raise unknown_name("setting", name, known, hint)
+            raise unknown_setting("setting", name, known, hint)
+    if isinstance(agent, str) and agent not in AGENTS and has_name(agent):
+        raise InvalidSettingError(
+            f"train takes the agent first, then the environment, got the environment {agent!r} first."
+        )
     built = agent_class(agent)() if isinstance(agent, str) else agent
+    check_kind(built)
     name = agent if isinstance(agent, str) else agent_name(agent)
-    run = RunConfig(agent=name, **(run_defaults(built) | {"env": _env_name(env)} | settings))
+    run = RunConfig(agent=name, **(run_defaults(built) | {"env": _env_name(env, settings.get("backend"))} | settings))
     return run_training(run, built, env, progress=progress)
 
 
@@ -125,15 +142,16 @@ def resume(
 
     Raises:
       CheckpointError: there is no run, no checkpoint, or a damaged one.
+      InvalidSettingError: `agent` is not the class of the run's agent, or `env` is missing.
     """
     config = read_config(folder)
-    if agent is None:
-        run, built = config_from(config)
-    else:
-        run, built = RunConfig(**config["run"]), agent_from(agent, config)
+    run, built = config_from(config) if agent is None else (run_from(config), agent_from(agent, config))
     if total_steps is not None:
         run = dataclasses.replace(run, total_steps=total_steps)
-    return run_training(run, built, run.env if env is None else env, progress=progress, resume=Path(folder))
+    if env is None:
+        check_named(run.env, f"The run in {folder}")
+    folder = as_path(folder, "a run's folder")
+    return run_training(run, built, run.env if env is None else env, progress=progress, resume=folder)
 
 
 def run_training(
@@ -152,15 +170,51 @@ def run_training(
     enable_compilation_cache()
     devices = _devices(run.device)
     processes = Processes()
+    slow = isinstance(env, str) and loads_slowly(env)
     with jax.default_device(devices[0]):
-        with processes.together():
-            check_kind(agent)
-            refuse_unused(run, agent)
+        with processes.together(), loading(run.env, enabled=progress and processes.first, told=slow):
+            agent = _checked(run, agent, resume)
             loop = make_loop(run, agent, env, devices, processes, load_data)
         try:
+            if resume is None:
+                with processes.together():
+                    loop.open()
             return Training(run, agent, loop, progress, resume, processes).run()
         finally:
             loop.close()
+
+
+def check_run(run: RunConfig, agent: Agent[Any], env: Env, *, resume: Path | None = None) -> str | None:
+    """Refuses all that `run_training` would refuse before its first step; compiles, trains and writes nothing.
+
+    Arguments and errors are those of `run_training`. Data is read, a teacher played.
+
+    Returns:
+      What a user should know of the run: a sentence, or None.
+    """
+    run.check()
+    devices = _devices(run.device)
+    with jax.default_device(devices[0]):
+        agent = _checked(run, agent, resume)
+        planned = plan_loop(run, agent, env, devices, load=load_data)
+        try:
+            if isinstance(agent, PreparesFromData):
+                load_data(run, agent, planned.learning.spec, None)
+        finally:
+            planned.close()
+    return learns_nothing(run, agent, planned.learning)
+
+
+def _checked(run: RunConfig, agent: Any, resume: Path | None) -> Any:
+    """The agent, with its numbers as they are declared, once all has been refused that can be before anything is loaded."""
+    check_kind(agent)
+    check_source(run, agent)
+    check_records(run.wandb)
+    if resume is None:
+        check_new_folder(run_folder(run, run.name or default_name(run, agent)))
+    elif not any(path.name.isdigit() for path in (resume / "checkpoints").glob("*")):
+        raise _nothing_to_resume(resume)
+    return as_declared(agent)
 
 
 class Training:
@@ -176,8 +230,9 @@ class Training:
         self._run, self._agent, self._loop, self._processes = run, agent, loop, processes
         self._progress = progress and processes.first
         self._description = describe(run, agent)
-        self._folder = _new_folder(run, agent, processes) if resume is None else resume
         self._resumed = resume is not None
+        self._folder = Path() if resume is None else resume  # of a run that begins: made once all has been prepared
+        self._new_folder: NewFolder | None = None
         self._evaluations: list[tuple[int, list[Outcomes]]] = []
         self._best = -math.inf
         self._seconds_before, self._started = 0.0, time.monotonic()
@@ -186,29 +241,18 @@ class Training:
         self._saved_step: int | None = None
         num_envs = run.num_envs
         self._total = math.ceil(run.total_steps / num_envs)
-        every = (run.log_every, run.eval_every, run.checkpoint_every)
+        every = (run.log_period, run.eval_every, run.checkpoint_every)
         self._log_every, self._eval_every, self._save_every = (math.ceil(steps / num_envs) for steps in every)
 
     def run(self) -> TrainResult:
         """Trains to the end or to an interrupt."""
-        together = self._processes.together
-        with together():
-            self._checkpoints = Checkpoints(self._folder / "checkpoints", self._run.keep_checkpoints, self._processes)
+        told = None if self._resumed else self._begin()
         try:
-            with together():
-                warning = self._restore() if self._resumed else self._begin()
-            with contextlib.ExitStack() as stack:
-                with together():
-                    self._recorder = stack.enter_context(self._make_recorder()) if self._processes.first else None
-                self._display = stack.enter_context(self._make_display())
-                for sentence in filter(None, (warning, learns_nothing(self._run, self._agent, self._loop.learning))):
-                    self._display.message(sentence)
-                with catch_interrupts(self._display.message) as interrupted:
-                    self._train(interrupted)
-        except NonFiniteError as error:
-            raise NonFiniteError(f"{error} {self._last_good()}") from error
-        finally:
-            self._checkpoints.close()
+            self._run_in_folder(told)
+        except BaseException:
+            if self._new_folder is not None and not self._recorded:
+                self._new_folder.discard()
+            raise
         done = self._loop.step >= self._total
         states = self._loop.learner.seeds.agent
         return TrainResult(self._folder, self._agent, states, self._env_step, self._evaluations, not done)
@@ -218,10 +262,45 @@ class Training:
         return self._loop.step * self._run.num_envs
 
     def _begin(self) -> str | None:
-        self._write_config()
-        told = self._prepare()
-        self._loop.start()
+        """Prepares all that can fail, then makes the folder; a sentence on how the agent prepared itself."""
+        made = ""
+        with self._processes.together():
+            told = self._prepare()
+            self._loop.start()
+            if self._processes.first:
+                name = self._run.name or default_name(self._run, self._agent)
+                self._new_folder = NewFolder(run_folder(self._run, name), numbered=self._run.name is None)
+                made = str(self._new_folder.path)
+        self._folder = Path(self._processes.gather(made)[0])
         return told
+
+    def _run_in_folder(self, told: str | None) -> None:
+        """Trains, and records it in the folder; begins with what has been told so far."""
+        together = self._processes.together
+        with together():
+            self._checkpoints = Checkpoints(self._folder / "checkpoints", self._run.keep_checkpoints, self._processes)
+        try:
+            with together():
+                if self._resumed:
+                    told = self._restore()
+                self._write_config()
+            with contextlib.ExitStack() as stack:
+                with together():
+                    self._recorder = stack.enter_context(self._make_recorder()) if self._processes.first else None
+                self._display = stack.enter_context(self._make_display())
+                for sentence in filter(None, (told, learns_nothing(self._run, self._agent, self._loop.learning))):
+                    self._display.message(sentence)
+                with catch_interrupts(self._display.message) as interrupted:
+                    self._train(interrupted)
+        except (NonFiniteError, IncompatibleEnvironmentError, EnvironmentFailedError) as error:
+            raise type(error)(f"{error} {self._last_good()}") from error.__cause__ or error
+        finally:
+            self._checkpoints.close()
+
+    @property
+    def _recorded(self) -> bool:
+        """Whether anything of this run is worth keeping."""
+        return self._saved_step is not None or bool(self._evaluations) or self._last_log[0] > 0
 
     def _prepare(self) -> str | None:
         """Lets the agent prepare itself where it is one that does; a sentence that says how well that went."""
@@ -236,9 +315,7 @@ class Training:
     def _restore(self) -> str | None:
         steps = self._checkpoints.steps()
         if not steps:
-            raise CheckpointError(
-                f"{self._folder} has no checkpoint yet, so there is nothing to resume: start the run anew."
-            )
+            raise _nothing_to_resume(self._folder)
         step = steps[-1]
         arrays, meta = self._checkpoints.restore(step)
         loop = self._loop
@@ -255,7 +332,6 @@ class Training:
         self._best, self._seconds_before = float(meta["best"]), float(meta["seconds"])
         self._saved_step = step
         self._last_log = (loop.step, time.monotonic())
-        self._write_config()
         return None if exact else "The state of these environments cannot be saved: new episodes were started."
 
     def _write_config(self) -> None:
@@ -282,16 +358,24 @@ class Training:
         loop, processes = self._loop, self._processes
         # Several processes must stop at the same step: they ask each other between chunks, and none stops within one.
         asked = interrupted if processes.count == 1 else lambda: False
+        compiled = False
         while loop.step < self._total and not any(processes.gather(interrupted())):
             every = [period for period in (self._log_every, self._eval_every, self._save_every) if period]
+            until = min([self._total, *((loop.step // period + 1) * period for period in every)])
             with processes.together():
-                loop.advance(min([self._total, *((loop.step // period + 1) * period for period in every)]), asked)
+                if not compiled:  # by a first step by itself, of whatever length the others are
+                    with self._display.doing(_COMPILING):
+                        loop.advance(loop.step + 1, asked)
+                    compiled = True
+                loop.advance(until, asked)
                 loop.check()
+            for sentence in loop.take_remarks():
+                self._display.message(sentence)
             last = loop.step == self._total
             if last or loop.step % self._log_every == 0:
                 self._log()
             improved = None
-            if last or (self._eval_every and loop.step % self._eval_every == 0):
+            if self._run.eval_episodes and (last or (self._eval_every and loop.step % self._eval_every == 0)):
                 improved = self._evaluate()
             if last or improved is not None or (self._save_every and loop.step % self._save_every == 0):
                 self._save(improved)
@@ -315,30 +399,45 @@ class Training:
 
     def _evaluate(self) -> float | None:
         """Evaluates and records; returns the mean return over all seeds and variants if it is the best so far."""
-        with self._processes.together():
+        first = contextlib.nullcontext() if self._evaluations else self._display.doing(_EVALUATING)
+        with self._processes.together(), first:
             own = self._loop.evaluate(self._run.eval_episodes)
         told = join(self._processes.gather([dataclasses.asdict(outcome) for outcome in own]))
         outcomes = [Outcomes(**outcome) for outcome in told]
-        states = self._processes.gather_arrays(policy_arrays(self._agent, self._loop.learner.seeds.agent))
         self._evaluations.append((self._env_step, outcomes))
+        self._export()
         members = zip(self._run.members, outcomes, strict=True)
         rows = [{**member, **outcome.row(int(member["seed"]))} for member, outcome in members]
         with self._processes.together():
             if self._recorder is not None:
                 self._recorder.evaluation(self._env_step, rows)
-                folder, spec = self._folder / "policy", self._loop.learning.spec
-                export_policy(folder, self._description, states, spec, self._env_step)
                 if self._loop.step == self._total or time.monotonic() - self._last_plot > _SECONDS_BETWEEN_PLOTS:
-                    draw_curves(self._folder)
+                    self._draw_curves()
                     self._last_plot = time.monotonic()
-            self._display.evaluation(self._env_step, [outcome.mean for outcome in outcomes])
+            success = [outcome.extra.get("success_rate") for outcome in outcomes]
+            self._display.evaluation(self._env_step, [outcome.mean for outcome in outcomes], success)
         mean = sum(outcome.mean for outcome in outcomes) / len(outcomes)
         if mean <= self._best:
             return None
         self._best = mean
         return mean
 
+    def _draw_curves(self) -> None:
+        try:
+            draw_curves(self._folder)
+        except Exception as error:  # such as a broken font, or style: no picture is worth the training that it shows
+            self._display.message(f"The learning curve cannot be drawn: {first_line(error)}.")
+
+    def _export(self) -> None:
+        states = self._processes.gather_arrays(policy_arrays(self._agent, self._loop.learner.seeds.agent))
+        with self._processes.together():
+            if self._processes.first:
+                spec = self._loop.learning.spec
+                export_policy(self._folder / "policy", self._description, states, spec, self._env_step)
+
     def _save(self, evaluated: float | None) -> None:
+        if not self._run.eval_episodes:  # where there are evaluations, the policy is that of the last one
+            self._export()
         processes, buffers = self._processes, self._loop.learner.seeds.rows
         arrays = processes.gather_arrays(to_arrays(self._loop.get_state()))
         env_states = processes.gather(self._loop.get_env_state())
@@ -372,29 +471,13 @@ class Training:
         )
 
 
-def _new_folder(run: RunConfig, agent: Any, processes: Processes) -> Path:
-    """The folder of a run that begins, which the first process makes."""
-    made = ""
-    with processes.together():
-        if processes.first:
-            made = str(_make_folder(run, agent))
-    return Path(processes.gather(made)[0])
+def _nothing_to_resume(folder: Path) -> CheckpointError:
+    return CheckpointError(f"{folder} has no checkpoint yet, so there is nothing to resume: start the run anew.")
 
 
-def _make_folder(run: RunConfig, agent: Any) -> Path:
-    folder = run_folder(run, run.name or default_name(run, agent))
-    if (folder / "config.json").exists():
-        raise StorageError(f"{folder} already holds a run: go on with it (--resume {folder}) or choose another --name.")
-    with storage_errors(f"make the folder {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _env_name(env: Env) -> str:
-    from maxent_rl import envs as environments
-
+def _env_name(env: Env, backend: str | None = None) -> str:
     if isinstance(env, str):
-        return environments.canonical_name(env)
+        return canonical_name(env, backend)
     made_by = getattr(env, "func", env)  # a functools.partial is named after its function
     name = str(getattr(made_by, "__name__", type(made_by).__name__))
     return name if name.isidentifier() else "custom"

@@ -32,6 +32,7 @@ from maxent_rl.runs.buffers import make_layout
 from maxent_rl.runs.config import RunConfig
 from maxent_rl.seeds.variants import can_vary
 from maxent_rl.sources.load import load_data
+from maxent_rl.spaces import Space
 from maxent_rl.storage.arrays import from_arrays, to_arrays
 from maxent_rl.training.loops.memory import start_memory, update_recalling
 from maxent_rl.types import Transition
@@ -39,6 +40,14 @@ from maxent_rl.types import Transition
 PLAIN, SECOND, VARIED, POISONED = range(4)  # members: another seed, other hyper-parameters, and one that meets NaN
 SEEDS = (0, 1, 0, 2)
 KEYS = jax.vmap(jax.random.key)(np.array(SEEDS))
+
+# Two of the agents also with an image beside the numbers; that all others trace is tested in `test_images.py`.
+SEEING = ", of images"
+SEEN = Space("tuple", parts=(Space("box", (2,)), Space("box", (3, 4, 3), "uint8")))
+
+# Two of the agents also with an image beside the numbers; that all others trace is tested in `test_images.py`.
+SEEING = ", of images"
+SEEN = Space("tuple", parts=(Space("box", (2,)), Space("box", (3, 4, 3), "uint8")))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +77,16 @@ def transitions(agent: Any, spec: Any, number: int) -> Transition:
     shape = layout.batch_shape
     action = random.integers(spec.num_actions, size=shape) if spec.num_actions else random.uniform(-1, 1, (*shape, 2))
     ends = random.uniform(size=shape)
+
+    def seen() -> Any:
+        numbers = random.uniform(-1, 1, (*shape, 2))
+        return np.concatenate([numbers, random.integers(0, 256, (*shape, spec.image_size))], axis=-1)
+
     batch = Transition(
-        observation=random.uniform(-1, 1, (*shape, 2)),
+        observation=seen(),
         action=action,
         reward=random.normal(size=shape),
-        next_observation=random.uniform(-1, 1, (*shape, 2)),
+        next_observation=seen(),
         terminated=ends < 0.1,
         truncated=(ends >= 0.1) & (ends < 0.2),
         steps=np.ones(shape),
@@ -81,9 +95,11 @@ def transitions(agent: Any, spec: Any, number: int) -> Transition:
     return jax.tree.map(lambda leaf, wanted: jnp.asarray(leaf, wanted.dtype), batch, like)
 
 
-def acting_kind(agent: Any, discrete: bool, learning: tuple[str, ...]) -> Kind:
-    """An agent that learns from what it does."""
+def acting_kind(agent: Any, discrete: bool, learning: tuple[str, ...], images: bool = False) -> Kind:
+    """An agent that learns from what it does; with images beside the numbers that it observes."""
     spec = dataclasses.replace((DiscretePoint() if discrete else Point()).spec, num_envs=NUM_ENVS)
+    if images:
+        spec = dataclasses.replace(spec, observation_shape=(SEEN.size,), observation_space=SEEN)
 
     def update(agent: Any, state: Any, batch: Any, key: Any) -> Any:
         return update_recalling(agent, None, state, start_memory(agent, state, NUM_ENVS), batch, key)
@@ -131,8 +147,8 @@ def kind_of(name: str, folder: Any) -> Kind:
         return token_kind(TOKEN_AGENTS_UNDER_TEST[name])
     if name in PREPARING_AGENTS_UNDER_TEST:
         return acting_kind(PREPARING_AGENTS_UNDER_TEST[name], False, ("critic", "optimizer", "log_alpha"))
-    row = AGENTS_UNDER_TEST[name]
-    return acting_kind(row.agent, row.discrete, row.learning)
+    row = AGENTS_UNDER_TEST[name.removesuffix(SEEING)]
+    return acting_kind(row.agent, row.discrete, row.learning, images=name.endswith(SEEING))
 
 
 def varied(agent: Any) -> Any:
@@ -196,6 +212,7 @@ class Found:
 
 EVERY = [
     *AGENTS_UNDER_TEST, *PREPARING_AGENTS_UNDER_TEST, *OFFLINE_AGENTS_UNDER_TEST, *TOKEN_AGENTS_UNDER_TEST,
+    *(name + SEEING for name in ("sac", "ppo")),
 ]  # fmt: skip
 
 

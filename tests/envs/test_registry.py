@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from environments import HostPoint, host_point
 
-from maxent_rl.envs.registry import BACKENDS, canonical_name, is_device, make_device, make_host, make_single
+from maxent_rl.envs.registry import BACKENDS, canonical_name, has_name, is_device, make_device, make_host, make_single
 from maxent_rl.errors import (
     IncompatibleEnvironmentError,
     InvalidSettingError,
@@ -165,3 +165,43 @@ def test_a_module_that_registers_environments_may_stand_before_a_colon() -> None
     assert canonical_name("gymnasium:Pendulum-v1") == "gymnasium:Pendulum-v1"
     with pytest.raises(UnknownNameError, match="'no_such_module', which should register it, cannot be imported"):
         canonical_name("no_such_module:Pendulum-v1")
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "module"),
+    [
+        ("ALE/Pong-v5", "ale-py", "ale_py"),
+        ("MiniGrid-Empty-5x5-v0", "minigrid", "minigrid"),
+        ("Meta-World/MT1", "metaworld", "metaworld"),
+    ],
+)
+def test_environments_of_packages_that_register_them_say_how_to_have_them(
+    monkeypatch: pytest.MonkeyPatch, name: str, package: str, module: str
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=f"pip install {package}, then name it {module}:{re.escape(name)}"):
+        canonical_name(name)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: "there")
+    with pytest.raises(UnknownNameError, match=f"name it {module}:{re.escape(name)}"):
+        canonical_name(name)
+    assert not has_name(name)
+
+
+def test_a_choice_of_physics_says_that_an_environment_of_brax_is_meant() -> None:
+    with pytest.raises(
+        UnknownNameError, match=r"Unknown environment 'halfcheetah'\. Did you mean 'brax/halfcheetah'\?"
+    ):
+        canonical_name("halfcheetah", "spring")
+    with pytest.raises(
+        InvalidSettingError, match=r"HalfCheetah-v5 has none to choose\. Did you mean brax/halfcheetah\?"
+    ):
+        make_device("HalfCheetah", "spring")
+
+
+def test_what_is_no_name_is_told() -> None:
+    for make in (canonical_name, make_device, functools.partial(make_host, seeds=[0])):
+        for name in (None, 5):
+            with pytest.raises(UnknownNameError, match=f"Unknown environment {name}"):
+                make(name)
+    with pytest.raises(InvalidSettingError, match=r"a seed for each environment, \[0\] for a single one, got 0"):
+        make_host("Pendulum", 0)

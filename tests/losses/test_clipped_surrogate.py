@@ -51,9 +51,11 @@ def test_nothing_is_gained_beyond_the_clip(ratio, advantage):
         np.testing.assert_allclose(gradient, -advantage, rtol=1e-6, atol=1e-30)
 
 
-def test_ratios_stay_finite():
-    ratio, gradient = jax.value_and_grad(losses.importance_ratio)(0.0, -1e4)
-    assert np.isfinite(ratio) and gradient == 0
+@pytest.mark.parametrize(("log_prob", "old", "bound"), [(0.0, -1e4, 20.0), (-1e4, 0.0, -20.0)])
+def test_ratios_stay_finite_and_keep_their_gradient(log_prob, old, bound):
+    """A punished action that has become far likelier was once let go: its loss was e^20, and its gradient 0."""
+    ratio, gradient = jax.value_and_grad(losses.importance_ratio)(log_prob, old)
+    np.testing.assert_allclose([ratio, gradient], np.exp(bound), rtol=1e-5)
     assert jax.grad(losses.importance_ratio, argnums=1)(0.0, -1.0) == 0
 
 

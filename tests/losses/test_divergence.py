@@ -85,10 +85,10 @@ def test_small_divergences_are_not_lost():
 
 
 def test_clamps():
-    """Nothing becomes infinite; beyond the clamp there is no gradient."""
+    """Nothing becomes infinite. Beyond 20 nats the policy is still pulled back; beyond a clamp that is asked for it is not."""
     value, slope = jax.value_and_grad(kl_estimate)(-1e4, 0.0, "k3")
     np.testing.assert_allclose(value, np.expm1(20.0) - 20.0, rtol=1e-5)
-    assert slope == 0
+    np.testing.assert_allclose(slope, -np.expm1(20.0), rtol=1e-5)
     assert jax.value_and_grad(kl_estimate)(-5.0, 0.0, "k3", 10.0) == (10.0, 0.0)
     assert jax.value_and_grad(kl_estimate)(0.0, -30.0, "k3", 10.0) == (10.0, 0.0)
     np.testing.assert_allclose(jax.grad(kl_estimate)(0.0, -30.0, "k3"), 1.0, rtol=1e-6)

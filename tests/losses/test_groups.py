@@ -11,6 +11,7 @@ from support.closeness import assert_close
 from maxent_rl import losses
 
 group_advantages = jax.jit(losses.group_advantages, static_argnames=("scale", "leave_one_out"))
+differing_groups = jax.jit(losses.differing_groups)
 others_advantages = losses.others_advantages
 whiten = jax.jit(losses.whiten, static_argnames="ddof")
 EVEN, LONE = [[1.0, 0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0, 0.0]]
@@ -141,3 +142,70 @@ def test_the_reward_that_is_the_mean_of_its_group_has_no_sign(rewards):
     """Methods that treat punished responses in their own way look at nothing but the sign."""
     signs = np.sign(group_advantages(np.float32([rewards]))[0]).tolist()
     assert signs == np.sign(np.round(np.array(rewards) - np.mean(rewards), 6)).tolist() and 0 in signs
+
+
+@pytest.mark.parametrize("form", [TRL, VERL, DR, RLOO], ids=["trl", "verl", "dr", "rloo"])
+def test_groups_of_any_size_in_any_order_are_each_what_they_are_alone(form):
+    """By an index: groups of 1, 2, 3 and 4 samples, mixed up."""
+    index = np.random.default_rng(0).permutation(np.repeat([7, -3, 0, 11], [1, 2, 3, 4]))
+    rewards = np.random.default_rng(1).normal(size=10).astype(np.float32)
+    found = np.asarray(group_advantages(rewards, group_index=index, **form))
+    for group in np.unique(index):
+        alone = losses.group_advantages(rewards[index == group], **form)
+        assert_close(found[index == group], alone, scale=1.0)
+
+
+def test_an_index_of_equal_groups_is_a_table_of_them():
+    rewards = np.random.default_rng(2).normal(size=(3, 4)).astype(np.float32)
+    index = np.repeat([2, 0, 1], 4)
+    for form in (TRL, VERL, DR, RLOO, {"scale": "batch"}):
+        found = group_advantages(rewards.ravel(), group_index=index, **form)
+        assert_close(found.reshape(3, 4), group_advantages(rewards, **form), scale=1.0)
+    with pytest.raises(
+        ValueError, match=r"group_index for each of rewards \[sample\], got shapes \(12,\) and \(3, 4\)"
+    ):
+        losses.group_advantages(rewards, group_index=index)
+
+
+def test_a_sample_without_a_reward_counts_in_no_statistic():
+    """The worked numbers of a group in which one could not be scored: mean and deviation of the other three."""
+    rewards, mask = np.float32([[1.0, 0.0, np.nan, 1.0], [0, 0, 1, 1]]), np.array([[1, 1, 0, 1], [1, 1, 1, 1]])
+    found = group_advantages(rewards, mask=mask, **TRL)
+    np.testing.assert_allclose(found[0], [0.57725, -1.154501, 0.0, 0.57725], atol=1e-5)
+    np.testing.assert_allclose(found[1], group_advantages(rewards[1:], **TRL)[0], rtol=1e-6)
+    for form in (VERL, DR, RLOO, {"scale": "batch"}):
+        table = group_advantages(rewards, mask=mask, **form)
+        by_index = group_advantages(rewards.ravel(), mask=mask.ravel(), group_index=np.repeat([4, 1], 4), **form)
+        assert_close(table.ravel(), by_index, scale=1.0)
+        assert np.isfinite(table).all() and table[0, 2] == 0
+    batch = group_advantages(rewards, scale="batch", mask=mask)
+    deviation = np.nanstd(rewards, ddof=1)
+    assert_close(batch[0], np.nan_to_num(rewards[0] - np.nanmean(rewards[0])) / (deviation + 1e-6))
+
+
+def test_what_is_left_of_a_group_is_compared_with_nothing():
+    """But a group that was one sample from the start keeps its reward."""
+    mask = np.array([[0, 1, 0], [0, 0, 0]])
+    for form in (TRL, DR, RLOO, {"scale": "batch"}):
+        assert np.all(group_advantages(np.full((2, 3), 5.0), mask=mask, **form) == 0)
+    found = group_advantages(np.float32([2.0, 7.0, 7.0]), mask=[1, 1, 0], group_index=[0, 1, 1], **DR)
+    np.testing.assert_array_equal(found, [2.0, 0.0, 0.0])
+
+
+def test_groups_differ_where_rewards_that_there_are_do():
+    rewards = np.float32([[1, 1, 1], [0, 1, 1], [np.nan, 1, 1], [np.nan, 0, 1], [np.nan, np.nan, 1]])
+    found = differing_groups(rewards, np.isfinite(rewards))
+    np.testing.assert_array_equal(found, np.array([0, 1, 0, 1, 0], bool)[:, None] * np.ones(3, bool))
+    index = np.repeat(np.arange(5), 3)
+    by_index = differing_groups(rewards.ravel(), np.isfinite(rewards).ravel(), index)
+    np.testing.assert_array_equal(by_index, found.ravel())
+    alone = differing_groups(np.float32([[1.0], [np.nan]]), [[True], [False]])
+    np.testing.assert_array_equal(alone, [[True], [False]])  # a group of one is kept, unless it has no reward
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-6, 1.0, 1e6, 1e25])
+def test_rewards_of_any_size_have_the_advantages_of_their_order(size):
+    """Squares of large rewards are beyond all numbers: a deviation that was infinite once made all advantages 0."""
+    for form in ({"epsilon": 0.0}, {"epsilon": 0.0, "scale": "batch"}):
+        found = group_advantages(np.float32(size) * np.float32(EVEN), **form)
+        assert_close(found, group_advantages(np.float32(EVEN), **form))

@@ -22,6 +22,7 @@ from maxent_rl.playing.evaluation import evaluate_policy, start_device
 from maxent_rl.playing.trajectories import collect_trajectories
 from maxent_rl.runs.config import RunConfig, describe
 from maxent_rl.runs.policy import export_policy, load_policy, policy_arrays
+from maxent_rl.spaces import Space
 from maxent_rl.types import Spec
 
 ENVS = {"device": Point(horizon=4), "host": lambda: HostPoint(horizon=4)}
@@ -67,7 +68,7 @@ class Counter:
 def exported(folder, agent, spec=None):
     spec = spec or Point().spec
     states = jax.jit(jax.vmap(lambda key: agent.init(key, spec)))(jax.random.split(jax.random.key(0), 1))
-    config = describe(RunConfig(env="Point"), agent)
+    config = describe(RunConfig(agent="Own", env="Point"), agent)
     export_policy(folder, config, policy_arrays(agent, states), spec, step=0)
     return load_policy(folder, agent=type(agent))
 
@@ -103,7 +104,7 @@ def test_a_policy_remembers_actions_as_its_agent_has_them(tmp_path):
         def remember(self, state, memory, observation, action, reward):
             return action
 
-    spec = Spec((2,), (2,), 4, action_low=(-2.0, 0.0), action_high=(2.0, 10.0))
+    spec = Spec((2,), (2,), 4, action_space=Space("box", (2,), low=(-2.0, 0.0), high=(2.0, 10.0)))
     policy = exported(tmp_path, Echo(), spec)
     memory = policy.remember(policy.memory(), np.zeros(2), np.array([1.0, 10.0]), 0.0)
     np.testing.assert_allclose(memory, [0.5, 1.0])
@@ -142,3 +143,10 @@ def test_an_agent_that_replays_single_transitions_cannot_remember():
 
     with pytest.raises(InvalidSettingError, match="Forgetful remembers its episodes, which off-policy agents cannot"):
         check_agent(Forgetful(), Point().spec, "Point")
+
+
+def test_memories_do_not_depend_on_how_many_are_side_by_side(tmp_path):
+    policy = exported(tmp_path, Counter())
+    together, apart = (collect_trajectories(policy, 3, env=ENVS["host"], num_envs=count) for count in (3, 2))
+    for one, other in zip(together, apart, strict=True):
+        np.testing.assert_array_equal(one.action, other.action)

@@ -15,6 +15,7 @@ from environments import HostPoint, Point
 from maxent_rl import envs
 from maxent_rl.agents import SAC
 from maxent_rl.errors import (
+    EnvironmentFailedError,
     IncompatibleEnvironmentError,
     InvalidSettingError,
     MissingDependencyError,
@@ -131,6 +132,25 @@ def test_what_cannot_be_drawn_is_refused(policy, tmp_path):
         record_video(policy, tmp_path / "a.mp4", env=HostPoint)
     with pytest.raises(IncompatibleEnvironmentError, match="no renderer"):
         record_video(policy, tmp_path / "a.mp4", env=Point())
+
+
+@pytest.mark.parametrize("drawn", [None, "a picture", np.zeros(3), [[None]]])
+def test_what_is_no_picture_is_refused(policy, tmp_path, monkeypatch, drawn):
+    monkeypatch.setattr(video, "_imageio", lambda: None)  # nothing is encoded
+    with pytest.raises(IncompatibleEnvironmentError, match=r"HostPoint drew .*expected a picture \[height, width, 3\]"):
+        record_video(policy, tmp_path / "a.mp4", env=type("Odd", (DrawnPoint,), {"render": lambda self: drawn}))
+
+
+def test_what_a_renderer_or_a_step_raises_is_one_sentence(policy, tmp_path, monkeypatch):
+    def fail(self, *_):
+        raise OSError("lost the screen")
+
+    monkeypatch.setattr(video, "_imageio", lambda: None)
+    with pytest.raises(EnvironmentFailedError, match=r"HostPoint raised OSError \(lost the screen\) when it was drawn"):
+        record_video(policy, tmp_path / "a.mp4", env=type("Odd", (DrawnPoint,), {"render": fail}))
+    play = video._Play(policy, 1, 0, 2, False)
+    with pytest.raises(EnvironmentFailedError, match=r"HostPoint .* raised OSError .* in step 1 of its episode"):
+        list(video._host_frames(play, type("Odd", (DrawnPoint,), {"step": fail})(), policy.spec))
 
 
 def test_a_missing_encoder_names_the_extra(policy, tmp_path, monkeypatch):

@@ -226,7 +226,7 @@ def test_a_checkpoint_of_other_variants_is_refused(tmp_path):
         ({"batch_size": (16, 32)}, InvalidSettingError, "--batch-size cannot vary within a run"),
         ({"discount": (0.9, 1.5)}, InvalidSettingError, "--discount must be at least 0 and at most 1, got 1.5"),
         ({"target_entropy": (-1.0, 3.0)}, InvalidSettingError, "--target-entropy must be less than"),
-        ({"discount": ()}, InvalidSettingError, "same number of values"),
+        ({"discount": ()}, InvalidSettingError, "--discount needs at least one value"),
         ({"discount": (0.9, 0.8), "learning_rate": (1e-3,)}, InvalidSettingError, "same number of values"),
     ],
 )

@@ -17,7 +17,7 @@ from maxent_rl.data.buffers.replay import ReplayLayout
 from maxent_rl.data.datasets.arrays_of_files import same_observation
 from maxent_rl.data.datasets.dataset import ARRAYS, Dataset
 from maxent_rl.data.datasets.files import write_dataset
-from maxent_rl.envs import action_units
+from maxent_rl.data.datasets.units import stored_actions
 from maxent_rl.errors import CheckpointError, DataError, InvalidSettingError
 from maxent_rl.playing.trajectories import collect_trajectories
 from maxent_rl.runs.config import RunConfig, describe
@@ -25,11 +25,12 @@ from maxent_rl.runs.policy import load_policy
 from maxent_rl.runs.records import read_csv
 from maxent_rl.sources import read_transitions, replay, transitions
 from maxent_rl.sources.transitions import Collecting, collect
+from maxent_rl.spaces import Space, to_agent
 from maxent_rl.types import Spec
 
 SAC, DISCRETE = AGENTS_UNDER_TEST["sac"].agent, AGENTS_UNDER_TEST["sac-discrete"].agent
 SETTINGS = {"eval_episodes": 1, "progress": False, "name": "run"}
-SPEC = Spec((2,), (1,), 5, action_low=(-2.0,), action_high=(2.0,))
+SPEC = Spec((2,), (1,), 5, action_space=Space("box", (1,), low=(-2.0,), high=(2.0,)))
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +303,7 @@ def test_the_best_evaluation_of_the_policys_seed_is_said(cart):
         about = gather(cart, kind="expert", policy_seed=seed).about
         assert about["expert_return"] == max(row["return_mean"] for row in rows if row["seed"] == seed)
         assert (about["policy_seed"], about["policy_step"]) == (seed, 300)
-    assert about["num_actions"] == 2 and "jax" in about["random_numbers"] and json.dumps(about)
+    assert about["action_space"]["sizes"] == (2,) and "jax" in about["random_numbers"] and json.dumps(about)
 
 
 def test_what_contradicts_itself_is_one_sentence(cart, pendulum):
@@ -327,13 +328,13 @@ def test_progress_ends_with_the_size(cart):
 
 
 def test_units_there_and_back():
-    spec = Spec((1,), (2,), 5, action_low=(-2.0, 0.0), action_high=(2.0, 10.0))
+    space = Space("box", (2,), low=(-2.0, 0.0), high=(2.0, 10.0))
     action = np.array([[-1.0, -1.0], [0.0, 0.0], [1.0, 1.0], [0.5, -0.5], [3.0, -3.0]], np.float32)
-    found = action_units.to_data(action, spec)
+    found = stored_actions(action, space)
     np.testing.assert_allclose(found, [[-2, 0], [0, 5], [2, 10], [1, 2.5], [2, 0]])
-    np.testing.assert_allclose(action_units.to_agent(found, spec), np.clip(action, -1, 1), atol=1e-6)
-    choices = Spec((1,), (), 5, num_actions=3)
-    assert action_units.to_data(np.array([0.0, 2.0]), choices).tolist() == [0, 2]
+    np.testing.assert_allclose(to_agent(found, space), np.clip(action, -1, 1), atol=1e-6)
+    choices = Space("discrete", (), "int64", sizes=(3,), start=(-1,))
+    assert stored_actions(np.array([0.0, 2.0]), choices).tolist() == [0, 2]
 
 
 def data_of(action, observation=2, env=None):
@@ -360,7 +361,7 @@ CONTINUOUS, CHOICES = np.full((4, 1), 1.5, np.float32), np.arange(4, dtype=np.in
         (data_of(CONTINUOUS), Spec((2,), (), 5, num_actions=4), "actions of 1 entries; Pendulum-v1 has .* discrete"),
         (data_of(CHOICES), Spec((2,), (), 5, num_actions=3), "has the action 3; Pendulum-v1 has the actions 0 to 2"),
         (data_of(CONTINUOUS * 2), SPEC, r"action 3 \(step 0, entry 0\), which lies outside .* -2 to 2"),
-        (data_of(CONTINUOUS), dataclasses.replace(SPEC, action_low=None, action_high=None), "action 1.5 .* -1 to 1"),
+        (data_of(CONTINUOUS), dataclasses.replace(SPEC, action_space=None), "action 1.5 .* -1 to 1"),
     ],
 )
 def test_data_of_another_environment_is_refused(tmp_path, data, spec, message):

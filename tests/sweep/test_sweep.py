@@ -4,8 +4,10 @@ import dataclasses
 import io
 import os
 import re
+from typing import ClassVar
 
 import pytest
+from flax import struct
 from rich.console import Console
 
 from maxent_rl.agents import SAC
@@ -117,7 +119,8 @@ def test_what_cannot_be_swept_is_refused_before_anything_starts(values, settings
 
 
 def test_a_setting_that_one_agent_lacks_names_it(monkeypatch):
-    other = dataclasses.make_dataclass("Other", [("discount", float, 0.9)], frozen=True)
+    fields = {"__annotations__": {"discount": float, "learns": ClassVar[str]}, "discount": 0.9, "learns": "replay"}
+    other = struct.dataclass(type("Other", (), fields))
     monkeypatch.setitem(driver_module.expand.__globals__["AGENTS"], "other", "nowhere:Other")
     monkeypatch.setitem(
         driver_module.expand.__globals__, "agent_name", lambda agent: "sac" if isinstance(agent, SAC) else "other"

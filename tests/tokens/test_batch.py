@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def test_a_column_is_cleaned_and_cut():
     found = cleaned(BOTH)
     np.testing.assert_array_equal(found.turns, np.where(BATCH.mask, TURNS, 0))
     np.testing.assert_array_equal(found.answers, BOTH.answers)
-    few = BOTH.rows(jnp.array([3, 1]))
+    few = dataclasses.replace(BOTH, group_size=1).rows(jnp.array([3, 1]))
     np.testing.assert_array_equal(few.turns, TURNS[jnp.array([3, 1])])
     assert few.answers.tolist() == [3, 1]
 
@@ -58,6 +59,63 @@ def test_a_column_moves_with_its_row_when_responses_are_put_in_its_place():
     np.testing.assert_array_equal(found.turns, expected)
     with pytest.raises(MissingInputError, match=r"TokenBatch\(side=TokenBatch\(turns=\.\.\.\)\)"):
         objective.prepare(objective.init(), dataclasses.replace(BOTH, side=dataclasses.replace(side, turns=None)))
+
+
+GROUPED = dataclasses.replace(BATCH, group_size=2)
+INDEXED = dataclasses.replace(BATCH, group_size=1, group_index=jnp.array([4, 7, 4, 7, 9, 4, 9, 9]))
+
+
+@pytest.mark.parametrize(
+    ("batch", "whole", "cut"),
+    [(GROUPED, [6, 7, 0, 1], [0, 2]), (INDEXED, [1, 3, 0, 2, 5], [0, 2])],
+    ids=["size", "index"],
+)
+def test_rows_of_a_batch_that_is_not_prepared_are_whole_groups(batch, whole, cut):
+    """Others would be compared with responses to another prompt, and nobody would notice."""
+    assert batch.rows(np.array(whole)).mask.shape[0] == len(whole)
+    with pytest.raises(ShapeError, match=r"These 2 rows are not whole groups.* and the batch is not prepared, so that"):
+        batch.rows(jnp.array(cut))
+    with pytest.raises(ShapeError, match="Whether traced rows are whole groups cannot be seen"):
+        jax.jit(lambda index: batch.rows(index).mask)(jnp.array(whole))
+    _, prepared = objectives.make("grpo").prepare((), batch)
+    np.testing.assert_array_equal(prepared.rows(jnp.array(cut)).advantages, prepared.advantages[jnp.array(cut)])
+    given = dataclasses.replace(batch, advantages=jnp.zeros(ROWS))
+    assert given.rows(jnp.array(cut)).mask.shape[0] == 2
+
+
+def test_groups_are_taken_by_their_number():
+    np.testing.assert_array_equal(GROUPED.groups(jnp.array([2, 0])).tokens, BATCH.tokens[jnp.array([4, 5, 0, 1])])
+    np.testing.assert_array_equal(INDEXED.groups([9, 4]).tokens, BATCH.tokens[jnp.array([0, 2, 4, 5, 6, 7])])
+    with pytest.raises(ShapeError, match="The batch has no group 5"):
+        INDEXED.groups([4, 5])
+    with pytest.raises(ShapeError, match="of a traced group_index have cannot be seen"):
+        jax.jit(lambda index: INDEXED.groups(index).mask)(jnp.array([4]))
+
+
+@pytest.mark.parametrize(
+    "take", [lambda: GROUPED.rows([7, 8]), lambda: GROUPED.groups([4]), lambda: BATCH.rows(np.zeros(3, bool))]
+)
+def test_rows_that_there_are_not_are_refused(take):
+    """JAX would take the last one for them."""
+    with pytest.raises(ShapeError, match=r"The batch has \d (rows|groups), which the indices go beyond"):
+        take()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mask": jnp.where(BATCH.mask, BATCH.tokens, -100)}, "The mask must be booleans, or zeros and ones, got"),
+        ({"mask": jnp.where(BATCH.mask, 0.5, 0.0)}, "got 0.5: labels or weights are no mask"),
+        ({"mask": jnp.where(BATCH.mask, 1.0, jnp.nan)}, "got nan"),
+        ({"group_index": jnp.arange(8) // 4}, "group_index and group_size=4 both say which rows belong together"),
+        ({"group_index": np.array(list("aabbccdd")), "group_size": 1}, "group_index must be whole numbers, got <U1"),
+        ({"group_index": jnp.zeros(8), "group_size": 1}, "must be whole numbers, got float32"),
+        ({"group_index": jnp.zeros((8, 1), int), "group_size": 1}, r"group_index must have shape \(8,\)"),
+    ],
+)
+def test_masks_and_groups_that_are_none_are_refused(changes, message):
+    with pytest.raises(ShapeError, match=message):
+        check_batch(dataclasses.replace(BATCH, **changes))
 
 
 def test_every_array_of_a_batch_is_a_column():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from maxent_rl.distributions import Categorical
-from maxent_rl.errors import MaxentRLError, ShapeError
+from maxent_rl.errors import InvalidSettingError, MaxentRLError, ShapeError
 from maxent_rl.networks import Transformer, TransformerConfig, unembedding
 from maxent_rl.tokens.sampling import nucleus, sample, score
 
@@ -119,6 +119,43 @@ def test_greedy_takes_the_likeliest():
     np.testing.assert_allclose(responses.logp[mask], policy.log_probs.max(-1)[mask], atol=1e-4)
 
 
+def padded(sides):
+    """The prompts of each row padded on the left (0), on the right (1), or on both sides with a gap within (2)."""
+    prompts, mask = np.full((32, 6), END, np.int32), np.zeros((32, 6), bool)
+    for row, side in enumerate(sides):
+        tokens = PROMPTS[row][PROMPT_MASK[row]]
+        free = np.arange(6 - len(tokens), 6) if side == 0 else np.arange(len(tokens))
+        places = np.array([1, 3, 4, 5])[: len(tokens)] if side == 2 else free
+        prompts[row, places], mask[row, places] = tokens, True
+    return prompts, mask
+
+
+@pytest.mark.parametrize("sides", [np.ones(32, int), np.arange(32) % 3], ids=["right", "all kinds"])
+def test_prompts_may_be_padded_on_either_side(sides):
+    """The first token once followed from the state at the padding, and neither sampling nor scoring said so."""
+    left, odd = padded(np.zeros(32, int)), padded(sides)
+    drawn, expected = (draw_responses(PARAMS, *prompts, KEY) for prompts in (odd, left))
+    np.testing.assert_array_equal(drawn.tokens, expected.tokens)
+    mask = np.asarray(expected.mask)
+    np.testing.assert_allclose(drawn.logp, expected.logp, atol=1e-5)
+    of_odd, of_left = (read(PARAMS, *prompts, expected.tokens, expected.mask) for prompts in (odd, left))
+    np.testing.assert_allclose(of_odd[mask], of_left[mask], atol=1e-4)
+
+
+def test_nothing_follows_from_nothing():
+    """A prompt without tokens is refused where it can be seen, and where it cannot its response is empty."""
+    mask = PROMPT_MASK & (np.arange(32) != 5)[:, None]
+    for call in (
+        lambda: sample(MODEL, PARAMS, PROMPTS, mask, KEY, response_length=2, end_token=END),
+        lambda: score(MODEL, PARAMS, PROMPTS, mask, PROMPTS, np.ones((32, 4), bool)),
+    ):
+        with pytest.raises(ShapeError, match="Prompt 5 has no token, and nothing can follow it"):
+            call()
+    found, others = (draw_responses(PARAMS, PROMPTS, given, KEY) for given in (mask, PROMPT_MASK))
+    assert not found.mask[5].any() and np.all(found.tokens[5] == PAD) and np.all(found.logp[5] == 0)
+    np.testing.assert_array_equal(np.delete(found.tokens, 5, 0), np.delete(others.tokens, 5, 0))
+
+
 def test_a_response_ends_with_its_end_token():
     responses = draw_responses(PARAMS, PROMPTS, PROMPT_MASK, KEY)
     tokens, mask = np.asarray(responses.tokens), np.asarray(responses.mask)
@@ -195,6 +232,8 @@ def test_prompts_that_do_not_fit_are_refused(changes, message):
     with pytest.raises(ShapeError, match=message) as caught:
         sample(MODEL, PARAMS, key=KEY, **arguments)
     assert isinstance(caught.value, MaxentRLError) and isinstance(caught.value, ValueError)
+    with pytest.raises(InvalidSettingError, match=r"greater than 0, got 0\.0: greedy=True takes the likeliest"):
+        sample(MODEL, PARAMS, PROMPTS, PROMPT_MASK, KEY, response_length=2, end_token=END, temperature=0.0)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +241,12 @@ def test_prompts_that_do_not_fit_are_refused(changes, message):
     [
         (np.zeros((3, 5), int), np.ones((3, 5), bool), r"Responses must have shape \(32, T\).*got \(3, 5\)"),
         (np.zeros((32, 5), int), np.ones((32, 4), bool), r"The mask.*\(32, 5\), got \(32, 4\)"),
+        (
+            np.zeros((32, 5), int),
+            np.arange(5) >= np.full((32, 1), 2),
+            "Response 0 has tokens after a gap: pad responses on",
+        ),
+        (np.zeros((32, 5), int), np.full((32, 5), -100), "The mask must be booleans, or zeros and ones, got -100"),
     ],
 )
 def test_responses_that_do_not_fit_are_refused(responses, mask, message):

@@ -6,11 +6,12 @@ import io
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 from rich.console import Console
 
-from maxent_rl.training.display import Display, _duration, _Speed
+from maxent_rl.training.display import Display, _duration, _Speed, loading
 
 METRICS = {"episode/return": 12.5, "temperature/alpha": 0.25, "actor/entropy": -3.0, "critic/loss": 0.125}
 
@@ -140,6 +141,67 @@ def test_the_terminal_is_restored_on_errors(error):
     assert console.text.count("\x1b[?25l") == 1
     assert console.text.rstrip("\n").endswith("\x1b[?25h")
     assert sys.stdout is not stdout  # rich had put its own in place
+
+
+@pytest.mark.parametrize(
+    ("metrics", "shown"),
+    [
+        ({"critic/loss": 1.0, "actor/loss": 2.0}, "critic loss 1"),
+        ({"policy/loss": 3.0, "actor/entropy": 1.0}, "entropy (nats) 1.000 | policy loss 3"),
+        ({"preference/loss": 4.0, "imitation/loss": 5.0}, "preference loss 4"),
+        ({"loss": 6.0, "target/entropy": 1.0}, "loss 6"),
+        ({"own/loss": 7.0}, "own loss 7"),
+        ({"own/gain": 8.0}, ""),
+    ],
+)
+def test_of_the_losses_of_an_agent_one_is_shown(metrics, shown):
+    console = Terminal(terminal=False)
+    with make(console) as display:
+        display.update(100, [metrics])
+    assert console.lines[1] == " | ".join(filter(None, ["step 100/1,000 (10.0%)", shown]))
+
+
+def test_what_takes_its_time_is_a_line_without_a_terminal():
+    console = Terminal(terminal=False)
+    with make(console) as display, display.doing("compiling"):
+        assert console.lines[-1] == "compiling"
+    with make(console, enabled=False) as display, display.doing("more"):
+        pass
+    assert "more" not in console.text
+
+
+def test_what_takes_its_time_turns_a_spinner_in_the_panel_and_is_gone_after():
+    console = Terminal(terminal=True)
+    with make(console) as display:
+        with display.doing("compiling the training step"):
+            turning = [thread for thread in threading.enumerate() if thread.daemon and thread.name.endswith("(_turn)")]
+            assert len(turning) == 1
+            shown = console.text.count("compiling")
+            while console.text.count("compiling") < shown + 2:
+                turning[0].join(0.01)
+            display.message("SIGINT: saving")
+        assert not turning[0].is_alive()
+        before = len(console.text)
+        display.update(10, [METRICS])
+    assert "compiling" not in console.text[before:] and "SIGINT: saving" in console.text
+
+
+def test_the_spinner_ends_with_an_error():
+    console = Terminal(terminal=True)
+    with pytest.raises(ValueError, match="no"), make(console) as display, display.doing("compiling"):
+        raise ValueError("no")
+    assert not [thread for thread in threading.enumerate() if thread.name.endswith("(_turn)")]
+
+
+@pytest.mark.parametrize(
+    ("terminal", "enabled", "told", "shown"),
+    [(True, True, False, True), (True, False, True, False), (False, True, True, True), (False, True, False, False)],
+)
+def test_what_is_loaded_is_said_where_it_is_worth_it(terminal, enabled, told, shown):
+    console = Terminal(terminal)
+    with loading("brax/ant", enabled=enabled, told=told, console=console):
+        pass
+    assert ("loading brax/ant" in console.text) == shown
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -6,18 +6,19 @@ import json
 import os
 import signal
 import threading
+from types import SimpleNamespace
 from typing import ClassVar
 
 import jax
 import numpy as np
 import pytest
 from agents_under_test import AGENTS_UNDER_TEST, BACKENDS, NUM_ENVS
-from environments import Point, host_point
+from environments import HostPoint, Point, host_point
 from flax import struct
 from support.seeds import learning_seed
 
 from maxent_rl import RunConfig, load_policy, resume, train
-from maxent_rl.agents import SAC, agent_name
+from maxent_rl.agents import PPO, SAC, agent_name
 from maxent_rl.agents.soft.sac_discrete import SACDiscrete
 from maxent_rl.errors import (
     CheckpointError,
@@ -258,7 +259,7 @@ def test_a_damaged_policy_is_refused_and_nothing_is_executed(tmp_path):
     np.savez(arrays, evil=np.array([print], dtype=object))
     with pytest.raises(PolicyError):
         load_policy(result.folder)
-    with pytest.raises(InvalidSettingError, match=r"expects observations \[\.\.\., 2\]"):
+    with pytest.raises(InvalidSettingError, match=r"shape \(3,\); expected that of its observation space, \(2,\)"):
         arrays.write_bytes(whole)
         load_policy(result.folder)(np.zeros(3))
 
@@ -332,14 +333,9 @@ def test_unknown_names():
 
 
 def test_what_is_no_environment_is_refused(tmp_path):
-    @dataclasses.dataclass
-    class Thawed:
-        spec = Point().spec
-
     for env, words in (
         (host_point(), "give a function that makes it"),
         (object(), "neither a function nor a device environment"),
-        (Thawed(), "make it a frozen dataclass"),
     ):
         with pytest.raises(IncompatibleEnvironmentError, match=words):
             run(tmp_path, env)
@@ -377,6 +373,126 @@ def test_agents_that_lack_what_the_loop_reads_are_refused(tmp_path):
             train(agent, Point(), output_dir=str(tmp_path), progress=False)
     with pytest.raises(InvalidSettingError, match=r"--hidden-sizes must be several values, got 8"):
         train(SAC(hidden_sizes=8), Point(), output_dir=str(tmp_path), progress=False)
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    return run(
+        tmp_path_factory.mktemp("small"), Point(), num_seeds=1, num_envs=1, total_steps=4, eval_episodes=1
+    ).folder
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda run: train(SAC, Point()), InvalidSettingError, "got the class SAC: write SAC()."),
+        (lambda run: train(None, Point()), InvalidSettingError, "or a name, such as 'sac'; got None."),
+        (lambda run: train(5, Point()), InvalidSettingError, "or a name, such as 'sac'; got 5."),
+        (lambda run: train("Pendulum", "sac"), InvalidSettingError, "the agent first, then the environment"),
+        (lambda run: train("sac", Point(), total_timesteps=5), UnknownNameError, "Did you mean 'total_steps'"),
+        (lambda run: resume(5), InvalidSettingError, "Expected the path of a run's folder, got 5."),
+        (lambda run: resume(None), InvalidSettingError, "Expected the path of a run's folder, got None."),
+        (lambda run: resume(run), InvalidSettingError, "Point, which no name stands for: pass env=."),
+        (lambda run: resume(run, agent=SAC()), InvalidSettingError, "got an instance: pass SAC."),
+        (lambda run: resume(run, agent="sac"), InvalidSettingError, "agent= takes the agent's class"),
+        (lambda run: resume(run, agent=PPO), InvalidSettingError, "one of the agent 'sac', not of PPO: leave agent= out."),
+        (lambda run: resume(run, env=Point(), total_steps="x"), InvalidSettingError, "--total-steps must be a whole number"),
+        (lambda run: load_policy(5), InvalidSettingError, "Expected the path of a run's folder, got 5."),
+        (lambda run: load_policy(SimpleNamespace(folder=run)), InvalidSettingError, "pass its `folder`"),
+        (lambda run: load_policy(run, agent=SAC()), InvalidSettingError, "got an instance: pass SAC."),
+        (lambda run: load_policy(run, agent=PPO), InvalidSettingError, "not of PPO"),
+        (lambda run: load_policy(run, variant="a"), InvalidSettingError, "variant= takes the number of a variant"),
+        (lambda run: load_policy(run, seed="a"), InvalidSettingError, "has seeds [0], not a"),
+        (lambda run: load_policy(run)(None), InvalidSettingError, "observations [..., 2], got None."),
+        (lambda run: load_policy(run)("x"), InvalidSettingError, "observations [..., 2], got 'x'."),
+        (lambda run: load_policy(run)([[1, 2], [3]]), InvalidSettingError, "got [[1, 2], [3]]."),
+        (lambda run: load_policy(run)({"a": 1}), InvalidSettingError, "got {'a': 1}."),
+        (lambda run: load_policy(run)([1.0, np.nan]), NonFiniteError, "an observation whose entry 1 is NaN or infinite"),
+        (lambda run: load_policy(run)([1.0, 2.0], 0), InvalidSettingError, "key= takes a random key"),
+        (lambda run: evaluate_policy(run), InvalidSettingError, "Expected a policy, such as load_policy(FOLDER) gives"),
+        (lambda run: evaluate_policy(load_policy(run)), InvalidSettingError, "which no name stands for: pass env=."),
+        (lambda run: evaluate_policy(load_policy(run), 2.5, env=Point()), InvalidSettingError, "got 2.5 and 0"),
+        (lambda run: evaluate_policy(load_policy(run), env=5), IncompatibleEnvironmentError, "device environment, got 5."),
+    ],
+)  # fmt: skip
+def test_what_is_passed_wrongly_is_one_sentence(small_run, call, error, words):
+    with pytest.raises(error) as caught:
+        call(small_run)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_agent_of_ones_own_goes_on_by_its_class_alone(tmp_path):
+    @struct.dataclass
+    class Mine(SAC):
+        """SAC by another name."""
+
+    result = run(tmp_path, Point(), Mine(**dataclasses.asdict(AGENT)), num_seeds=1, total_steps=4)
+    with pytest.raises(UnknownNameError, match=r"Unknown agent 'mine'\. .*resume\(folder, agent=CLASS\)"):
+        resume(result.folder, env=Point())
+    with pytest.raises(InvalidSettingError, match="one of the agent 'mine', not of SAC"):
+        resume(result.folder, agent=SAC, env=Point())
+    assert resume(result.folder, agent=Mine, env=Point(), total_steps=6, progress=False).step == 6
+
+
+def test_values_in_other_types_are_taken_for_what_they_say(tmp_path):
+    agent = AGENT.replace(
+        batch_size=16.0, hidden_sizes=[8], learning_rate=np.float32(0.5), discount=jax.numpy.float32(0.5)
+    )
+    result = train(
+        agent, Point(), output_dir=tmp_path, **(SETTINGS | {"total_steps": 4.0, "seed": np.int64(1), "num_seeds": 1})
+    )
+    config = json.loads((result.folder / "config.json").read_text())
+    assert (config["run"]["total_steps"], config["run"]["seed"]) == (4, 1)
+    assert {name: config["agent"][name] for name in ("batch_size", "hidden_sizes", "learning_rate", "discount")} == {
+        "batch_size": 16, "hidden_sizes": [8], "learning_rate": 0.5, "discount": 0.5,
+    }  # fmt: skip
+
+
+class Failing(HostPoint):
+    """Fails in its `at`-th step, or as an episode starts."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at, self.taken = at, 0
+
+    def reset(self, *, seed=None, options=None):
+        if self.at == 0:
+            raise StorageError("the simulator does not start.")
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        self.taken += 1
+        if self.taken == self.at:
+            raise StorageError("the simulator has stopped.")
+        return super().step(action)
+
+
+@pytest.mark.parametrize(("at", "left"), [(0, False), (1, False), (9, False), (25, True)])
+def test_a_start_that_fails_leaves_no_folder(tmp_path, at, left):
+    """Rows are written every ten steps: what fails after them has something to keep."""
+    with pytest.raises(StorageError, match="the simulator"):
+        run(
+            tmp_path / "runs", functools.partial(Failing, at), num_seeds=1, num_envs=1, eval_every=0, checkpoint_every=0
+        )
+    assert (tmp_path / "runs").exists() == left
+
+
+@pytest.mark.parametrize("name", ["Recorder", "Checkpoints", "Display"])
+def test_nor_does_one_that_fails_once_the_folder_is_made(tmp_path, monkeypatch, name):
+    def refuse(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, name, refuse)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "runs", Point())
+    assert not (tmp_path / "runs").exists()
+
+
+def test_without_a_terminal_one_is_told_what_is_compiled(tmp_path, capfd):
+    run(tmp_path, Point(), num_seeds=1, total_steps=20, progress=True)
+    told = capfd.readouterr().out.splitlines()
+    assert told[0] == "sac on Point: 20 steps, seed 0"
+    assert "compiling the training step (first run of these shapes)" in told and "playing the first evaluation" in told
 
 
 def test_run_config_seeds():

@@ -26,7 +26,7 @@ from maxent_rl.networks import (
     RunningStatistics,
     TanhGaussianPolicy,
 )
-from maxent_rl.settings import Count, Finite, Fraction, Positive, static
+from maxent_rl.settings import Count, Finite, Fraction, Positive, Settings, static
 from maxent_rl.types import Array, CandidateSets, Learns, Metrics, PyTree, Spec
 
 
@@ -52,7 +52,7 @@ class ADPOState:
 
 
 @struct.dataclass
-class ADPO:
+class ADPO(Settings):
     """Distils a teacher (`--teacher RUN`): a student ranks candidate actions as the teacher does, relative to an anchor."""
 
     learns: ClassVar[Learns] = "data"
@@ -229,16 +229,15 @@ class ADPO:
     def _anchored(self, log_prob: Array, anchor_log_prob: Array, batch: CandidateSets) -> tuple[Array, Metrics]:
         """The mean loss and what is told of it, from log-probabilities [batch, P]."""
         temperature: Any = self.teacher_temperature if self.method == "kd" else self.anchoring_temperature
-        scores, score_temperature = batch.teacher_log_prob, self.teacher_temperature
-        if self.method == "adpo" and self.target == "teacher_over_anchor":
-            scores, score_temperature = scores - anchor_log_prob, temperature
-        if self.target_shape == "softmax":
-            target = losses.softmax_target(scores, score_temperature, self.standardize)
-        else:
-            shape = losses.kde_target if self.target_shape == "kde" else losses.rank_target
-            target = shape(scores, score_temperature)
+        relative = self.method == "adpo" and self.target == "teacher_over_anchor"
+        scores = batch.teacher_log_prob - anchor_log_prob if relative else batch.teacher_log_prob
+        score_temperature = temperature if relative else self.teacher_temperature
+        target = self._target(scores, score_temperature)
         if self.temperature_rule == "falling":
             temperature = losses.falling_temperature(target, temperature, least=0.1 * temperature)
+            if relative:
+                # Both sides at one temperature: then the student meets the target where it is the teacher, and only there.
+                score_temperature, target = temperature, self._target(scores, temperature)
         logits = losses.anchored_logits(log_prob, anchor_log_prob, temperature, standardize=self.standardize)
         listwise = losses.anchored_loss(logits, target)
         metrics = target_metrics(listwise, target)
@@ -248,6 +247,12 @@ class ADPO:
             return jnp.mean(losses.plackett_luce_loss(logits, scores)), metrics
         soft = score_temperature if self.loss == "pairs" else None
         return losses.masked_mean(*losses.anchored_pair_loss(logits, scores, soft)), metrics
+
+    def _target(self, scores: Array, temperature: Any) -> Array:
+        """Probabilities [batch, P] from scores [batch, P], at a temperature [] or [batch, 1]."""
+        if self.target_shape == "softmax":
+            return losses.softmax_target(scores, temperature, self.standardize)
+        return (losses.kde_target if self.target_shape == "kde" else losses.rank_target)(scores, temperature)
 
     def _anchor_log_prob(self, state: ADPOState, observation: Array, candidates: Array) -> Array:
         """[batch, P] under the anchor; 0 where it is uniform."""

@@ -18,7 +18,7 @@ from maxent_rl import losses
 from maxent_rl.distributions import Categorical, TanhGaussian
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.networks import Activation, FeedForward
-from maxent_rl.settings import Count, Finite, Positive, static
+from maxent_rl.settings import Count, Finite, Positive, Settings, static
 from maxent_rl.types import Array, Learns, LoggedTransition, Metrics, PyTree, Spec
 
 Kind = Literal["categorical", "deterministic", "gaussian"]
@@ -38,7 +38,7 @@ class BCState:
 
 
 @struct.dataclass
-class BC:
+class BC(Settings):
     """Behaviour cloning, offline, for discrete and continuous actions: it needs no rewards, and is as good as the data."""
 
     learns: ClassVar[Learns] = "data"

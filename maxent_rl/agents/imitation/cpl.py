@@ -20,7 +20,7 @@ from maxent_rl import losses
 from maxent_rl.distributions import TanhGaussian
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks import MLP, orthogonal
-from maxent_rl.settings import Count, Finite, Interval, NonNegative, Positive, Weight, static
+from maxent_rl.settings import Count, Finite, Interval, NonNegative, Positive, Settings, Weight, static
 from maxent_rl.types import Array, Learns, Metrics, PyTree, SegmentPairs, Spec
 
 Bias = Annotated[float, Interval(0, 1, low_open=True)]
@@ -44,7 +44,7 @@ class CPLState:
 
 
 @struct.dataclass
-class CPL:
+class CPL(Settings):
     """Learns from preferences over segments, offline: log-probabilities stand for advantages (`A = alpha log pi`)."""
 
     learns: ClassVar[Learns] = "data"

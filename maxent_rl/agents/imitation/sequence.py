@@ -14,7 +14,7 @@ from flax import struct
 
 from maxent_rl.agents.imitation.history import History
 from maxent_rl.networks import SequenceConfig
-from maxent_rl.settings import Count, Interval, NonNegative, Positive, Weight, static
+from maxent_rl.settings import Count, Interval, NonNegative, Positive, Settings, Weight, static
 from maxent_rl.types import Array, Learns, PyTree, Spec, Windows
 
 _LEAST_STD = 1e-6
@@ -76,7 +76,7 @@ AnyState = TypeVar("AnyState", bound=SequenceState)
 
 
 @struct.dataclass
-class SequenceAgent(abc.ABC, Generic[AnyState]):
+class SequenceAgent(Settings, abc.ABC, Generic[AnyState]):
     """Reads windows of steps, and while it acts the last steps of its episode."""
 
     learns: ClassVar[Learns] = "data"

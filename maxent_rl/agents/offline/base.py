@@ -18,7 +18,7 @@ from flax import struct
 from maxent_rl import losses
 from maxent_rl.errors import IncompatibleEnvironmentError
 from maxent_rl.networks import CriticEnsemble, RunningStatistics
-from maxent_rl.settings import Count, Fraction, Positive, static
+from maxent_rl.settings import Count, Fraction, Positive, Settings, static
 from maxent_rl.types import Array, Learns, LoggedTransition, Metrics, PyTree, Spec
 
 ParameterLoss: TypeAlias = Callable[[PyTree], tuple[Array, Metrics]]
@@ -49,7 +49,7 @@ SomeState = TypeVar("SomeState", bound=OfflineState)
 
 
 @struct.dataclass
-class OfflineActorCritic(abc.ABC):
+class OfflineActorCritic(Settings, abc.ABC):
     """The family's common part: a policy and critics, learned from logged transitions."""
 
     learns: ClassVar[Learns] = "data"

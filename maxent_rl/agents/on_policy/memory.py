@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from maxent_rl.agents.base import images_in_words
 from maxent_rl.agents.on_policy.minibatches import Samples
 from maxent_rl.agents.on_policy.ppo import PPO, PPOState
 from maxent_rl.distributions import Distribution
-from maxent_rl.errors import InvalidSettingError
+from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks import AttentionReader, EpisodeReader, RecurrentReader
 from maxent_rl.settings import Count, static
 from maxent_rl.types import Array, PyTree, Spec, Transition
@@ -69,6 +70,10 @@ class RecallingPPO(PPO):
     def check(self, spec: Spec, env: str) -> None:
         """Refuses environments and settings that cannot work; see `agents.check_agent`."""
         super().check(spec, env)
+        if self.history != "none" and spec.frames:
+            raise IncompatibleEnvironmentError(
+                f"--history {self.history} reads numbers, not pixels, but {env} shows {images_in_words(spec)}: leave it out."
+            )
         if self.history == "transformer":
             if spec.horizon > self.context:
                 raise InvalidSettingError(

@@ -8,7 +8,7 @@ or learns from those values in one of the other ways of `losses.router`.
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import flax.linen as nn
 import jax
@@ -21,7 +21,7 @@ from maxent_rl.agents.on_policy.minibatches import Samples
 from maxent_rl.agents.on_policy.ppo import PPO, PPOState
 from maxent_rl.distributions import Distribution, Gaussian, GaussianMixture
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
-from maxent_rl.networks import GaussianMixturePolicy
+from maxent_rl.networks import GaussianMixturePolicy, encode, init_encoded
 from maxent_rl.settings import Count, Positive, Weight, static
 from maxent_rl.types import Array, Metrics, PyTree, Spec
 
@@ -36,6 +36,8 @@ class PMOEPPO(PPO):
 
     The most likely action, with which the agent is evaluated, is the mean of the expert with the largest weight.
     """
+
+    makes_several_choices: ClassVar[bool] = False
 
     router_weight: Positive = 1.0
     """Weight of the router's own loss."""
@@ -74,8 +76,8 @@ class PMOEPPO(PPO):
         means = self.expert_spread * directions(spread_key, self.num_experts, spec.action_size)
         parameters["policy"]["params"]["head"]["bias"] += means.ravel()
         if self._learns_q:
-            both = jnp.zeros(spec.observation_size + spec.action_size)
-            parameters["q"] = self._value_network().init(q_key, both)
+            both = jnp.zeros(spec.observation_shape), jnp.zeros(spec.action_shape)
+            parameters["q"] = init_encoded(self._value_network(), q_key, spec.frames, *both)
         return parameters
 
     def policy(self, parameters: dict[str, PyTree], observation: Array) -> Distribution:
@@ -83,7 +85,7 @@ class PMOEPPO(PPO):
         if self.num_experts == 1:
             return super().policy(parameters, observation)
         network = self._policy_network(parameters["policy"]["params"]["log_std"].shape[-1], discrete=False)
-        return cast(GaussianMixture, network.apply(parameters["policy"], observation))
+        return cast(GaussianMixture, network.apply(parameters["policy"], encode(parameters["policy"], observation)))
 
     def experts(self, state: PPOState, observation: Array) -> GaussianMixture:
         """All experts and the router's weights at observations [..., observation]; with one expert, a mixture of it."""
@@ -100,8 +102,8 @@ class PMOEPPO(PPO):
         Actions count as drawn, not as an environment clips them: clipped ones would be equal, and of equals the first
         expert is the best.
         """
-        both = jnp.concatenate([observation, action], axis=-1)
-        return cast(Array, self._value_network().apply(parameters["q"], both))
+        features = encode(parameters["q"], observation)
+        return cast(Array, self._value_network().apply(parameters["q"], features, action))
 
     def extra_loss(
         self, parameters: dict[str, PyTree], samples: Samples, policy: Distribution, key: Array
@@ -126,8 +128,7 @@ class PMOEPPO(PPO):
         # The same numbers as the surrogate's mixture: compiled, there is one forward pass.
         mixture = cast(GaussianMixture, self.policy({"policy": {"params": held}}, observation))
         actions = mixture.experts.sample(sample_key)
-        everywhere = jnp.broadcast_to(observation[:, None], (*actions.shape[:2], observation.shape[-1]))
-        q = self.q(jax.lax.stop_gradient(parameters), everywhere, actions)
+        q = self.q(jax.lax.stop_gradient(parameters), observation[:, None], actions)
         if self.router == "frequency":
             loss = losses.router_frequency_loss(mixture.logits, jnp.argmax(q, axis=-1))
         elif self.router == "score":
@@ -141,7 +142,8 @@ class PMOEPPO(PPO):
         """Whether the router's loss needs action values."""
         return self.num_experts > 1 and self.router != "policy_gradient"
 
-    def _policy_network(self, size: int, discrete: bool) -> nn.Module:
+    def _policy_network(self, size: int | tuple[int, ...], discrete: bool) -> nn.Module:
         if self.num_experts == 1:
             return super()._policy_network(size, discrete)
+        assert isinstance(size, int)
         return GaussianMixturePolicy(self.hidden_sizes, self.activation, size, self.num_experts)

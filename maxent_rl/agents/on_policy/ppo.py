@@ -17,7 +17,7 @@ import optax
 from flax import struct
 
 from maxent_rl import losses
-from maxent_rl.agents.base import rollout_time
+from maxent_rl.agents.base import actions_in_words, rollout_time
 from maxent_rl.agents.on_policy.minibatches import Samples, nearest_divisors, pack, unpack
 from maxent_rl.distributions import Distribution
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
@@ -25,12 +25,15 @@ from maxent_rl.networks import (
     Activation,
     GaussianPolicy,
     OrthogonalCategoricalPolicy,
+    OrthogonalMultiCategoricalPolicy,
     RewardScale,
     RunningStatistics,
     Temperature,
     ValueFunction,
+    encode,
+    init_encoded,
 )
-from maxent_rl.settings import Count, Finite, Fraction, Positive, Weight, static
+from maxent_rl.settings import Count, Finite, Fraction, Positive, Settings, Weight, static
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec, Transition
 
 
@@ -68,14 +71,16 @@ class Found(NamedTuple):
 
 
 @struct.dataclass
-class PPO:
-    """Proximal Policy Optimization: on-policy, for continuous and discrete actions.
+class PPO(Settings):
+    """Proximal Policy Optimization: on-policy, for continuous and discrete actions, and for several choices at once.
 
     Every `rollout_size` environment steps it learns from just those and forgets them. Steps at the end of a run that do
     not fill such a window are collected and not learned from.
     """
 
     learns: ClassVar[Learns] = "rollout"
+    makes_several_choices: ClassVar[bool] = True
+    sees_images: ClassVar[bool] = True
 
     learning_rate: Positive = 3e-4
     """Adam's step size."""
@@ -107,7 +112,7 @@ class PPO:
     minibatches: Count = static(32)
     """Gradient steps of a pass; each takes an equal share of the steps."""
     action_distribution: Literal["auto", "gaussian", "tanh_gaussian", "categorical"] = static("auto")
-    """What the policy is; auto takes categorical for discrete actions and gaussian for others."""
+    """What the policy is; auto takes categorical for discrete actions, one or several, and gaussian for others."""
     state_dependent_std: bool = static(False)
     """The standard deviation follows from the observation instead of being one for all (tanh_gaussian)."""
     hidden_sizes: tuple[Count, ...] = static((64, 64))
@@ -125,9 +130,9 @@ class PPO:
 
     def check(self, spec: Spec, env: str) -> None:
         """Refuses environments and settings that cannot work; see `agents.check_agent`."""
-        discrete = spec.num_actions is not None
+        discrete = not spec.is_continuous
         if self.action_distribution != "auto" and discrete != (self.action_distribution == "categorical"):
-            actions = f"{spec.num_actions} discrete actions" if discrete else "continuous actions (a Box action space)"
+            actions = actions_in_words(spec)
             raise IncompatibleEnvironmentError(
                 f"--action-distribution {self.action_distribution} does not fit the {actions} of {env}: "
                 f"choose {'categorical' if discrete else 'gaussian or tanh_gaussian'}, or auto."
@@ -153,18 +158,19 @@ class PPO:
             optimizer=self._optimizer().init(parameters),
             log_alpha=log_alpha,
             temperature_optimizer=temperature_optimizer,
-            normalizer=RunningStatistics.create(spec.observation_size) if self.normalize_observations else None,
+            normalizer=self._new_normalizer(spec),
             reward_scale=RewardScale.create(spec.num_envs) if self.normalize_rewards else None,
         )
 
     def init_parameters(self, key: Array, spec: Spec) -> dict[str, PyTree]:
         """Draws the parameters of every network, by name."""
         policy_key, value_key = jax.random.split(key)
-        observation, discrete = jnp.zeros(spec.observation_shape), spec.num_actions is not None
-        policy = self._policy_network(spec.num_actions or spec.action_size, discrete)
+        observation = jnp.zeros(spec.observation_shape)
+        size = spec.choices or spec.num_actions or spec.action_size
+        policy = self._policy_network(size, not spec.is_continuous)
         return {
-            "policy": policy.init(policy_key, observation),
-            "value": self._value_network().init(value_key, observation),
+            "policy": init_encoded(policy, policy_key, spec.frames, observation),
+            "value": init_encoded(self._value_network(), value_key, spec.frames, observation),
         }
 
     def act(self, state: PPOState, observation: Array, key: Array) -> Array:
@@ -327,8 +333,8 @@ class PPO:
     def policy(self, parameters: dict[str, PyTree], observation: Array) -> Distribution:
         """The policy's distribution at normalised observations [..., observation]."""
         weights = parameters["policy"]["params"]
-        network = self._policy_network(weights["head"]["bias"].shape[-1], discrete="log_std" not in weights)
-        return cast(Distribution, network.apply(parameters["policy"], observation))
+        network = self._policy_network(_head_size(weights), discrete="log_std" not in weights)
+        return cast(Distribution, network.apply(parameters["policy"], encode(parameters["policy"], observation)))
 
     def window_policy(self, state: PPOState, observation: Array, batch: Transition) -> Distribution:
         """The policy at each step of a window, as it was when it acted.
@@ -351,7 +357,8 @@ class PPO:
 
     def value(self, parameters: dict[str, PyTree], observation: Array) -> Array:
         """The value of normalised observations [..., observation]: [...] in units of scaled return."""
-        return cast(Array, self._value_network().apply(parameters["value"], observation))
+        features = encode(parameters["value"], observation)
+        return cast(Array, self._value_network().apply(parameters["value"], features))
 
     def _entropy_weight(self, entropy: Array, log_alpha: Array | None) -> Array | float:
         """The fixed bonus, or the temperature with a proportional term (PI Lagrangian, arXiv 2007.03964)."""
@@ -359,7 +366,9 @@ class PPO:
             return self.entropy_bonus
         return self._temperature().weight(log_alpha, entropy)
 
-    def _policy_network(self, size: int, discrete: bool) -> nn.Module:
+    def _policy_network(self, size: int | tuple[int, ...], discrete: bool) -> nn.Module:
+        if isinstance(size, tuple):
+            return OrthogonalMultiCategoricalPolicy(self.hidden_sizes, self.activation, size)
         if discrete:
             return OrthogonalCategoricalPolicy(self.hidden_sizes, self.activation, size)
         squashed = self.action_distribution == "tanh_gaussian"
@@ -381,6 +390,11 @@ class PPO:
         """What of an observation [..., observation] the networks read: all of it."""
         return observation
 
+    def _new_normalizer(self, spec: Spec) -> RunningStatistics | None:
+        """Statistics of what of observations is no image, if anything is."""
+        size = spec.observation_size - spec.image_size
+        return RunningStatistics.create(size) if self.normalize_observations and size else None
+
     def _normalize(self, state: PPOState, observation: Array) -> Array:
         inputs = self._inputs(state, observation)
         return inputs if state.normalizer is None else state.normalizer.normalize(inputs)
@@ -397,8 +411,9 @@ class PPO:
     def _check_target_entropy(self, spec: Spec, env: str) -> None:
         if self.target_entropy is None:
             return
-        if spec.num_actions is not None:
-            most, what = math.log(spec.num_actions), f"{spec.num_actions} equally likely actions"
+        if not spec.is_continuous:
+            sizes = spec.choices or (spec.num_actions or 1,)
+            most, what = sum(map(math.log, sizes)), f"{math.prod(sizes)} equally likely actions"
         elif self.action_distribution == "tanh_gaussian":
             most, what = spec.action_size * math.log(2.0), "uniform actions"
         else:
@@ -408,3 +423,12 @@ class PPO:
                 f"--target-entropy must be less than {most:.6g} nats, the entropy of {what} in {env}, "
                 f"got {self.target_entropy:g}: the temperature would diverge."
             )
+
+
+def _head_size(weights: PyTree) -> int | tuple[int, ...]:
+    """Outputs of a policy's head; of all of its heads where it makes several choices."""
+    if "head" in weights:
+        return int(weights["head"]["bias"].shape[-1])
+    return tuple(
+        weights[f"head_{index}"]["bias"].shape[-1] for index in range(sum("head_" in name for name in weights))
+    )

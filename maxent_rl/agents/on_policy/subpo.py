@@ -194,7 +194,7 @@ class SubPO(RecallingPPO):
     def _inputs(self, state: PPOState, observation: Array) -> Array:
         return observation[..., : cast(RecallingState, state).input_size]
 
-    def _policy_network(self, size: int, discrete: bool) -> nn.Module:
+    def _policy_network(self, size: int | tuple[int, ...], discrete: bool) -> nn.Module:
         agent = dataclasses.replace(self, hidden_sizes=()) if self.linear else self
         return super(SubPO, agent)._policy_network(size, discrete)
 

@@ -82,8 +82,7 @@ class ADPOOnline(SAC):
         held = cast(ADPOOnlineState, state)
         temperature = self._temperature(state)
         candidates = self.policy(state.policy, batch.observation).pre_tanh(noise)  # [candidate, batch, action]
-        everywhere = jnp.broadcast_to(batch.observation, (len(noise), *batch.observation.shape))
-        q = self._climbed(self.values(state.critics, everywhere, jnp.tanh(candidates), key))
+        q = self._climbed(self.values(state.critics, batch.observation, jnp.tanh(candidates), key))
         scores = (q / temperature).T
         anchor_log_prob = self._anchor_log_prob(held, batch.observation, candidates)
         if self.target == "boltzmann_over_anchor":

@@ -76,7 +76,8 @@ class PMOE(SAC):
             mean, log_std = only.mean[..., None, :], only.log_std[..., None, :]
             return TanhGaussianMixture(jnp.zeros(mean.shape[:-1]), mean, log_std)
         network = self._policy_network(self._action_size(parameters))
-        return cast(TanhGaussianMixture, network.apply(parameters, observation, self.log_std_min, self.log_std_max))
+        features = self._policy_features(parameters, observation)
+        return cast(TanhGaussianMixture, network.apply(parameters, features, self.log_std_min, self.log_std_max))
 
     def policy(self, parameters: PyTree, observation: Array) -> TanhGaussian | TanhGaussianMixture:  # type: ignore[override]
         """What acts: the mixture; its only expert; or, under "attention", the Gaussian that it is mixed into."""
@@ -120,14 +121,13 @@ class PMOE(SAC):
         """One expert is chosen in each state and learns through the critics; the router learns from all experts' values."""
         choice_key, dropout_key = jax.random.split(key)
         temperature = self._temperature(state)
-        everywhere = jnp.broadcast_to(batch.observation[:, None], (*noise.shape[:2], batch.observation.shape[-1]))
 
         def loss(policy: PyTree) -> tuple[Array, tuple[Array, Metrics]]:
             mixture = self.mixture(policy, batch.observation)
             actions, log_probs = self._from_noise(mixture, mixture.experts, noise)
             # Forward only: the critics' backward pass over all experts would cost as much again.
             candidates = actions if self.expert_loss == "all" else jax.lax.stop_gradient(actions)
-            q = self._climbed(self.values(state.critics, everywhere, candidates, dropout_key))
+            q = self._climbed(self.values(state.critics, batch.observation[:, None], candidates, dropout_key))
             costs = jax.lax.stop_gradient(losses.soft_policy_loss(q, log_probs, temperature))
             if self.router == "frequency":
                 choice = jnp.argmax(q, axis=-1)

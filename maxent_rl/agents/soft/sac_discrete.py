@@ -6,7 +6,7 @@ Source: Soft Actor-Critic for Discrete Action Settings (arXiv 1910.07207), with 
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import ClassVar, cast
 
 import jax.numpy as jnp
 from flax import struct
@@ -15,7 +15,7 @@ from maxent_rl import losses
 from maxent_rl.agents.soft.sac import Collecting, SACState, SoftActorCritic
 from maxent_rl.distributions import Categorical
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
-from maxent_rl.networks import CategoricalPolicy
+from maxent_rl.networks import CategoricalPolicy, encode, init_encoded
 from maxent_rl.settings import Fraction
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
 
@@ -23,6 +23,8 @@ from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
 @struct.dataclass
 class SACDiscrete(Collecting, SoftActorCritic):
     """SAC with a categorical policy and critics that value every choice; expectations over actions are exact."""
+
+    sees_images: ClassVar[bool] = True
 
     target_entropy_share: Fraction = 0.89
     """Default target entropy as a share of that of uniform actions, log n; the paper has 0.98."""
@@ -52,7 +54,11 @@ class SACDiscrete(Collecting, SoftActorCritic):
 
     def policy(self, parameters: PyTree, observation: Array) -> Categorical:
         """The policy at normalised observations [..., observation]."""
-        return cast(Categorical, self._policy_network(_num_actions(parameters)).apply(parameters, observation))
+        network, features = (
+            self._policy_network(_num_actions(parameters)),
+            self._policy_features(parameters, observation),
+        )
+        return cast(Categorical, network.apply(parameters, features))
 
     def values(self, parameters: PyTree, observation: Array, action: Array, dropout_key: Array) -> Array:
         """All critics' values of choices [...], [num_critics, ...], in units of return."""
@@ -63,8 +69,8 @@ class SACDiscrete(Collecting, SoftActorCritic):
     def all_values(self, parameters: PyTree, observation: Array, dropout_key: Array) -> Array:
         """All critics' values of all choices, [num_critics, ..., choice], in units of return."""
         num_actions = int(parameters["params"]["critic_0"]["Dense_0"]["bias"].shape[-1])
-        network = self._critic_network(num_actions)
-        return cast(Array, network.apply(parameters, observation, rngs={"dropout": dropout_key}))
+        network, features = self._critic_network(num_actions), encode(parameters, observation)
+        return cast(Array, network.apply(parameters, features, rngs={"dropout": dropout_key}))
 
     def soft_next(
         self, state: SACState, batch: Transition, noise: None, key: Array, subset_key: Array
@@ -94,8 +100,9 @@ class SACDiscrete(Collecting, SoftActorCritic):
     ) -> tuple[PyTree, PyTree]:
         assert spec.num_actions is not None
         observation = jnp.zeros(spec.observation_shape)
-        policy = self._policy_network(spec.num_actions).init(policy_key, observation)
-        return policy, self._critic_network(spec.num_actions).init(critic_keys, observation)
+        policy = init_encoded(self._policy_network(spec.num_actions), policy_key, spec.frames, observation)
+        critics = init_encoded(self._critic_network(spec.num_actions), critic_keys, spec.frames, observation)
+        return policy, critics
 
     def _default_target_entropy(self, policy: PyTree) -> Array:
         return jnp.asarray(self.target_entropy_share * math.log(_num_actions(policy)))

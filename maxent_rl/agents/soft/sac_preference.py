@@ -43,6 +43,7 @@ class SACPreference(SAC):
     """Fits a reward to preferences over segments (--dataset), then is SAC for that reward; evaluated by the true one."""
 
     prepares_from: ClassVar[str] = "preferences"
+    sees_images: ClassVar[bool] = False
 
     reward_learning_rate: Positive = 3e-4
     """Adam's step size for the reward."""

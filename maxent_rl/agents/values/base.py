@@ -18,7 +18,7 @@ from flax import struct
 from maxent_rl import losses
 from maxent_rl.errors import IncompatibleEnvironmentError
 from maxent_rl.networks import Activation, FeedForward
-from maxent_rl.settings import Count, Fraction, Positive, static
+from maxent_rl.settings import Count, Fraction, Positive, Settings, static
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
 
 Networks: TypeAlias = dict[str, PyTree]
@@ -42,7 +42,7 @@ class ValueState:
 
 
 @struct.dataclass
-class ValueBased(abc.ABC):
+class ValueBased(Settings, abc.ABC):
     """The family's common part: a network with one value for each action, acted on greedily."""
 
     learning_rate: Positive = 1e-4

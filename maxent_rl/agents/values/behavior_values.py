@@ -8,13 +8,14 @@ Behavior Value Estimation (arXiv 2103.09575) without its ranking loss.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from flax import struct
 
 from maxent_rl import losses
 from maxent_rl.agents.values.base import Networks, ValueBased, ValueState
+from maxent_rl.errors import DataError
 from maxent_rl.settings import Fraction, static
 from maxent_rl.types import Array, Learns, LoggedTransition, Metrics
 
@@ -43,7 +44,10 @@ def _has_target(batch: LoggedTransition) -> Array:
 
 @struct.dataclass
 class MCE(ValueBased):
-    """Monte Carlo estimation: regresses on the discounted return that followed, up to where the episode was cut."""
+    """Monte Carlo estimation: regresses on the discounted return that followed, up to where a time limit cut the episode.
+
+    Of an episode that the data itself breaks off nothing is learned: its returns are not known.
+    """
 
     learns: ClassVar[Learns] = "data"
     learns_from: ClassVar[str] = "transitions"
@@ -51,6 +55,20 @@ class MCE(ValueBased):
     discount: Fraction = static(0.99)
     """Weight of the next step's reward (gamma); structural, as the data's returns are summed with it once."""
 
+    def check_data(self, data: Any) -> None:
+        """Refuses data without the end of an episode; see `agents.base.ChecksData`."""
+        if not bool(jnp.isfinite(data.unpack(data.rows).return_to_go).any()):
+            raise DataError("mce learns from the returns of whole episodes, and this data set has the end of none.")
+
     def targets(self, state: ValueState, batch: LoggedTransition, key: Array) -> Array:
-        """[batch] returns to go."""
-        return batch.return_to_go
+        """[batch] returns to go; 0 where they are not known."""
+        return jnp.where(_is_known(batch), batch.return_to_go, 0.0)
+
+    def loss(self, networks: Networks, batch: LoggedTransition, target: Array, key: Array) -> tuple[Array, Metrics]:
+        """Of the transitions whose return is known."""
+        return self.value_loss(self.values(networks, batch.observation), batch, target, _is_known(batch))
+
+
+def _is_known(batch: LoggedTransition) -> Array:
+    """[batch] transitions of episodes that came to an end."""
+    return jnp.isfinite(batch.return_to_go)

@@ -45,7 +45,10 @@ class LoggedTransitions:
         followed = ~ended
         followed[-1:] = False
         next_action = np.where(followed[:, None], np.roll(action, -1, axis=0), 0.0)
-        scalars = (data.reward, data.terminated, data.truncated, followed, returns_to_go(data.reward, ended, discount))
+        return_to_go = returns_to_go(data.reward, ended, discount)
+        start, _, complete = data.episodes
+        return_to_go[start[~complete][0] if not complete.all() else data.size :] = np.nan
+        scalars = (data.reward, data.terminated, data.truncated, followed, return_to_go)
         parts = (data.observation, action, data.next_observation, next_action, *(each[:, None] for each in scalars))
         rows = np.concatenate([part.astype(np.float32) for part in parts], axis=1)
         return cls(jnp.asarray(rows), data.observation.shape[1], data.action.shape[1:])

@@ -18,7 +18,7 @@ import numpy as np
 from flax import struct
 from numpy.typing import NDArray
 
-from maxent_rl.data.datasets.archives import open_archive, write_archive
+from maxent_rl.data.datasets.archives import open_archive, to_json, write_archive
 from maxent_rl.errors import DataError
 from maxent_rl.types import Array, SegmentPairs
 
@@ -95,7 +95,7 @@ class Preferences:
         self.check(str(path))
         arrays = {"observation": self.observation, "action": self.action, "pairs": self.pairs, "label": self.label}
         arrays |= {} if self.score is None else {"score": self.score}
-        about = json.dumps(self.about | {"env": self.env})
+        about = to_json(self.about | {"env": self.env})
         write_archive(path, {"format": _FORMAT, "about": about, **arrays}, compressed=True)
 
 

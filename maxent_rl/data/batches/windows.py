@@ -42,13 +42,19 @@ class EpisodeWindows:
     def create(cls, data: Dataset, context: int, ahead: int = 1, discount: float = 1.0) -> EpisodeWindows:
         """Takes a data set whose actions are those of agents, continuous ones in [-1, 1].
 
+        An episode that the data breaks off is left out, unless there is no other: what it would have got is not known, and
+        where rewards are negative the few that it has would look like the best return of all.
+
         Args:
           data: the data set.
           context: the most steps up to the present.
           ahead: the most steps from the present on.
           discount: factor of later rewards in `return_to_go`.
         """
-        start, length, _ = data.episodes
+        start, length, complete = data.episodes
+        if complete.any() and not complete[-1]:
+            data = data.part(0, int(start[-1]))
+            start, length = start[:-1], length[:-1]
         timestep = np.arange(data.size) - np.repeat(start, length)
         return cls(
             observation=jnp.asarray(data.observation, jnp.float32),

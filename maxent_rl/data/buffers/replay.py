@@ -36,7 +36,7 @@ class ReplayLayout(RowLayout):
     def create(cls, spec: Spec, replay_size: int, num_envs: int, batch_size: int, n_step: int) -> ReplayLayout:
         """Lays out a buffer for an environment; `replay_size` is rounded down to whole vector steps, at least one."""
         capacity = max(replay_size // num_envs, 1) * num_envs
-        return cls(spec.observation_size, spec.action_shape, capacity, num_envs, batch_size, n_step)
+        return cls(spec.observation_size, spec.action_shape, capacity, num_envs, spec.image_size, batch_size, n_step)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
@@ -84,7 +84,7 @@ def uniform_below(bits: Array, bound: Array) -> Array:
 
     Args:
       bits: [...] uint32, uniform.
-      bound: [] int32, positive; no integer is likelier than another by more than `bound / 2^32`, as a share.
+      bound: [] or [...] int32, positive; no integer is likelier than another by more than `bound / 2^32`, as a share.
 
     Returns:
       [...] int32.

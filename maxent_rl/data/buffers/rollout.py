@@ -26,7 +26,7 @@ class RolloutLayout(RowLayout):
     @classmethod
     def create(cls, spec: Spec, rollout_time: int, num_envs: int) -> RolloutLayout:
         """Lays out a window of `rollout_time` steps of each of `num_envs` environments."""
-        return cls(spec.observation_size, spec.action_shape, rollout_time * num_envs, num_envs)
+        return cls(spec.observation_size, spec.action_shape, rollout_time * num_envs, num_envs, spec.image_size)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ gone over; the archive's own checksums find what was changed on the way.
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import shutil
@@ -58,6 +59,17 @@ def write_whole(path: Path) -> Iterator[Path]:
     except BaseException:
         _delete(partial)
         raise
+
+
+def to_json(notes: Any) -> str:
+    """Notes on data as JSON; what JSON has no form for becomes text or is left out, as no note is worth the data.
+
+    Args:
+      notes: dicts, lists and values, also NumPy's.
+    """
+    return json.dumps(
+        notes, skipkeys=True, default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value)
+    )
 
 
 def _delete(path: Path) -> None:

@@ -22,7 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxent_rl.data.datasets.dataset import Dataset
+from maxent_rl.data.datasets.units import counted_choices, told_space
 from maxent_rl.errors import DataError
+from maxent_rl.spaces import Space
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations")
@@ -66,12 +68,19 @@ def to_observations(array: NDArray[Any], name: str, what: str = "observations") 
     return _numbers(array, name, what).reshape(len(array), -1)
 
 
-def to_actions(array: NDArray[Any], name: str) -> NDArray[np.float32] | NDArray[np.int32]:
-    """[N, action] real numbers, or [N] or [N, 1] whole ones, which are choices: as [N, action] or [N].
+def to_actions(array: NDArray[Any], name: str, space: Space | None = None) -> NDArray[np.float32] | NDArray[np.int32]:
+    """[N, ...] real numbers as [N, action]; whole ones, which are choices, as [N], or [N, entry] where the space says so.
+
+    Args:
+      array: as it stands in the file.
+      name: of the file, for messages.
+      space: of the actions, where the file tells of it; else choices count from 0, one for each step.
 
     Raises:
-      DataError: they are neither.
+      DataError: they are neither, or none of the space's.
     """
+    if array.dtype.kind in "iu" and space is not None and space.kind != "box":
+        return counted_choices(array, space, name)
     if array.dtype.kind in "iu":
         if array.ndim != 1 and array.shape[1:] != (1,):
             raise DataError(
@@ -83,12 +92,13 @@ def to_actions(array: NDArray[Any], name: str) -> NDArray[np.float32] | NDArray[
             raise DataError(f"{name} has the action {wrong}; discrete actions count from 0.")
         return array.reshape(len(array)).astype(np.int32)
     numbers = _numbers(array, name, "actions")
-    if array.ndim != 2 or not array.shape[1]:
+    alone = space is not None and space.kind == "box" and not space.shape
+    if (array.ndim < 2 and not alone) or not math.prod(array.shape[1:]):
         raise DataError(
             f"{name} has actions of shape {array.shape} and type {array.dtype}; expected [N, entries], or whole numbers [N] "
             "for discrete ones."
         )
-    return numbers
+    return numbers.reshape(len(numbers), -1)
 
 
 def to_rewards(array: NDArray[Any], name: str) -> NDArray[np.float32]:
@@ -156,13 +166,13 @@ def column_pieces(
     Raises:
       DataError: arrays of wrong or different shapes or types, or nobody can tell where episodes end.
     """
-    total = _check_sizes(columns, path)
+    total, space = _check_sizes(columns, path), told_space(about, "action_space")
     size = total if size is None else size
     held: _Rows | None = None  # the last row read: the row below decides how its episode goes on
     position = 0
     while position < total:
         count = min(size, total - position)
-        rows = _read(columns, count, str(path))
+        rows = _read(columns, count, str(path), space)
         position += count
         rows = rows if held is None else _each(lambda old, new: np.concatenate([old, new]), held, rows)
         piece = _transitions(rows, position == total)
@@ -196,12 +206,12 @@ def _check_sizes(columns: Mapping[str, Column], path: Path) -> int:
     return int(sizes.pop() or 0)
 
 
-def _read(columns: Mapping[str, Column], count: int, name: str) -> _Rows:
+def _read(columns: Mapping[str, Column], count: int, name: str, space: Space | None) -> _Rows:
     read = {key: column.read(count) for key, column in columns.items() if key in (*REQUIRED, *OPTIONAL)}
     timeouts, following = read.get("timeouts"), read.get("next_observations")
     return _Rows(
         observation=to_observations(read["observations"], name),
-        action=to_actions(read["actions"], name),
+        action=to_actions(read["actions"], name, space),
         reward=to_rewards(read["rewards"], name),
         terminated=to_flags(read["terminals"], name, "terminals"),
         truncated=None if timeouts is None else to_flags(timeouts, name, "timeouts"),

@@ -30,11 +30,13 @@ class Episodes(NamedTuple):
 class Dataset:
     """N transitions in the order in which they happened, episodes one after the other.
 
-    All is in the environment's own units: actions are what the environment was given, not rescaled to [-1, 1].
+    All is in the environment's own units: real-valued actions are what the environment was given, not rescaled to [-1, 1].
+    Choices alone count from 0 here, whatever the environment calls the first; in files they are the environment's
+    (`datasets.units`).
 
     Attributes:
       observation: [N, observation] before the action.
-      action: [N, action] float32, or [N] int32 for discrete ones.
+      action: [N, action] float32, or int32 for choices: [N], or [N, entry] where an action makes several.
       reward: [N].
       next_observation: [N, observation] what the action led to; at an episode's end the true last observation.
       terminated: [N] where a terminal state ended the episode.
@@ -59,7 +61,7 @@ class Dataset:
 
     @property
     def is_discrete(self) -> bool:
-        """Whether actions are choices."""
+        """Whether each action is one choice."""
         return self.action.ndim == 1
 
     @property

@@ -164,7 +164,7 @@ class PieceChecks:
                 step, *entry = (int(index) for index in np.argwhere(~np.isfinite(array))[0])
                 where = ", ".join(map(str, (self._size + step, *entry)))
                 raise DataError(f"{self._name} holds NaN or infinity: {name}[{where}].")
-        if piece.is_discrete and piece.size and piece.action.min() < 0:
+        if piece.action.dtype.kind in "iu" and piece.size and piece.action.min() < 0:
             raise DataError(f"{self._name} has the action {piece.action.min()}; discrete actions count from 0.")
 
     def _check_going_on(self, piece: Dataset, first: int) -> None:
@@ -190,8 +190,8 @@ def _check_shapes(data: Dataset, name: str) -> None:
     ):
         told = ", ".join(f"{key} {list(shape)}" for key, shape in (shapes | flat).items())
         raise DataError(f"{name} has arrays of the shapes {told}; expected the same N steps in all of them.")
-    if action.dtype.kind not in ("iu" if data.is_discrete else "f"):
+    if action.dtype.kind not in ("iu" if data.is_discrete else "iuf"):
         raise DataError(
             f"{name} has actions of shape {action.shape} and type {action.dtype}; expected real numbers [N, action], or "
-            "whole ones [N]."
+            "whole ones [N] or [N, entry]."
         )

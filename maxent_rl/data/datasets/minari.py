@@ -17,11 +17,13 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from maxent_rl.data.datasets.archives import refuse_damage, write_whole
+from maxent_rl.data.datasets.archives import refuse_damage, to_json, write_whole
 from maxent_rl.data.datasets.arrays_of_files import to_actions, to_flags, to_observations, to_rewards
 from maxent_rl.data.datasets.dataset import Dataset
 from maxent_rl.data.datasets.hdf5 import open_array, open_group, open_hdf5, write_array
+from maxent_rl.data.datasets.units import stored_observations, told_space, written_actions, written_observations
 from maxent_rl.errors import DataError
+from maxent_rl.spaces import Kind, Space
 
 _ID = re.compile(r"([-_\w][-_\w/]*/)?[-_\w]+-v\d+")
 _VERSION = "0.5.3"  # of the format: the oldest Minari that the extra `offline` allows reads it
@@ -65,7 +67,7 @@ def minari_pieces(folder: Path, size: int | None) -> Iterator[Dataset]:
     with refuse_damage(folder / _METADATA):
         told = json.loads((folder / _METADATA).read_text())
         total, env, about = int(told["total_episodes"]), _env(told), _about(told)
-        first_action = int(json.loads(told.get("action_space") or "{}").get("start", 0))
+        acted = told_space(about, "action_space") or _choices(json.loads(told.get("action_space") or "{}"))
         if told.get("data_format", "hdf5") != "hdf5":
             raise DataError(
                 f"{folder} has the data format {told['data_format']!r}; this version reads Minari's 'hdf5'."
@@ -85,10 +87,10 @@ def minari_pieces(folder: Path, size: int | None) -> Iterator[Dataset]:
                 parts.append(episode.read(position, position + count))
                 position, held = position + count, held + count
                 if held == size:
-                    yield _joined(parts, first_action, str(path), env, about)
+                    yield _joined(parts, acted, str(path), env, about)
                     parts, held = [], 0
         if parts:
-            yield _joined(parts, first_action, str(path), env, about)
+            yield _joined(parts, acted, str(path), env, about)
 
 
 class _Steps(NamedTuple):
@@ -147,17 +149,17 @@ class _Episode:
         )
 
 
-def _joined(parts: list[_Steps], first_action: int, name: str, env: str | None, about: dict[str, Any]) -> Dataset:
+def _joined(parts: list[_Steps], acted: Space | None, name: str, env: str | None, about: dict[str, Any]) -> Dataset:
     try:
         steps = _Steps(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
     except ValueError as error:
         raise DataError(f"{name} has episodes whose observations or actions differ in shape ({error}).") from error
-    action = steps.action - first_action if first_action else steps.action
+    seen = told_space(about, "observation_space")
     return Dataset(
-        observation=to_observations(steps.observation, name),
-        action=to_actions(action, name),
+        observation=to_observations(stored_observations(steps.observation, seen), name),
+        action=to_actions(steps.action, name, acted),
         reward=to_rewards(steps.reward, name),
-        next_observation=to_observations(steps.next_observation, name),
+        next_observation=to_observations(stored_observations(steps.next_observation, seen), name),
         terminated=steps.terminated,
         truncated=steps.truncated,
         env=env,
@@ -169,7 +171,10 @@ def _env(told: dict[str, Any]) -> str | None:
     if _OURS in told:
         name: str | None = told[_OURS]["env"]
         return name
-    return str(json.loads(told["env_spec"])["id"]) if told.get("env_spec") else None
+    try:
+        return str(json.loads(told["env_spec"])["id"])
+    except (KeyError, TypeError, ValueError):  # absent, null, or of another version: the data is what counts
+        return None
 
 
 def _about(told: dict[str, Any]) -> dict[str, Any]:
@@ -193,47 +198,51 @@ def write_minari(data: Dataset, path: Path) -> None:
     with write_whole(path) as partial:
         folder = partial / "data"
         folder.mkdir(parents=True)
+        actions = written_actions(data)
         with open_hdf5(folder / _FILE, "w") as file:
             for index, (start, length) in enumerate(zip(episodes.start, episodes.length, strict=True)):
                 rows = slice(start, start + length)
                 group = file.create_group(f"episode_{index}")
                 group.attrs["id"], group.attrs["total_steps"] = index, int(length)
                 last = data.next_observation[start + length - 1]
-                write_array(group.id, "observations", np.concatenate([data.observation[rows], last[None]]))
-                # As Gymnasium's Discrete spaces have them.
-                action = data.action[rows].astype(np.int64) if data.is_discrete else data.action[rows]
-                write_array(group.id, "actions", action)
+                seen = np.concatenate([data.observation[rows], last[None]])
+                write_array(group.id, "observations", written_observations(data, seen))
+                write_array(group.id, "actions", actions[rows])
                 write_array(group.id, "rewards", data.reward[rows])
                 write_array(group.id, "terminations", data.terminated[rows])
                 write_array(group.id, "truncations", data.truncated[rows])
                 group.create_group("infos")  # without one, Minari cannot print an episode
         size = round((folder / _FILE).stat().st_size / 1e6, 1)
-        (folder / _METADATA).write_text(json.dumps(_metadata(data, path) | {"dataset_size": size}))
+        (folder / _METADATA).write_text(to_json(_metadata(data, path) | {"dataset_size": size}))
 
 
 def _metadata(data: Dataset, path: Path) -> dict[str, Any]:
     """What Minari wants to know, and what we do."""
-    observed = (data.observation.shape[1],)
-    if data.is_discrete:
-        choices = int(data.about.get("num_actions") or data.action.max() + 1)
-        acted: dict[str, Any] = {"type": "Discrete", "dtype": "int64", "start": 0, "n": choices}
-    else:
-        low, high = data.about.get("action_low"), data.about.get("action_high")
-        acted = _box(data.action.shape[1:], low or -np.inf, high or np.inf)
     described = {
         "total_episodes": len(data.episodes.start),
         "total_steps": data.size,
         "data_format": "hdf5",
         "jpeg_encoding": False,
-        "observation_space": json.dumps(_box(observed, -np.inf, np.inf)),
-        "action_space": json.dumps(acted),
+        "observation_space": json.dumps(_observed(data)),
+        "action_space": json.dumps(_acted(data)),
         "dataset_id": _id_for(path),
         "minari_version": _VERSION,
         _OURS: {"env": data.env, "about": data.about},
     }
-    if data.env is not None and data.env in gymnasium.registry:
-        described["env_spec"] = gymnasium.spec(data.env).to_json()
-    return described
+    env_spec = None if data.env is None else _env_spec(data.env)
+    return described if env_spec is None else described | {"env_spec": env_spec}
+
+
+def _env_spec(name: str) -> str | None:
+    """What Gymnasium says of an environment, for Minari; None where it has none, or cannot tell it as JSON.
+
+    That is so where a class, or a function, was registered instead of its name, or arguments that JSON does not have. Nothing
+    of the data depends on it.
+    """
+    try:
+        return gymnasium.spec(name).to_json() if name in gymnasium.registry else None
+    except Exception:  # foreign arguments are copied, and may fail in any way
+        return None
 
 
 def _id_for(path: Path) -> str:
@@ -243,8 +252,51 @@ def _id_for(path: Path) -> str:
     return name if is_minari_id(name) else f"{re.sub(r'[^-_/a-zA-Z0-9]', '-', name)}-v0"
 
 
-def _box(shape: tuple[int, ...], low: Any, high: Any) -> dict[str, Any]:
-    bounds = {
-        key: np.broadcast_to(np.asarray(bound, float), shape).tolist() for key, bound in (("low", low), ("high", high))
-    }
-    return {"type": "Box", "dtype": "float32", "shape": list(shape), **bounds}
+def _observed(data: Dataset) -> dict[str, Any]:
+    """The observation space, as Minari writes it."""
+    seen = written_observations(data, data.observation[:1])
+    if seen.dtype.kind in "iub":
+        bounds = (0, 1) if seen.dtype.kind == "b" else (np.iinfo(seen.dtype).min, np.iinfo(seen.dtype).max)
+        return _box(seen.shape[1:], seen.dtype, *bounds)
+    return _box(seen.shape[1:], seen.dtype, -np.inf, np.inf)
+
+
+def _acted(data: Dataset) -> dict[str, Any]:
+    """The action space, as Minari writes it."""
+    space = told_space(data.about, "action_space")
+    if space is None and data.is_discrete:
+        choices = int(data.about.get("num_actions") or data.action.max() + 1)
+        return {"type": "Discrete", "dtype": "int64", "start": 0, "n": choices}
+    if space is None:
+        # A data set of before spaces were described has the bounds alone.
+        low, high = data.about.get("action_low"), data.about.get("action_high")
+        return _box(data.action.shape[1:], data.action.dtype, low or -np.inf, high or np.inf)
+    if space.kind == "discrete":
+        return {"type": "Discrete", "dtype": space.dtype, "start": space.start[0], "n": space.sizes[0]}
+    if space.kind == "multi_discrete":
+        sizes, start = (np.reshape(each, space.shape).tolist() for each in (space.sizes, space.start))
+        return {"type": "MultiDiscrete", "dtype": space.dtype, "nvec": sizes, "start": start}
+    if space.kind == "multi_binary":
+        return {"type": "MultiBinary", "n": list(space.shape)}
+    low, high = (np.reshape(np.asarray(bounds, float), space.shape) for bounds in (space.low, space.high))
+    return _box(space.shape, np.dtype(space.dtype), low, high)
+
+
+def _choices(told: dict[str, Any]) -> Space | None:
+    """The action space of a file's metadata, where actions are choices."""
+    sizes: Any = {"Discrete": told.get("n"), "MultiDiscrete": told.get("nvec")}.get(str(told.get("type")))
+    if told.get("type") == "MultiBinary":
+        shape = tuple(np.atleast_1d(told["n"]).astype(int).tolist())
+        sizes = np.full(shape, 2)
+    if sizes is None:
+        return None
+    kind: Kind = "discrete" if told["type"] == "Discrete" else "multi_discrete"
+    counted = np.asarray(sizes, int)
+    start = np.broadcast_to(np.asarray(told.get("start", 0), int), counted.shape)
+    flat = (tuple(np.ravel(each).tolist()) for each in (counted, start))
+    return Space(kind, counted.shape, "int64", None, None, *flat)
+
+
+def _box(shape: tuple[int, ...], dtype: np.dtype[Any], low: Any, high: Any) -> dict[str, Any]:
+    bounds = {key: np.broadcast_to(np.asarray(bound), shape).tolist() for key, bound in (("low", low), ("high", high))}
+    return {"type": "Box", "dtype": dtype.name, "shape": list(shape), **bounds}

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from maxent_rl.data.datasets.archives import open_archive, write_archive
+from maxent_rl.data.datasets.archives import open_archive, to_json, write_archive
 from maxent_rl.data.datasets.arrays_of_files import OPTIONAL, REQUIRED, column_pieces
 from maxent_rl.data.datasets.dataset import Dataset
+from maxent_rl.data.datasets.units import written_actions
 
 # Arrays of the file, and of a `Dataset`.
 _ARRAYS = {
@@ -42,6 +43,6 @@ def write_npz(data: Dataset, path: Path) -> None:
     Raises:
       OSError: full disk, missing permission.
     """
-    arrays = {name: getattr(data, field) for name, field in _ARRAYS.items()}
+    arrays = {name: getattr(data, field) for name, field in _ARRAYS.items()} | {"actions": written_actions(data)}
     env = {} if data.env is None else {"env": np.array(data.env)}
-    write_archive(path, {**arrays, **env, "about": np.array(json.dumps(data.about))})
+    write_archive(path, {**arrays, **env, "about": np.array(to_json(data.about))})

@@ -7,15 +7,27 @@ reset at once, by their numbers, so that this row never comes about.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maxent_rl.envs.adapters.gymnasium import DEFAULT_HORIZON, Commands, check_finite, spec_of_spaces
+from maxent_rl.envs.adapters.checks import making
+from maxent_rl.envs.adapters.gymnasium import check_finite
+from maxent_rl.envs.adapters.horizon import DEFAULT_HORIZON, NO_LIMIT, Horizon
+from maxent_rl.envs.adapters.spaces import spec_of_spaces
+from maxent_rl.envs.adapters.watch import Watch
 from maxent_rl.envs.host import Bools, Floats, HostStep
-from maxent_rl.errors import CheckpointError, IncompatibleEnvironmentError, MissingDependencyError, unknown_name
+from maxent_rl.envs.told import raised
+from maxent_rl.errors import (
+    CheckpointError,
+    EnvironmentFailedError,
+    IncompatibleEnvironmentError,
+    MissingDependencyError,
+    unknown_name,
+)
+from maxent_rl.spaces import ActionRule, flatten
 from maxent_rl.types import Spec
 
 _VERSION = re.compile(r"(?P<base>.+)-v(?P<version>\d+)")
@@ -42,16 +54,19 @@ class EnvpoolEnvs:
           MissingDependencyError: envpool is not installed.
           UnknownNameError: envpool has no such environment.
           IncompatibleEnvironmentError: spaces that are not flat numbers, or several players.
+          EnvironmentFailedError: envpool cannot make it.
         """
         envpool = _import_envpool()
         self._id = _envpool_id(name, envpool.list_all_envs())
         self._name, self._fresh = f"envpool/{self._id}", True
-        self._seeds = [(int(seed) + 2**31) % 2**32 - 2**31 for seed in seeds]
+        self._seeds = [_signed(seed) for seed in seeds]
         config = envpool.make_spec(self._id).config._asdict()
         if config.get("max_num_players", 1) > 1:
             raise IncompatibleEnvironmentError(f"{self._name} has several players; expected one.")
         own = config.get("max_episode_steps")
         limits = [limit for limit in (horizon, own) if limit is not None and 0 < limit < _NO_LIMIT]
+        limit = Horizon(min(limits)) if limits else Horizon(DEFAULT_HORIZON, NO_LIMIT)
+        self._watch = Watch(self._name, limit)
         # Where an episode terminates in the very step of the limit, envpool calls it truncated. With a limit one step later
         # it has its eyes on termination alone, and the cut is made here.
         self._config = {"max_episode_steps": own + 1} if own is not None and 0 < own < _NO_LIMIT else {}
@@ -61,12 +76,14 @@ class EnvpoolEnvs:
                 self._pool.single_observation_space,
                 self._pool.single_action_space,
                 self._name,
-                min(limits, default=DEFAULT_HORIZON),
+                limit.steps,
             )
         except BaseException:
             self.close()
             raise
-        self._commands = Commands(self._pool.single_action_space)
+        assert self._spec.observation_space is not None
+        assert self._spec.action_space is not None
+        self._observed, self._actions = self._spec.observation_space, ActionRule(self._spec.action_space)
         self._elapsed = np.zeros(self.num_envs, np.int64)
         self._observation = np.zeros((self.num_envs, self._spec.observation_size), np.float32)
 
@@ -80,27 +97,34 @@ class EnvpoolEnvs:
         """N."""
         return len(self._seeds)
 
-    def reset(self) -> Floats:
-        """Starts the first episode of every environment: [N, observation]."""
+    def reset(self, seeds: Sequence[int] | None = None) -> Floats:
+        """Starts the first episode of every environment, of other seeds if such are given: [N, observation]."""
+        if seeds is not None:
+            self._seeds, self._fresh = [_signed(seed) for seed in seeds], False
+            self._elapsed = np.zeros(self.num_envs, np.int64)
+            self._observation = np.zeros((self.num_envs, self._spec.observation_size), np.float32)
         if not self._fresh:  # a pool goes on with its random numbers; only a new one begins with its seeds
             self.close()
             self._pool = self._make()
         self._fresh = False
-        self._fill(self._observation, *self._pool.reset())
+        self._fill(self._observation, *self._ask(self._pool.reset))
         self._elapsed[:] = 0
         check_finite(self._name, self._observation, np.zeros(self.num_envs), self._elapsed)
         return self._observation.copy()
 
     def step(self, action: NDArray[Any]) -> HostStep:
-        """Takes one step in every environment; `action` is [N, action] in [-1, 1], or [N] for discrete actions."""
-        observed, paid, ended, cut, info = self._pool.step(self._commands(action))
+        """Takes one step in every environment; `action` as `ActionRule` takes it: [N, action] or [N]."""
+        observed, paid, ended, cut, info = self._ask(self._pool.step, self._actions.to_environment(action))
         rows = np.asarray(info["env_id"])
         next_observation, reward = np.empty_like(self._observation), np.empty(self.num_envs, np.float32)
         terminated, truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
         self._fill(next_observation, observed, info)
         reward[rows], terminated[rows], truncated[rows] = paid, ended, cut
         self._elapsed += 1
-        truncated |= self._elapsed >= self._spec.horizon
+        cut = self._elapsed >= self._spec.horizon
+        if cut.any() and (cut & ~(terminated | truncated)).any():
+            self._watch.cut()
+        truncated |= cut
         truncated &= ~terminated
         check_finite(self._name, next_observation, reward, self._elapsed)
         self._observation = next_observation.copy()
@@ -110,9 +134,16 @@ class EnvpoolEnvs:
     def _restart(self, done: Bools) -> None:
         if not done.any():
             return
-        self._fill(self._observation, *self._pool.reset(np.flatnonzero(done).astype(np.int32)))
+        self._fill(self._observation, *self._ask(self._pool.reset, np.flatnonzero(done).astype(np.int32)))
         self._elapsed[done] = 0
         check_finite(self._name, self._observation, np.zeros(self.num_envs), self._elapsed)
+
+    def take_remarks(self) -> list[str]:
+        """What users should know of these environments, found since the last call: a sentence each, none twice."""
+        return self._watch.take()
+
+    def try_state(self) -> None:
+        """Nothing to try."""
 
     def get_state(self) -> dict[str, Any] | None:
         """None: envpool keeps its state to itself."""
@@ -133,18 +164,32 @@ class EnvpoolEnvs:
             pool.close()
 
     def _make(self) -> Any:
-        return _import_envpool().make(
-            self._id,
-            env_type="gymnasium",
-            num_envs=self.num_envs,
-            env_seed=self._seeds,
-            seed=self._seeds[0],
-            **self._config,
-        )
+        envpool = _import_envpool()
+        with making(self._name):
+            return envpool.make(
+                self._id,
+                env_type="gymnasium",
+                num_envs=self.num_envs,
+                env_seed=self._seeds,
+                seed=self._seeds[0],
+                **self._config,
+            )
+
+    def _ask(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        # Shapes and types are compiled into envpool; what is left is what it raises.
+        try:
+            return call(*arguments)
+        except Exception as error:
+            raise EnvironmentFailedError(f"{self._name} raised {raised(error)}.") from error
 
     def _fill(self, target: Floats, observed: NDArray[Any], info: dict[str, Any]) -> None:
         # Rows come in the order of `env_id`; of a partial reset there are only as many as were reset.
-        target[np.asarray(info["env_id"])] = observed.reshape(len(observed), -1)
+        target[np.asarray(info["env_id"])] = flatten(self._observed, observed, f"{self._name} gave")
+
+
+def _signed(seed: int) -> int:
+    """The 32 bits of a seed as envpool reads them."""
+    return (int(seed) + 2**31) % 2**32 - 2**31
 
 
 def _import_envpool() -> Any:

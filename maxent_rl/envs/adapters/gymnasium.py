@@ -6,20 +6,29 @@ wrong at resets: here each environment is stepped and reset explicitly, and what
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import fields
 from typing import Any
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from maxent_rl.envs.adapters.checks import Checks, check_spaces, making
+from maxent_rl.envs.adapters.goals import GoalRule
+from maxent_rl.envs.adapters.horizon import horizon_of
 from maxent_rl.envs.adapters.snapshot import can_snapshot, restore, snapshot
+from maxent_rl.envs.adapters.spaces import spec_of_spaces
+from maxent_rl.envs.adapters.watch import Watch
+from maxent_rl.envs.adapters.wrappers import refuse_learning_wrappers
 from maxent_rl.envs.host import Bools, Floats, HostStep
+from maxent_rl.envs.told import raised
 from maxent_rl.errors import CheckpointError, IncompatibleEnvironmentError, NonFiniteError
+from maxent_rl.spaces import ActionRule
 from maxent_rl.types import Spec
-
-DEFAULT_HORIZON = 1000
 
 
 class GymnasiumEnvs:
@@ -44,35 +53,46 @@ class GymnasiumEnvs:
             both are given, the shorter one cuts.
 
         Raises:
-          IncompatibleEnvironmentError: spaces that are not flat numbers, or `make` gives no new environment.
+          IncompatibleEnvironmentError: spaces that the library does not handle, a wrapper that learns, or `make` gives no new
+            environment, or another kind.
+          EnvironmentFailedError: `make` raised an exception.
+          MissingDependencyError: a package that the environment needs is not installed.
         """
         self._make, self._seeds = make, [int(seed) for seed in seeds]
         self._envs: list[gymnasium.Env[Any, Any]] = []
+        self._resting: list[gymnasium.Env[Any, Any]] = []
         self._pool: ThreadPoolExecutor | None = None
         try:
-            self._envs.append(_checked(make(), name))
+            self._envs.append(_made(make, name))
             self._name = name or name_of(self._envs[0])
-            limits = [limit for limit in (horizon, time_limit(self._envs[0])) if limit is not None]
-            self._spec = make_spec(self._envs[0], self._name, min(limits, default=DEFAULT_HORIZON))
-            self._envs += [_checked(make(), name) for _ in self._seeds[1:]]
-            if len({id(env) for env in self._envs}) < len(self._envs):
-                raise IncompatibleEnvironmentError(
-                    f"The function that makes {self._name} gave the same environment twice; expected a new one each time."
-                )
+            limit = horizon_of(self._envs[0], horizon)
+            self._watch = Watch(self._name, limit)
+            self._spec = make_spec(self._envs[0], self._name, limit.steps)
+            self._envs += [_made(make, name) for _ in self._seeds[1:]]
+            self._refuse_unlike()
         except BaseException:
             self.close()
             raise
-        self._commands = Commands(self._envs[0].action_space)
-        self._elapsed = np.zeros(self.num_envs, np.int64)
-        self._observation = np.zeros((self.num_envs, self._spec.observation_size), np.float32)
+        assert self._spec.action_space is not None
+        self._actions = ActionRule(self._spec.action_space)
         self._can_snapshot: bool | None = None
         # One thread unless asked for more. Median time of a step, one thread against two, on two cores that had other work
         # as well: HalfCheetah 8, 16, 32 environments: 1.1/1.4, 2.5/3.0, 5.2/5.4 ms; Humanoid 5.2/5.4, 7.1/7.4, 17.7/17.7
         # ms. Only 45 % of a step is spent in MuJoCo, which lets other threads run; the rest is Python, one at a time.
-        count = max(1, min(workers or 1, self.num_envs))
-        self._parts = [range(part, self.num_envs, count) for part in range(count)]
-        if count > 1:
-            self._pool = ThreadPoolExecutor(count - 1, thread_name_prefix="envs")
+        self._workers = max(1, min(workers or 1, self.num_envs))
+        if self._workers > 1:
+            self._pool = ThreadPoolExecutor(self._workers - 1, thread_name_prefix="envs")
+        self._begin(self._seeds)
+
+    def _begin(self, seeds: Sequence[int]) -> None:
+        """Takes as many environments as there are seeds; the others rest."""
+        every = self._envs + self._resting
+        self._seeds, self._envs, self._resting = list(seeds), every[: len(seeds)], every[len(seeds) :]
+        self._elapsed = np.zeros(self.num_envs, np.int64)
+        self._observation = np.zeros((self.num_envs, self._spec.observation_size), np.float32)
+        self._parts = [range(part, self.num_envs, self._workers) for part in range(self._workers)]
+        steps, seen = (lambda index: int(self._elapsed[index])), self._watch.saw
+        self._checks = Checks(self._name, self._envs, self._spec.observation_space, steps, seen)
 
     @property
     def spec(self) -> Spec:
@@ -84,40 +104,56 @@ class GymnasiumEnvs:
         """N."""
         return len(self._envs)
 
-    def reset(self) -> Floats:
-        """Starts the first episode of every environment: [N, observation]."""
-        for index, (env, seed) in enumerate(zip(self._envs, self._seeds, strict=True)):
-            observed = env.reset(seed=seed)[0]
-            if np.shape(observed) != env.observation_space.shape:
-                raise IncompatibleEnvironmentError(
-                    f"{self._name} gave an observation of shape {np.shape(observed)}; expected that of its observation "
-                    f"space, {env.observation_space.shape}."
-                )
-            self._observation[index] = np.ravel(observed)
+    def reset(self, seeds: Sequence[int] | None = None) -> Floats:
+        """Starts the first episode of every environment, of other seeds if such are given: [N, observation]."""
+        if seeds is not None:
+            self._begin(seeds)
+        with self._watch.calls():
+            for index, seed in enumerate(self._seeds):
+                self._observation[index] = self._checks.reset(index, seed)
         self._elapsed[:] = 0
         check_finite(self._name, self._observation, np.zeros(self.num_envs), self._elapsed)
         return self._observation.copy()
 
     def step(self, action: NDArray[Any]) -> HostStep:
-        """Takes one step in every environment; `action` is [N, action] in [-1, 1], or [N] for discrete actions."""
-        count, commands = self.num_envs, self._commands(action)
+        """Takes one step in every environment; `action` as `ActionRule` takes it: [N, action] or [N]."""
+        count, commands = self.num_envs, self._actions.to_environment(action)
         next_observation, reward = np.empty_like(self._observation), np.empty(count, np.float32)
         terminated, truncated = np.zeros(count, bool), np.zeros(count, bool)
+        success: dict[int, Any] = {}
 
         def advance(part: range) -> None:
             for index in part:
-                observed, paid, terminated[index], truncated[index], _ = self._envs[index].step(commands[index])
-                next_observation[index] = np.ravel(observed)
-                reward[index] = paid
+                given = self._checks.step(index, commands[index])
+                next_observation[index], reward[index], terminated[index], truncated[index], info = given
+                told = info.get("is_success", info.get("success")) if isinstance(info, dict) else None
+                if told is not None:
+                    success[index] = told
 
-        self._share(advance)
+        with self._watch.calls():
+            self._share(advance)
         self._elapsed += 1
-        truncated |= self._elapsed >= self._spec.horizon
+        cut = self._elapsed >= self._spec.horizon
+        if cut.any() and (cut & ~(terminated | truncated)).any():
+            self._watch.cut()
+        truncated |= cut
         truncated &= ~terminated
         check_finite(self._name, next_observation, reward, self._elapsed)
         self._observation = next_observation.copy()
         self._restart(terminated | truncated)
-        return HostStep(next_observation, reward, terminated, truncated, self._observation.copy())
+        solved = _filled(success, count) if success else None
+        return HostStep(next_observation, reward, terminated, truncated, self._observation.copy(), solved)
+
+    def goal_rule(self) -> GoalRule:
+        """What steps pay for other goals; it is tried out by stepping, so what comes next must be a `reset` or `set_state`.
+
+        Raises:
+          IncompatibleEnvironmentError: the environment observes no goals, or cannot say.
+        """
+        space = self._spec.observation_space
+        if space is None or space.goals is None:
+            raise IncompatibleEnvironmentError(f"{self._name} observes no achieved_goal and desired_goal.")
+        return GoalRule(self._envs[0], space.goals, self._name, self._seeds[0])
 
     def _share(self, work: Callable[[range], None]) -> None:
         """Does `work` for all parts; if it fails anywhere, only after all parts have come to an end."""
@@ -134,15 +170,28 @@ class GymnasiumEnvs:
     def _restart(self, done: Bools) -> None:
         if not done.any():
             return
-        for index in np.flatnonzero(done):
-            self._observation[index] = np.ravel(self._envs[index].reset()[0])
+        with self._watch.calls():
+            for index in np.flatnonzero(done).tolist():
+                self._observation[index] = self._checks.reset(index)
         self._elapsed[done] = 0
         check_finite(self._name, self._observation, np.zeros(self.num_envs), self._elapsed)
 
+    def take_remarks(self) -> list[str]:
+        """What users should know of these environments, found since the last call: a sentence each, none twice."""
+        return self._watch.take()
+
+    def try_state(self) -> None:
+        """Finds out whether the environments can tell their state, by stepping them; what comes next is a `reset`."""
+        self._can_snapshot = can_snapshot(self._envs[0], self._envs[-1])
+
     def get_state(self) -> dict[str, Any] | None:
-        """Everything that decides later steps, or None where the environment cannot tell it."""
+        """Everything that decides later steps, or None where the environment cannot tell it.
+
+        Where that was not tried before the first reset, it is tried with an environment made for it.
+        """
         if self._can_snapshot is None:
-            self._can_snapshot = can_snapshot(self._make)
+            with contextlib.closing(self._make()) as further:
+                self._can_snapshot = can_snapshot(further, further)
         if not self._can_snapshot:
             return None
         return {
@@ -161,56 +210,48 @@ class GymnasiumEnvs:
             raise CheckpointError(
                 f"The checkpoint holds {len(state['envs'])} environments of {self._name}, expected {self.num_envs}."
             )
-        for env, seed, saved in zip(self._envs, self._seeds, state["envs"], strict=True):
-            env.reset(seed=seed)  # builds whatever an environment builds on its first reset
-            restore(env, saved)
+        for index, (env, seed) in enumerate(zip(self._envs, self._seeds, strict=True)):
+            self._checks.reset(index, seed)  # builds whatever an environment builds on its first reset
+            restore(env, state["envs"][index])
         self._elapsed, self._observation = state["elapsed"].copy(), state["observation"].copy()
 
     def close(self) -> None:
-        """Closes every environment."""
+        """Closes every environment; one that fails to is worth a warning, not what was done before."""
         if self._pool is not None:
             self._pool.shutdown()
-        for env in self._envs:
-            env.close()
+        for env in self._envs + self._resting:
+            try:
+                env.close()
+            except Exception as error:  # whatever a foreign environment raises
+                warnings.warn(
+                    f"{name_of(env)} raised {raised(error)} when it was closed.", RuntimeWarning, stacklevel=2
+                )
+
+    def _refuse_unlike(self) -> None:
+        """One environment has the place of each, and what is read off the first holds for all."""
+        if len({id(env) for env in self._envs}) < len(self._envs):
+            raise IncompatibleEnvironmentError(
+                f"The function that makes {self._name} gave the same environment twice; expected a new one each time."
+            )
+        for env in self._envs[1:]:
+            spec = make_spec(env, self._name, self._spec.horizon)
+            for which in ("observation_space", "action_space"):
+                one, other = getattr(self._spec, which), getattr(spec, which)
+                for part in (each.name for each in fields(one)):
+                    if getattr(one, part) != getattr(other, part):
+                        raise IncompatibleEnvironmentError(
+                            f"The function that makes {self._name} gave environments that differ in the {part} of their "
+                            f"{which}, {getattr(one, part)} and {getattr(other, part)}; expected the same each time."
+                        )
 
 
-class Commands:
-    """Takes agents' actions to an environment's own units, shape and type."""
-
-    def __init__(self, space: gymnasium.Space[Any]) -> None:
-        """Reads the bounds.
-
-        Args:
-          space: of one action; Box or Discrete.
-        """
-        self._shape = space.shape or ()
-        self._discrete = isinstance(space, gymnasium.spaces.Discrete)
-        if isinstance(space, gymnasium.spaces.Discrete):
-            self._dtype: Any = space.dtype
-            self._low = self._high = np.asarray(space.start)
-        elif isinstance(space, gymnasium.spaces.Box):
-            self._dtype = space.dtype
-            self._low, self._high = np.ravel(space.low).astype(np.float64), np.ravel(space.high).astype(np.float64)
-
-    def __call__(self, action: NDArray[Any]) -> NDArray[Any]:
-        """Rescales, or counts from where the environment counts.
-
-        Args:
-          action: [N, action] in [-1, 1], or [N] integers for discrete actions.
-
-        Returns:
-          [N, ...] commands.
-        """
-        action = np.asarray(action)
-        if self._discrete:
-            # A discrete action may have passed through a buffer of floats.
-            commands: NDArray[Any] = (action.reshape(len(action)) + self._low).astype(self._dtype)
-            return commands
-        scaled = self._low + (action.astype(np.float64) + 1.0) * (self._high - self._low) / 2.0
-        # Rounding must not leave the box.
-        bounded = np.clip(scaled, self._low, self._high).astype(self._dtype)
-        rescaled: NDArray[Any] = bounded.reshape(len(action), *self._shape)
-        return rescaled
+def _filled(values: dict[int, Any], count: int) -> Floats:
+    """[count] the values at their places, NaN at the others and for what is no number."""
+    filled = np.full(count, np.nan, np.float32)
+    for index, value in values.items():
+        if np.size(value) == 1 and np.asarray(value).dtype.kind in "biuf":
+            filled[index] = np.asarray(value).item()
+    return filled
 
 
 def check_finite(name: str, observation: Floats, reward: NDArray[Any], elapsed: NDArray[np.int64]) -> None:
@@ -236,7 +277,7 @@ def check_finite(name: str, observation: Floats, reward: NDArray[Any], elapsed: 
 
 
 def make_spec(env: gymnasium.Env[Any, Any], name: str, horizon: int) -> Spec:
-    """Checks an environment's spaces at the door.
+    """What agents must know of an environment, whose wrappers and spaces are checked.
 
     Args:
       env: the environment.
@@ -246,72 +287,25 @@ def make_spec(env: gymnasium.Env[Any, Any], name: str, horizon: int) -> Spec:
     Raises:
       IncompatibleEnvironmentError: saying what was expected and what came.
     """
+    check_spaces(env, name)
+    refuse_learning_wrappers(env, name)
     return spec_of_spaces(env.observation_space, env.action_space, name, horizon)
-
-
-def spec_of_spaces(observed: gymnasium.Space[Any], acted: gymnasium.Space[Any], name: str, horizon: int) -> Spec:
-    """Checks the spaces of one environment, as `make_spec` does."""
-    shape = (_observation_size(observed, name),)
-    if isinstance(acted, gymnasium.spaces.Discrete):
-        return Spec(shape, (), horizon, num_actions=int(acted.n))
-    if not isinstance(acted, gymnasium.spaces.Box) or np.dtype(acted.dtype).kind != "f":
-        raise IncompatibleEnvironmentError(
-            f"{name} takes actions from {_described(acted)}; expected a Box of real numbers or Discrete."
-        )
-    low, high = np.ravel(acted.low).astype(float), np.ravel(acted.high).astype(float)
-    if not low.size:
-        raise IncompatibleEnvironmentError(f"{name} takes actions without entries; expected one entry at least.")
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        raise IncompatibleEnvironmentError(
-            f"{name} has actions without finite bounds ({low.min()} to {high.max()}); expected finite ones, to which "
-            "[-1, 1] is rescaled. Give its action_space bounds, or wrap it in gymnasium.wrappers.TransformAction."
-        )
-    return Spec(shape, (low.size,), horizon, action_low=tuple(low.tolist()), action_high=tuple(high.tolist()))
-
-
-def _observation_size(space: gymnasium.Space[Any], name: str) -> int:
-    if not isinstance(space, gymnasium.spaces.Box):
-        raise IncompatibleEnvironmentError(
-            f"{name} observes {_described(space)}; expected a Box of numbers. "
-            "Wrap it in gymnasium.wrappers.FlattenObservation."
-        )
-    if space.dtype == np.uint8 and len(space.shape) > 1:
-        raise IncompatibleEnvironmentError(
-            f"{name} observes images of shape {space.shape}; expected a Box of numbers. Wrap it in "
-            "gymnasium.wrappers.TransformObservation with features of them, or in FlattenObservation for the bare pixels."
-        )
-    if np.dtype(space.dtype).kind not in "fiub" or not np.prod(space.shape):
-        raise IncompatibleEnvironmentError(
-            f"{name} observes {_described(space)}; expected a Box of numbers, not empty."
-        )
-    return int(np.prod(space.shape))
-
-
-def _described(space: gymnasium.Space[Any]) -> str:
-    return f"a {type(space).__name__} space of shape {space.shape} and type {space.dtype}"
 
 
 def name_of(env: gymnasium.Env[Any, Any]) -> str:
     """What an environment calls itself: its id, or its class."""
-    return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+    return str(getattr(env.spec, "id", type(env.unwrapped).__name__))
 
 
-def time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
-    """The most steps of an episode that the environment itself allows, or None where it does not say."""
-    limits: list[int | None] = []
-    layer: Any = env
-    while isinstance(layer, gymnasium.Wrapper):
-        if isinstance(layer, gymnasium.wrappers.TimeLimit):
-            limits.append(layer._max_episode_steps)
-        layer = layer.env
-    if not limits and env.spec is not None:
-        limits.append(env.spec.max_episode_steps)
-    return min((limit for limit in limits if limit is not None and limit > 0), default=None)
-
-
-def _checked(env: Any, name: str | None) -> gymnasium.Env[Any, Any]:
-    if not isinstance(env, gymnasium.Env):
+def _made(make: Callable[[], Any], name: str | None) -> gymnasium.Env[Any, Any]:
+    maker = name or "The function that makes the environment"
+    with making(maker):
+        env = make()
+    if isinstance(getattr(env, "spec", None), Spec):
         raise IncompatibleEnvironmentError(
-            f"{name or 'The function that makes the environment'} gave a {type(env).__name__}; expected a gymnasium.Env."
+            f"{maker} gave a device environment ({type(env).__name__}); expected a gymnasium.Env: give a device environment "
+            "itself, not what makes it."
         )
+    if not isinstance(env, gymnasium.Env):
+        raise IncompatibleEnvironmentError(f"{maker} gave a {type(env).__name__}; expected a gymnasium.Env.")
     return env

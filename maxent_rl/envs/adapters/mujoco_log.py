@@ -2,7 +2,8 @@
 
 MuJoCo writes each warning to the terminal and to `MUJOCO_LOG.TXT` in the working directory. One of them, that
 `settotalmass` is deprecated, is about model files that ship with Gymnasium and Brax: no user can do anything about it.
-MJX prints two lines where the optional `warp` is missing, which is nearly everywhere.
+MJX prints two lines where the optional `warp` is missing, which is nearly everywhere. Brax warns in five that it is no longer
+maintained, each time that it loads a model: docs/environments.md says so once.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 _NOT_FOR_USERS = "'settotalmass' is deprecated"
 _LOG_FILE = "MUJOCO_LOG.TXT"
+_BRAX_RESTS = "Brax System, "
 _WARP_IS_MISSING = ("Failed to import warp:", "Failed to import mujoco_warp:")
 
 
@@ -33,10 +35,11 @@ def quiet_mujoco() -> None:
 
 @contextlib.contextmanager
 def quiet_import() -> Iterator[None]:
-    """Imports or loads a simulator without a word about `warp`; all else that is printed goes through afterwards."""
+    """Imports or loads a simulator without what it says of itself; all else that is printed goes through afterwards."""
     printed = io.StringIO()
     try:
-        with contextlib.redirect_stdout(printed):
+        with contextlib.redirect_stdout(printed), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=_BRAX_RESTS, category=UserWarning)
             yield
     finally:
         lines = printed.getvalue().splitlines(keepends=True)

@@ -7,16 +7,19 @@ generators and the plain attributes of every wrapper (elapsed steps and the like
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
 from typing import Any
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from maxent_rl.envs.adapters.wrappers import layers
+
 Env = gymnasium.Env[Any, Any]
 
-_PROBE_STEPS = (10, 3)  # pasts of different length: a hidden counter must not agree by chance
+_PASTS = ((0, 10), (1, 3))  # seed and steps, of different length: a hidden counter must not agree by chance
+_FUTURE = 10  # steps, before a reset and after it
 # Arrays that MuJoCo allocates anew in each step, as many as there are contacts and constraints just then.
 _PER_STEP = ("efc_", "efm_", "iefc_", "iacc", "ifrc_", "island_", "map_")
 
@@ -37,7 +40,7 @@ def snapshot(env: Env) -> dict[str, Any]:
     inner: Any = env.unwrapped
     # A view of MuJoCo's arrays follows them when they are restored; a copy in its place would stand still.
     views = list(_arrays(inner.data).values()) if _is_mujoco(inner) else []
-    state: dict[str, Any] = {"layers": [_attributes(layer, views) for layer in _layers(env)]}
+    state: dict[str, Any] = {"layers": [_attributes(layer, views) for layer in layers(env)]}
     if _tells_itself(inner):
         state["own"] = _encode(inner.get_state())
     elif _is_mujoco(inner):
@@ -53,7 +56,7 @@ def restore(env: Env, state: dict[str, Any]) -> None:
       state: of `snapshot`.
     """
     inner: Any = env.unwrapped
-    for layer, attributes in zip(_layers(env), state["layers"], strict=True):
+    for layer, attributes in zip(layers(env), state["layers"], strict=True):
         for name, value in attributes.items():
             _put(layer, name, _decode(value))
     if "own" in state:
@@ -62,41 +65,40 @@ def restore(env: Env, state: dict[str, Any]) -> None:
         _set_mujoco_state(inner, state["mujoco"])
 
 
-def can_snapshot(make: Callable[[], Env]) -> bool:
-    """Whether a snapshot reproduces later steps, tried out with two environments of different pasts.
+def can_snapshot(env: Env, other: Env) -> bool:
+    """Whether a snapshot reproduces later steps, tried out by stepping; what comes next must be a reset with a seed.
 
     Args:
-      make: makes one environment.
+      env: an environment.
+      other: another one; or the same again, where there is but one: it then goes back to what it was before.
     """
-    made: list[Env] = []
-    try:
-        for seed, steps in enumerate(_PROBE_STEPS):
-            made.append(make())
-            made[-1].reset(seed=seed)
-            made[-1].action_space.seed(seed)
-            for _ in range(steps):
-                _step(made[-1], made[-1].action_space.sample())
-        first, second = made
-        restore(second, snapshot(first))
-        return (
-            _go_on_alike(first, second)
-            and np.array_equal(first.reset()[0], second.reset()[0])
-            and _go_on_alike(first, second)
-        )
-    except Exception:  # a foreign environment may fail in any way; then its state cannot be told
-        return False
-    finally:
-        for env in made:
-            env.close()
+    with contextlib.suppress(Exception):  # a foreign environment may fail in any way; then its state cannot be told
+        _live(env, *_PASTS[0])
+        told, space = snapshot(env), env.action_space
+        space.seed(0)
+        actions = [space.sample() for _ in range(2 * _FUTURE)]
+        expected = _go_on(env, actions)
+        _live(other, *_PASTS[1])
+        restore(other, told)
+        found = _go_on(other, actions)
+        return len(expected) == len(found) and all(map(np.array_equal, expected, found))
+    return False
 
 
-def _layers(env: Env) -> Iterator[Any]:
-    """The wrappers from the outside in, then the environment itself."""
-    layer: Any = env
-    while isinstance(layer, gymnasium.Wrapper):
-        yield layer
-        layer = layer.env
-    yield layer
+def _live(env: Env, seed: int, steps: int) -> None:
+    """Gives an environment a past."""
+    env.reset(seed=seed)
+    env.action_space.seed(seed)
+    for _ in range(steps):
+        _step(env, env.action_space.sample())
+
+
+def _go_on(env: Env, actions: list[Any]) -> list[Any]:
+    """All that an environment gives in steps before and after a reset."""
+    half = len(actions) // 2
+    before = [each for action in actions[:half] for each in _step(env, action)]
+    start = env.reset()[0]
+    return [*before, *_arrays_of(start), *(each for action in actions[half:] for each in _step(env, action))]
 
 
 def _attributes(layer: Any, views: list[NDArray[Any]]) -> dict[str, Any]:
@@ -226,17 +228,16 @@ def _set_mujoco_state(inner: Any, state: dict[str, Any]) -> None:
             current[name][...] = value
 
 
-def _step(env: Env, action: Any) -> tuple[Any, ...]:
+def _step(env: Env, action: Any) -> list[Any]:
     observation, reward, terminated, truncated, _ = env.step(action)
-    if terminated or truncated:
-        return observation, reward, terminated, truncated, env.reset()[0]
-    return observation, reward, terminated, truncated
+    given = [*_arrays_of(observation), reward, terminated, truncated]
+    return [*given, *_arrays_of(env.reset()[0])] if terminated or truncated else given
 
 
-def _go_on_alike(first: Env, second: Env) -> bool:
-    for _ in range(max(_PROBE_STEPS)):
-        action = first.action_space.sample()
-        one, other = _step(first, action), _step(second, action)
-        if len(one) != len(other) or not all(map(np.array_equal, one, other)):
-            return False
-    return True
+def _arrays_of(observation: Any) -> list[NDArray[Any]]:
+    """What an observation is made of, however deep; copies, as an environment may write into what it gave."""
+    if isinstance(observation, dict):
+        return [array for key in observation for array in _arrays_of(observation[key])]
+    if isinstance(observation, tuple):
+        return [array for part in observation for array in _arrays_of(part)]
+    return [np.copy(observation)]

@@ -4,11 +4,13 @@
     state = objective.init()
     loss, aux = objective(state, TokenOutputs(logp, entropy), TokenBatch(logp_old, mask, rewards, group_size=8))
 
-They know no model, tokenizer or trainer: arrays go in, a loss comes out. A batch that is learned from in several steps is
-prepared once, then cut:
+They know no model, tokenizer or trainer: arrays go in, a loss comes out. A batch that is learned from in several steps, or in
+several parts of one, is prepared once, then cut (by `groups` where objective.whole_groups):
 
     state, batch = objective.prepare(state, batch)
-    loss, aux = objective(state, outputs, batch.rows(slice(0, 64)))  # batch.groups(...) where objective.whole_groups
+    loss, aux = objective(state, outputs, batch.rows(slice(0, 64)).as_step())  # a minibatch, which divides by its own counts
+    step, aux = objective.survey(state, outputs, batch)  # where objective.surveys
+    loss, aux = objective(aux.state, outputs, step.rows(slice(0, 64)))  # a part: the mean over equal parts is the whole's
 
 `PRESETS` says what each name is made of, `settings(name)` which hyper-parameters it has; who knows TRL's or verl's names finds
 ours in `presets.ELSEWHERE`, or writes theirs and is told. A paper's stages and presets are one file in `methods/`; the stages

@@ -6,15 +6,16 @@ Source: see `losses.groups`; DAPO (arXiv 2503.14476) for dynamic sampling, overl
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import Array
+from jax.typing import ArrayLike
 
 from maxent_rl import losses
-from maxent_rl.errors import ShapeError
+from maxent_rl.errors import InvalidSettingError, ShapeError
 from maxent_rl.losses.divergence import KLEstimator
 from maxent_rl.settings import Count, Finite, Fraction, Positive, Weight, static
 from maxent_rl.tokens.batch import TokenBatch
@@ -47,8 +48,8 @@ class GroupAdvantage(AdvantageStage):
 
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
         """Sets the advantages [N]."""
-        found = losses.group_advantages(by_group(batch), self.scale, self.group_epsilon, self.leave_one_out)
-        return state, dataclasses.replace(batch, advantages=found.reshape(-1))
+        found = relative_rewards(batch, self.scale, self.group_epsilon, self.leave_one_out)
+        return state, dataclasses.replace(batch, advantages=found)
 
 
 @struct.dataclass
@@ -66,11 +67,11 @@ class WhitenedReturns(AdvantageStage):
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
         """Sets the advantages [N, T]."""
         if self.group_baseline:
-            centred = losses.group_advantages(by_group(batch), "none").reshape(-1)
-            returns = jnp.broadcast_to(centred[:, None], batch.mask.shape)
+            returns = jnp.broadcast_to(relative_rewards(batch)[:, None], batch.mask.shape)
         else:
             returns = returns_to_go(batch, self.return_discount)
-        return state, dataclasses.replace(batch, advantages=losses.whiten(returns, batch.mask))
+        scored = batch.mask & batch.scored[:, None]
+        return state, dataclasses.replace(batch, advantages=losses.whiten(returns, scored))
 
 
 @struct.dataclass
@@ -93,18 +94,37 @@ class KLReward(RewardStage):
 
 @struct.dataclass
 class OverlongPenalty(RewardStage):
-    """Lowers the reward of responses near the length limit: by 0 up to `limit - margin`, then linearly to 1 at the limit."""
+    """Lowers the reward of responses near the length limit: by 0 up to `limit - margin`, then linearly to 1 at the limit.
+
+    Without a limit there is no penalty: the columns of a batch are none, as they often follow its longest response.
+    """
 
     overlong_limit: Count | None = static(None)
-    """The length limit in tokens; None for the columns of the batch: set it where those follow the longest response."""
+    """The length limit of sampling in tokens; None for no penalty."""
     overlong_margin: Count | None = static(None)
-    """Tokens before the limit at which the penalty begins; None for a fifth of the limit."""
+    """Tokens before the limit at which the penalty begins, not more than it has; None for a fifth of it."""
     overlong_weight: Weight = 1.0
     """The penalty at the limit, in units of reward."""
 
+    def __post_init__(self) -> None:
+        """Refuses a margin that begins before the first token; what is no number is `check_settings`' to refuse."""
+        margin: Any = self.overlong_margin
+        limit: Any = self.overlong_limit or 0
+        if isinstance(margin, (int, float)) and isinstance(limit, (int, float)) and margin > limit:
+            raise InvalidSettingError(
+                f"--overlong-margin {self.overlong_margin} counts tokens before --overlong-limit, the length limit of "
+                f"sampling, and cannot be more: got the limit {self.overlong_limit}."
+            )
+
+    @property
+    def active(self) -> bool:
+        """Whether there is a limit."""
+        return self.overlong_limit is not None
+
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
         """Lowers the rewards [N]."""
-        limit = self.overlong_limit or batch.mask.shape[-1]
+        assert self.overlong_limit is not None
+        limit = self.overlong_limit
         margin = self.overlong_margin or max(limit // 5, 1)
         over = (jnp.sum(batch.mask, axis=-1) - (limit - margin)) / margin
         penalty = self.overlong_weight * jnp.clip(over, 0.0, 1.0)
@@ -133,7 +153,8 @@ class OverlongFilter(RewardStage):
 class DynamicSampling(RewardStage):
     """Leaves out groups of equal rewards, which teach nothing, so that they do not dilute the average over tokens.
 
-    A trainer that can sample more calls `informative_groups` and fills the batch before the objective sees it.
+    Rewards that are not finite count in no group; a group of one response, which is compared with nothing, is kept (as verl's
+    recipe does). A trainer that can sample more calls `informative_groups` and fills the batch before the objective sees it.
     """
 
     drop_uniform_groups: bool = static(True)
@@ -146,25 +167,34 @@ class DynamicSampling(RewardStage):
 
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
         """Masks their rows."""
-        keep = jnp.repeat(informative_groups(batch.outcomes, batch.group_size), batch.group_size)
+        rewards, scored = batch.outcomes, batch.scored
+        if batch.group_index is None:
+            rewards, scored = (whole_groups(values, batch.group_size) for values in (rewards, scored))
+        keep = losses.differing_groups(rewards, scored, batch.group_index).ravel()
         return state, leave_out(batch, ~keep)
 
 
 def informative_groups(rewards: Array, group_size: int) -> Array:
-    """Which groups have rewards that differ, by more than rounding: [N] rewards to [N / group_size] bool.
+    """Which groups have rewards that differ (`losses.differing_groups`): [N] rewards to [N / group_size] bool.
 
     Raises:
       ShapeError: the rewards are not whole groups.
 
     Source: dynamic sampling of DAPO (arXiv 2503.14476).
     """
-    groups = whole_groups(jnp.asarray(rewards), group_size)
-    return jnp.any(losses.apart(groups, groups[:, :1]), axis=-1)
+    groups = whole_groups(jnp.asarray(rewards, jnp.float32), group_size)
+    return losses.differing_groups(groups, jnp.isfinite(groups))[:, 0]
 
 
-def by_group(batch: TokenBatch) -> Array:
-    """The whole rewards of a batch as [group, response]."""
-    return whole_groups(batch.outcomes, batch.group_size)
+def relative_rewards(
+    batch: TokenBatch, scale: str = "none", epsilon: ArrayLike = 1e-6, leave_one_out: bool = False
+) -> Array:
+    """[N] how much better each response was than its group (`losses.group_advantages`), 0 where it could not be scored."""
+    rewards, scored = batch.outcomes, batch.scored
+    if batch.group_index is not None:
+        return losses.group_advantages(rewards, scale, epsilon, leave_one_out, scored, batch.group_index)
+    rewards, scored = (whole_groups(values, batch.group_size) for values in (rewards, scored))
+    return losses.group_advantages(rewards, scale, epsilon, leave_one_out, scored).reshape(-1)
 
 
 def whole_groups(values: Array, group_size: int) -> Array:
@@ -185,13 +215,17 @@ def leave_out(batch: TokenBatch, rows: Array) -> TokenBatch:
 
 
 def returns_to_go(batch: TokenBatch, discount: Finite) -> Array:
-    """The sum of the rewards from each token on, [N, T]; the outcome stands on the last token of each response."""
+    """The sum of the rewards from each token on, [N, T]; the outcome stands on the last token of each response.
+
+    0 in responses that could not be scored.
+    """
     mask = batch.mask
     later = jnp.cumsum(mask[:, ::-1], axis=-1)[:, ::-1] - mask
     last = mask & (later == 0)
     rewards = jnp.where(last, jnp.asarray(batch.rewards, jnp.float32)[:, None], 0.0)
     if batch.token_rewards is not None:
         rewards = rewards + jnp.where(mask, batch.token_rewards, 0.0)
+    rewards = jnp.where(batch.scored[:, None], rewards, 0.0)
 
     def step(carry: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
         reward, valid = now

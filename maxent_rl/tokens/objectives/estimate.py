@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from maxent_rl import losses
 from maxent_rl.tokens.objectives.pipeline import missing_input
 from maxent_rl.tokens.objectives.stage import Work
 
@@ -26,7 +25,7 @@ class EntropyEstimate:
     Attributes:
       before: [] nats, what it was at the last `restart`; 0 at the start.
       total: [] sum over the steps since, in nats.
-      steps: [] how many there were.
+      steps: [] how many there were; a part of a step counts by its share of the rows.
     """
 
     before: Array
@@ -41,18 +40,20 @@ class EntropyEstimate:
     @property
     def value(self) -> Array:
         """[] nats, with all steps so far."""
-        return jnp.where(self.steps > 0, self.total / jnp.maximum(self.steps, 1.0), self.before)
+        any_step = self.steps > 0
+        return jnp.where(any_step, self.total / jnp.where(any_step, self.steps, 1.0), self.before)
 
     def restart(self) -> EntropyEstimate:
         """Holds the value and counts steps anew."""
         return EntropyEstimate(self.value, jnp.zeros(()), jnp.zeros(()))
 
-    def add(self, work: Work, mask: Array, source: Source, title: str) -> EntropyEstimate:
-        """Counts a step.
+    def add(self, work: Work, mask: Array, counted_as: str, source: Source, title: str) -> EntropyEstimate:
+        """Counts a step, or a part of one.
 
         Args:
           work: of the step.
           mask: [N, T] the tokens that count; a step without any is passed over.
+          counted_as: the name of their count in the whole step.
           source: "sampled" for `-log pi` of the tokens (the paper's), "vocabulary" for the entropy, which has less noise.
           title: of the stage, for the error.
 
@@ -63,6 +64,6 @@ class EntropyEstimate:
             raise missing_input(title, "entropy")
         values = -work.outputs.logp if source == "sampled" else work.outputs.entropy
         assert values is not None
-        mean = losses.masked_mean(jax.lax.stop_gradient(values), mask)
-        step = jnp.any(mask).astype(jnp.float32)
-        return EntropyEstimate(self.before, self.total + step * mean, self.steps + step)
+        count = work.batch.count(counted_as, jnp.sum(mask))
+        added = jnp.sum(jnp.where(mask, jax.lax.stop_gradient(values), 0.0)) / jnp.maximum(count, 1)
+        return EntropyEstimate(self.before, self.total + added, self.steps + work.batch.share * (count > 0))

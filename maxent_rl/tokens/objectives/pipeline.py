@@ -1,9 +1,10 @@
 """The pipeline that every objective is: reward -> advantage -> credit -> shape -> surrogate -> regulariser -> aggregate.
 
 A stage is a frozen dataclass of hyper-parameters. Once for each batch of responses `prepare` turns rewards into advantages
-and does what else must see the whole batch; at each optimiser step the stages are called in order on one `Work`. What a
-stage carries from step to step is in the state that goes in and comes out, as in optax. A stage names the slot it stands
-in, so that any paper's stage can be combined with any other's.
+and does what else must see the whole batch; at each optimiser step the stages are called in order on one `Work`, which may
+be a part of the step: what they divide by is then that of the whole (`maxent_rl.tokens.whole`), and what they must choose
+among all its tokens is chosen before by `survey`. What a stage carries from step to step is in the state that goes in and
+comes out, as in optax. A stage names the slot it stands in, so that any paper's stage can be combined with any other's.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ from maxent_rl.tokens.batch import (
     how_to_pass,
     token_advantages,
     without_masked,
+    without_unscored,
 )
 from maxent_rl.tokens.objectives.metrics import step_metrics
 from maxent_rl.tokens.objectives.stage import Side, Slot, Stage, Statistic, Work
+from maxent_rl.tokens.whole import Whole
 from maxent_rl.types import PyTree
 
 
@@ -54,6 +57,11 @@ class Objective:
     def whole_groups(self) -> bool:
         """Whether minibatches must be whole groups (`TokenBatch.groups`)."""
         return any(stage.whole_groups for stage in self.stages)
+
+    @property
+    def surveys(self) -> bool:
+        """Whether a step that is learned from in parts must be looked at as a whole first (`survey`)."""
+        return any(stage.surveys for stage in self.stages)
 
     def init(self, key: Array | None = None) -> PyTree:
         """The state before the first batch.
@@ -85,10 +93,11 @@ class Objective:
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
         """Does once what must see the whole batch: advantages, and what follows from them.
 
-        A trainer that learns from a batch in several minibatches calls this first and slices the result
-        (`TokenBatch.rows`, or `TokenBatch.groups` where `whole_groups`). Without it each call of the objective prepares what
-        it is given, but for objectives that move rows (AEPO): then `source` is set, and the policy must score the batch that
-        comes out.
+        A trainer that learns from a batch in several steps, or in several parts, calls this first and cuts the result
+        (`TokenBatch.rows`, or `TokenBatch.groups` where `whole_groups`): the mean over equal parts of their losses is that of
+        the whole, and `part.as_step()` is a minibatch, which has an optimiser step of its own. Without it each call of the
+        objective prepares what it is given, but for objectives that move rows (AEPO): then `source` is set, and the policy
+        must score the batch that comes out.
 
         Args:
           state: of the objective.
@@ -97,7 +106,7 @@ class Objective:
         Returns:
           (state, batch with `advantages` [N, T] set); a batch that is prepared already comes back as it is. Advantages
           that the caller has given stay, and the stages that would make them of rewards are passed over; those that spread
-          them over tokens (credit) are not.
+          them over tokens (credit) are not. Tokens without a finite log-probability have left the mask, and are counted.
 
         Raises:
           ShapeError: arrays that do not fit together.
@@ -107,7 +116,9 @@ class Objective:
         if batch.prepared:
             return state, batch
         given = batch.advantages is not None
-        batch = jax.lax.stop_gradient(self._with_statistics(state, cleaned(batch)))
+        batch = jax.lax.stop_gradient(
+            self._with_statistics(state, cleaned(without_unscored(_begun(batch), self._to_be_known(state))))
+        )
         states = []
         for stage, own in self._pairs(state):
             if not (given and stage.slot == "advantage"):
@@ -122,23 +133,57 @@ class Objective:
             prepared=True,
             whole_groups=self.whole_groups,
         )
-        return tuple(states), jax.lax.stop_gradient(batch)
+        return tuple(states), jax.lax.stop_gradient(self._counted(batch))
+
+    def survey(self, state: PyTree, outputs: TokenOutputs, batch: TokenBatch) -> tuple[TokenBatch, Aux]:
+        """Looks at all tokens of an optimiser step that is then learned from in parts, where the objective `surveys`.
+
+        Clip-Cov draws among all tokens of a step, STEER scales by the largest change of any, a temperature moves once. What is
+        found so goes with the rows; the loss of a part is then a function of its own outputs.
+
+        Args:
+          state: of the objective.
+          outputs: what the policy that learns says of the whole step, before it: one pass forward, without gradient. For the
+            first step on a batch, when that is the policy that drew it, `TokenOutputs(batch.logp_old, batch.entropy_old)`.
+          batch: a whole step: a prepared batch, or a minibatch (`TokenBatch.as_step`).
+
+        Returns:
+          (batch to take `rows` or `groups` of, aux): its `state` goes into the first part's call, that of each part into the
+          next one's; its metrics are those of the whole step.
+
+        Raises:
+          ShapeError: arrays that do not fit together.
+          MissingInputError: a stage needs what is not there, or the batch is a part.
+        """
+        state, batch = self._ready(state, batch)
+        assert batch.whole is not None
+        unseen = dataclasses.replace(batch, whole=dataclasses.replace(batch.whole, found={}))
+        state, _, found, work = self._run(state, jax.lax.stop_gradient(outputs), unseen)
+        step = dataclasses.replace(batch, whole=dataclasses.replace(batch.whole, found=found))
+        return step, _aux(state, work)
 
     def __call__(self, state: PyTree, outputs: TokenOutputs, batch: TokenBatch) -> tuple[Array, Aux]:
-        """The loss of one optimiser step.
+        """The loss of one optimiser step, or of a part of one.
 
         Args:
           state: of the objective.
           outputs: what the policy that learns says of the tokens.
-          batch: prepared responses (or slices of them), or ones as they were drawn.
+          batch: prepared responses, rows of them, or responses as they were drawn. Of a part of a step the loss is such that
+            the mean over equal parts is that of the whole, whichever rows they hold and however they are filled up.
 
         Returns:
           (loss [], aux).
 
         Raises:
           ShapeError: arrays that do not fit together.
-          MissingInputError: a stage needs what is not there.
+          MissingInputError: a stage needs what is not there, or a part of a step was not surveyed.
         """
+        state, batch = self._ready(state, batch)
+        _, state, _, work = self._run(state, outputs, batch)
+        return work.total, _aux(state, work)
+
+    def _ready(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
+        """Prepared, if it is not yet."""
         unprepared = not batch.prepared
         state, batch = self.prepare(state, batch)
         if unprepared and batch.source is not None:
@@ -146,23 +191,53 @@ class Objective:
                 f"The objective {self.name!r} moves rows: call prepare(state, batch) first, and let the policy score the "
                 "batch that it returns, whose `source` says which response each row holds."
             )
+        if batch.share > 1:
+            raise ShapeError(
+                f"{len(batch.mask)} rows are no part of the {batch.mask.shape[0] / batch.share:.0f} that were prepared "
+                "together: fill a batch up before prepare, or take rows that repeat as a step of their own by as_step()."
+            )
+        return state, batch
+
+    def _run(
+        self, state: PyTree, outputs: TokenOutputs, batch: TokenBatch
+    ) -> tuple[PyTree, PyTree, dict[str, Array], Work]:
+        """Calls the stages on a prepared batch: (state after surveys alone, state after the step, what was found, work)."""
         check_outputs(outputs, batch)
         self._check_statistics(state, batch)
-        states, work = [], self._begin(outputs, batch)
-        for stage, own in self._pairs(state):
+        assert batch.whole is not None
+        surveyed, after, found, work = [], [], {}, self._begin(outputs, batch)
+        for place, (stage, own) in enumerate(self._pairs(state)):
             _check_needs(stage, work.batch, work.outputs)
+            if stage.surveys:
+                name = f"{place} {stage.title}"
+                if name in batch.whole.found:
+                    work = work.replace(found=batch.whole.found[name])
+                else:
+                    _check_whole_step(stage, batch)
+                    own, work = stage.survey(own, work)
+                    assert work.found is not None
+                    found[name] = jax.lax.stop_gradient(work.found)
+                    work = work.replace(found=found[name])
+            surveyed += [own] if _has_state(stage) else []
             own, work = stage(own, work)
-            states += [own] if _has_state(stage) else []
-        metrics = jax.lax.stop_gradient(step_metrics(work) | work.metrics)
-        state = jax.lax.stop_gradient(tuple(states))
-        return work.total, Aux(state, metrics, work.advantages, work.mask)
+            after += [own] if _has_state(stage) else []
+        return tuple(surveyed), tuple(after), found, work
+
+    def _counted(self, batch: TokenBatch) -> TokenBatch:
+        """With what each row adds to the counts of a step, once all that is left out has been."""
+        assert batch.whole is not None
+        lengths = jnp.sum(batch.mask, axis=-1)
+        counts = batch.whole.adds | {"tokens": lengths, "sequences": (lengths > 0).astype(jnp.int32)}
+        for stage in self.stages:
+            counts = stage.counts(batch, counts)
+        return dataclasses.replace(batch, whole=batch.whole.counted(counts))
 
     def _begin(self, outputs: TokenOutputs, batch: TokenBatch) -> Work:
         batch = jax.lax.stop_gradient(cleaned(batch))
         mask = batch.mask
         outputs = without_masked(jax.tree.map(jnp.asarray, outputs), mask)
-        entropy = None if outputs.entropy is None else _single(outputs.entropy)
-        outputs = dataclasses.replace(outputs, logp=_single(outputs.logp), entropy=entropy)
+        entropy = None if outputs.entropy is None else losses.at_least_single(outputs.entropy)
+        outputs = dataclasses.replace(outputs, logp=losses.at_least_single(outputs.logp), entropy=entropy)
         if outputs.entropy is None and outputs.logits is not None:
             outputs = dataclasses.replace(outputs, entropy=losses.softmax_entropy(outputs.logits))
         zeros = jnp.zeros(mask.shape)
@@ -185,7 +260,7 @@ class Objective:
         wanted = self.statistics(state)
         statistics, entropy = dict(batch.statistics), batch.entropy_old
         if batch.logits_old is not None:
-            log_probs = jax.nn.log_softmax(jnp.asarray(batch.logits_old))
+            log_probs = jax.nn.log_softmax(losses.at_least_single(batch.logits_old))
             entropy = without_masked(losses.softmax_entropy(log_probs), batch.mask) if entropy is None else entropy
             if batch.tokens is not None:
                 missing = [name for name in wanted if name not in statistics]
@@ -194,6 +269,11 @@ class Objective:
         batch = dataclasses.replace(batch, statistics=statistics, entropy_old=entropy, side=side)
         self._check_statistics(state, batch)
         return batch
+
+    def _to_be_known(self, state: PyTree) -> set[str]:
+        """The columns by token, and the statistics, that a token must have a finite number in."""
+        needed = {name for stage in self.stages for name in stage.inputs}
+        return {"logp_old"} | (needed & {"logp_ref", "entropy_old"}) | set(self.statistics(state))
 
     def _check_statistics(self, state: PyTree, batch: TokenBatch) -> None:
         missing = [name for name in self.statistics(state) if name not in batch.statistics]
@@ -243,9 +323,24 @@ def chain(*stages: Stage, name: str = "chain") -> Objective:
     return Objective(tuple(sorted(active, key=lambda stage: slots.index(stage.slot))), name)
 
 
-def _single(values: Array) -> Array:
-    """In at least single precision: sums over many tokens are lost in half precision."""
-    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+def _begun(batch: TokenBatch) -> TokenBatch:
+    """A batch that knows which of its rows are responses, as they came."""
+    side = None if batch.side is None else _begun(batch.side)
+    return dataclasses.replace(batch, whole=Whole.begin(jnp.asarray(batch.mask, bool)), side=side)
+
+
+def _aux(state: PyTree, work: Work) -> Aux:
+    metrics = jax.lax.stop_gradient(step_metrics(work) | work.metrics)
+    return Aux(jax.lax.stop_gradient(state), metrics, work.advantages, work.mask)
+
+
+def _check_whole_step(stage: Stage, batch: TokenBatch) -> None:
+    if batch.share != 1:
+        raise MissingInputError(
+            f"{stage.title} looks at all tokens of an optimiser step, and these {len(batch.mask)} rows are a part of one: "
+            "take rows of what objective.survey(state, outputs, batch) gives for the whole step, or, for a minibatch that has "
+            "a step of its own, batch.rows(...).as_step()."
+        )
 
 
 def _has_state(stage: Stage) -> bool:

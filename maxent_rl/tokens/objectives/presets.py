@@ -19,16 +19,17 @@ from maxent_rl.tokens.objectives.regularisers import EntropyBonus, KLPenalty, Un
 from maxent_rl.tokens.objectives.stage import Preset, Stage, stage_name
 
 # Stages that `make` adds to any objective as soon as one of their settings is named: make("grpo", kl_weight=0.04). In
-# this order: which groups are uniform is asked of rewards as they came, and a response left out keeps all its penalties.
+# this order: which groups are uniform is asked of rewards as they came, a response left out keeps all its penalties, and an
+# entropy bonus asks which tokens are kept.
 OPTIONAL: tuple[type[Stage], ...] = (
     DynamicSampling,
     OverlongPenalty,
     KLReward,
     OverlongFilter,
     KLPenalty,
+    UncertainTokens,
     EntropyBonus,
     EntropyTarget,
-    UncertainTokens,
 )
 
 # What TRL and verl call the same thing, for those who write their names out of habit.
@@ -132,7 +133,8 @@ def make(name: str, **overrides: Any) -> Objective:
 
     Raises:
       UnknownNameError: no such objective or hyper-parameter, with the nearest right ones.
-      InvalidSettingError: a value out of its bounds, a setting that several stages have, or one that is given twice.
+      InvalidSettingError: a value out of its bounds, a setting that several stages have, one that is given twice, or one of
+        the penalty near the length limit without that limit.
     """
     stages = list(_preset(name).stages)
     own = [type(stage) for stage in stages]
@@ -146,6 +148,11 @@ def make(name: str, **overrides: Any) -> Objective:
             raise unknown_name(f"hyper-parameter of {name}", setting, known, hint)
         if not _meant(own, setting):
             added |= optional
+    penalty = {field for setting in overrides for _, field in _meant([OverlongPenalty], setting)}
+    if penalty and "overlong_limit" not in penalty:
+        raise InvalidSettingError(
+            f"{' and '.join(sorted(penalty))} of {name} needs overlong_limit, the length limit of sampling in tokens."
+        )
     stages += [kind() for kind in OPTIONAL if kind in added]
     changes = _changes(name, [type(stage) for stage in stages], overrides)
     changed = [
@@ -181,9 +188,11 @@ def _forms(kind: type[Stage], field: str) -> tuple[str, str, str]:
     return field, f"{stage}.{field}", f"{stage}.{field.removeprefix(f'{stage}_')}"
 
 
-def _preset(name: str) -> Preset:
-    if name not in PRESETS:
-        raise unknown_name("objective", name, PRESETS)
+def _preset(name: object) -> Preset:
+    if not isinstance(name, str) or name not in PRESETS:
+        raise unknown_name(
+            "objective", name, PRESETS, "Losses on preferences (dpo, kto, ...) are those of preference_loss."
+        )
     return PRESETS[name]
 
 

@@ -45,7 +45,10 @@ class KLPenalty(Regulariser):
 
 @struct.dataclass
 class EntropyBonus(Regulariser):
-    """Rewards entropy with a fixed weight; averaged as the loss is (as in verl; TRL's is the mean over all tokens)."""
+    """Rewards entropy with a fixed weight, averaged as the loss is.
+
+    After `UncertainTokens` it is the entropy of the tokens alone that those keep, and their mean (as in TRL).
+    """
 
     needs: ClassVar[tuple[str, ...]] = ("entropy",)
     entropy_bonus: Finite = 0.01
@@ -54,21 +57,28 @@ class EntropyBonus(Regulariser):
     def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
         """Adds to the penalty [N, T]."""
         assert work.outputs.entropy is not None
-        return state, work.replace(penalty=work.penalty - self.entropy_bonus * work.outputs.entropy)
+        bonus = self.entropy_bonus * work.outputs.entropy
+        return state, work.replace(penalty=work.penalty - (bonus if work.kept is None else work.kept * bonus))
 
 
 @struct.dataclass
 class UncertainTokens(Regulariser):
-    """Keeps the policy loss of the most uncertain tokens alone; the denominators count all (TRL's `top_entropy_quantile`)."""
+    """Keeps the policy loss of the most uncertain tokens alone; its denominators count all (TRL's `top_entropy_quantile`)."""
 
     needs: ClassVar[tuple[str, ...]] = ("entropy",)
     top_entropy_share: Fraction = 0.2
     """Share of tokens that are kept, by entropy."""
 
-    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
-        """Zeroes the loss of the others."""
-        entropy = work.outputs.entropy
+    def survey(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
+        """Finds the most uncertain tokens of the step, and by how much each counts where only those do [N, T]."""
+        entropy, mask = work.outputs.entropy, work.mask
         assert entropy is not None
-        least = losses.masked_quantile(entropy, work.mask, 1.0 - self.top_entropy_share)
-        kept = entropy >= least - losses.rounding_of(least)  # as uncertain as the last one, to the bit or not
-        return state, work.replace(loss=jnp.where(kept, work.loss, 0.0))
+        least = losses.masked_quantile(entropy, mask, 1.0 - self.top_entropy_share)
+        kept = mask & (entropy >= least - losses.rounding_of(least))  # as uncertain as the last one, to the bit or not
+        share = jnp.sum(mask) / jnp.maximum(jnp.sum(kept), 1)
+        return state, work.replace(found=jnp.where(kept, share, 0.0))
+
+    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
+        """Zeroes the loss of the others, and says how much those that are kept count."""
+        assert work.found is not None
+        return state, work.replace(loss=jnp.where(work.found > 0, work.loss, 0.0), kept=work.found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -20,6 +21,25 @@ def share_of(count: Array, share: ArrayLike, least: int = 1) -> Array:
     """
     product = jnp.asarray(share, jnp.float32) * count
     return jnp.maximum(jnp.floor(product * (1.0 + 5e-7)), least).astype(jnp.int32)
+
+
+def drawn(key: Array, number: Array, mask: Array) -> Array:
+    """A random number from 0 to 1 for each token, which is that of its response and of its place in it.
+
+    Neither the order of the rows nor masked places around the tokens change it, as they would a draw by the shape.
+
+    Args:
+      key: [] random key.
+      number: [N] int32 of the response in each row (`Whole.number`).
+      mask: [N, T] where there are tokens.
+
+    Returns:
+      [N, T].
+    """
+    place = jnp.maximum(jnp.cumsum(mask, axis=-1) - 1, 0)
+    keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(number)
+    fold = jax.vmap(jax.vmap(jax.random.fold_in, in_axes=(None, 0)))
+    return jax.vmap(jax.vmap(jax.random.uniform))(fold(keys, place))
 
 
 def smallest(values: Array, eligible: Array, count: Array) -> Array:

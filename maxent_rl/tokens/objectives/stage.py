@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from flax import struct
 from jax import Array
 
+from maxent_rl.settings import Settings
 from maxent_rl.tokens.batch import TokenBatch, TokenOutputs
 from maxent_rl.types import Metrics, PyTree
 
@@ -33,11 +34,13 @@ class Work:
       loss: [N, T] of the surrogate; a regulariser may replace it at some tokens.
       clipped: [N, T] int32 -1 or 1 where the surrogate has cut the gradient at its lower or upper bound.
       penalty: [N, T] what regularisers add.
-      extra: [] what they add beside the average over tokens.
+      extra: [] what they add beside the average over tokens; of a part of a step so that the mean over equal parts is right.
       total: [] the loss, once aggregated.
       clip_low: [N, T] or None: bounds that a shape stage sets in place of the surrogate's own.
       clip_high: likewise.
       weight: [N, T] or None: factor of the surrogate's loss.
+      kept: [N, T] or None: 0 where only some tokens count and this is none of them, elsewhere all tokens over those that do.
+      found: [N, T] or None: what the stage that is called found in the whole step (`Stage.survey`).
       metrics: scalars.
     """
 
@@ -54,6 +57,8 @@ class Work:
     clip_low: Array | None = None
     clip_high: Array | None = None
     weight: Array | None = None
+    kept: Array | None = None
+    found: Array | None = None
     metrics: Metrics = dataclasses.field(default_factory=dict)
 
     def replace(self, **changes: Any) -> Work:
@@ -65,7 +70,7 @@ class Work:
         return dataclasses.replace(self, metrics=self.metrics | metrics)
 
 
-class Stage:
+class Stage(Settings):
     """One step of an objective; subclasses are `flax.struct` dataclasses and override what they need.
 
     Attributes:
@@ -87,8 +92,24 @@ class Stage:
         """What it does once to each whole batch of responses, without gradient."""
         return state, batch
 
+    def counts(self, batch: TokenBatch, counts: dict[str, Array]) -> dict[str, Array]:
+        """What each row of a prepared batch adds to the counts of a step, by name, each [N]: those so far, and its own.
+
+        What a stage divides by at a step must be one of these, `work.batch.count(name, here)`: the rows that it has before it
+        may be a part of the step.
+        """
+        return counts
+
+    def survey(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
+        """What must see all tokens of an optimiser step, such as a choice among them.
+
+        Called before `__call__`, and once for a step that is learned from in parts. It sets `work.found` [N, T], without
+        gradient, of which `__call__` then has its rows. A state that looks at a whole step moves here.
+        """
+        return state, work
+
     def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
-        """What it does at each optimiser step."""
+        """What it does at each optimiser step, or part of one: row by row, and nothing that depends on the other rows."""
         return state, work
 
     def statistics(self, state: PyTree) -> dict[str, Statistic]:
@@ -108,6 +129,11 @@ class Stage:
     def inputs(self) -> tuple[str, ...]:
         """`needs`, unless its settings decide what it reads."""
         return self.needs
+
+    @property
+    def surveys(self) -> bool:
+        """Whether it must see all tokens of an optimiser step."""
+        return type(self).survey is not Stage.survey
 
     @property
     def title(self) -> str:

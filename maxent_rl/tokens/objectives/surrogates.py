@@ -49,12 +49,14 @@ class Clipped(Surrogate):
     dual_clip: Annotated[float, Interval(1, low_open=True)] | None = None
     """Bound of the ratio where the advantage is negative; None for none, as in TRL (`delta`), where verl has 3."""
     sequence_ratio: bool = static(False)
-    """Clip the ratio of the whole response, the geometric mean of its tokens' (GSPO)."""
+    """Clip the ratio of the whole response, the geometric mean of its tokens' (GSPO); for seq-mean-token-mean."""
+    ratio_product: bool = static(False)
+    """Take the product of its tokens' ratios in place of their mean: the response is one action (RLOO)."""
 
     def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
         """Sets the loss [N, T] and what was clipped."""
         if self.sequence_ratio:
-            work = work.replace(ratio=sequence_ratio(work))
+            work = work.replace(ratio=sequence_ratio(work, self.ratio_product))
         low, high = bounds(work, self.clip_low, self.clip_high)
         loss = losses.clipped_surrogate(work.ratio, work.advantages, low, high, self.dual_clip)
         clipped = losses.clipped_away(work.ratio, work.advantages, low, high)
@@ -70,13 +72,18 @@ def bounds(work: Work, clip_low: Weight, clip_high: Weight) -> tuple[Array | flo
     return low, clip_high if work.clip_high is None else work.clip_high
 
 
-def sequence_ratio(work: Work) -> Array:
-    """GSPO's ratio [N, T]: the value is the response's, and each token's gradient that of the response over its length.
+def sequence_ratio(work: Work, product: bool = False) -> Array:
+    """A response's ratio [N, T]: the geometric mean of its tokens' (GSPO), or their product.
+
+    The value at each token is the response's, and its gradient such that the mean over the tokens has that of the response.
+    Log-ratios are cut off: a mean above 10 nats, as in verl, a product beyond +-20; the gradient is then that at the bound.
 
     Source: Group Sequence Policy Optimization (arXiv 2507.18071), token form.
     """
     lengths = jnp.maximum(jnp.sum(work.mask, axis=-1, keepdims=True), 1)
     difference = jnp.where(work.mask, work.outputs.logp - work.batch.logp_old, 0.0)
-    mean = jax.lax.stop_gradient(jnp.sum(difference, axis=-1, keepdims=True) / lengths)
+    total = jax.lax.stop_gradient(jnp.sum(difference, axis=-1, keepdims=True))
     own = work.outputs.logp - jax.lax.stop_gradient(work.outputs.logp)
-    return jnp.exp(jnp.minimum(mean + own, 10.0))
+    if product:
+        return jnp.exp(jnp.clip(total, -20.0, 20.0) + lengths * own)
+    return jnp.exp(jnp.minimum(total / lengths, 10.0) + own)

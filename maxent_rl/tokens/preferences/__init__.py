@@ -7,7 +7,9 @@
 The formulas are those of `losses.preference`; here is what makes log-probabilities of responses of those of tokens. As with
 objectives, masked positions may hold anything, NaN included.
 
-Source: Direct Preference Optimization (arXiv 2305.18290) and what followed it, in the forms of TRL's trainer.
+Source: Direct Preference Optimization (arXiv 2305.18290) and what followed it. Where TRL's trainers differ from the papers, in
+how rpo, orpo and cpo average the likelihood of the chosen responses, the default is the paper's, and
+`likelihood_average="batch"` is TRL's.
 """
 
 from maxent_rl.tokens.preferences.batch import PreferenceAux, PreferenceBatch, mismatched

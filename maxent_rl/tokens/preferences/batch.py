@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,11 @@ from jax.typing import ArrayLike
 
 from maxent_rl import losses
 from maxent_rl.errors import MissingInputError, ShapeError
-from maxent_rl.tokens.batch import TokenOutputs, without_masked
+from maxent_rl.tokens.batch import TokenOutputs, check_mask, without_masked
 from maxent_rl.types import Metrics, PyTree
+
+Average: TypeAlias = Literal["response", "batch", "none"]
+"""How a log-likelihood is averaged: over the tokens of each response, over all of the batch, or not at all (the sum)."""
 
 
 @struct.dataclass
@@ -25,6 +28,8 @@ class PreferenceBatch:
       mask: [2B, T] True (or 1) on the tokens of the response, its end token included. Rows 2i and 2i + 1 are the chosen and
         the rejected response to one prompt. A pair of which one has no tokens does not count.
       logp_ref: [2B, T] log-probability of each token under the reference policy, in nats; needed by all but simpo, orpo, cpo.
+        A response that the reference did not score, with a token whose log-probability is not finite, does not count, nor
+        does its pair: left out, the token would move the margin.
       target: [B] probability that the chosen response is the better; read by "soft" alone.
       desirable: [2B] whether each response is a good one, where rows are no pairs; read by "kto" alone, for which the number
         of rows may then be odd. None where the chosen ones are.
@@ -91,12 +96,14 @@ class Pairs:
       log_ratio: the same less that under the reference; None without one.
       lengths: tokens, at least 1.
       target: [B] or None.
+      counts: [B] which pairs do.
     """
 
     log_prob: Array
     log_ratio: Array | None
     lengths: Array
     target: Array | None
+    counts: Array
 
     @property
     def margin(self) -> Array:
@@ -114,23 +121,33 @@ class Pairs:
         """[B, 2] nats per token."""
         return self.log_prob / self.lengths
 
+    def likelihood(self, average: Average) -> Array:
+        """[B] the log-likelihood of the chosen responses, whose mean over the pairs that count is averaged so."""
+        if average == "none":
+            return self.log_prob[:, 0]
+        if average == "response":
+            return self.mean_log_prob[:, 0]
+        tokens = jnp.sum(jnp.where(self.counts, self.lengths[:, 0], 0))
+        return self.log_prob[:, 0] * jnp.sum(self.counts) / jnp.maximum(tokens, 1)
+
 
 @struct.dataclass
 class Responses:
-    """Of each row [N]: log-probability, that less the reference's or None, number of tokens."""
+    """Of each row [N]: log-probability, that less the reference's or None, number of tokens, and whether it counts."""
 
     log_prob: Array
     log_ratio: Array | None
     lengths: Array
+    counts: Array
 
 
 def responses(
     outputs: ArrayLike | TokenOutputs, batch: PreferenceBatch, title: str, needs_reference: bool = True
 ) -> Responses:
-    """Sums over tokens, whatever stands at masked positions.
+    """Sums over tokens, whatever stands at masked positions; of a row that does not count the ratio is 0.
 
     Raises:
-      ShapeError: arrays that do not fit together.
+      ShapeError: arrays that do not fit together, or a mask that is none.
       MissingInputError: the loss `title` needs the reference, which is not there.
     """
     logp = jnp.asarray(outputs.logp if isinstance(outputs, TokenOutputs) else outputs)
@@ -146,14 +163,17 @@ def responses(
         raise MissingInputError(
             f"{title} needs logp_ref: pass PreferenceBatch(logp_ref=[2B, T]), log-probabilities under the reference policy."
         )
+    check_mask(jnp.asarray(batch.mask))
     mask = jnp.asarray(batch.mask, bool)
-    logp = without_masked(logp.astype(jnp.promote_types(logp.dtype, jnp.float32)), mask)
-    ratio = None
+    logp = without_masked(losses.at_least_single(logp), mask)
+    counts, ratio = jnp.any(mask, axis=-1), None
     if batch.logp_ref is not None:
         # Differences before sums: of two sums over many tokens little would be left in single precision.
-        reference = jax.lax.stop_gradient(without_masked(jnp.asarray(batch.logp_ref), mask))
-        ratio = jnp.sum(logp - reference, axis=-1)
-    return Responses(jnp.sum(logp, axis=-1), ratio, jnp.sum(mask, axis=-1))
+        reference = jax.lax.stop_gradient(without_masked(losses.at_least_single(batch.logp_ref), mask))
+        scored = jnp.all(jnp.isfinite(reference), axis=-1)
+        ratio = jnp.sum(jnp.where(scored[:, None], logp - reference, 0.0), axis=-1)
+        counts = counts & scored if needs_reference else counts
+    return Responses(jnp.sum(logp, axis=-1), ratio, jnp.sum(mask, axis=-1), counts)
 
 
 def margin_of(values: Array) -> Array:

@@ -13,9 +13,10 @@ from jax.typing import ArrayLike
 
 from maxent_rl import losses
 from maxent_rl.errors import MissingInputError, ShapeError
-from maxent_rl.settings import Finite, Fraction, Interval, Positive, Weight, static
+from maxent_rl.settings import Finite, Fraction, Interval, Positive, Settings, Weight, static
 from maxent_rl.tokens.batch import TokenOutputs
 from maxent_rl.tokens.preferences.batch import (
+    Average,
     Pairs,
     PreferenceAux,
     PreferenceBatch,
@@ -29,7 +30,7 @@ Flips: TypeAlias = Annotated[float, Interval(0, 0.5, high_open=True)]
 Epsilon: TypeAlias = Annotated[float, Interval(0, 0.5, low_open=True, high_open=True)]
 
 
-class PreferenceLoss(abc.ABC):
+class PreferenceLoss(Settings, abc.ABC):
     """A loss on preferences; subclasses are `flax.struct` dataclasses of hyper-parameters."""
 
     @property
@@ -71,14 +72,15 @@ class PairLoss(PreferenceLoss):
             raise ShapeError(f"{len(found.lengths)} rows are no pairs: give chosen and rejected responses in turn.")
         if batch.target is not None and jnp.shape(batch.target) != (len(found.lengths) // 2,):
             raise ShapeError(f"target must have shape {(len(found.lengths) // 2,)}; got {jnp.shape(batch.target)}.")
-        there = found.lengths.reshape(-1, 2) > 0
+        there = found.counts.reshape(-1, 2)
+        counts = jnp.all(there, axis=-1)
         pairs = Pairs(
             found.log_prob.reshape(-1, 2),
             None if found.log_ratio is None else found.log_ratio.reshape(-1, 2),
             jnp.maximum(found.lengths.reshape(-1, 2), 1),
             batch.target,
+            counts,
         )
-        counts = jnp.all(there, axis=-1)
         loss = jnp.where(counts, self.of_pairs(pairs), 0.0)
         rewards = jax.lax.stop_gradient(jnp.where(there, self.rewards(pairs), 0.0))
         metrics = pair_metrics(rewards, counts) | likelihood_metrics(pairs.log_prob, pairs.log_ratio, counts)
@@ -194,10 +196,14 @@ class RPO(PairLoss):
     """As for dpo."""
     likelihood_weight: Weight = 1.0
     """Weight of the likelihood."""
+    likelihood_average: Average = static("response")
+    """The mean over the tokens of each response, as in the paper, so that a pair's loss does not depend on the pairs beside
+    it; batch: over all chosen tokens of the batch (TRL's loss type ["sigmoid", "sft"]); none: the sum."""
 
     def of_pairs(self, pairs: Pairs) -> Array:
         """The loss [B]."""
-        return losses.rpo_loss(pairs.margin, pairs.mean_log_prob[:, 0], self.beta, self.likelihood_weight)
+        likelihood = pairs.likelihood(self.likelihood_average)
+        return losses.rpo_loss(pairs.margin, likelihood, self.beta, self.likelihood_weight)
 
 
 @struct.dataclass
@@ -245,10 +251,14 @@ class ORPO(PairLoss):
     reference: ClassVar[bool] = False
     odds_weight: Weight = 0.1
     """lambda, weight of the ratio of odds."""
+    likelihood_average: Average = static("response")
+    """The mean over the tokens of each response, of which the paper's odds are, too; batch: over all chosen tokens of the
+    batch (TRL's; earlier releases of it count the prompts' too); none: the sum."""
 
     def of_pairs(self, pairs: Pairs) -> Array:
         """The loss [B]."""
-        return losses.orpo_loss(pairs.mean_log_prob[:, 0], pairs.mean_log_prob[:, 1], self.odds_weight)
+        likelihood = pairs.likelihood(self.likelihood_average)
+        return losses.orpo_loss(pairs.mean_log_prob[:, 0], pairs.mean_log_prob[:, 1], self.odds_weight, likelihood)
 
     def rewards(self, pairs: Pairs) -> Array:
         """Log-probabilities per token [B, 2]."""
@@ -262,10 +272,18 @@ class CPO(PairLoss):
     reference: ClassVar[bool] = False
     beta: Positive = 0.1
     """Scale of the margin."""
+    likelihood_weight: Weight = 1.0
+    """Weight of the likelihood; 1 in the paper."""
+    likelihood_average: Average = static("none")
+    """The sum over the tokens of each response, as in the paper; batch: the mean over all chosen tokens of the batch (TRL's);
+    response: over those of each response."""
 
     def of_pairs(self, pairs: Pairs) -> Array:
         """The loss [B]."""
-        return losses.cpo_loss(pairs.log_prob[:, 0], pairs.log_prob[:, 1], self.beta)
+        likelihood = pairs.likelihood(self.likelihood_average)
+        return losses.cpo_loss(
+            pairs.log_prob[:, 0], pairs.log_prob[:, 1], self.beta, self.likelihood_weight, likelihood
+        )
 
 
 @struct.dataclass
@@ -288,7 +306,7 @@ class KTO(PreferenceLoss):
     ) -> tuple[Array, PreferenceAux]:
         """The loss [2B] of each response: see `preference_loss`."""
         found = responses(outputs, batch, self.title)
-        ratio, counts = found.log_ratio, found.lengths > 0
+        ratio, counts = found.log_ratio, found.counts
         assert ratio is not None
         if batch.desirable is None and len(counts) % 2:
             raise ShapeError(f"{len(counts)} rows are no pairs: pass PreferenceBatch(desirable=[{len(counts)}]).")
@@ -316,4 +334,4 @@ class KTO(PreferenceLoss):
         other = PreferenceBatch(batch.mismatched_mask, batch.mismatched_logp_ref)
         found = responses(jax.lax.stop_gradient(jnp.asarray(logp)), other, self.title)
         assert found.log_ratio is not None
-        return losses.kto_baseline(found.log_ratio, found.lengths > 0)
+        return losses.kto_baseline(found.log_ratio, found.counts)

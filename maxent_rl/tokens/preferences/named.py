@@ -52,6 +52,7 @@ ELSEWHERE: dict[str, str] = {
     "simpo_gamma": "gap",
     "gamma": "gap",
     "rpo_alpha": "likelihood_weight, of rpo",
+    "cpo_alpha": "likelihood_weight, of cpo",
     "lambda": "odds_weight, of orpo",
     "tau": "anchor_temperature, of adpo_pair",
 }
@@ -119,7 +120,9 @@ def preference_loss(
     return make(name, **overrides)(outputs, batch, mismatched_logp)
 
 
-def _named(name: str) -> PreferenceLoss:
-    if name not in LOSSES:
-        raise unknown_name("preference loss", name, LOSSES)
+def _named(name: object) -> PreferenceLoss:
+    if not isinstance(name, str) or name not in LOSSES:
+        given = name if isinstance(name, str) else type(name).__name__  # an array, where the name has been forgotten
+        hint = "Objectives of reinforcement fine-tuning (grpo, ...) are those of objectives.make."
+        raise unknown_name("preference loss", given, LOSSES, hint)
     return LOSSES[name]

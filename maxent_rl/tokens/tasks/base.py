@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from maxent_rl.errors import InvalidSettingError
-from maxent_rl.settings import check_settings
+from maxent_rl.settings import Settings, check_settings
 from maxent_rl.tokens.tasks.writing import END_TOKEN, PAD_TOKEN, fingerprint, response_mask
 from maxent_rl.types import Array
 
@@ -30,7 +30,7 @@ Problem = TypeVar("Problem")
 """What one prompt poses: a NamedTuple of integer arrays."""
 
 
-class TokenTask(abc.ABC, Generic[Problem]):
+class TokenTask(Settings, abc.ABC, Generic[Problem]):
     """A source of prompts with a checker of responses. Subclasses are frozen dataclasses whose fields are their sizes.
 
     Shapes: N prompts of P tokens, responses of T tokens, V tokens in the vocabulary.

@@ -16,14 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from maxent_rl.agents.base import Agent
+from maxent_rl.agents.base import Agent, relabels_goals
 from maxent_rl.envs.device import DeviceEnv, DeviceStep, EnvState, reset_batch, step_batch
+from maxent_rl.envs.door import pays_for_goals
 from maxent_rl.playing.evaluation import Outcomes, evaluate_device
 from maxent_rl.seeds.mesh import SAME, SEEDS, sharded, spread
 from maxent_rl.seeds.streams import ENVIRONMENT
 from maxent_rl.training.compilation import compiler_options
 from maxent_rl.training.loops.episodes import Episodes
 from maxent_rl.training.loops.faults import check_faults, note_fault
+from maxent_rl.training.loops.hindsight import sample_relabelled
 from maxent_rl.training.loops.learner import (
     act,
     init_learner,
@@ -80,6 +82,9 @@ class DeviceLoop:
         self._state = dataclasses.replace(self._state, learner=learner)
         return found
 
+    def open(self) -> None:
+        """Nothing to do: the environments began with the state."""
+
     def start(self) -> None:
         """Lets the agent, which may have prepared itself, begin its episodes; the environments began theirs with the state."""
         learner = forget_episodes(self._agent, self.learner, self.learning)
@@ -96,6 +101,10 @@ class DeviceLoop:
     def check(self) -> None:
         """Raises `NonFiniteError` if an observation, a reward, an action or a metric was not finite."""
         check_faults(self.learner, self.learning, self._names)
+
+    def take_remarks(self) -> list[str]:
+        """None: what runs on the device is one program, which is checked when it is traced."""
+        return []
 
     def take_metrics(self) -> list[dict[str, float]]:
         """Means since the last call, one dict per seed."""
@@ -158,6 +167,9 @@ def device_steps(
       env: the environment.
       learning: the static side.
     """
+    sample = None
+    if relabels_goals(agent):
+        sample = partial(sample_relabelled, pays_for_goals(env, type(env).__name__), learning)
 
     def one(agent: Agent[Any], schedule: Schedule, state: DeviceState) -> DeviceState:
         learner = state.learner
@@ -178,7 +190,7 @@ def device_steps(
         )
         learner = dataclasses.replace(learner, seeds=dataclasses.replace(learner.seeds, fault=fault))
         updates = schedule.updates_due(learner.counters.step + 1)
-        learner = store_and_learn(agent, learning, learner, learning.layout.pack(transition), updates)
+        learner = store_and_learn(agent, learning, learner, learning.layout.pack(transition), updates, sample)
         episodes = state.episodes.add(step.reward, step.terminated | step.truncated)
         return DeviceState(learner=learner, envs=envs, episodes=episodes)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from flax import struct
+from numpy.typing import NDArray
 
 
 @struct.dataclass
@@ -59,3 +60,35 @@ class Episodes:
         # Three arrays, not one thrice: the device loop donates each of them.
         zeros = {name: getattr(self, name) * 0 for name in ("finished_return", "finished_length", "finished")}
         return dataclasses.replace(self, **zeros), rows
+
+
+class Successes:
+    """The share of finished episodes that were solved, of host environments that tell; nothing of others.
+
+    It is apart from `Episodes` because only steps can tell whether an environment tells.
+    """
+
+    def __init__(self, num_seeds: int) -> None:
+        """Nothing has been told yet."""
+        self._solved, self._told = np.zeros(num_seeds, np.float32), np.zeros(num_seeds, np.float32)
+
+    def add(self, success: NDArray[np.float32], done: NDArray[np.bool_]) -> None:
+        """Takes in one step: both are [seed, env], the former as in `HostStep`."""
+        ended = done & ~np.isnan(success)
+        self._solved += np.where(ended, success, 0.0).sum(axis=-1)
+        self._told += ended.sum(axis=-1)
+
+    def take(self) -> list[dict[str, float]]:
+        """Gives each seed's share (none, if no episode told), and starts anew."""
+        pairs = zip(self._solved, self._told, strict=True)
+        rows = [{"episode/success_rate": float(solved / told)} if told else {} for solved, told in pairs]
+        self._solved, self._told = self._solved * 0, self._told * 0
+        return rows
+
+    def get_state(self) -> dict[str, Any]:
+        """The sums, [seed] each."""
+        return {"solved": self._solved.copy(), "told": self._told.copy()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes back what `get_state` gave."""
+        self._solved, self._told = state["solved"].copy(), state["told"].copy()

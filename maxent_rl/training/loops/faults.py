@@ -33,6 +33,8 @@ def note_fault(fault: Fault, step: Array, code: Array) -> Fault:
 
 def note_metrics(learning: Learning, fault: Fault, step: Array, metrics: Metrics) -> Fault:
     """Keeps the first fault: the first of the metrics, by name, that is not finite."""
+    if not learning.metric_names:
+        return fault
     bad = ~jnp.isfinite(jnp.stack([metrics[name] for name in learning.metric_names]))
     offset = len(learning.fault_names) - len(learning.metric_names) + 1
     return note_fault(fault, step, jnp.where(jnp.any(bad), jnp.argmax(bad) + offset, 0).astype(jnp.int32))

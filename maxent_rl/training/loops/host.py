@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from maxent_rl.agents.base import Agent
 from maxent_rl.envs.host import Floats, HostEnvs
-from maxent_rl.errors import NonFiniteError
+from maxent_rl.errors import EnvironmentFailedError, IncompatibleEnvironmentError, NonFiniteError
 from maxent_rl.playing.evaluation import Outcomes, evaluate_host
 from maxent_rl.seeds.mesh import SAME, SEEDS, sharded, spread
 from maxent_rl.training.compilation import compiler_options
-from maxent_rl.training.loops.episodes import Episodes
+from maxent_rl.training.loops.episodes import Episodes, Successes
 from maxent_rl.training.loops.faults import check_faults
+from maxent_rl.training.loops.hindsight import Hindsight, Paid
 from maxent_rl.training.loops.learner import (
     act,
     init_learner,
@@ -39,6 +40,8 @@ from maxent_rl.training.loops.plan import LEARNER, Learner, Learning, Schedule, 
 from maxent_rl.training.loops.preparing import prepare_learner
 from maxent_rl.types import Array, PyTree
 
+_SUCCESSES = "successes"  # where the environments' state has those of their episodes
+
 
 class HostLoop:
     """Trains all seeds on host environments; see `make.Loop` for what the methods promise."""
@@ -52,12 +55,15 @@ class HostLoop:
         names: tuple[str, ...],
         envs: HostEnvs,
         make_evaluation_envs: Callable[[list[int]], HostEnvs],
+        hindsight: Hindsight | None = None,
     ) -> None:
         self.learning, self.seeds, self._names, self.step = learning, seeds, names, 0
         self._agent, self._schedule = numeric(agent, schedule), schedule
-        self._envs, self._make_evaluation_envs = envs, make_evaluation_envs
+        self._envs, self._make_evaluation_envs, self._hindsight = envs, make_evaluation_envs, hindsight
+        envs.try_state()  # with these, as further ones may not be there to be had
         self.learner = init_learner(self._agent, learning, seeds)
-        self._episodes = Episodes.start(len(seeds), learning.num_envs)
+        self._is_open = False
+        self._episodes, self._successes = Episodes.start(len(seeds), learning.num_envs), Successes(len(seeds))
         self._observation: Floats = np.zeros((envs.num_envs, learning.spec.observation_size), np.float32)
         self._action: NDArray[np.float32] = np.zeros(
             (len(seeds), learning.num_envs, *learning.spec.action_shape), np.float32
@@ -68,9 +74,15 @@ class HostLoop:
         self.learner, found = prepare_learner(self._agent, self.learner, data, held_out, self.learning)
         return found
 
+    def open(self) -> None:
+        """Resets the environments, so that what is wrong with them shows before anything is written."""
+        self._observation, self._is_open = self._envs.reset(), True
+
     def start(self) -> None:
-        """Resets the environments and chooses the first actions; not called when a checkpoint is restored."""
-        self._observation = self._envs.reset()
+        """Chooses the first actions, of environments just reset; not called when a checkpoint is restored."""
+        if not self._is_open:
+            self.open()
+        self._is_open = False
         self.learner = forget_episodes(self._agent, self.learner, self.learning)
         self._action = np.asarray(self._choose())
 
@@ -83,11 +95,10 @@ class HostLoop:
         flat = self._action.reshape(self._envs.num_envs, *self.learning.spec.action_shape)
         try:
             step = self._envs.step(flat)
-        except NonFiniteError as error:
+        except (NonFiniteError, IncompatibleEnvironmentError, EnvironmentFailedError) as error:
             at = (self.step + 1) * self.learning.num_envs
-            raise NonFiniteError(
-                f"Environment step {at} (seeds {tuple(dict.fromkeys(self.seeds))}): {error}"
-            ) from error
+            sentence = f"Environment step {at} (seeds {tuple(dict.fromkeys(self.seeds))}): {error}"
+            raise type(error)(sentence) from error.__cause__ or error
         rows = self.learning.layout.pack_host(
             self._observation, flat, step.reward, step.next_observation, step.terminated, step.truncated
         )
@@ -95,11 +106,14 @@ class HostLoop:
         self.step += 1
         # Before the learning is dispatched, which takes the policy's buffers; after it where acting must wait for it.
         action = None if self.learning.layout.acts_after_learning else self._choose()
-        self.learner = host_step(self._agent, self.learner, self._by_seed(rows), self._schedule, self.learning)
+        paid = None if self._hindsight is None else self._hindsight.draw(self.learner, self.step)
+        self.learner = host_step(self._agent, self.learner, self._by_seed(rows), self._schedule, self.learning, paid)
         action = self._choose() if action is None else action
         # While the device computes:
         done = step.terminated | step.truncated
         self._episodes = self._episodes.add(self._by_seed(step.reward), self._by_seed(done))
+        if step.success is not None:
+            self._successes.add(self._by_seed(step.success), self._by_seed(done))
         self._action = np.asarray(action)
         if not np.isfinite(self._action).all():
             self.check()
@@ -117,11 +131,16 @@ class HostLoop:
         """Raises `NonFiniteError` if a metric was not finite."""
         check_faults(self.learner, self.learning, self._names)
 
+    def take_remarks(self) -> list[str]:
+        """What users should know of the environments, found since the last call: a sentence each, none twice."""
+        return self._envs.take_remarks()
+
     def take_metrics(self) -> list[dict[str, float]]:
         """Means since the last call, one dict per seed."""
         self.learner, metrics = metric_means(self.learner, self.learning)
         self._episodes, episodes = self._episodes.take()
-        return [episode | metric for episode, metric in zip(episodes, metrics, strict=True)]
+        parts = zip(episodes, self._successes.take(), metrics, strict=True)
+        return [episode | success | metric for episode, success, metric in parts]
 
     def evaluate(self, episodes: int) -> list[Outcomes]:
         """Plays episodes with the most likely actions in environments of their own, one entry per seed."""
@@ -145,15 +164,21 @@ class HostLoop:
 
     def get_env_state(self) -> dict[str, Any] | None:
         """What the environments tell of themselves."""
-        return self._envs.get_state()
+        state = self._envs.get_state()
+        return None if state is None else state | {_SUCCESSES: self._successes.get_state()}
 
     def set_state(self, state: dict[str, Any], env_state: dict[str, Any] | None, rows: Array, step: int) -> bool:
         """Takes back what `get_state` and `get_env_state` gave; False if new episodes had to be started."""
         self.learner = with_rows(state["learner"], rows)
         self.step = step
         if env_state is None:
+            # The episodes that were running go on nowhere: no return may reach from them into the new ones.
+            cut = self.learning.layout.cut(rows, self.learner.counters.inserted)
+            self.learner = with_rows(self.learner, cut)
             self.start()
             return False
+        if _SUCCESSES in env_state:  # checkpoints of before they were told have none
+            self._successes.set_state(env_state[_SUCCESSES])
         self._envs.set_state(env_state)
         self._episodes, self._observation, self._action = state["episodes"], state["observation"], state["action"]
         return True
@@ -167,7 +192,14 @@ class HostLoop:
 
 
 @partial(jax.jit, static_argnames="learning", donate_argnames="learner", compiler_options=compiler_options())
-def host_step(agent: Agent[Any], learner: Learner, rows: Array, schedule: Schedule, learning: Learning) -> Learner:
+def host_step(
+    agent: Agent[Any],
+    learner: Learner,
+    rows: Array,
+    schedule: Schedule,
+    learning: Learning,
+    paid: Paid | None = None,
+) -> Learner:
     """Stores transitions and learns.
 
     Args:
@@ -176,14 +208,16 @@ def host_step(agent: Agent[Any], learner: Learner, rows: Array, schedule: Schedu
       rows: [seed, env, width] packed transitions of one vector step.
       schedule: when to learn.
       learning: the static side.
+      paid: batches to learn from, where goals are relabelled; None to draw them here.
     """
 
-    def run(agent: Agent[Any], learner: Learner, rows: Array, schedule: Schedule) -> Learner:
+    def run(agent: Agent[Any], learner: Learner, rows: Array, schedule: Schedule, paid: Paid | None) -> Learner:
         updates = schedule.updates_due(learner.counters.step + 1)
-        return store_and_learn(agent, learning, learner, rows, updates)
+        drawn = None if paid is None else paid.transitions(learning)
+        return store_and_learn(agent, learning, learner, rows, updates, drawn=drawn)
 
-    run = sharded(learning.mesh, run, (spread(agent), LEARNER, SEEDS, SAME), LEARNER)
-    after: Learner = run(agent, learner, rows, schedule)
+    run = sharded(learning.mesh, run, (spread(agent), LEARNER, SEEDS, SAME, SEEDS), LEARNER)
+    after: Learner = run(agent, learner, rows, schedule, paid)
     return after
 
 

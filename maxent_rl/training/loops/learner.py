@@ -25,23 +25,26 @@ from maxent_rl.playing.choosing import uniform_actions
 from maxent_rl.runs.buffers import make_layout
 from maxent_rl.seeds.mesh import SAME, SEEDS, divide_batch, over_seeds, place, sharded, spread
 from maxent_rl.seeds.streams import ACT, INIT, LEARN, seed_keys
+from maxent_rl.training.loops.contract import check_update
 from maxent_rl.training.loops.faults import note_metrics
 from maxent_rl.training.loops.memory import advance_memory, chosen, start_memory, update_recalling
 from maxent_rl.training.loops.plan import Counters, Fault, Learner, Learning, Schedule, SeedState
-from maxent_rl.types import Array, Metrics, PyTree, Spec
+from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
 
 
 def make_learning(agent: Agent[Any], spec: Spec, num_envs: int, mesh: Mesh | None = None) -> Learning:
-    """Plans the buffer and asks the agent, without computing anything, which metrics it gives."""
+    """Plans the buffer and asks the agent, without computing anything, which metrics it gives.
+
+    Raises:
+      InvalidSettingError: the agent's functions do not give what loops work with.
+    """
     spec = dataclasses.replace(spec, num_envs=num_envs)
     layout = make_layout(agent, spec)
 
-    def metrics(key: Array) -> Metrics:
-        batch, state = layout.unpack(jnp.zeros((*layout.batch_shape, layout.width))), agent.init(key, spec)
-        return update_recalling(agent, None, state, start_memory(agent, state, num_envs), batch, key)[1]
+    def batch(agent: Any, key: Array) -> PyTree:
+        return layout.unpack(jnp.zeros((*layout.batch_shape, layout.width)))
 
-    names = tuple(sorted(jax.eval_shape(metrics, jax.random.key(0))))
-    return Learning(spec, layout, num_envs, names, mesh)
+    return Learning(spec, layout, num_envs, check_update(agent, spec, batch), mesh)
 
 
 def without_rows(learner: Learner) -> Learner:
@@ -130,7 +133,15 @@ def act(
     return action
 
 
-def store_and_learn(agent: Agent[Any], learning: Learning, learner: Learner, rows: Array, updates: Array) -> Learner:
+def store_and_learn(
+    agent: Agent[Any],
+    learning: Learning,
+    learner: Learner,
+    rows: Array,
+    updates: Array,
+    sample: Callable[[Replay, Array], Transition] | None = None,
+    drawn: Transition | None = None,
+) -> Learner:
     """Stores one vector step and takes the updates that are due.
 
     Args:
@@ -139,6 +150,8 @@ def store_and_learn(agent: Agent[Any], learning: Learning, learner: Learner, row
       learner: state of all seeds.
       rows: [seed, env, width] packed transitions.
       updates: [] int32 updates to take.
+      sample: draws a batch of one seed by a random key; None for the way of the layout.
+      drawn: [seed, update, ...] batches that were drawn already, for as many updates at least; None to draw them here.
     """
     before = learner.counters
     counters = Counters(
@@ -148,27 +161,32 @@ def store_and_learn(agent: Agent[Any], learning: Learning, learner: Learner, row
         metric_count=before.metric_count + updates,
     )
 
-    def one(agent: Any, seed: SeedState, new_rows: Array) -> SeedState:
+    def one(agent: Any, seed: SeedState, new_rows: Array, drawn: Transition | None) -> SeedState:
         replay = learning.layout.add(Replay(seed.rows, before.inserted), new_rows)
         memory = advance_memory(agent, seed.agent, seed.memory, learning.layout, new_rows)
         seed = dataclasses.replace(seed, rows=replay.rows, memory=memory)
 
-        def draw(key: Array) -> PyTree:
-            batch = learning.layout.sample(replay, key, agent.discount)
+        def draw(index: Array, key: Array) -> PyTree:
+            if drawn is not None:
+                batch = jax.tree.map(lambda leaf: leaf[index], drawn)
+            elif sample is not None:
+                batch = sample(replay, key)
+            else:
+                batch = learning.layout.sample(replay, key, agent.discount)
             return divide_batch(learning.mesh, batch, learning.layout.batch_axis)
 
         seed = take_updates(agent, learning, seed, draw, before.update, updates, lambda index: counters.step)
         # An update ends a window, and the next one begins with what is remembered now.
         return dataclasses.replace(seed, window_memory=chosen(updates > 0, memory, seed.window_memory))
 
-    return Learner(over_seeds(one, agent, learner.seeds, rows), counters)
+    return Learner(over_seeds(one, agent, learner.seeds, rows, drawn), counters)
 
 
 def take_updates(
     agent: Agent[Any],
     learning: Learning,
     seed: SeedState,
-    draw: Callable[[Array], PyTree],
+    draw: Callable[[Array, Array], PyTree],
     first: Array,
     updates: Array,
     step_of: Callable[[Array], Array],
@@ -179,7 +197,7 @@ def take_updates(
       agent: the agent.
       learning: the static side.
       seed: the state of one seed.
-      draw: a batch from a random key.
+      draw: a batch, from the update's index from 0 and a random key.
       first: [] int32 updates taken before.
       updates: [] int32 updates to take.
       step_of: the vector step to name where the update of an index from 0 gives NaN.
@@ -188,11 +206,8 @@ def take_updates(
 
     def update(index: Array, carry: tuple[PyTree, Metrics, Fault]) -> tuple[PyTree, Metrics, Fault]:
         state, sums, fault = carry
-        # Two numbers folded in, not one and then a split: nothing can begin before the batch is drawn, and each link
-        # of the chain of keys costs a quarter of the time of a large matrix product on a CPU.
-        number = 2 * (first + index)
-        sample_key, update_key = (jax.random.fold_in(learn_key, number + which) for which in range(2))
-        batch = draw(sample_key)
+        sample_key, update_key = (update_key_of(learn_key, first + index, which) for which in range(2))
+        batch = draw(index, sample_key)
         state, metrics = update_recalling(agent, learning.mesh, state, seed.window_memory, batch, update_key)
         fault = note_metrics(learning, fault, step_of(index), metrics)
         return state, {name: sums[name] + metrics[name] for name in sums}, fault
@@ -200,6 +215,19 @@ def take_updates(
     carry = (seed.agent, seed.metric_sums, seed.fault)
     state, sums, fault = jax.lax.fori_loop(0, updates, update, carry)
     return dataclasses.replace(seed, agent=state, metric_sums=sums, fault=fault)
+
+
+def update_key_of(learn_key: Array, update: Array, which: int) -> Array:
+    """The random key of an update: 0 for the one by which its batch is drawn, 1 for the one that it learns with.
+
+    Args:
+      learn_key: [] the seed's key, folded with the stream LEARN.
+      update: [] int32 number of the update.
+      which: of the two.
+    """
+    # Two numbers folded in, not one and then a split: nothing can begin before the batch is drawn, and each link of the
+    # chain of keys costs a quarter of the time of a large matrix product on a CPU.
+    return jax.random.fold_in(learn_key, 2 * update + which)
 
 
 def metric_means(learner: Learner, learning: Learning) -> tuple[Learner, list[dict[str, float]]]:
@@ -210,10 +238,9 @@ def metric_means(learner: Learner, learning: Learning) -> tuple[Learner, list[di
     """
     count = int(learner.counters.metric_count)
     sums = {name: np.asarray(value) for name, value in learner.seeds.metric_sums.items()}
-    num_seeds = len(next(iter(sums.values())))
     rows = [
         {name: float(np.float32(value[index]) / np.float32(count)) for name, value in sums.items()} if count else {}
-        for index in range(num_seeds)
+        for index in range(len(learner.seeds.key))
     ]
     empty, zero = _zeros(learner.seeds.metric_sums, learner.counters.metric_count, learning)
     seeds = dataclasses.replace(learner.seeds, metric_sums=empty)

@@ -8,16 +8,19 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-import gymnasium
 import jax
 
 from maxent_rl import envs as environments
-from maxent_rl.agents.base import Agent, check_agent, check_kind
+from maxent_rl.agents.base import Agent, check_agent, check_kind, relabels_goals
+from maxent_rl.envs.adapters.goals import HasGoals
 from maxent_rl.envs.device import DeviceEnv
+from maxent_rl.envs.door import admit, is_device_env, pays_for_goals
 from maxent_rl.envs.env import Env
-from maxent_rl.envs.host import HostEnvs
+from maxent_rl.envs.host import HostEnvs, HostSource
+from maxent_rl.envs.registry import no_physics
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.playing.evaluation import Outcomes
+from maxent_rl.playing.opening import side_by_side
 from maxent_rl.runs.buffers import make_layout
 from maxent_rl.runs.config import RunConfig
 from maxent_rl.seeds.mesh import make_mesh
@@ -25,11 +28,12 @@ from maxent_rl.seeds.processes import Processes
 from maxent_rl.seeds.streams import ENVIRONMENT, environment_seed
 from maxent_rl.seeds.variants import member_agent, member_name, variant_agents
 from maxent_rl.training.loops.device import DeviceLoop
+from maxent_rl.training.loops.hindsight import Hindsight
 from maxent_rl.training.loops.host import HostLoop
 from maxent_rl.training.loops.learner import make_learning
-from maxent_rl.training.loops.offline import LoadData, make_offline_loop
-from maxent_rl.training.loops.plan import Learner, Learning, Schedule
-from maxent_rl.training.loops.tokens import make_token_loop
+from maxent_rl.training.loops.offline import LoadData, plan_offline_loop
+from maxent_rl.training.loops.plan import Learner, Learning, Planned, Schedule
+from maxent_rl.training.loops.tokens import plan_token_loop
 from maxent_rl.types import Array, Learns, PyTree, Spec
 
 
@@ -55,6 +59,10 @@ class Loop(Protocol):
         """Lets an agent that `PreparesFromData` do so, before `start`; one dict of what that gave per member."""
         ...
 
+    def open(self) -> None:
+        """Resets the environments for `start`, before the run has a folder; not called when a state is taken back."""
+        ...
+
     def start(self) -> None:
         """Begins the first episodes; not called when a state is taken back."""
         ...
@@ -65,6 +73,10 @@ class Loop(Protocol):
 
     def check(self) -> None:
         """Raises `NonFiniteError` if a value was not finite since the start."""
+        ...
+
+    def take_remarks(self) -> list[str]:
+        """What users should know of the environments, found since the last call: a sentence each, none twice."""
         ...
 
     def take_metrics(self) -> list[dict[str, float]]:
@@ -102,6 +114,27 @@ def make_loop(
 ) -> Loop:
     """Builds environments and training state, after checking that agent, environment and machine fit.
 
+    Arguments and errors are those of `plan_loop`.
+    """
+    planned = plan_loop(run, agent, env, devices, processes, load)
+    try:
+        loop: Loop = planned.build()
+    except BaseException:
+        planned.close()
+        raise
+    return loop
+
+
+def plan_loop(
+    run: RunConfig,
+    agent: Agent[Any],
+    env: Env,
+    devices: list[jax.Device],
+    processes: Processes | None = None,
+    load: LoadData | None = None,
+) -> Planned:
+    """Checks that agent, environment, data and machine fit; host environments are open from then on.
+
     Args:
       run: settings of the run.
       agent: the agent.
@@ -113,16 +146,16 @@ def make_loop(
     Raises:
       UnknownNameError: no such environment or backend.
       IncompatibleEnvironmentError: spaces that the agent or the library does not handle.
-      InvalidSettingError: hyper-parameters that cannot work, or a buffer larger than the memory.
+      InvalidSettingError: hyper-parameters that cannot work, functions of the agent that do not give what loops work with, or
+        a buffer larger than the memory.
+      DataError: data that the agent cannot learn from.
     """
     check_kind(agent)
-    if isinstance(env, gymnasium.Env):
-        raise IncompatibleEnvironmentError(
-            "The environment was given as an instance; give a function that makes it, as every seed needs its own."
-        )
     variants = variant_agents(agent, run.variants)
     members = (processes or Processes()).share(run.members)
-    return _BUILDERS[agent.learns](_Order(run, agent, variants, members, _environment(env, run), devices, load))
+    source = _environment(env, run, len(members))
+    limited = not isinstance(env, str)
+    return _BUILDERS[agent.learns](_Order(run, agent, variants, members, source, devices, load, limited))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,45 +170,66 @@ class _Order:
       env: a device environment, or what makes host environments from their seeds.
       devices: the local devices to share the seeds among.
       load: as of `make_loop`.
+      limited: whether a function of the user's own makes the environment, which may not bear to be opened often.
     """
 
     run: RunConfig
     agent: Any
     variants: list[Any]
     members: Sequence[dict[str, float]]
-    env: DeviceEnv | Callable[[list[int]], HostEnvs]
+    env: DeviceEnv | HostSource
     devices: list[jax.Device]
     load: LoadData | None
+    limited: bool
 
 
-def _acting(order: _Order) -> Loop:
+def _acting(order: _Order) -> Planned:
     """The loop of an agent that learns from what it does: on the device, or with environments of the host."""
     run, env = order.run, order.env
     agent, names = member_agent(order.agent, order.members), tuple(map(member_name, order.members))
     seeds = tuple(int(member["seed"]) for member in order.members)
     if not callable(env):
-        return DeviceLoop(agent, *_plan(order, env.spec), seeds, names, env)
+        learning, schedule = _plan(order, env.spec)
+        if relabels_goals(agent):
+            pays_for_goals(env, run.env)
+        return Planned(learning, partial(DeviceLoop, agent, learning, schedule, seeds, names, env))
     env_seeds = [environment_seed(seed, ENVIRONMENT, index) for seed in seeds for index in range(run.num_envs)]
     host_envs = env(env_seeds)
     try:
-        return HostLoop(agent, *_plan(order, host_envs.spec), seeds, names, host_envs, env)
+        _check_limit(run, host_envs.spec)
+        if order.limited and run.eval_episodes:
+            env.check_more(len(seeds) * min(env.side_by_side, run.eval_episodes), len(env_seeds))
+        learning, schedule = _plan(order, host_envs.spec)
+        hindsight = _hindsight(host_envs, learning, schedule, run.env) if relabels_goals(agent) else None
     except BaseException:
         host_envs.close()
         raise
+    build = partial(HostLoop, agent, learning, schedule, seeds, names, host_envs, env, hindsight)
+    return Planned(learning, build, host_envs.close)
 
 
-def _offline(order: _Order) -> Loop:
+def _hindsight(host_envs: HostEnvs, learning: Learning, schedule: Schedule, name: str) -> Hindsight:
+    if not isinstance(host_envs, HasGoals):
+        raise IncompatibleEnvironmentError(
+            f"{name} cannot say what other goals pay, which relabelled steps are paid by; leave --goal-relabel out, or use a "
+            "goal environment of Gymnasium's form."
+        )
+    return Hindsight(host_envs.goal_rule(), learning, schedule)
+
+
+def _offline(order: _Order) -> Planned:
     """The loop of an agent that learns from fixed data, wherever it is evaluated."""
     spec = _spec(order.env)
-    return make_offline_loop(order.run, order.members, order.variants, order.env, spec, order.devices, order.load)
+    _check_limit(order.run, spec)
+    return plan_offline_loop(order.run, order.members, order.variants, order.env, spec, order.devices, order.load)
 
 
-def _task(order: _Order) -> Loop:
+def _task(order: _Order) -> Planned:
     """The loop of an agent that learns from a task of tokens."""
-    return make_token_loop(order.run, order.members, order.variants, order.env, _spec(order.env), order.devices)
+    return plan_token_loop(order.run, order.members, order.variants, order.env, _spec(order.env), order.devices)
 
 
-_BUILDERS: dict[Learns, Callable[[_Order], Loop]] = {
+_BUILDERS: dict[Learns, Callable[[_Order], Planned]] = {
     "replay": _acting,
     "rollout": _acting,
     "data": _offline,
@@ -183,39 +237,43 @@ _BUILDERS: dict[Learns, Callable[[_Order], Loop]] = {
 }
 
 
-def _environment(env: Env, run: RunConfig) -> DeviceEnv | Callable[[list[int]], HostEnvs]:
+def _environment(env: Env, run: RunConfig, members: int) -> DeviceEnv | HostSource:
     """A device environment, or what makes host environments from their seeds."""
-    if isinstance(env, str) and environments.is_device(env):
+    on_device = environments.is_device(env) if isinstance(env, str) else is_device_env(env)
+    if on_device and run.max_episode_steps is not None:
+        raise InvalidSettingError(
+            f"--max-episode-steps is for host environments; {run.env} runs on the device, where its spec has the horizon."
+        )
+    if isinstance(env, str) and on_device:
         return environments.make_device(env, run.backend)
-    if not isinstance(env, str) and not callable(env):
-        _check_device_env(env, run)
-        return env
     if run.backend is not None:
-        raise InvalidSettingError(f"--backend chooses the physics of brax/ environments; {run.env} has none to choose.")
-    return partial(environments.make_host, env)
+        raise no_physics(run.env)
+    if not isinstance(env, str) and on_device:
+        return admit(env)
+    assert isinstance(env, str) or callable(env)
+    make = partial(environments.make_host, env, horizon=run.max_episode_steps)
+    return HostSource(make, side_by_side(env, run.eval_num_envs, members=members, trained_in=run.num_envs))
 
 
-def _spec(env: DeviceEnv | Callable[[list[int]], HostEnvs]) -> Spec:
+def _check_limit(run: RunConfig, spec: Spec) -> None:
+    if run.max_episode_steps is not None and spec.horizon < run.max_episode_steps:
+        raise InvalidSettingError(
+            f"{run.env} ends its episodes itself after {spec.horizon:,} steps, before --max-episode-steps "
+            f"{run.max_episode_steps:,}: make it with a longer limit of its own, or leave the flag out."
+        )
+
+
+def _spec(env: DeviceEnv | HostSource) -> Spec:
     """What an agent must know of an environment that no loop steps in training."""
     if not callable(env):
         return env.spec
     probe = env([0])
-    probe.close()
-    return probe.spec
-
-
-def _check_device_env(env: Any, run: RunConfig) -> None:
-    name = type(env).__name__
-    if run.backend is not None:
-        raise InvalidSettingError(f"--backend chooses the physics of brax/ environments; {name} has none to choose.")
-    if not isinstance(getattr(env, "spec", None), Spec):
-        raise IncompatibleEnvironmentError(f"{name} is neither a function nor a device environment with a `spec`.")
     try:
-        hash(env)
-    except TypeError as error:
-        raise IncompatibleEnvironmentError(
-            f"{name} cannot be hashed, and the jitted loop needs that: make it a frozen dataclass."
-        ) from error
+        # Their first use is an evaluation, which may be hours away: what a reset gives is looked at now.
+        probe.reset()
+    finally:
+        probe.close()
+    return probe.spec
 
 
 def _plan(order: _Order, spec: Spec) -> tuple[Learning, Schedule]:

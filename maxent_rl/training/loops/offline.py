@@ -23,8 +23,9 @@ from maxent_rl.playing.evaluation import Outcomes, evaluate_device, evaluate_hos
 from maxent_rl.runs.config import RunConfig
 from maxent_rl.seeds.mesh import SAME, SEEDS, divide_batch, make_mesh, over_seeds, place, sharded, spread
 from maxent_rl.training.compilation import compiler_options
+from maxent_rl.training.loops.contract import check_begin, check_examine, check_update
 from maxent_rl.training.loops.learner import metric_means, take_updates
-from maxent_rl.training.loops.plan import LEARNER, Learner, Learning, SeedState
+from maxent_rl.training.loops.plan import LEARNER, Learner, Learning, Planned, SeedState
 from maxent_rl.training.loops.without_envs import LearnerLoop
 from maxent_rl.types import Array, Metrics, PyTree, Spec
 
@@ -76,7 +77,9 @@ class OfflineLoop(LearnerLoop):
             played = evaluate_device(
                 self._agent, seeds.agent, seeds.key, self.step, episodes, self._env, self.learning.mesh
             )
-        return [dataclasses.replace(one, extra=extra) for one, extra in zip(played, self.examine(), strict=True)]
+        return [
+            dataclasses.replace(one, extra=one.extra | extra) for one, extra in zip(played, self.examine(), strict=True)
+        ]
 
     def examine(self) -> list[dict[str, float]]:
         """What each seed gives on the data kept apart; nothing where there is none, or the agent measures nothing."""
@@ -103,7 +106,7 @@ class OfflineLoop(LearnerLoop):
         return super().set_state(state, env_state, rows, step)
 
 
-def make_offline_loop(
+def plan_offline_loop(
     run: RunConfig,
     members: Sequence[dict[str, float]],
     variants: Sequence[Any],
@@ -111,8 +114,8 @@ def make_offline_loop(
     spec: Spec,
     devices: list[jax.Device],
     load: LoadData | None,
-) -> OfflineLoop:
-    """Reads the data and builds the training state, after checking that agent, data, environment and machine fit.
+) -> Planned:
+    """Reads the data, and checks that agent, data, environment and machine fit.
 
     Args:
       run: settings of the run.
@@ -141,18 +144,21 @@ def make_offline_loop(
         spec=spec,
         layout=RolloutLayout.create(spec, 0, 1),  # the data is kept once for all seeds, not in buffers of theirs
         num_envs=1,
-        metric_names=_metric_names(agent, spec, data),
+        metric_names=_check_functions(agent, spec, data, held_out),
         mesh=make_mesh(len(members), devices, run.batch_devices, agent.batch_size),
     )
-    return OfflineLoop(agent, learning, members, (data, held_out), env)
+    return Planned(learning, partial(OfflineLoop, agent, learning, members, (data, held_out), env))
 
 
-def _metric_names(agent: Any, spec: Spec, data: FixedData) -> tuple[str, ...]:
-    def metrics(data: FixedData, key: Array) -> Metrics:
-        found: Metrics = agent.update(agent.init(key, spec), data.sample(key, agent.batch_size), key)[1]
-        return found
-
-    return tuple(sorted(jax.eval_shape(metrics, data, jax.random.key(0))))
+def _check_functions(agent: Any, spec: Spec, data: FixedData, held_out: PyTree | None) -> tuple[str, ...]:
+    """The names of the update's metrics, after all functions were traced."""
+    names = check_update(agent, spec, lambda agent, key: data.sample(key, agent.batch_size))
+    state = jax.eval_shape(lambda key: agent.init(key, spec), jax.random.key(0))
+    if isinstance(agent, BeginsFromData):
+        check_begin(agent, state, data)
+    if held_out is not None and isinstance(agent, ExaminesData):
+        check_examine(agent, state, held_out)
+    return names
 
 
 @partial(jax.jit, static_argnames="learning", donate_argnames="learner", compiler_options=compiler_options())
@@ -179,7 +185,7 @@ def offline_updates(
         )
 
         def one(agent: Any, seed: SeedState) -> SeedState:
-            def draw(key: Array) -> PyTree:
+            def draw(index: Array, key: Array) -> PyTree:
                 return divide_batch(learning.mesh, data.sample(key, agent.batch_size))
 
             def step_of(index: Array) -> Array:

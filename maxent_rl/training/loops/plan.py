@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import fractions
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from jax.sharding import Mesh
 
 from maxent_rl.agents.base import rollout_time
 from maxent_rl.data.buffers.rows import RowLayout
+from maxent_rl.errors import InvalidSettingError
 from maxent_rl.seeds.mesh import SAME, SEEDS
 from maxent_rl.types import Array, Metrics, PyTree, Spec
 
@@ -64,7 +66,7 @@ class Schedule:
         start_steps = agent.start_steps
         if start_steps is None:
             start_steps = min(_START_EPISODES * spec.horizon, _MOST_START_STEPS)
-        ratio = fractions.Fraction(float(agent.updates_per_step)).limit_denominator(1000) * num_envs
+        ratio = _simple(fractions.Fraction(float(agent.updates_per_step)) * num_envs, num_envs)
         start = max(math.ceil(int(start_steps) / num_envs), 1)
         return cls(np.int32(start), np.int32(ratio.numerator), np.int32(ratio.denominator))
 
@@ -81,6 +83,22 @@ class Schedule:
     def first_update(self) -> int:
         """The first vector step after which an update is due."""
         return int(self.start) + math.ceil(int(self.denominator) / int(self.numerator))
+
+
+def _simple(ratio: fractions.Fraction, num_envs: int) -> fractions.Fraction:
+    """Updates in each vector step, to within a ten-thousandth, as the simplest fraction that 32-bit counting can use.
+
+    Raises:
+      InvalidSettingError: there is none: less than an update in a million steps.
+    """
+    for limit in (1_000, 10_000, 100_000, 1_000_000):
+        found = ratio.limit_denominator(limit)
+        if abs(found - ratio) <= ratio / 10_000 and found.numerator * found.denominator < 2**31:
+            return found
+    raise InvalidSettingError(
+        f"--updates-per-step {float(ratio / num_envs):g} with --num-envs {num_envs} makes {float(ratio):g} updates in each "
+        "step of all environments, which cannot be scheduled: choose a rounder number, or one of at least one in a million."
+    )
 
 
 @struct.dataclass
@@ -153,6 +171,21 @@ class Learning:
     def fault_names(self) -> tuple[str, ...]:
         """What can be not finite, in the order of `Fault.code`."""
         return ("observation", "reward", "action", *self.metric_names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """A loop that can be built: whatever can be refused of agent, environment, data and machine has been checked.
+
+    Attributes:
+      learning: the static side.
+      build: makes the training state, which takes its memory and compiles programs.
+      close: frees what has been opened for it, where it is not built.
+    """
+
+    learning: Learning
+    build: Callable[[], Any]
+    close: Callable[[], None] = lambda: None
 
 
 LEARNER = Learner(seeds=SEEDS, counters=SAME)  # type: ignore[arg-type]  # how the training state is spread

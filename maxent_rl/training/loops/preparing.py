@@ -12,6 +12,7 @@ import numpy as np
 from maxent_rl.agents.base import Agent
 from maxent_rl.seeds.mesh import SAME, SEEDS, over_seeds, place, sharded, spread
 from maxent_rl.seeds.streams import PREPARE
+from maxent_rl.training.loops.contract import check_learning, is_own
 from maxent_rl.training.loops.plan import Learner, Learning
 from maxent_rl.types import Array, Metrics, PyTree
 
@@ -31,6 +32,11 @@ def prepare_learner(
     Returns:
       (learner, one dict of scalars for each seed).
     """
+    if is_own(agent):
+        member, state = jax.tree.map(lambda leaf: leaf[0] if leaf.ndim else leaf, (agent, learner.seeds.agent))
+        check_learning(
+            member, "prepare", lambda agent, *rest: agent.prepare(*rest), state, data, held_out, learner.seeds.key[0]
+        )
     data, held_out = place(learning.mesh, (data, held_out), SAME)
     states, found = _prepare(agent, learner.seeds.agent, learner.seeds.key, data, held_out, learning)
     values = {name: np.asarray(value) for name, value in found.items()}

@@ -25,9 +25,10 @@ from maxent_rl.seeds.mesh import make_mesh, over_seeds, sharded, spread
 from maxent_rl.seeds.streams import EVALUATION, LEARN
 from maxent_rl.tokens.agent import TokenAgent, TokenState
 from maxent_rl.training.compilation import compiler_options
+from maxent_rl.training.loops.contract import check_learning
 from maxent_rl.training.loops.faults import note_metrics
 from maxent_rl.training.loops.learner import metric_means
-from maxent_rl.training.loops.plan import LEARNER, Learner, Learning, SeedState
+from maxent_rl.training.loops.plan import LEARNER, Learner, Learning, Planned, SeedState
 from maxent_rl.training.loops.without_envs import LearnerLoop
 from maxent_rl.types import Array, Metrics, Spec
 
@@ -63,15 +64,15 @@ class TokenLoop(LearnerLoop):
         return [_outcomes({name: value[index] for name, value in host.items()}) for index in range(len(self.seeds))]
 
 
-def make_token_loop(
+def plan_token_loop(
     run: RunConfig,
     members: Sequence[dict[str, float]],
     variants: Sequence[Any],
     env: object,
     spec: Spec,
     devices: list[jax.Device],
-) -> TokenLoop:
-    """Builds the training state, after checking that agent, task and machine fit.
+) -> Planned:
+    """Checks that agent, task and machine fit.
 
     Args:
       run: settings of the run.
@@ -104,14 +105,17 @@ def make_token_loop(
         metric_names=_metric_names(agent, env, run.num_envs),
         mesh=mesh,
     )
-    return TokenLoop(agent, learning, members, env)
+    return Planned(learning, partial(TokenLoop, agent, learning, members, env))
 
 
 def _metric_names(agent: TokenAgent, env: TokenEnv, num_envs: int) -> tuple[str, ...]:
-    def metrics(key: Array) -> Metrics:
-        return agent.reinforce(agent.init(key, env.spec), env.task, key, num_envs)[1]
+    key = jax.random.key(0)
+    state = jax.eval_shape(lambda key: agent.init(key, env.spec), key)
 
-    return tuple(sorted({*jax.eval_shape(metrics, jax.random.key(0)), _SUPERVISED, _SUPERVISED_STEPS}))
+    def reinforce(agent: TokenAgent, state: TokenState, key: Array) -> tuple[TokenState, Metrics]:
+        return agent.reinforce(state, env.task, key, num_envs)
+
+    return tuple(sorted({*check_learning(agent, "reinforce", reinforce, state, key), _SUPERVISED, _SUPERVISED_STEPS}))
 
 
 @partial(jax.jit, static_argnames=("env", "learning"), donate_argnames="learner", compiler_options=compiler_options())

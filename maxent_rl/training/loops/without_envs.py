@@ -33,12 +33,19 @@ class LearnerLoop:
         self._learner, found = prepare_learner(self._agent, self._learner, data, held_out, self.learning)
         return found
 
+    def open(self) -> None:
+        """Nothing to open."""
+
     def start(self) -> None:
         """Nothing more to do: there is no episode to begin."""
 
     def check(self) -> None:
         """Raises `NonFiniteError` if a metric was not finite."""
         check_faults(self._learner, self.learning, self._names)
+
+    def take_remarks(self) -> list[str]:
+        """None: no environment is stepped in training."""
+        return []
 
     def get_state(self) -> dict[str, Any]:
         """The arrays that decide what follows."""

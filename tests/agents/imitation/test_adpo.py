@@ -72,9 +72,13 @@ def student(agent, state):
     return float(found.mean[0]), float(np.exp(found.log_std[0]))
 
 
-@pytest.mark.parametrize("anchor", ["uniform", "fixed", "copy", "ema", "kl"])
-def test_with_the_target_over_the_anchor_every_anchor_leads_to_the_teacher(anchor):
+@pytest.mark.parametrize(
+    ("anchor", "rule"),
+    [*((anchor, "fixed") for anchor in ("uniform", "fixed", "copy", "ema", "kl")), ("fixed", "falling")],
+)
+def test_with_the_target_over_the_anchor_every_anchor_leads_to_the_teacher(anchor, rule):
     agent = SMALL.replace(anchor=anchor, anchoring_temperature=2.0, anchor_every=100, learning_rate=3e-3)
+    agent = agent.replace(temperature_rule=rule)
     state, _ = learn(agent, one_state(), 2_000, learning_seed())
     assert student(agent, state) == pytest.approx((1.0, 0.5), abs=0.02)
     assert float(examine(agent, state, one_state())["kl"]) < 0.005

@@ -132,6 +132,18 @@ def test_mce_is_the_mean_return_to_go_whatever_follows():
     np.testing.assert_allclose(agent.values(trained(agent, batch).networks, BOTH), [[1.5, 0.25], [3.25, -1]], atol=0.02)
 
 
+def test_mce_learns_nothing_where_the_return_is_not_known():
+    known = jnp.arange(8) < 5
+    batch = CHAIN.replace(return_to_go=jnp.where(known, jnp.arange(8.0), jnp.nan))
+    agent = MCE(**TABLE)
+    update = jax.jit(agent.update)
+    part = jax.tree.map(lambda leaf: leaf[:5], batch)
+    (found, metrics), (wanted, _) = update(state_of(agent), batch, KEY), update(state_of(agent), part, KEY)
+    for a, b in zip(jax.tree.leaves(found.networks), jax.tree.leaves(wanted.networks), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert all(np.isfinite(value) for value in metrics.values())
+
+
 def test_mces_discount_is_structural():
     assert not any(leaf == 0.123 for leaf in jax.tree.leaves(MCE(discount=0.123)))
     assert 0.123 in jax.tree.leaves(DQN(discount=0.123))

@@ -55,9 +55,9 @@ def test_the_next_action_is_the_datas_own_and_never_that_of_another_episode(disc
 
 
 def test_returns_to_go_by_hand():
-    """With discount 1/2: 0 + 1/2 + 2/4, 1 + 2/2, 2; 3 + 4/2, 4; 5 + 6/2, 6."""
+    """With discount 1/2: 0 + 1/2 + 2/4, 1 + 2/2, 2; 3 + 4/2, 4; the data breaks off the third episode."""
     found = all_of(LoggedTransitions.create(counted(), 0.5)).return_to_go
-    np.testing.assert_allclose(found, [1.0, 2.0, 2.0, 5.0, 4.0, 8.0, 6.0])
+    np.testing.assert_allclose(found, [1.0, 2.0, 2.0, 5.0, 4.0, np.nan, np.nan])
 
 
 @settings(deadline=None)
@@ -97,4 +97,4 @@ def test_a_single_step():
     data = counted().part(6, 7)
     found = LoggedTransitions.create(data, 0.9).sample(jax.random.key(0), 3)
     np.testing.assert_array_equal(found.followed, np.zeros(3))
-    np.testing.assert_allclose(found.return_to_go, np.full(3, 6.0))
+    assert np.isnan(found.return_to_go).all()

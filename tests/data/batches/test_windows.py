@@ -1,5 +1,7 @@
 """Windows of logged steps: what stands in them, that none crosses an episode's end, and what is padded."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -48,6 +50,8 @@ def test_a_window_by_hand():
 )
 def test_windows_hold_consecutive_steps_of_one_episode(lengths, context, ahead, cut):
     windows = EpisodeWindows.create(counting(lengths, cut), context, ahead)
+    if cut and len(lengths) > 1:
+        assert windows.size == sum(lengths[:-1])
     present = np.arange(windows.size)
     found = jax.device_get(around(windows, present))
     episode = np.repeat(np.arange(len(lengths)), lengths)
@@ -80,3 +84,13 @@ def test_what_padding_hides_is_never_read():
 def test_returns_of_episodes():
     windows = EpisodeWindows.create(counting([3, 2]), context=1)
     np.testing.assert_array_equal(windows.returns, [3, np.nan, np.nan, 7, np.nan])
+
+
+def test_an_episode_that_the_data_breaks_off_has_no_return():
+    """Where rewards are negative, its few would make it the best of all."""
+    data = counting([3, 4, 1], cut=True)
+    data = dataclasses.replace(data, reward=-np.ones(8, np.float32))
+    windows = EpisodeWindows.create(data, context=2)
+    assert windows.size == 7 and float(np.nanmax(windows.returns)) == -3 == data.returns.max()
+    alone = EpisodeWindows.create(counting([3], cut=True), context=2)
+    np.testing.assert_array_equal(alone.returns, [3, np.nan, np.nan])

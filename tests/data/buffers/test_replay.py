@@ -1,5 +1,6 @@
 """The replay buffer: what goes in comes out, oldest first to go, and n-step windows stop where they must."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -67,6 +68,21 @@ def test_pack_and_unpack_are_inverse_and_agree_with_the_host():
         *(np.asarray(x) for x in (transition.next_observation, transition.terminated, transition.truncated)),
     )
     np.testing.assert_array_equal(host, rows)
+
+
+@pytest.mark.parametrize(("count", "last"), [(3, 2), (10, 9), (12, 11)], ids=["filling", "full", "over and over"])
+def test_a_cut_ends_the_newest_steps_where_nothing_ended_them(count, last):
+    layout = layout_of(replay_size=20, num_envs=2, n_step=3, batch_size=512)
+    replay = fill(layout, count, {last: {"terminated": [0.0, 1.0]}})
+    cut = dataclasses.replace(replay, rows=layout.cut(replay.rows[None], replay.inserted)[0])
+    before, after = layout.unpack(replay.rows), layout.unpack(cut.rows)
+    newest = np.flatnonzero(np.asarray(after.truncated))
+    assert len(newest) == 1 and before.observation[newest[0], 0] == last
+    np.testing.assert_array_equal(after.terminated, before.terminated)
+    # Another episode begins: no window of three steps reaches over.
+    batch = layout.sample(layout.add(cut, layout.pack(step_of(100, 2))), jax.random.key(0), 1.0)
+    assert not ((batch.observation[:, 0] < 100) & (batch.next_observation[:, 0] > 100)).any()
+    np.testing.assert_array_equal(layout.cut(layout.empty().rows, jnp.int32(0)), 0)
 
 
 def test_only_rows_that_were_written_are_drawn():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 
 import gymnasium
 import h5py
@@ -34,6 +35,55 @@ def test_minari_reads_the_folder(tmp_path, monkeypatch):
         np.testing.assert_array_equal(episode.truncations, data.truncated[rows])
         assert "EpisodeData" in repr(episode) and episode.infos == {}
     assert_same(read_dataset("own/walk-v0"), data)  # by its name, as Minari has it
+
+
+class Walk(gymnasium.Env):
+    """Has no spaces, as nobody makes it."""
+
+
+@pytest.mark.parametrize(
+    "registered",
+    [
+        {"entry_point": Walk},
+        {"entry_point": lambda: Walk()},
+        {"entry_point": "walks:Walk", "kwargs": {"walls": np.ones(3)}},
+        {"entry_point": "walks:Walk", "kwargs": {"lock": threading.Lock()}},
+        {"entry_point": "walks:Walk", "kwargs": {"nested": {"reward": lambda state: 0.0}}},
+    ],
+    ids=["a class", "a function", "arrays", "what cannot be copied", "a function within"],
+)
+def test_an_environment_that_json_cannot_tell_does_not_lose_its_data(tmp_path, monkeypatch, registered):
+    monkeypatch.setattr(gymnasium.envs.registration, "registry", dict(gymnasium.registry))
+    monkeypatch.setattr(gymnasium, "registry", gymnasium.envs.registration.registry)
+    gymnasium.register("Walk-v0", **registered)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    data = walk(ends="tcu", discrete=True)
+    write_dataset(data, tmp_path / "own" / "walk-v0")
+    assert_same(read_dataset("own/walk-v0"), data)
+    assert read_dataset("own/walk-v0").env == "Walk-v0"
+    found = minari.load_dataset("own/walk-v0")
+    assert found.env_spec is None and found.total_steps == data.size
+
+
+@pytest.mark.parametrize("name", ["walk-v0", "walk.npz"])
+def test_notes_that_json_has_no_form_for_do_not_lose_the_data(tmp_path, name):
+    notes = {"noise": np.float32(0.5), "gains": np.arange(2), "file": tmp_path, ("a", "b"): 1}
+    data = dataclasses.replace(walk(ends="tcu", discrete=True), about=notes)
+    write_dataset(data, tmp_path / name)
+    found = read_dataset(tmp_path / name)
+    assert_same(found, data)
+    assert found.about == {"noise": 0.5, "gains": [0, 1], "file": str(tmp_path)}
+
+
+@pytest.mark.parametrize("env_spec", [None, "", "{", "[]", '{"name": "walk"}', 7])
+def test_a_description_of_the_environment_that_cannot_be_read_is_left_out(tmp_path, env_spec):
+    folder = changed_minari(tmp_path / "walk-v0", {"env_spec": env_spec})
+    path = folder / "data" / "metadata.json"
+    told = json.loads(path.read_text())
+    del told["maxent_rl"]
+    path.write_text(json.dumps(told))
+    found = read_dataset(folder)
+    assert found.env is None and found.size == 8
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:minari")
@@ -85,7 +135,7 @@ def test_what_other_writers_of_minari_do(tmp_path):
     assert none.truncated[2] and not none.terminated[2] and not none.episodes.complete[-1]
     space = json.dumps({"type": "Discrete", "dtype": "int64", "start": 7, "n": 3})
     folder = changed_minari(tmp_path / "seven-v0", {"action_space": space}, actions=np.array([7, 8, 9]))
-    with pytest.raises(DataError, match="has the action -"):
+    with pytest.raises(DataError, match=r"has the action 2 \(step 3\); its action space has 7 to 9"):
         read_dataset(folder)  # the other episodes count from 0
     with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
         for index in (1, 2):

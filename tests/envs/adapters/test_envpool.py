@@ -41,7 +41,7 @@ def test_shapes_and_bounds_are_gymnasiums():
         ours, theirs = environments.make_host(f"envpool/{name}", [0]), environments.make_host(name, [0])
         for field in ("observation_shape", "action_shape", "horizon", "num_actions"):
             assert getattr(ours.spec, field) == getattr(theirs.spec, field)
-        assert ours.spec.action_low == pytest.approx(theirs.spec.action_low)
+        assert ours.spec.action_space.low == pytest.approx(theirs.spec.action_space.low)
         assert ours.spec.action_high == pytest.approx(theirs.spec.action_high)
         ours.close()
         theirs.close()

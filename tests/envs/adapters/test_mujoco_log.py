@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,13 @@ def test_only_the_lines_about_warp_are_dropped_while_importing(capsys: pytest.Ca
     with quiet_import():
         print("Failed to import warp: No module named 'warp'\nFailed to import mujoco_warp: no\nwhat matters")
     assert capsys.readouterr().out == "what matters\n"
+
+
+def test_what_brax_says_of_itself_is_dropped_and_other_warnings_come_through() -> None:
+    with warnings.catch_warnings(record=True) as caught, quiet_import():
+        warnings.warn("Brax System, piplines and environments are not actively being maintained.", stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+    assert [str(each.message) for each in caught] == ["something else"]
 
 
 def test_what_was_printed_before_a_failed_import_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:

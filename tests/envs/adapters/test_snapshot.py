@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 from typing import Any
 
@@ -147,12 +148,12 @@ class Telling(Hidden):
 
 
 def test_an_environment_with_get_state_and_set_state_tells_itself() -> None:
-    assert can_snapshot(Telling)
+    assert can_snapshot(Telling(), Telling())
     assert_resumes(GymnasiumEnvs(Telling, [3, 4], horizon=30), GymnasiumEnvs(Telling, [3, 4], horizon=30), 12, 60)
 
 
 def test_an_environment_whose_state_cannot_be_told_gives_none() -> None:
-    assert not can_snapshot(Hidden)
+    assert not can_snapshot(Hidden(), Hidden())
     envs = GymnasiumEnvs(Hidden, [3])
     envs.reset()
     assert envs.get_state() is None
@@ -161,9 +162,60 @@ def test_an_environment_whose_state_cannot_be_told_gives_none() -> None:
 def test_an_environment_that_fails_when_tried_out_gives_none() -> None:
     class Fragile(HostPoint):
         def step(self, action: Any) -> Any:
-            raise RuntimeError("no second instance")
+            raise RuntimeError("not today")
 
-    assert not can_snapshot(Fragile)
+    assert not can_snapshot(Fragile(), Fragile())
+
+
+class Alone(HostPoint):
+    """Only one may be open."""
+
+    open = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        assert not Alone.open, "there is one already"
+        Alone.open += 1
+
+    def close(self) -> None:
+        Alone.open -= 1
+
+
+class AloneAndHidden(Hidden):
+    """Another one that can be had once, whose state nobody can tell."""
+
+    def __init__(self) -> None:
+        assert not Alone.open, "there is one already"
+        Alone.open += 1
+
+    def close(self) -> None:
+        Alone.open -= 1
+
+
+@pytest.mark.parametrize(("kind", "tells"), [(Alone, True), (AloneAndHidden, False)])
+def test_an_environment_of_which_only_one_may_be_open_is_tried_out_itself_before_it_begins(
+    kind: type[gymnasium.Env[Any, Any]], tells: bool
+) -> None:
+    with contextlib.closing(GymnasiumEnvs(kind, [3])) as tried:
+        tried.try_state()
+        first = tried.reset()
+        steps = go_on(tried, 5, seed=1)
+        assert (tried.get_state() is not None) == tells
+    with contextlib.closing(GymnasiumEnvs(kind, [3])) as left_alone:
+        np.testing.assert_array_equal(left_alone.reset(), first)
+        for one, other in zip(steps, go_on(left_alone, 5, seed=1), strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert not Alone.open
+
+
+@pytest.mark.parametrize("name", ["HalfCheetah", "Hopper", "Humanoid", "Pendulum"])
+def test_environments_that_were_tried_out_do_what_fresh_ones_do(name: str) -> None:
+    fresh, tried = make_host(name, [3]), make_host(name, [3])
+    tried.try_state()
+    np.testing.assert_array_equal(fresh.reset(), tried.reset())
+    for one, other in zip(go_on(fresh, 30, seed=1), go_on(tried, 30, seed=1), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert tried.get_state() is not None
 
 
 def test_parts_that_share_a_random_generator_share_it_after_a_restore() -> None:

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from token_batches import COLUMNS, GROUP, ROWS, littered, loss_of, responses, scored, with_side
+from support.closeness import assert_close as assert_near
+from token_batches import COLUMNS, GROUP, ROWS, filled_up, littered, loss_of, responses, scored, with_side
 
+from maxent_rl.errors import MissingInputError, ShapeError
 from maxent_rl.tokens import objectives
 
 COMMON = (
@@ -31,6 +33,8 @@ def cases():
     """Batches of one shape that go through one compiled program side by side, each under its name."""
     outputs, batch = responses()
     far = dataclasses.replace(outputs, logp=jnp.where(outputs.logp < -1.5, -1000.0, outputs.logp))
+    ends = (jnp.array([ROWS - 2, ROWS - 1]), jnp.array([1, 0]))  # tokens of the last group
+    unscored = {"logp_old": batch.logp_old.at[ends].set(jnp.array([jnp.nan, -jnp.inf]))}
     return {
         "plain": (outputs, batch),
         "other settings": (outputs, batch),
@@ -42,6 +46,10 @@ def cases():
         "equal rewards": (outputs, dataclasses.replace(batch, rewards=jnp.full(ROWS, 0.1))),
         "huge rewards": (outputs, dataclasses.replace(batch, rewards=1e6 * batch.rewards)),
         "far from the old policy": (far, batch),
+        "unscored tokens": (outputs, dataclasses.replace(batch, **unscored)),
+        "without those tokens": (outputs, dataclasses.replace(batch, mask=batch.mask.at[ends].set(False))),
+        "unscored response": (outputs, dataclasses.replace(batch, rewards=batch.rewards.at[ROWS - 2].set(jnp.nan))),
+        "infinite reward": (outputs, dataclasses.replace(batch, rewards=batch.rewards.at[ROWS - 2].set(jnp.inf))),
         "on policy": (dataclasses.replace(outputs, logp=batch.logp_old, entropy=batch.entropy_old), batch),
     }
 
@@ -105,6 +113,52 @@ def test_masked_places_change_nothing_whatever_they_hold(name):
 
 
 @every
+def test_a_token_without_a_log_probability_is_left_out_and_counted(name):
+    """A sampler that rules tokens out before it reports gives minus infinity, and some give nothing."""
+    unscored, masked = (found(name)[-1][case] for case in ("unscored tokens", "without those tokens"))
+    share = "response/unscored_tokens"
+    assert 0 < unscored[0][1].metrics[share] < 0.1 and masked[0][1].metrics[share] == 0
+    for (path, one), other in zip(jax.tree.leaves_with_path(unscored), jax.tree.leaves(masked), strict=True):
+        if not (is_key(one) or share in jax.tree_util.keystr(path)):
+            np.testing.assert_array_equal(one, other)
+
+
+@every
+def test_a_response_without_a_reward_teaches_nothing(name):
+    """And takes nobody with it: the others are compared with each other."""
+    results = found(name)[-1]
+    (_, aux), _ = results["unscored response"]
+    assert np.all(aux.advantages[ROWS - 2] == 0) and np.any(aux.advantages[ROWS - 1] != 0)
+    np.testing.assert_allclose(
+        aux.metrics["response/unscored"], 1 / ROWS, rtol=0.2
+    )  # of more rows where some are added
+    for one, other in zip(
+        jax.tree.leaves(results["unscored response"]), jax.tree.leaves(results["infinite reward"]), strict=True
+    ):
+        if not is_key(one):
+            np.testing.assert_array_equal(one, other)
+
+
+@every
+def test_groups_may_be_said_by_an_index(name):
+    """Of groups of one size that is what the size says; ADPO, which lays them side by side, says what to do."""
+    each, state, given, _ = found(name)
+    objective, batch = each["plain"], given["plain"][1]
+    index = jnp.array([5, 5, 5, 5, 2, 2, 2, 2])
+    by_index = dataclasses.replace(batch, group_size=1, group_index=index)
+    if name.startswith("adpo"):
+        with pytest.raises(ShapeError, match="fill them up with rows of an empty mask and a reward of NaN"):
+            objective.prepare(state, by_index)
+        return
+    if batch.side is not None:
+        side = dataclasses.replace(batch.side, group_size=1, group_index=index[:GROUP])
+        by_index = dataclasses.replace(by_index, side=side)
+    found_by_index, by_size = (objective.prepare(state, one)[1] for one in (by_index, batch))
+    np.testing.assert_array_equal(found_by_index.mask, by_size.mask)
+    assert_close(found_by_index.advantages, by_size.advantages)
+
+
+@every
 def test_an_empty_mask_gives_0(name):
     (loss, _), slope = found(name)[-1]["nothing"]
     assert loss == 0 and np.all(slope.logp == 0) and np.all(slope.entropy == 0)
@@ -131,6 +185,104 @@ def test_a_prepared_batch_is_the_batch(name):
     assert prepared.prepared and prepared.advantages.shape == (ROWS, COLUMNS) and prepared.logits_old is None
     assert_close(objective(after, outputs, prepared.rows(slice(None))), results["plain"][0])
     assert objective.prepare(after, prepared)[1] is prepared
+
+
+@jax.jit
+def surveyed(objective, state, outputs, of_side, batch):
+    """(state, outputs, step): a step to be learned from in parts, and what the policy says of its rows."""
+    state, batch = objective.prepare(state, batch)
+    if batch.source is not None:
+        outputs = jax.tree.map(lambda *both: jnp.concatenate(both)[batch.source], outputs, of_side)
+    step, aux = objective.survey(state, outputs, batch)
+    return aux.state, outputs, step
+
+
+compiled_step = jax.jit(step)
+
+
+def in_parts(objective, state, outputs, batch):
+    """(loss, state, slopes) of a batch among masked rows and columns, as the mean over three groups in another order."""
+    of_side = responses(seed=7)[0] if batch.side is None else responses(seed=7, rows=batch.side.mask.shape[0])[0]
+    wide = filled_up(batch, above=GROUP, left=1, right=2)
+    if batch.side is not None:
+        wide = dataclasses.replace(wide, side=filled_up(batch.side, left=1, right=2))
+    given = filled_up(outputs, above=GROUP, left=1, right=2), filled_up(of_side, left=1, right=2)
+    state, of_rows, whole = surveyed(objective, state, *given, wide)
+    count = whole.mask.shape[0] // GROUP
+    loss, slopes = 0.0, jax.tree.map(lambda leaf: np.zeros(leaf.shape), given[0])
+    for rows in reversed(np.arange(count * GROUP).reshape(count, GROUP)[:, ::-1]):
+        part = whole.rows(rows)
+        (one, aux), slope = compiled_step(objective, state, jax.tree.map(lambda leaf, r=rows: leaf[r], of_rows), part)
+        loss, state = loss + one / count, aux.state
+        here = rows if whole.source is None else np.asarray(whole.source)[rows]
+        for total, found in zip(jax.tree.leaves(slopes), jax.tree.leaves(slope), strict=True):
+            total[here[here >= 0]] += np.asarray(found)[here >= 0] / count
+    return loss, state, jax.tree.map(lambda leaf: leaf[GROUP:, 1:-2], slopes)
+
+
+def assert_parts_are_the_whole(objective, state, outputs, batch, whole):
+    (loss, aux), slopes = whole
+    found, after, of_parts = in_parts(objective, state, outputs, batch)
+    assert_near(found, loss, scale=1.0)  # of the tokens' losses, which cancel
+    assert_near(of_parts, slopes)
+    for one, other in zip(jax.tree.leaves(after), jax.tree.leaves(aux.state), strict=True):
+        one, other = (jax.random.key_data(leaf) if is_key(leaf) else leaf for leaf in (one, other))
+        assert_near(one, other)
+
+
+@every
+def test_a_step_is_the_mean_of_its_parts(name):
+    """The same gradient and the same state, however the step is cut, filled up and ordered."""
+    each, state, given, results = found(name)
+    assert_parts_are_the_whole(each["plain"], state, *given["plain"], results["plain"])
+
+
+TIES = jnp.array([1.0, 0, 1, 0, 2, 0, 1, -1])
+OPTIONAL = {
+    "kl_weight": 0.1, "kl_reward_weight": 0.1, "entropy_bonus": 0.1, "target_entropy": 0.2, "top_entropy_share": 0.4,
+    "drop_uniform_groups": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("grpo", {"mask_truncated": True}),
+        ("grpo_trl", {"mask_truncated": True}),
+        ("grpo", {"aggregation": "seq-mean-token-sum", "count_rows": "all", "mask_truncated": True}),
+        ("grpo", {"aggregation": "seq-mean-token-sum-norm"}),
+        ("dr_grpo", {"mask_truncated": True}),
+        ("grpo", OPTIONAL),
+        ("clip_cov", {"covariance_low": 0.0, "clip_share": 0.2}),
+        ("kl_cov", {"kl_cov_share": 0.2}),
+        ("lp_reg", {"lp_reg_share": 0.5, "lp_reg_min_p": 0.5}),
+        ("steer", {"steer_map": "linear"}),
+        ("clip_v", {"clip_v_width": 0.1, "clip_v_share": 0.2}),
+        ("adpo", {"adpo_loss": "pairwise-hard", "temperature_rule": "smooth"}),
+        ("aepo_arbitrary", {"side_mode": "add", "estimate_rows": "main", "top_entropy_share": 0.4}),
+    ],
+)  # fmt: skip
+def test_a_step_is_the_mean_of_its_parts_with_other_settings(name, settings):
+    """Every aggregation, responses that are left out, choices that do choose, ties, and terms beside the average."""
+    objective = objectives.make(name, **settings)
+    outputs, batch = responses(rewards=TIES)
+    state = objective.init()
+    batch = with_side(objective, state, batch)
+    assert_parts_are_the_whole(objective, state, outputs, batch, compiled_step(objective, state, outputs, batch))
+
+
+@pytest.mark.parametrize("name", [name for name in objectives.names() if objectives.make(name).surveys])
+def test_a_part_of_a_step_that_nobody_has_looked_at_is_refused(name):
+    """What one part chose among its own tokens would not be what the step chooses."""
+    objective, (outputs, batch) = objectives.make(name), responses()
+
+    def of_part(state, batch):
+        return objective(state, jax.tree.map(lambda leaf: leaf[:4], outputs), batch.rows(slice(0, 4)))
+
+    state, prepared = jax.eval_shape(objective.prepare, objective.init(), batch)
+    with pytest.raises(MissingInputError, match=r"these 4 rows are a part of one: take rows of what objective\.survey"):
+        jax.eval_shape(of_part, state, prepared)
+    jax.eval_shape(lambda state, batch: of_part(state, batch.rows(slice(0, 4)).as_step()), state, prepared)
 
 
 @pytest.mark.parametrize("name", COMMON)

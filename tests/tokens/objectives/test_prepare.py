@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 from support.closeness import assert_close
 from token_batches import COLUMNS, ROWS, aux_of, littered, loss_of, prepare, responses, slope_of
 
 from maxent_rl import losses
+from maxent_rl.errors import InvalidSettingError
 from maxent_rl.tokens import TokenBatch, TokenOutputs, objectives
-from maxent_rl.tokens.objectives import make
+from maxent_rl.tokens.objectives import Aggregate, Clipped, GroupAdvantage, KLPenalty, chain, make
 
 OUTPUTS, BATCH = responses()
 SUCCESS = jnp.array([1.0, 0, 0, 1, 1, 1, 1, 1])
@@ -26,12 +28,12 @@ def prepared(name, batch, **settings):
 
 
 def test_minibatches_of_a_prepared_batch():
-    """Each has the advantages of the whole, whichever rows it holds, and weighs as many tokens as it has."""
+    """Each has the advantages of the whole, whichever rows it holds, and divides by as many tokens as it has."""
     objective = make("reinforce_pp", kl_weight=0.1)
     whole = prepare(objective, BATCH)
     total = 0.0
     for rows in ([0, 5, 2], [7, 1, 3, 4, 6]):
-        part = whole.rows(rows)
+        part = whole.rows(rows).as_step()
         np.testing.assert_array_equal(part.advantages, whole.advantages[np.array(rows)])
         logp = OUTPUTS.logp[np.array(rows)]
         total += loss_of(objective, TokenOutputs(logp), part) * part.mask.sum() / whole.mask.sum()
@@ -65,18 +67,68 @@ def test_overlong_penalty():
     batch = TokenBatch(jnp.zeros((6, 110)), jnp.arange(110) < lengths[:, None], jnp.ones(6))
     found = prepared("reinforce", batch, overlong_limit=100, overlong_margin=20, baseline=0.0).advantages[:, 0]
     assert_close(found, np.array([1.0, 1.0, 0.95, 0.5, 0.0, 0.0]))
-    found = prepared("reinforce", batch, overlong_weight=2.0, baseline=0.0).advantages[:, 0]
+    found = prepared("reinforce", batch, overlong_limit=110, overlong_weight=2.0, baseline=0.0).advantages[:, 0]
     assert_close(found, 1 - 2 * np.clip((np.asarray(lengths) - 88) / 22, 0, 1))
+
+
+def test_without_a_limit_no_response_is_too_long():
+    """The columns of a batch follow its longest response: that one was once punished as if it had been cut."""
+    batch = TokenBatch(
+        jnp.zeros((4, 10)), jnp.arange(10) < jnp.array([[4], [6], [8], [10]]), jnp.array([1.0, 0, 0, 1]), 4
+    )
+    found = prepared("dapo", batch)
+    np.testing.assert_allclose(found.advantages[:, 0], [0.866024, -0.866024, -0.866024, 0.866024], atol=1e-5)
+    np.testing.assert_array_equal(prepared("dapo", batch, overlong_limit=4096).advantages, found.advantages)
+    for name, settings in (("dapo", {"overlong_margin": 3}), ("grpo", {"overlong_weight": 2.0})):
+        with pytest.raises(InvalidSettingError, match="needs overlong_limit, the length limit of sampling in tokens"):
+            make(name, **settings)
+    with pytest.raises(InvalidSettingError, match="--overlong-margin 30 counts tokens before --overlong-limit"):
+        make("dapo", overlong_limit=20, overlong_margin=30)
+
+
+def test_groups_of_one_are_not_uniform():
+    """Nothing is said of them by a comparison; verl keeps them, too."""
+    batch = TokenBatch(jnp.full((4, 3), -1.0), jnp.ones((4, 3)), jnp.array([1.0, 0, 1, 0]))
+    assert prepared("dapo", batch).mask.all()
+    np.testing.assert_allclose(loss_of(make("dapo"), TokenOutputs(batch.logp_old), batch), -0.5, atol=1e-5)
+    sizes = dataclasses.replace(
+        batch, group_index=jnp.array([3, 9, 3, 4])
+    )  # rows 0 and 2 are one group of equal rewards
+    np.testing.assert_array_equal(prepared("dapo", sizes).mask[:, 0], [False, True, False, True])
+
+
+def test_one_response_that_cannot_be_scored_makes_no_group_informative():
+    np.testing.assert_array_equal(
+        objectives.informative_groups(jnp.array([1.0, jnp.nan, 1, 1, 0, 1, jnp.nan, 1]), 4), [False, True]
+    )
+    unscored = with_rewards(SUCCESS.at[0].set(jnp.nan))
+    np.testing.assert_array_equal(prepared("dapo", unscored).mask, BATCH.mask.at[4:].set(False))
+
+
+@pytest.mark.parametrize("name", ["grpo", "reinforce_pp", "reinforce", "gpg", "dcpo"])
+def test_a_reward_of_one_token_that_is_not_a_number_is_that_of_its_response(name):
+    rewards = jnp.zeros((ROWS, COLUMNS)).at[4, 1].set(jnp.nan)
+    found = prepare_any(name, dataclasses.replace(BATCH, token_rewards=rewards))
+    assert np.isfinite(found.advantages).all() and np.all(found.advantages[4] == 0)
+    others = with_rewards(BATCH.rewards.at[4].set(jnp.nan), token_rewards=jnp.zeros((ROWS, COLUMNS)))
+    np.testing.assert_array_equal(found.advantages, prepare_any(name, others).advantages)
+
+
+def prepare_any(name, batch):
+    objective = make(name)
+    return objective.prepare(objective.init(), batch)[1]
 
 
 @pytest.mark.parametrize("name", ["grpo", "reinforce_pp", "rloo", "gpg", "reinforce"])
 def test_penalties_named_beside_a_preset_come_before_its_advantages(name):
     """They once came after them, and did nothing."""
     plain = prepared(name, BATCH).advantages
-    assert np.any(np.abs(prepared(name, BATCH, overlong_weight=1.0).advantages - plain) > 0.01)
+    assert np.any(np.abs(prepared(name, BATCH, overlong_limit=COLUMNS).advantages - plain) > 0.01)
     lowered = dataclasses.replace(BATCH, rewards=BATCH.rewards - jnp.where(BATCH.mask.sum(-1) == COLUMNS, 1.0, 0.0))
     np.testing.assert_allclose(
-        prepared(name, BATCH, overlong_margin=1).advantages, prepared(name, lowered).advantages, atol=1e-5
+        prepared(name, BATCH, overlong_limit=COLUMNS, overlong_margin=1).advantages,
+        prepared(name, lowered).advantages,
+        atol=1e-5,
     )
     divergence = jnp.where(BATCH.mask, BATCH.logp_old - BATCH.logp_ref, 0.0)
     told = dataclasses.replace(BATCH, token_rewards=-0.3 * divergence)
@@ -126,6 +178,47 @@ def test_uncertain_tokens_keep_their_loss_and_denominators_count_all():
     assert_close(everything, loss_of(make("grpo"), OUTPUTS, BATCH), scale=1.0)
 
 
+def test_a_bonus_beside_uncertain_tokens_is_of_those_alone():
+    """TRL's: the mean over the tokens that are kept. Of the eight entropies those are 1.5 and 2.0."""
+    entropy = jnp.array([[0.1, 0.2, 1.5, 0.3], [2.0, 0.1, 0.4, 0.2]])
+    batch = TokenBatch(jnp.full((2, 4), -1.0), jnp.ones((2, 4)), jnp.zeros(2), advantages=jnp.zeros(2))
+    outputs = TokenOutputs(batch.logp_old, entropy)
+    few = make("grpo", entropy_bonus=0.1, top_entropy_share=0.25)
+    np.testing.assert_allclose(loss_of(few, outputs, batch), -0.1 * 1.75, atol=1e-6)
+    np.testing.assert_allclose(loss_of(make("grpo", entropy_bonus=0.1), outputs, batch), -0.06, atol=1e-6)
+    slope = jax.grad(lambda given: loss_of(few, TokenOutputs(outputs.logp, given), batch))(entropy)
+    np.testing.assert_allclose(slope, np.where(entropy > 1, -0.05, 0.0), atol=1e-7)
+
+
+def test_a_token_that_the_reference_did_not_score_is_left_out_where_the_reference_is_asked():
+    unscored = dataclasses.replace(BATCH, logp_ref=BATCH.logp_ref.at[0, 1].set(-jnp.inf))
+    plain, found = (aux_of(make("grpo"), OUTPUTS, batch) for batch in (BATCH, unscored))
+    np.testing.assert_array_equal(found.mask, plain.mask)
+    assert found.metrics["policy/loss"] == plain.metrics["policy/loss"]
+    assert np.isfinite(found.metrics["reference/kl_k3"])
+    for settings in ({"kl_weight": 0.1}, {"kl_reward_weight": 0.1}):
+        found = aux_of(make("grpo", **settings), OUTPUTS, unscored)
+        np.testing.assert_array_equal(found.mask, BATCH.mask.at[0, 1].set(False))
+        assert all(np.isfinite(value) for value in found.metrics.values())
+        np.testing.assert_allclose(found.metrics["response/unscored_tokens"], 1 / BATCH.mask.sum(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["clip_b", "steer", "dcpo"])
+def test_a_token_of_which_what_an_objective_asks_is_not_finite_is_left_out(name):
+    """Its entropy, or a statistic of its vocabulary: the spread over all tokens was NaN, and nothing was clipped."""
+    objective = make(name)
+    state = objective.init()
+    _, plain = objective.prepare(state, BATCH)
+    odd = {"entropy_old": BATCH.entropy_old.at[0, 1].set(jnp.nan)}
+    if name == "dcpo":
+        odd = {"logits_old": None, "statistics": {"tempered_log_prob": plain.logp_old.at[0, 1].set(jnp.nan)}}
+    _, found = objective.prepare(state, dataclasses.replace(BATCH, **odd))
+    _, masked = objective.prepare(state, dataclasses.replace(BATCH, **odd, mask=BATCH.mask.at[0, 1].set(False)))
+    np.testing.assert_array_equal(found.mask, masked.mask)
+    np.testing.assert_array_equal(found.advantages, masked.advantages)
+    assert found.unscored.tolist() == [1] + [0] * (ROWS - 1)
+
+
 def test_regularisers_are_added():
     plain = loss_of(make("grpo"), OUTPUTS, BATCH)
     divergence = losses.kl_estimate(OUTPUTS.logp, BATCH.logp_ref, "k2")
@@ -165,6 +258,8 @@ def test_metrics_of_a_hand_made_case():
         "advantage/min": -2.0,
         "advantage/max": 2.0,
         "response/length": 2.0,
+        "response/unscored": 0.0,
+        "response/unscored_tokens": 0.0,
         "reference/kl_k3": np.mean(1 / np.array([1.5, 0.5, 1, 1]) - 1) + mean_log,
         "entropy/mean": 2.5,
         "entropy/p10": 1.3,
@@ -184,6 +279,38 @@ def test_half_precision_is_summed_in_single_precision():
     assert loss.dtype == jnp.float32
     assert_close(loss, loss_of(objective, rounded, BATCH), scale=1.0)  # half precision loses 400 times as much
     assert slope_of(objective, outputs, BATCH).dtype == jnp.bfloat16
+
+
+def test_no_stage_sees_half_precision():
+    """But for logits, which are many: every loss of them is in single precision."""
+
+    @struct.dataclass
+    class Looker(Clipped):
+        def prepare(self, state, batch):
+            assert single(batch)
+            return state, batch
+
+        def __call__(self, state, work):
+            assert single(work.batch) and single(work.outputs)
+            return super().__call__(state, work)
+
+    def single(tree):
+        named = jax.tree.leaves_with_path(tree)
+        leaves = [leaf for path, leaf in named if "logits" not in jax.tree_util.keystr(path)]
+        return all(leaf.dtype not in (jnp.float16, jnp.bfloat16) for leaf in leaves)
+
+    def halved(tree, factor):
+        return jax.tree.map(
+            lambda leaf: (factor * leaf).astype(jnp.float16) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree
+        )
+
+    objective = chain(GroupAdvantage(), Looker(), KLPenalty(0.1), Aggregate())
+    far, batch = halved(OUTPUTS, 4000.0), dataclasses.replace(halved(BATCH, 200.0), statistics={"x": BATCH.logp_old})
+    loss, slope = jax.value_and_grad(lambda logp: objective((), dataclasses.replace(far, logp=logp), batch)[0])(
+        far.logp
+    )
+    assert loss.dtype == jnp.float32 and np.isfinite(loss)
+    assert slope.dtype == jnp.float16 and np.isfinite(slope).all()
 
 
 def test_settings_may_be_traced():

@@ -90,6 +90,68 @@ def test_worked_numbers(name, settings, expected):
         np.testing.assert_allclose(aux.metrics["preference/margin"], 0.15, rtol=1e-5)
 
 
+# Of three tokens, two, one and four, the first and the third row chosen; the reference 0.9 times as many nats.
+NATS = np.array([[-1.0, -0.5, -2.0, 0.0], [-0.3, -0.7, 0, 0], [-0.2, 0, 0, 0], [-1.5, -0.4, -0.9, -0.1]])
+THERE = np.arange(4) < np.array([[3], [2], [1], [4]])
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "expected"),
+    [
+        ("rpo", {}, 1.376065),  # the paper's: each response by its own tokens
+        ("rpo", {"likelihood_average": "batch"}, 1.617732),  # TRL's ["sigmoid", "sft"]
+        ("rpo", {"likelihood_average": "none"}, 1.376065 - (3.5 / 3 + 0.2) / 2 + (3.5 + 0.2) / 2),
+        ("orpo", {}, 0.766958),
+        ("orpo", {"likelihood_average": "batch"}, 1.008624),  # TRL's
+        ("cpo", {}, 2.546586),  # the paper's sum
+        ("cpo", {"likelihood_average": "batch"}, 1.621586),  # TRL's with cpo_alpha 1
+        ("cpo", {"likelihood_average": "batch", "likelihood_weight": 0.0}, 1.621586 - 3.7 / 4),
+        ("cpo", {"likelihood_average": "response"}, 2.546586 - 3.7 / 2 + (3.5 / 3 + 0.2) / 2),
+    ],
+)
+def test_forms_of_the_likelihood(name, settings, expected):
+    """The papers' and TRL's, by hand: -logsigmoid(0.1 margin) and so much of 3.5 nats in three tokens and 0.2 in one."""
+    batch = PreferenceBatch(jnp.asarray(THERE), logp_ref=jnp.asarray(0.9 * NATS))
+    loss, aux = preference_loss(name, jnp.asarray(NATS), batch, **settings)
+    np.testing.assert_allclose(losses.masked_mean(loss, aux.counts), expected, atol=1e-5)
+
+
+@every
+def test_a_pair_that_the_reference_did_not_score_does_not_count(name):
+    """One token of it without a finite log-probability would make the mean over all pairs NaN, or infinite."""
+    logp, batch, other = random_pairs()
+    plain = step(name, logp, batch, other)[0]
+    for odd in (jnp.nan, -jnp.inf):
+        unscored = dataclasses.replace(batch, logp_ref=batch.logp_ref.at[2, 1].set(odd))
+        loss, found, slope = step(name, logp, unscored, other)
+        counts = np.ones(len(plain), bool)
+        if getattr(preferences.make(name), "reference", True):
+            counts[2 if name == "kto" else 1] = False
+        np.testing.assert_array_equal(found.counts, counts)
+        np.testing.assert_array_equal(loss, np.where(counts, plain, 0.0))
+        assert np.isfinite(slope).all() and all(np.isfinite(value) for value in found.metrics.values())
+
+
+@every
+def test_a_mask_of_labels_is_refused(name):
+    logp, batch, other = random_pairs()
+    with pytest.raises(ShapeError, match="The mask must be booleans, or zeros and ones, got -100"):
+        preference_loss(name, logp, dataclasses.replace(batch, mask=jnp.where(batch.mask, 5, -100)), other)
+
+
+@every
+def test_preferences_of_half_precision_are_finite(name):
+    """Of responses of some hundred nats, whose sums and squares float16 does not have."""
+    logp, batch, other = random_pairs()
+    given = jax.tree.map(
+        lambda leaf: (300 * leaf).astype(jnp.float16) if leaf.dtype == jnp.float32 else leaf, (logp, batch, other)
+    )
+    batch = dataclasses.replace(given[1], target=batch.target.astype(jnp.float16))
+    loss, _, slope = step(name, given[0], batch, given[2])
+    assert loss.dtype == jnp.float32 and np.isfinite(loss).all()
+    assert slope.dtype == jnp.float16 and np.isfinite(slope).all()
+
+
 def test_worked_numbers_of_kto():
     """With a baseline of 0.2: from log-ratios of -0.3 and 0.7 of responses to other prompts."""
     logp, mask = spread([-10.0, -12.0], LENGTHS)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maxent_rl.agents import SAC
+from maxent_rl.errors import InvalidSettingError
 from maxent_rl.training.loops.learner import act, init_learner, make_learning, numeric, store_and_learn
 from maxent_rl.training.loops.plan import Schedule
 from maxent_rl.types import Spec
@@ -31,6 +32,31 @@ def test_updates_follow_the_ratio_exactly(start, ratio, num_envs, steps):
     assert sum(due) == int(learning_steps * num_envs * ratio + 1e-6)
     assert sum(due[: int(schedule.start)]) == 0
     assert max(due) - min(due[int(schedule.start) :], default=max(due)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("ratio", "num_envs"),
+    [
+        (2 / 1024, 1024),
+        (1 / 2048, 2048),
+        (1 / 4096, 4096),
+        (6e-4, 4096),
+        (1e-4, 1),
+        (0.0333, 16),
+        (2e-6, 1),
+        (3.7, 4096),
+    ],
+)
+def test_small_ratios_are_kept_with_many_environments(ratio, num_envs):
+    schedule = Schedule.create(SAC(start_steps=num_envs, updates_per_step=ratio), SPEC, num_envs)
+    assert int(schedule.numerator) / int(schedule.denominator) == pytest.approx(ratio * num_envs, rel=1e-4)
+    assert int(schedule.numerator) * int(schedule.denominator) < 2**31
+    assert schedule.updates_due(np.int32(schedule.first_update)) > 0
+
+
+def test_a_ratio_that_cannot_be_counted_is_refused():
+    with pytest.raises(InvalidSettingError, match="--updates-per-step 1e-08 with --num-envs 1 makes 1e-08 updates"):
+        Schedule.create(SAC(updates_per_step=1e-8), SPEC, 1)
 
 
 def test_default_start_is_ten_episodes_at_most_ten_thousand_steps():

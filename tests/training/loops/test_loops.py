@@ -65,6 +65,22 @@ def test_a_truncated_episode_bootstraps_and_a_terminated_one_does_not(name, back
     loop.close()
 
 
+@pytest.mark.parametrize("name", ["sac", "ppo"])
+def test_where_environments_cannot_be_saved_the_episodes_before_end_at_the_seam(name):
+    """What a resumed run learns from must not reach out of one episode into the next."""
+    loop = loop_for(name, "host")
+    loop.advance(5, never)
+    rows = jnp.array(loop.learner.seeds.rows)
+    assert not loop.set_state(loop.get_state(), None, rows, 5)
+    found = loop.learning.layout.unpack(loop.learner.seeds.rows[0])
+    inserted = 5 * NUM_ENVS
+    np.testing.assert_array_equal(
+        np.asarray(found.truncated)[:inserted], [0.0] * (inserted - NUM_ENVS) + [1.0] * NUM_ENVS
+    )
+    np.testing.assert_array_equal(np.asarray(loop.learner.seeds.rows)[..., :-1], np.asarray(rows)[..., :-1])
+    loop.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", ["sac", "pmoe"])

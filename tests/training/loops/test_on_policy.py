@@ -4,6 +4,7 @@ import dataclasses
 import os
 from pathlib import Path
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -138,3 +139,62 @@ def test_cart_pole_is_solved_within_20k_steps(tmp_path):
     settings = {"seed": learning_seed(), "output_dir": str(tmp_path), "progress": False}
     result = train(agent, "CartPole-v1", total_steps=20_000, num_envs=8, **settings)
     assert result.evaluations[-1][1][0].mean >= 475
+
+
+class Cart(gymnasium.ObservationWrapper):
+    """CartPole with a Dict observation, whose keys are in the order of the plain one."""
+
+    def __init__(self):
+        super().__init__(gymnasium.make("CartPole-v1"))
+        low, high = np.split(self.env.observation_space.low, 2), np.split(self.env.observation_space.high, 2)
+        self.observation_space = gymnasium.spaces.Dict(
+            {name: gymnasium.spaces.Box(low[i], high[i]) for i, name in enumerate(("cart", "pole"))}
+        )
+
+    def observation(self, observation):
+        return {"pole": observation[2:], "cart": observation[:2]}
+
+
+def test_a_dict_observation_trains_as_the_vector_that_it_becomes(tmp_path):
+    agent = PPO(rollout_size=64, minibatches=2, epochs=2, hidden_sizes=(8,))
+    settings = {"total_steps": 256, "log_every": 64, "eval_episodes": 2, "progress": False}
+    plain = train(agent, "CartPole-v1", output_dir=str(tmp_path / "plain"), **settings)
+    parts = train(agent, Cart, output_dir=str(tmp_path / "parts"), **settings)
+    jax.tree.map(np.testing.assert_array_equal, plain.states, parts.states)
+    assert parts.evaluations == plain.evaluations
+    cart = Cart()
+    observation, _ = cart.reset(seed=3)
+    assert parts.policy()(observation) == plain.policy()(np.concatenate([observation["cart"], observation["pole"]]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Locks:
+    """Three wheels at once: each pays a third where it is turned to what is shown."""
+
+    choices: tuple[int, ...] = (2, 3, 4)
+
+    @property
+    def spec(self):
+        return Spec((sum(self.choices),), (len(self.choices),), 8, choices=self.choices)
+
+    def observe(self, state):
+        key, step = state
+        shown = jax.random.randint(jax.random.fold_in(key, step), (3,), 0, jnp.array(self.choices))
+        return shown, jnp.concatenate([jax.nn.one_hot(shown[i], size) for i, size in enumerate(self.choices)])
+
+    def reset(self, key):
+        state = (key, jnp.int32(0))
+        return state, self.observe(state)[1]
+
+    def step(self, state, action):
+        reward = jnp.mean((self.observe(state)[0] == action).astype(jnp.float32))
+        state = (state[0], state[1] + 1)
+        return state, self.observe(state)[1], reward, jnp.bool_(False)
+
+
+def test_several_choices_at_once_are_learned(tmp_path):
+    """8 is the most there is; choices at random get 8/3 (1/2 + 1/3 + 1/4) = 2.9."""
+    agent = PPO(rollout_size=256, minibatches=4, epochs=4, learning_rate=1e-2, hidden_sizes=(16,))
+    settings = {"total_steps": 6 * 256, "num_envs": 8, "num_seeds": 2, "eval_episodes": 20, "progress": False}
+    result = train(agent, Locks(), seed=learning_seed(), output_dir=str(tmp_path), **settings)
+    assert min(outcome.mean for outcome in result.evaluations[-1][1]) > 5.5

@@ -17,12 +17,13 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import Array
+from jax.typing import ArrayLike
 
 from maxent_rl import losses
 from maxent_rl.errors import InvalidSettingError, MissingInputError, ShapeError
 from maxent_rl.settings import Count, Fraction, Positive, Weight, static
-from maxent_rl.tokens.batch import TokenBatch
-from maxent_rl.tokens.objectives.advantages import GroupAdvantage, whole_groups
+from maxent_rl.tokens.batch import TokenBatch, token_advantages
+from maxent_rl.tokens.objectives.advantages import GroupAdvantage, leave_out, whole_groups
 from maxent_rl.tokens.objectives.aggregates import Aggregate
 from maxent_rl.tokens.objectives.stage import Preset, Work
 from maxent_rl.tokens.objectives.surrogates import Surrogate
@@ -37,8 +38,8 @@ class ADPO(Surrogate):
 
     The loss is then the mean over groups (those with a response in the loss), and its gradient in the log-probability of each
     token of response i is `(p_i - q_i) / (tau B)`: listwise, p the softmax of the anchored logits, q the target. What is
-    compared are the advantages, one for each response: `scale="group"` standardises them. A response without tokens is no
-    candidate. Every step needs whole groups.
+    compared are the advantages, one for each response: `scale="group"` standardises them. A response without tokens, or
+    without a finite reward, is no candidate. Every step needs whole groups, side by side: unequal ones are filled up.
     """
 
     whole_groups: ClassVar[bool] = True
@@ -87,21 +88,35 @@ class ADPO(Surrogate):
         return ("logp_ref",) if self.adpo_anchor == "reference" else ()
 
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
-        """For the rule smooth, sets each group's temperature, which depends on the rewards of all groups."""
+        """Leaves out responses that could not be scored, which are no candidates.
+
+        For the rule smooth it sets each group's temperature, which depends on the rewards of all groups.
+        """
+        _check_layout(batch)
+        batch = leave_out(batch, ~batch.scored)
         if self.temperature_rule != "smooth":
             return state, batch
         found = jnp.repeat(self.smooth_temperatures(batch), batch.group_size)[:, None]
         statistics = batch.statistics | {_OF_ROWS: jnp.broadcast_to(found, batch.mask.shape)}
         return state, dataclasses.replace(batch, statistics=statistics)
 
+    def counts(self, batch: TokenBatch, counts: dict[str, Array]) -> dict[str, Array]:
+        """The groups with a response in the loss, and the pairs, each counted at one row of its group."""
+        there = whole_groups(jnp.any(batch.mask, axis=-1), batch.group_size)
+        scores = whole_groups(_of_responses(token_advantages(batch), batch.mask), batch.group_size)
+        first = there & (jnp.cumsum(there, axis=-1) == 1)
+        pairs = jnp.where(first, self.num_pairs(scores, there)[:, None], 0)
+        return counts | {"groups": first.ravel().astype(jnp.int32), "pairs": pairs.ravel()}
+
     def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
         """Sets the loss [N, T]: each token has its share of the group's, and the gradient of its own log-probability."""
         _check_groups(work)
         size, lengths = work.batch.group_size, jnp.sum(work.mask, axis=-1, keepdims=True)
         there = whole_groups(lengths[:, 0] > 0, size)
-        num_groups = jnp.maximum(jnp.sum(jnp.any(there, axis=-1)), 1)
+        num_groups = jnp.maximum(work.batch.count("groups", jnp.sum(jnp.any(there, axis=-1))), 1)
         scores = whole_groups(_of_responses(work.advantages, work.mask), size)
         target = self.target(scores, there)
+        pairs = work.batch.count("pairs", jnp.sum(self.num_pairs(scores, there))) / num_groups
         temperature = self.temperature(work, target)
         anchor = work.batch.logp_old if self.adpo_anchor == "sampling" else work.batch.logp_ref
         assert anchor is not None
@@ -113,7 +128,7 @@ class ADPO(Surrogate):
             logits = losses.anchored_logits(
                 log_ratio, 0.0, temperature, largest_ratio=self.log_ratio_most, largest=self.anchored_most
             )
-            loss = self.group_losses(logits, scores, target, there)
+            loss = self.group_losses(logits, scores, target, there, pairs)
             return jnp.sum(loss), (loss, logits)
 
         log_ratio = whole_groups(log_ratio, size)
@@ -123,7 +138,7 @@ class ADPO(Surrogate):
         own = own if self.length_normalize else own * lengths
         tokens = jnp.broadcast_to(share, there.shape).reshape(-1, 1) + slope.reshape(-1, 1) * own
         work = work.measure(**_metrics(logits, log_ratio, target, temperature, there))
-        return state, work.replace(loss=tokens * jnp.sum(there) / num_groups)
+        return state, work.replace(loss=tokens * work.batch.count("sequences", jnp.sum(there)) / num_groups)
 
     def target(self, scores: Array, there: Array) -> Array:
         """q: [group, response] probabilities from scores."""
@@ -133,8 +148,12 @@ class ADPO(Surrogate):
             return losses.rank_target(scores, self.reward_temperature, there)
         return losses.softmax_target(scores, self.reward_temperature, mask=there)
 
-    def group_losses(self, logits: Array, scores: Array, target: Array, there: Array) -> Array:
-        """[group] losses whose mean over the groups is ADPO's, of arrays [group, response]."""
+    def group_losses(self, logits: Array, scores: Array, target: Array, there: Array, pairs: ArrayLike = 1.0) -> Array:
+        """[group] losses whose mean over the groups of a step is ADPO's, of arrays [group, response].
+
+        Of the pairwise forms it is the mean over all pairs of the step, as in the authors' code: a group has `pairs` [] on
+        average.
+        """
         if self.adpo_loss == "listwise":
             return losses.anchored_loss(logits, target, there)
         if self.adpo_loss == "plackett-luce":
@@ -144,11 +163,15 @@ class ADPO(Surrogate):
             highest = jnp.max(scores, axis=-1, initial=-jnp.inf, where=there)
             differ = losses.apart(highest, jnp.min(scores, axis=-1, initial=jnp.inf, where=there))
             return jnp.where(differ, found, 0.0)  # where all are equal, but for rounding, there is nothing to rank
-        label_temperature = None if self.adpo_loss == "pairwise-hard" else self.reward_temperature
-        loss, weight = losses.anchored_pair_loss(logits, scores, label_temperature, there)
-        # The mean over all pairs of the batch, as the authors' code has it, in shares of groups.
-        num_groups = jnp.sum(jnp.any(there, axis=-1))
-        return jnp.sum(loss, axis=-1) * num_groups / jnp.maximum(jnp.sum(weight), 1)
+        loss, _ = losses.anchored_pair_loss(logits, scores, self._label_temperature, there)
+        return jnp.sum(loss, axis=-1) / jnp.where(jnp.asarray(pairs) > 0, pairs, 1.0)
+
+    def num_pairs(self, scores: Array, there: Array) -> Array:
+        """[group] pairs that count in the pairwise forms, of arrays [group, response]; 0 in the others."""
+        if not self.adpo_loss.startswith("pairwise"):
+            return jnp.zeros(scores.shape[:1])
+        _, weight = losses.anchored_pair_loss(jnp.zeros(scores.shape), scores, self._label_temperature, there)
+        return jnp.sum(weight, axis=-1)
 
     def temperature(self, work: Work, target: Array) -> Array:
         """tau: [group, 1]."""
@@ -186,6 +209,11 @@ class ADPO(Surrogate):
             (self.temperature_least, self.temperature_most),
         )
 
+    @property
+    def _label_temperature(self) -> Positive | None:
+        """That of a pair's soft label; None for a hard one."""
+        return None if self.adpo_loss == "pairwise-hard" else self.reward_temperature
+
     def _vocabulary(self, batch: TokenBatch) -> int:
         if self.vocabulary_size is not None:
             return self.vocabulary_size
@@ -195,6 +223,14 @@ class ADPO(Surrogate):
                 "TokenBatch(logits_old=[N, T, V])."
             )
         return batch.logits_old.shape[-1]
+
+
+def _check_layout(batch: TokenBatch) -> None:
+    if batch.group_index is not None:
+        raise ShapeError(
+            "ADPO lays groups of one size side by side, which a group_index does not: fill them up with rows of an empty mask "
+            "and a reward of NaN, next to the other responses to the prompt, and pass group_size."
+        )
 
 
 def _check_groups(work: Work) -> None:

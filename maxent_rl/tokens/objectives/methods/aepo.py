@@ -22,9 +22,9 @@ from jax import Array
 from maxent_rl import losses
 from maxent_rl.errors import MissingInputError, ShapeError
 from maxent_rl.settings import Finite, Interval, NonNegative, Positive, Weight, static
-from maxent_rl.tokens.batch import TokenBatch, columns, token_advantages
-from maxent_rl.tokens.objectives.advantages import GroupAdvantage, by_group
-from maxent_rl.tokens.objectives.aggregates import Aggregate
+from maxent_rl.tokens.batch import TokenBatch, columns, responses, token_advantages
+from maxent_rl.tokens.objectives.advantages import GroupAdvantage, relative_rewards
+from maxent_rl.tokens.objectives.aggregates import Aggregate, of_part
 from maxent_rl.tokens.objectives.estimate import EntropyEstimate, Source
 from maxent_rl.tokens.objectives.regularisers import Regulariser
 from maxent_rl.tokens.objectives.stage import Preset, Side, Work
@@ -62,7 +62,7 @@ class AEPO(Regulariser):
     side_share: Share = static(0.25)
     """For which share of the prompts they are drawn, at least for one."""
     side_mode: Literal["replace", "add"] = static("replace")
-    """replace: they take the place of the batch's first rows; add: a term of their own beside the whole batch."""
+    """replace: they take the place of the batch's first responses; add: a term of their own beside the whole batch."""
     side_select: Literal["advantage", "reward"] = static("advantage")
     """Which are right: by advantage in their group, so that wholly solved groups have none, or by reward."""
     side_above: Finite = 0.05
@@ -98,9 +98,12 @@ class AEPO(Regulariser):
         index, count = self.choose(side, estimate.value)
         rows, added = len(batch.mask), jnp.arange(len(index)) < count
         of_side = index - len(side.mask)  # counted from the end of both together
+        came = responses(batch)
         if self.side_mode == "replace":
-            taken = jnp.where(added, of_side, jnp.arange(len(index)))
-            order, valid = jnp.concatenate([taken, jnp.arange(len(index), rows)]), jnp.ones(rows, bool)
+            place = jnp.cumsum(came) - 1  # among the responses: rows that hold none are not the first of them
+            taken = came & (place < count)
+            order = jnp.where(taken, of_side[jnp.clip(place, 0, len(index) - 1)], jnp.arange(rows))
+            valid = jnp.ones(rows, bool)
         else:
             order = jnp.concatenate([jnp.arange(rows), of_side])
             valid = jnp.concatenate([jnp.ones(rows, bool), added])
@@ -108,7 +111,8 @@ class AEPO(Regulariser):
         if self.side_shuffle:
             shuffled = jax.random.permutation(now, len(order))
             order, valid = order[shuffled], valid[shuffled]
-        weight = jnp.asarray(self.side_responses / rows if self.side_weight is None else self.side_weight)
+        num_responses = jnp.maximum(jnp.sum(came), 1)
+        weight = jnp.asarray(self.side_responses / num_responses if self.side_weight is None else self.side_weight)
         weight = jnp.where(estimate.value <= self.target_entropy, weight, 0.5 * weight)
         return AEPOState(estimate, key, weight), _reordered(batch, side, order, valid)
 
@@ -124,19 +128,29 @@ class AEPO(Regulariser):
         """
         scores = side.outcomes
         if self.side_select == "advantage":
-            scores = losses.group_advantages(by_group(side)).reshape(-1)
-        right = scores > self.side_above
+            scores = relative_rewards(side, "group")
+        right = side.scored & (scores > self.side_above)
         most = min(self.side_responses, len(right))
         count = jnp.minimum(most, jnp.sum(right))
         count = jnp.where(entropy <= self.target_entropy, count, count // 2)
         return jnp.argsort(~right, stable=True)[:most], count
+
+    def counts(self, batch: TokenBatch, counts: dict[str, Array]) -> dict[str, Array]:
+        """The tokens of the estimate; in the mode add, the further responses, which stand beside the average over the rest."""
+        lengths = jnp.sum(batch.mask, axis=-1)
+        of_side = jnp.zeros(lengths.shape, bool) if batch.source is None else batch.source < 0
+        counted = lengths if self.estimate_rows == "all" else jnp.where(of_side, 0, lengths)
+        if self.side_mode == "add":
+            counts = {name: jnp.where(of_side, 0, values) for name, values in counts.items()}
+            counts["side"] = (of_side & (lengths > 0)).astype(jnp.int32)
+        return counts | {"aepo": counted}
 
     def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
         """Adds the step to the estimate of the entropy, and the term to the loss in the mode add."""
         source, mask = work.batch.source, work.mask
         of_side = mask & (jnp.zeros(len(mask), bool) if source is None else source < 0)[:, None]
         counted = mask if self.estimate_rows == "all" else mask & ~of_side
-        estimate = state.estimate.add(work, counted, self.estimate_from, self.title)
+        estimate = state.estimate.add(work, counted, "aepo", self.estimate_from, self.title)
         measured = {
             "entropy/estimate": estimate.before,
             "side/share": losses.masked_mean(jnp.any(of_side, axis=-1), jnp.any(mask, axis=-1)),
@@ -144,7 +158,9 @@ class AEPO(Regulariser):
         work = work.measure(**measured)
         if self.side_mode == "add":
             values = -work.outputs.logp if self.side_loss == "reinforce" else work.loss
-            term = state.weight * losses.aggregate(values, of_side, "seq-mean-token-mean")
+            rows = work.batch.count("side", jnp.sum(jnp.any(of_side, axis=-1)))
+            term = losses.aggregate(values, of_side, "seq-mean-token-mean", num_rows=rows)
+            term = state.weight * of_part(term, work.batch)
             work = work.replace(extra=work.extra + term, mask=mask & ~of_side)
         return dataclasses.replace(state, estimate=estimate), work
 
@@ -199,6 +215,7 @@ def _alike(batch: TokenBatch, side: TokenBatch) -> tuple[TokenBatch, TokenBatch]
         statistics=known,
         source=jnp.arange(rows) if batch.source is None else batch.source,
         logits_old=None,
+        group_index=None,  # advantages are there, and groups have been read
     )
     side = dataclasses.replace(
         side,

@@ -19,7 +19,7 @@ from maxent_rl.settings import Finite, Fraction, Weight
 from maxent_rl.tokens.objectives.advantages import GroupAdvantage
 from maxent_rl.tokens.objectives.aggregates import Aggregate
 from maxent_rl.tokens.objectives.regularisers import Regulariser
-from maxent_rl.tokens.objectives.selection import largest, share_of, smallest
+from maxent_rl.tokens.objectives.selection import drawn, largest, share_of, smallest
 from maxent_rl.tokens.objectives.stage import Preset, Work
 from maxent_rl.tokens.objectives.surrogates import Clipped, Surrogate
 from maxent_rl.types import PyTree
@@ -41,20 +41,26 @@ class ClipCov(Regulariser):
     """Share of all tokens that is drawn, at least one token."""
 
     def init(self, key: Array) -> PyTree:
-        """The random key, split at each call."""
+        """The random key, split at each step."""
         return key
 
-    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
-        """Sets the loss [N, T] of the drawn tokens to 0."""
+    def survey(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
+        """Draws the tokens [N, T] among all of the step."""
+        assert work.batch.whole is not None
         state, key = jax.random.split(state)
         covariance = losses.covariance_contribution(work.outputs.logp, work.advantages, work.mask)
         between = (self.covariance_low < covariance) & (covariance < self.covariance_high)
         eligible = (
             work.mask & between & (work.clipped == 0)
         )  # those that the surrogate has clipped have no gradient to lose
-        drawn = jax.random.uniform(key, work.mask.shape)
-        chosen = smallest(drawn, eligible, share_of(jnp.sum(work.mask), self.clip_share))
-        return state, _measure(work, covariance, chosen).replace(loss=jnp.where(chosen, 0.0, work.loss))
+        numbers = drawn(key, work.batch.whole.number, work.mask)
+        chosen = smallest(numbers, eligible, share_of(jnp.sum(work.mask), self.clip_share))
+        return state, _measure(work, covariance).replace(found=chosen)
+
+    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
+        """Sets the loss [N, T] of the drawn tokens to 0."""
+        assert work.found is not None
+        return state, _measure_chosen(work, work.found).replace(loss=jnp.where(work.found, 0.0, work.loss))
 
 
 @struct.dataclass
@@ -79,24 +85,33 @@ class KLCov(Regulariser):
     kl_cov_weight: Weight = 1.0
     """Weight of the absolute log-ratio, in advantage per nat."""
 
-    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
-        """Adds to the penalty [N, T] of the held tokens."""
+    def survey(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
+        """Finds the tokens of the largest covariance [N, T] among all of the step."""
         covariance = losses.covariance_contribution(work.outputs.logp, work.advantages, work.mask)
         count = jnp.where(jnp.asarray(self.kl_cov_share) > 0, share_of(jnp.sum(work.mask), self.kl_cov_share), 0)
         chosen = largest(covariance, work.mask, count)
+        return state, _measure(work, covariance).replace(found=chosen)
+
+    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
+        """Adds to the penalty [N, T] of the held tokens."""
         distance = losses.kl_estimate(work.outputs.logp, work.batch.logp_old, "abs")
-        penalty = jnp.where(chosen, self.kl_cov_weight * distance, 0.0)
-        return state, _measure(work, covariance, chosen).replace(penalty=work.penalty + penalty)
+        assert work.found is not None
+        penalty = jnp.where(work.found, self.kl_cov_weight * distance, 0.0)
+        return state, _measure_chosen(work, work.found).replace(penalty=work.penalty + penalty)
 
 
-def _measure(work: Work, covariance: Array, chosen: Array) -> Work:
-    """Adds the covariance of the batch, its top percentile, and the share of tokens chosen."""
+def _measure(work: Work, covariance: Array) -> Work:
+    """Adds the covariance of the step and its top percentile."""
     measured = {
         "covariance/mean": losses.masked_mean(covariance, work.mask),
         "covariance/p99": losses.masked_quantile(covariance, work.mask, 0.99),
-        "covariance/chosen": losses.masked_mean(chosen.astype(jnp.float32), work.mask),
     }
     return work.measure(**measured)
+
+
+def _measure_chosen(work: Work, chosen: Array) -> Work:
+    """Adds the share of tokens chosen."""
+    return work.measure(**{"covariance/chosen": losses.masked_mean(chosen.astype(jnp.float32), work.mask)})
 
 
 PRESETS: dict[str, Preset] = {

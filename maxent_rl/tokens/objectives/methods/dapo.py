@@ -12,7 +12,7 @@ from maxent_rl.tokens.objectives.surrogates import Clipped
 
 PRESETS: dict[str, Preset] = {
     "dapo": Preset(
-        "grpo with a wider upper clip, no uniform groups, and a penalty near the length limit",
+        "grpo with a wider upper clip, no uniform groups, and a penalty near the length limit, where overlong_limit says it",
         "DAPO, arXiv 2503.14476",
         (
             DynamicSampling(),

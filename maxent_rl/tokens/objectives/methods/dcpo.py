@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
+from maxent_rl import losses
 from maxent_rl.settings import Finite, Positive, Weight, static
 from maxent_rl.tokens.batch import TokenBatch, token_advantages
 from maxent_rl.tokens.objectives.advantages import GroupAdvantage
@@ -51,7 +52,7 @@ class DCPO(Shape):
     right_above: Finite = 0.05
     """A response is right whose reward is larger than this."""
     tilt_most: Positive | None = None
-    """The largest factor rho of a single token; None for no bound."""
+    """The largest factor rho of a single token; None for no bound but e^20, so that nothing becomes infinite."""
     estimate_from: Source = static("sampled")
     """Estimate the entropy from the sampled tokens, or from the whole vocabulary (less noise)."""
 
@@ -75,17 +76,22 @@ class DCPO(Shape):
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
         """Sets the advantages [N, T]."""
         estimate = state.estimate.restart()
-        right = (batch.outcomes > self.right_above).astype(jnp.float32)
-        weight = reinforce_weight(estimate.value, self.target_entropy, self.reinforce_most, jnp.mean(right))
-        tilt = jnp.exp(batch.statistics["tempered_log_prob"] - batch.logp_old)
+        right = (batch.scored & (batch.outcomes > self.right_above)).astype(jnp.float32)
+        share = losses.masked_mean(right, batch.scored)
+        weight = reinforce_weight(estimate.value, self.target_entropy, self.reinforce_most, share)
+        tilt = losses.importance_ratio(batch.statistics["tempered_log_prob"], batch.logp_old)
         tilt = tilt if self.tilt_most is None else jnp.minimum(tilt, self.tilt_most)
         mixed = (1.0 - weight) * token_advantages(batch) + weight * right[:, None] * tilt
         mixed = jnp.where(batch.mask, mixed, 0.0)
         return DCPOState(estimate, weight), dataclasses.replace(batch, advantages=mixed)
 
+    def counts(self, batch: TokenBatch, counts: dict[str, Array]) -> dict[str, Array]:
+        """The tokens of the estimate of the entropy."""
+        return counts | {"dcpo": jnp.sum(batch.mask, axis=-1)}
+
     def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
         """Adds the step to the estimate of the entropy."""
-        estimate = state.estimate.add(work, work.mask, self.estimate_from, self.title)
+        estimate = state.estimate.add(work, work.mask, "dcpo", self.estimate_from, self.title)
         measured = {"entropy/estimate": estimate.before, "reinforce/weight": state.weight}
         return DCPOState(estimate, state.weight), work.measure(**measured)
 

@@ -17,7 +17,7 @@ PRESETS: dict[str, Preset] = {
         (
             GroupAdvantage("none"),
             Clipped(),
-            Aggregate("seq-mean-token-sum-norm", count_rows="all", divide_rows=True),  # as TRL; verl does not divide
+            Aggregate("seq-mean-token-sum-norm", count_rows="all", divide_rows=True),  # as TRL, and verl since 2026
         ),
     ),
 }

@@ -35,7 +35,7 @@ class TemperatureState:
 
 @struct.dataclass
 class EntropyTarget(Regulariser):
-    """Rewards entropy with a temperature that holds its mean over the batch at a target.
+    """Rewards entropy with a temperature that holds its mean over the step at a target.
 
     The temperature alone, which is never negative, holds an entropy from below. Above the target only rewards would bring it
     down again, and where responses have become so random that none is right there are none: so there it is also punished,
@@ -56,8 +56,8 @@ class EntropyTarget(Regulariser):
         """The initial temperature."""
         return TemperatureState(*self._temperature.init(self.initial_temperature))
 
-    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
-        """Adds to the penalty [N, T], and moves the temperature for the next step."""
+    def survey(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
+        """Finds the weight of the entropy, the same at every token [N, T], and moves the temperature for the next step."""
         entropy = work.outputs.entropy
         assert entropy is not None
         mean = jax.lax.stop_gradient(losses.masked_mean(entropy, work.mask))
@@ -66,8 +66,13 @@ class EntropyTarget(Regulariser):
         log_alpha, optimizer, _ = self._temperature.step(state.log_alpha, state.optimizer, -mean)
         state = TemperatureState(log_alpha, optimizer)
         work = work.measure(**{"temperature/alpha": alpha})
-        weight = jax.lax.stop_gradient(alpha - self.surplus_weight * jnp.maximum(mean - self.target_entropy, 0.0))
-        return state, work.replace(penalty=work.penalty - weight * entropy)
+        weight = alpha - self.surplus_weight * jnp.maximum(mean - self.target_entropy, 0.0)
+        return state, work.replace(found=jnp.broadcast_to(weight, work.mask.shape))
+
+    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
+        """Adds to the penalty [N, T]."""
+        assert work.found is not None and work.outputs.entropy is not None
+        return state, work.replace(penalty=work.penalty - work.found * work.outputs.entropy)
 
     @property
     def _temperature(self) -> Temperature:

@@ -10,10 +10,9 @@ import dataclasses
 import jax.numpy as jnp
 from flax import struct
 
-from maxent_rl import losses
 from maxent_rl.settings import Positive
 from maxent_rl.tokens.batch import TokenBatch
-from maxent_rl.tokens.objectives.advantages import AdvantageStage, by_group
+from maxent_rl.tokens.objectives.advantages import AdvantageStage, relative_rewards
 from maxent_rl.tokens.objectives.aggregates import Aggregate
 from maxent_rl.tokens.objectives.stage import Preset
 from maxent_rl.tokens.objectives.surrogates import LogProbability
@@ -32,10 +31,10 @@ class NonzeroScale(AdvantageStage):
 
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
         """Sets the advantages [N]."""
-        rewards = by_group(batch)
-        factor = rewards.size / jnp.maximum(jnp.sum(rewards != 0), 1) / self.gpg_normalizer
-        found = factor * losses.group_advantages(rewards, "none")
-        return state, dataclasses.replace(batch, advantages=found.reshape(-1))
+        scored = batch.scored
+        rewarded = jnp.sum(scored & (batch.outcomes != 0))
+        factor = jnp.sum(scored) / jnp.maximum(rewarded, 1) / self.gpg_normalizer
+        return state, dataclasses.replace(batch, advantages=factor * relative_rewards(batch))
 
 
 PRESETS: dict[str, Preset] = {

@@ -76,13 +76,18 @@ class LpReg(Regulariser):
 
         return jnp.where(of_token(keep), jnp.maximum(of_token(log_probs) - kept, _DROPPED), _DROPPED)
 
+    def survey(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
+        """Finds the rarest tokens of negative advantage [N, T] in the step."""
+        negative = work.mask & (work.advantages < 0)
+        count = share_of(jnp.sum(negative), self.lp_reg_share)
+        rarest = smallest(jax.lax.stop_gradient(work.outputs.logp), negative, jnp.where(count > 1, count, 0))
+        return state, work.replace(found=rarest)
+
     def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
         """Replaces the loss [N, T] of the chosen tokens."""
         proxy, logp = work.batch.statistics["proxy_log_prob"], work.outputs.logp
-        negative = work.mask & (work.advantages < 0)
-        count = share_of(jnp.sum(negative), self.lp_reg_share)
-        rarest = smallest(jax.lax.stop_gradient(logp), negative, jnp.where(count > 1, count, 0))
-        chosen = rarest & (logp < proxy)  # noise, and what has reached the proxy, is left alone
+        assert work.found is not None
+        chosen = work.found & (logp < proxy)  # noise, and what has reached the proxy, is left alone
         divergence = losses.kl_estimate(logp, jnp.where(chosen, proxy, logp), "k3", self.lp_reg_largest)
         loss = -work.advantages * work.ratio + self.lp_reg_weight * divergence
         work = work.measure(**{"lp_reg/chosen": losses.masked_mean(chosen.astype(jnp.float32), work.mask)})

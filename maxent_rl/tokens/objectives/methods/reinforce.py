@@ -29,10 +29,11 @@ class Baseline(AdvantageStage):
 
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
         """Sets the advantages [N]."""
-        rewards = batch.outcomes
-        if self.baseline is not None:
-            return state, dataclasses.replace(batch, advantages=rewards - self.baseline)
-        advantages = losses.masked_deviation(rewards, jnp.ones(rewards.shape, bool))  # 0 where only rounding differs
+        rewards, scored = batch.outcomes, batch.scored
+        if self.baseline is None:
+            advantages = losses.masked_deviation(rewards, scored)  # 0 where only rounding differs
+        else:
+            advantages = jnp.where(scored, rewards - self.baseline, 0.0)
         return state, dataclasses.replace(batch, advantages=advantages)
 
 

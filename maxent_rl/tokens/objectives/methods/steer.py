@@ -52,16 +52,21 @@ class Steer(Shape):
     one_minus_pi_power: Weight = 1.0
     """Power of `1 - pi` in omega; 1 as in the released code."""
     steer_rows: Count | None = static(None)
-    """Rows that are compared with each other (8 in the released code); None for all of the minibatch."""
+    """Rows that are compared with each other (8 in the released code); None for all of the step."""
 
     def statistics(self, state: PyTree) -> dict[str, Statistic]:
         """For the exact estimate, the mean discriminant over the vocabulary."""
         return {"expected_discriminant": expected_discriminant} if self.steer_estimator == "exact" else {}
 
+    def survey(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
+        """Finds the weights [N, T], which the largest change of the step scales."""
+        change = jnp.abs(jax.lax.stop_gradient(self.entropy_change(work)))
+        return state, work.replace(found=jnp.where(work.mask, self.weights(change, work.mask), 0.0))
+
     def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
         """Multiplies the weight [N, T]."""
-        change = jnp.abs(jax.lax.stop_gradient(self.entropy_change(work)))
-        weight = jnp.where(work.mask, self.weights(change, work.mask), 0.0)
+        weight = work.found
+        assert weight is not None
         work = work.measure(**{"steer/weight": losses.masked_mean(weight, work.mask)})
         return state, work.replace(weight=weight if work.weight is None else work.weight * weight)
 
@@ -88,7 +93,7 @@ class Steer(Shape):
         """The weight of each token [N, T] from the absolute change [N, T]; masked ones are not looked at."""
         rows = self.steer_rows or len(change)
         if rows and len(change) % rows:
-            raise InvalidSettingError(f"--steer-rows {rows} must divide the {len(change)} rows of the minibatch.")
+            raise InvalidSettingError(f"--steer-rows {rows} must divide the {len(change)} rows of a step.")
         blocks, valid = (values.reshape(-1, max(rows, 1) * change.shape[1]) for values in (change, mask))
         largest = jnp.max(blocks, axis=-1, keepdims=True, initial=0.0, where=valid)
         if self.steer_map == "exponential":

@@ -181,7 +181,8 @@ def test_a_response_without_tokens_is_no_candidate(form):
     rewards = jnp.array([0.3, 1.0, -0.4, 0.7, 0.2, 0.1, 0.9, 0.0])
     mask = BATCH.mask.at[3].set(False).at[4:].set(False)
     fewer = dataclasses.replace(BATCH, mask=mask, advantages=rewards)
-    three = dataclasses.replace(BATCH.rows(slice(0, 3)), group_size=3, advantages=rewards[:3])
+    three = dataclasses.replace(BATCH, group_size=1).rows(slice(0, 3))
+    three = dataclasses.replace(three, group_size=3, advantages=rewards[:3])
     outputs = TokenOutputs(OUTPUTS.logp[:3])
     assert_close(loss_of(objective, OUTPUTS, fewer), loss_of(objective, outputs, three), scale=1.0)  # of the logits
     slope = slope_of(objective, OUTPUTS, fewer)
@@ -237,12 +238,31 @@ def test_minibatches_are_whole_groups():
         with pytest.raises(ShapeError, match=r"not whole groups of 4, .* cut the batch by TokenBatch.groups"):
             prepared.rows(rows)
     assert prepared.rows(jnp.array([5, 4, 7, 6])).mask.shape == (4, COLUMNS)
-    traced = jax.jit(prepared.rows)(jnp.arange(6))
+    with pytest.raises(ShapeError, match="traced rows are whole groups cannot be seen, and the objective compares"):
+        jax.jit(prepared.rows)(jnp.arange(8))
     with pytest.raises(ShapeError, match="6 rows are not whole groups of 4, and ADPO"):
-        objective((), TokenOutputs(OUTPUTS.logp[:6]), traced)
+        objective((), TokenOutputs(OUTPUTS.logp[:6]), jax.tree.map(lambda leaf: leaf[:6], prepared))
     moved = dataclasses.replace(prepared, source=jnp.arange(ROWS))
     with pytest.raises(InvalidSettingError, match="another stage"):
         objective((), OUTPUTS, moved)
+
+
+@pytest.mark.parametrize("name", ["adpo", "adpo_pair"])
+def test_unequal_groups_are_filled_up_with_rows_that_are_no_candidates(name):
+    """A group of three, filled up to four: of the two groups' losses, or of the nine pairs', the mean."""
+    objective, fill = objectives.make(name), 3
+    filled = dataclasses.replace(
+        BATCH, mask=BATCH.mask.at[fill].set(False), rewards=BATCH.rewards.at[fill].set(jnp.nan)
+    )
+    three = dataclasses.replace(jax.tree.map(lambda leaf: leaf[:3], BATCH), group_size=3)
+    alone = [
+        loss_of(objective, TokenOutputs(OUTPUTS.logp[:3]), three),
+        loss_of(objective, TokenOutputs(OUTPUTS.logp[4:]), BATCH.rows(slice(4, 8))),
+    ]
+    expected = np.average(alone, weights=(3, 6) if name == "adpo_pair" else None)
+    loss, slope, _ = step(objective, TokenOutputs(OUTPUTS.logp), filled)
+    assert_close(loss, expected)
+    assert np.all(slope[fill] == 0)
 
 
 def test_the_reference_is_asked_for():

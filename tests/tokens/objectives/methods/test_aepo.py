@@ -195,7 +195,7 @@ def test_minibatches_and_rows_without_side_responses():
     objective = objectives.make("aepo_arbitrary", side_mode="add", side_weight=1.0)
     state, prepared = prepare(objective, state_at(0.3), BATCH)
     outputs = outputs_of(prepared)
-    parts = [prepared.rows(slice(0, ROWS)), prepared.rows(slice(ROWS, None))]
+    parts = [prepared.rows(slice(0, ROWS)).as_step(), prepared.rows(slice(ROWS, None)).as_step()]
     _, first = evaluate(objective, state, TokenOutputs(outputs.logp[:ROWS]), parts[0])
     assert first.metrics["side/share"] == 0
     loss, second = evaluate(objective, first.state, TokenOutputs(outputs.logp[ROWS:]), parts[1])

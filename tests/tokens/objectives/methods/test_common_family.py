@@ -174,6 +174,37 @@ def test_gspo_by_token_is_gspo_by_sequence():
     assert np.any(np.all(slope == 0, axis=-1)) and np.any(slope != 0)
 
 
+def test_rloo_takes_a_response_as_one_action():
+    """TRL's: the product of the tokens' ratios, clipped as a whole; every row weighs the same."""
+    old = jnp.full((2, 3), -1.0)
+    outputs = TokenOutputs(old + jnp.array([[0.1, 0.1, 0.1], [-0.05, 0.02, 0.1]]))
+    batch = TokenBatch(old, jnp.ones((2, 3)), jnp.array([1.0, 0.0]), group_size=2)
+    np.testing.assert_allclose(loss_of(objectives.make("rloo"), outputs, batch), -0.063746, atol=1e-5)
+    by_token = objectives.make("rloo", sequence_ratio=False, aggregation="token-mean")  # verl's
+    np.testing.assert_allclose(loss_of(by_token, outputs, batch), -0.039819, atol=1e-5)
+
+    advantage = jnp.array([1.0, -1.0, 0.5, -2.0, 1.0, -1.0, 2.0, -0.5])
+    outputs, batch = ragged(advantage)
+
+    def by_sequence(logp):
+        ratio = jnp.exp(jnp.where(batch.mask, logp - batch.logp_old, 0.0).sum(-1))
+        return jnp.mean(jnp.maximum(-advantage * ratio, -advantage * jnp.clip(ratio, 0.6, 1.4)))
+
+    objective = objectives.make("rloo", clip_low=0.4, clip_high=0.4)
+    expected, slope = jax.value_and_grad(by_sequence)(outputs.logp)
+    assert_close(loss_of(objective, outputs, batch), expected, scale=1.0)  # of the rows' losses, which cancel
+    assert_close(slope_of(objective, outputs, batch), slope)
+    assert np.any(np.all(slope == 0, axis=-1)) and np.any(slope != 0)
+
+
+@pytest.mark.parametrize("name", ["grpo", "gspo", "rloo", "kl_cov", "gmpo"])
+def test_a_punished_response_that_has_become_far_likelier_is_pushed_back(name):
+    """Ratios are cut off where they would become infinite; the gradient there was once 0, though the loss was e^20."""
+    batch = TokenBatch(jnp.full((1, 2), -60.0), jnp.ones((1, 2)), jnp.zeros(1), advantages=jnp.array([-1.0]))
+    slope = slope_of(objectives.make(name), TokenOutputs(jnp.full((1, 2), -1.0)), batch)
+    assert np.all(slope > 1.0) and np.isfinite(slope).all()
+
+
 def test_gmpo_in_numpy():
     """verl's geo_mean, row by row: exp of the mean of log-ratios, each cut at +-0.4 on the side that would gain."""
     advantage = np.array([1.0, -1.0, 0.5, -2.0, 1.0, -1.0, 2.0, -0.5])
@@ -250,12 +281,14 @@ def test_reinforce_pp_with_discount_and_divergence_in_the_reward():
 
 
 def test_trl_counts_every_row():
-    """Also one without tokens; the constant length of dr_grpo stands for the columns."""
+    """Also one that is left out of the loss, but none without a response; the length of dr_grpo is the longest response's."""
     _, batch = ragged(np.ones(ROWS))
-    batch = dataclasses.replace(batch, mask=batch.mask.at[0].set(False))
-    tokens = batch.mask.sum()
-    found = loss_of(objectives.make("dr_grpo"), on_policy(batch), batch)
-    np.testing.assert_allclose(found, -tokens / (ROWS * COLUMNS), rtol=1e-6)
-    found = loss_of(objectives.make("dr_grpo", aggregation_length=20), on_policy(batch), batch)
-    np.testing.assert_allclose(found, -tokens / (ROWS * 20), rtol=1e-6)
-    np.testing.assert_allclose(loss_of(objectives.make("grpo_trl"), on_policy(batch), batch), -7 / 8, rtol=1e-6)
+    batch = dataclasses.replace(batch, mask=batch.mask.at[1].set(False), truncated=jnp.arange(ROWS) == 0)
+    tokens, longest = batch.mask[1:].sum(), batch.mask[0].sum()
+    batch = dataclasses.replace(batch, mask=batch.mask.at[5, -1].set(False))  # the only other response as long as that
+    assert longest == COLUMNS and batch.mask[1:].sum() == tokens - 1
+    for settings, length in (({}, longest), ({"aggregation_length": 20}, 20)):
+        found = loss_of(objectives.make("dr_grpo", mask_truncated=True, **settings), on_policy(batch), batch)
+        np.testing.assert_allclose(found, -(tokens - 1) / ((ROWS - 1) * length), rtol=1e-6)
+    found = loss_of(objectives.make("grpo_trl", mask_truncated=True), on_policy(batch), batch)
+    np.testing.assert_allclose(found, -6 / 7, rtol=1e-6)

@@ -181,10 +181,10 @@ def test_seeds_and_settings_vary_together_in_one_program():
         assert_close(alone, found[index], scale=1.0)  # of the tokens' losses, which cancel
 
 
-def test_prepared_and_sliced_batches_are_chosen_from_for_themselves():
+def test_minibatches_are_chosen_from_for_themselves():
     objective, case = objectives.make("kl_cov", kl_cov_share=0.1), random_case()
     state, prepared = prepare(objective, objective.init(), case.batch)
-    half = prepared.rows(slice(0, 4))
+    half = prepared.rows(slice(0, 4)).as_step()
     _, aux = evaluate(objective, state, TokenOutputs(case.outputs().logp[:4]), half)
     count = int(half.mask.sum())
     np.testing.assert_allclose(aux.metrics["covariance/chosen"], max(count // 10, 1) / count, rtol=1e-6)

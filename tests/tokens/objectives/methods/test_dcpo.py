@@ -137,7 +137,7 @@ def test_estimate_is_the_mean_over_the_steps_since_the_last_batch():
     case = random_case(4)
     objective = objectives.make("dcpo")
     state, prepared = prepare(objective, objective.init(), case.batch)
-    halves = [prepared.rows(slice(0, 2)), prepared.rows(slice(2, 8))]
+    halves = [prepared.rows(slice(0, 2)).as_step(), prepared.rows(slice(2, 8)).as_step()]
     logp = case.outputs().logp
     means = [-np.mean(np.asarray(logp)[rows][np.asarray(case.batch.mask)[rows]]) for rows in (slice(0, 2), slice(2, 8))]
     _, first = evaluate(objective, state, TokenOutputs(logp[:2]), halves[0])
@@ -204,9 +204,7 @@ def test_expected_gradient_is_the_tilted_policy_less_the_policy():
 
     def loss(logits, index):
         logp = jax.nn.log_softmax(logits)[prepared.tokens]
-        return objective(
-            state, TokenOutputs(logp), dataclasses.replace(prepared, mask=(jnp.arange(3) == index)[:, None])
-        )[0]
+        return objective(state, TokenOutputs(logp[index][None]), prepared.rows(index[None]).as_step())[0]
 
     slopes = jax.jit(jax.vmap(jax.grad(loss), in_axes=(None, 0)))(LOG_PROBS, jnp.arange(3))
     wanted = 0.047619 * np.array([-0.040058, 0.014257, 0.025801])

@@ -21,7 +21,7 @@ from maxent_rl.storage.files import as_path
 
 _PACKAGES = (
     *("maxent_rl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"),
-    *("gymnasium", "mujoco", "mujoco-mjx", "brax", "playground", "envpool"),
+    *("gymnasium", "mujoco", "mujoco-mjx", "brax", "playground", "envpool", "gymnasium-robotics"),
 )
 _MOST_LOGGED, _LOGGED_VECTOR_STEPS, _LEAST_LINES = 1_000, 20, 10
 _SEEDS = typing.Annotated[int, Interval(0, 2**31 - 1)]

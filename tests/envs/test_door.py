@@ -245,7 +245,7 @@ def test_what_is_kept_on_first_use_is_no_change() -> None:
         ),
         (
             {"observation_space": Space("box", (2, 2))},
-            "observation_space .*expected None, or a box with the entries of",
+            "observation_space .*expected None, or a box or a dict with the entries of",
         ),
         (
             {"observation_space": Space("discrete", sizes=(3,), start=(0,))},

@@ -46,7 +46,7 @@ class Walk(gymnasium.Env):
         self.taken.append(action)
         self.elapsed += 1
         ended, cut = self.elapsed == self.terminates_at, self.elapsed == self.truncates_at
-        return self.observe(), float(self.elapsed), ended, cut, {}
+        return self.observe(), float(self.elapsed), ended, cut, {"is_success": self.elapsed % 2 == 0}
 
 
 def roll(envs: GymnasiumEnvs, steps: int, low: float = -1.0) -> tuple[np.ndarray, HostStep]:

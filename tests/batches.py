@@ -8,11 +8,44 @@ import numpy as np
 
 from maxent_rl.types import Transition
 
-# Programs that all tests share: eagerly, each would be a hundred programs of one operation.
-init = jax.jit(lambda agent, key, spec: agent.init(key, spec), static_argnames="spec")
-update = jax.jit(lambda agent, state, batch, key: agent.update(state, batch, key))
-act = jax.jit(lambda agent, state, observation, key: agent.act(state, observation, key))
-mode = jax.jit(lambda agent, state, observation: agent.mode(state, observation))
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _call(kind, method, given, *arguments):
+    return getattr(given, method)(*arguments)
+
+
+def compiled(given, method, *arguments):
+    """Calls a method in one program, where eagerly there would be one for each of its operations.
+
+    The class is part of what the program is kept under: to JAX 0.10.2 two dataclasses with equally many fields are the same
+    structure, with different hashes, so that one call in a hundred would be answered by the other class's program.
+    """
+    return _call(type(given), method, given, *arguments)
+
+
+@partial(jax.jit, static_argnums=(0, 3))
+def _init(kind, agent, key, spec):
+    return agent.init(key, spec)
+
+
+def init(agent, key, spec):
+    """The first state of a seed."""
+    return _init(type(agent), agent, key, spec)
+
+
+def update(agent, state, batch, key):
+    """(state, metrics) after one update."""
+    return compiled(agent, "update", state, batch, key)
+
+
+def act(agent, state, observation, key):
+    """Drawn actions."""
+    return compiled(agent, "act", state, observation, key)
+
+
+def mode(agent, state, observation):
+    """The most likely actions."""
+    return compiled(agent, "mode", state, observation)
 
 
 def batch_of(size=8, seed=0, **overrides):

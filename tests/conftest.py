@@ -29,6 +29,7 @@ from support.compiling import collect_rarely, share_contexts
 from support.margins import Recorder
 
 RECORDER = pytest.StashKey[Recorder]()
+COMPUTING = {"losses", "distributions", "networks", "agents", "tokens", "data", "set_functions"}
 
 # No deadline: the first example compiles. Derandomised: a test that fails one time in a hundred should not exist.
 hypothesis.settings.register_profile("maxent_rl", deadline=None, derandomize=True, max_examples=50)
@@ -72,6 +73,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if item.get_closest_marker("matrix")]
         items[:] = [item for item in items if not item.get_closest_marker("matrix")]
         config.hook.pytest_deselected(items=left_out)
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).parts[0] in COMPUTING:
+            item.add_marker("computing")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

@@ -162,10 +162,10 @@ class HostReach(gymnasium.Env):
 
 
 class HostCatch(gymnasium.Env):
-    """`maxent/CatchContinuous` or `maxent/Catch` for Gymnasium; images as `layout` says: "last", "first" or "grey"."""
+    """`maxent/CatchContinuous` or `maxent/Catch` for Gymnasium; images as `layout` says, "wide" being nonsense."""
 
     def __init__(self, continuous=True, layout="last"):
-        self.shape = {"last": (32, 32, 1), "first": (1, 32, 32), "grey": (32, 32)}[layout]
+        self.shape = {"last": (32, 32, 1), "first": (1, 32, 32), "grey": (32, 32), "wide": (16, 64)}[layout]
         self.observation_space = gymnasium.spaces.Box(0, 255, self.shape, np.uint8)
         self.action_space = gymnasium.spaces.Box(-1, 1, (1,)) if continuous else gymnasium.spaces.Discrete(3)
         self.continuous, self.column, self.row, self.paddle = continuous, 0, 0, np.float32(12)

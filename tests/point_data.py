@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import batches
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,8 +17,10 @@ from maxent_rl.types import LoggedTransition, Spec
 SPEC = Spec((3,), (2,), 100)
 """Of the transitions of `logged_batch`."""
 
-init = jax.jit(lambda agent, key: agent.init(key, SPEC))
-update = jax.jit(lambda agent, state, batch, key: agent.update(state, batch, key))
+
+def init(agent, key):
+    """The first state of a seed that learns from `logged_batch`."""
+    return batches.init(agent, key, SPEC)
 
 
 def mixed_point_data(episodes=30, seed=0, good=0.4, horizon=20):
@@ -72,15 +75,23 @@ def one_state_logged_batch(terminated):
     )  # fmt: skip
 
 
-@partial(jax.jit, static_argnames=("updates",))
 def learn(agent, state, batch, updates):
     """Takes updates from the same batch."""
+    return _learn(type(agent), agent, state, batch, updates)
+
+
+@partial(jax.jit, static_argnums=0)
+def _learn(kind, agent, state, batch, updates):
     return jax.lax.fori_loop(0, updates, lambda i, s: agent.update(s, batch, jax.random.key(i))[0], state)
 
 
-@partial(jax.jit, static_argnames=("updates",))
 def learned_return(agent, data, updates, seed=0, episodes=64):
     """Learns from the data and gives the mean return of the most likely actions."""
+    return _learned_return(type(agent), agent, data, updates, seed, episodes)
+
+
+@partial(jax.jit, static_argnums=(0, 5))
+def _learned_return(kind, agent, data, updates, seed, episodes):
     key = jax.random.key(seed)
     state = agent.init(key, Point().spec)
     state = agent.begin(state, data) if hasattr(agent, "begin") else state

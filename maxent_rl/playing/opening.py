@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from maxent_rl import envs as environments
-from maxent_rl.agents.base import actions_in_words
+from maxent_rl.agents.base import actions_in_words, images_in_words
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.door import admit, is_device_env
 from maxent_rl.envs.env import Env
@@ -82,7 +82,8 @@ def check_spec(policy: Policy, spec: Spec) -> None:
     Raises:
       IncompatibleEnvironmentError: saying both shapes.
     """
-    trained, found = _shapes(policy.spec), _shapes(spec)
+    images = policy.spec.observation_space is not None  # of policies of before spaces were described, nobody knows
+    trained, found = _shapes(policy.spec, images), _shapes(spec, images)
     if trained != found:
         raise IncompatibleEnvironmentError(f"The policy was trained on {trained}; {policy.env} now has {found}.")
 
@@ -91,6 +92,7 @@ def _described(value: object) -> str:
     return f"{value!r}" if isinstance(value, (str, int, float, type(None))) else f"a {type(value).__name__}"
 
 
-def _shapes(spec: Spec) -> str:
+def _shapes(spec: Spec, images: bool) -> str:
     actions = f"actions {spec.action_shape}" if spec.is_continuous else actions_in_words(spec)
-    return f"observations {spec.observation_shape} and {actions}"
+    ends = f" that end in {images_in_words(spec)}" if images and spec.frames else ""
+    return f"observations {spec.observation_shape}{ends} and {actions}"

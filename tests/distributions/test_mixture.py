@@ -10,6 +10,7 @@ import pytest
 import scipy.integrate
 import scipy.special
 import scipy.stats
+from batches import compiled
 from hypothesis import given
 from hypothesis import strategies as st
 from support.closeness import assert_close
@@ -32,10 +33,6 @@ def log_prob_of(kind, logits, mean, log_std, value):
 
 
 SLOPES = {kind: jax.jit(jax.value_and_grad(partial(log_prob_of, kind), argnums=(0, 1, 2, 3))) for kind in KINDS}
-
-
-call = jax.jit(lambda policy, method, *arguments: getattr(policy, method)(*arguments), static_argnums=1)
-"""One program for a method, where eagerly there would be one for each of its operations."""
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -98,34 +95,34 @@ def test_the_edge_of_the_box_is_finite():
 @pytest.mark.parametrize("kind", KINDS)
 def test_sums_and_bounds_of_components(kind):
     policy = random_mixture(kind, (50,))
-    action = call(policy, "sample", jax.random.key(1))
+    action = compiled(policy, "sample", jax.random.key(1))
     assert action.shape == (50, 2)
-    np.testing.assert_allclose(np.sum(call(policy, "responsibilities", action), axis=-1), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(np.sum(compiled(policy, "responsibilities", action), axis=-1), 1.0, rtol=1e-5)
     joint = jax.jit(lambda policy: policy.router.log_probs + policy.experts.log_prob(action[:, None, :]))(policy)
-    assert np.all(np.asarray(call(policy, "log_prob", action))[:, None] >= joint - 1e-5)
+    assert np.all(np.asarray(compiled(policy, "log_prob", action))[:, None] >= joint - 1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_permuting_the_experts_changes_nothing(kind):
     policy, order = jax.device_get(random_mixture(kind, (7,))), np.array([2, 0, 1])
     permuted = kind(policy.logits[:, order], policy.mean[:, order], policy.log_std[:, order])
-    action = call(policy, "sample", jax.random.key(1))
-    assert_close(call(permuted, "log_prob", action), call(policy, "log_prob", action))
+    action = compiled(policy, "sample", jax.random.key(1))
+    assert_close(compiled(permuted, "log_prob", action), compiled(policy, "log_prob", action))
     np.testing.assert_allclose(
-        call(permuted, "responsibilities", action),
-        np.asarray(call(policy, "responsibilities", action))[:, order],
+        compiled(permuted, "responsibilities", action),
+        np.asarray(compiled(policy, "responsibilities", action))[:, order],
         rtol=1e-4,
         atol=1e-6,
     )
-    np.testing.assert_allclose(call(permuted, "mode"), call(policy, "mode"), rtol=1e-6)
+    np.testing.assert_allclose(compiled(permuted, "mode"), compiled(policy, "mode"), rtol=1e-6)
 
 
 def test_one_expert_is_the_tanh_gaussian():
     policy = jax.device_get(random_mixture(TanhGaussianMixture, (20,), 1))
     alone = TanhGaussian(policy.mean[:, 0], policy.log_std[:, 0])
-    action = call(alone, "sample", jax.random.key(1))
-    assert_close(call(policy, "log_prob", action), call(alone, "log_prob", action))
-    assert_close(call(policy, "mode"), call(alone, "mode"))
+    action = compiled(alone, "sample", jax.random.key(1))
+    assert_close(compiled(policy, "log_prob", action), compiled(alone, "log_prob", action))
+    assert_close(compiled(policy, "mode"), compiled(alone, "mode"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -143,9 +140,9 @@ def test_samples_follow_the_density(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_sample_and_log_prob_agree_with_their_parts(kind):
     policy, key = random_mixture(kind, (4,)), jax.random.key(3)
-    action, log_prob = call(policy, "sample_and_log_prob", key)
-    assert_close(action, call(policy, "sample", key))
-    np.testing.assert_allclose(log_prob, call(policy, "log_prob", action), rtol=1e-4, atol=1e-4)
+    action, log_prob = compiled(policy, "sample_and_log_prob", key)
+    assert_close(action, compiled(policy, "sample", key))
+    np.testing.assert_allclose(log_prob, compiled(policy, "log_prob", action), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -203,7 +200,9 @@ def test_vmap_equals_single(kind):
     many = jax.jit(jax.vmap(lambda policy, key: policy.sample_and_log_prob(key)))(policy, keys)
     many, policy = jax.device_get((many, policy))
     for index in range(5):
-        single = call(jax.tree.map(lambda leaf, index=index: leaf[index], policy), "sample_and_log_prob", keys[index])
+        single = compiled(
+            jax.tree.map(lambda leaf, index=index: leaf[index], policy), "sample_and_log_prob", keys[index]
+        )
         for a, b in zip(many, single, strict=True):
             np.testing.assert_allclose(a[index], b, rtol=1e-4, atol=1e-5)
 
@@ -212,14 +211,14 @@ def test_vmap_equals_single(kind):
 def test_an_expert_is_its_own_mean_and_deviation(kind):
     """One number for each observation, also where there is one observation."""
     policy, index = jax.device_get(random_mixture(kind, (4,))), np.array([2, 0, 1, 2])
-    chosen = call(policy, "expert", index)
+    chosen = compiled(policy, "expert", index)
     np.testing.assert_array_equal(chosen.mean, policy.mean[np.arange(4), index])
     np.testing.assert_array_equal(chosen.log_std, policy.log_std[np.arange(4), index])
-    single = call(jax.tree.map(lambda leaf: leaf[3], policy), "expert", jnp.int32(2))
+    single = compiled(jax.tree.map(lambda leaf: leaf[3], policy), "expert", jnp.int32(2))
     np.testing.assert_array_equal(single.mean, policy.mean[3, 2])
     noise = np.ones((4, 1, 2), np.float32)
     own = jax.jit(lambda policy: policy.experts.from_noise(noise)[1])(policy)
-    assert_close(call(chosen, "from_noise", noise[:, 0])[1], np.asarray(own)[np.arange(4), index])
+    assert_close(compiled(chosen, "from_noise", noise[:, 0])[1], np.asarray(own)[np.arange(4), index])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -227,8 +226,8 @@ def test_sample_with_expert_names_who_drew_the_action_of_sample(kind):
     policy = jax.device_get(random_mixture(kind, (), 3, 2, 1))
     policy = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (40_000, *leaf.shape)), policy)
     key = jax.random.key(0)
-    action, choice = call(policy, "sample_with_expert", key)
-    assert_close(action, call(policy, "sample", key))
+    action, choice = compiled(policy, "sample_with_expert", key)
+    assert_close(action, compiled(policy, "sample", key))
     assert choice.dtype == jnp.int32
     weights = np.exp(policy.router.log_probs[0])
     shares = np.bincount(choice, minlength=3) / len(choice)

@@ -40,17 +40,28 @@ class Reader(HTMLParser):
         self.words.append(data)
 
 
-@pytest.fixture
-def study(tmp_path):
+def make_study(folder):
     for env in ("Pendulum-v1", "brax/ant"):
         for name, rate in (("fast", 1e-2), ("slow", 1e-4)):
             returns = {seed: [seed + step - rate for step in range(4)] for seed in range(4)}
-            make_run(tmp_path / "runs" / env.replace("/", "-") / name, returns, env=env, agent={"learning_rate": rate})
-    return tmp_path / "runs"
+            make_run(folder / env.replace("/", "-") / name, returns, env=env, agent={"learning_rate": rate})
+    return folder
 
 
-def test_the_page_loads_nothing_and_runs_nothing(study):
-    text = write_report([study], options=QUICK).page.read_text()
+@pytest.fixture
+def study(tmp_path):
+    return make_study(tmp_path / "runs")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A study's folder and the text of its page."""
+    folder = make_study(tmp_path_factory.mktemp("study") / "runs")
+    return folder, write_report([folder], options=QUICK).page.read_text()
+
+
+def test_the_page_loads_nothing_and_runs_nothing(written):
+    _, text = written
     reader = Reader(text)
     assert reader.open == []
     tags = {tag for tag, _ in reader.tags}
@@ -67,8 +78,9 @@ def test_the_page_loads_nothing_and_runs_nothing(study):
     assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in reader.tags
 
 
-def test_every_section_is_there_with_every_method_and_run(study):
-    reader = Reader(write_report([study], options=QUICK).page.read_text())
+def test_every_section_is_there_with_every_method_and_run(written):
+    study, text = written
+    reader = Reader(text)
     words = " ".join(reader.words)
     for heading in (
         "Scores",
@@ -104,11 +116,6 @@ def test_text_from_files_stays_text(tmp_path):
     assert evil in " ".join(reader.words) and "<i>left" in " ".join(reader.words)
 
 
-def test_the_same_runs_give_the_same_page(study, tmp_path):
-    pages = [write_report([study], tmp_path / name, options=QUICK).page.read_bytes() for name in ("a", "b")]
-    assert pages[0] == pages[1]
-
-
 def test_the_summary_says_whether_the_intervals_tell_methods_apart(tmp_path):
     for name, rate, shift in (("a", 1e-2, 0.0), ("b", 1e-3, 0.1), ("c", 1e-4, 100.0)):
         returns = {seed: [shift + seed] for seed in range(4)}
@@ -126,10 +133,12 @@ def test_one_run_with_one_seed_and_one_evaluation_is_a_report(tmp_path):
     assert "sac reaches 1.000 (1 seed, step 1,000)." in words
 
 
-def test_an_earlier_report_is_replaced_and_is_no_run(study):
+def test_an_earlier_report_is_replaced_is_no_run_and_the_same_runs_give_the_same_page(study):
     first = write_report([study], options=QUICK)
     assert first.page == study / "report" / "report.html"
+    page = first.page.read_bytes()
     again = write_report([study], options=QUICK)
+    assert again.page.read_bytes() == page
     assert again.files == first.files and again.left_out == ()
     assert {path for path in first.page.parent.rglob("*") if path.is_file()} == set(first.files)
 

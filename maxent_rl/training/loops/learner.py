@@ -44,7 +44,7 @@ def make_learning(agent: Agent[Any], spec: Spec, num_envs: int, mesh: Mesh | Non
     def batch(agent: Any, key: Array) -> PyTree:
         return layout.unpack(jnp.zeros((*layout.batch_shape, layout.width)))
 
-    return Learning(spec, layout, num_envs, check_update(agent, spec, batch), mesh)
+    return Learning(type(agent), spec, layout, num_envs, check_update(agent, spec, batch), mesh)
 
 
 def without_rows(learner: Learner) -> Learner:

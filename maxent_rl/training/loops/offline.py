@@ -141,6 +141,7 @@ def plan_offline_loop(
     assert load is not None, "an agent that learns from fixed data needs load=sources.load.load_data"
     data, held_out = load(run, agent, spec, env)
     learning = Learning(
+        agent=type(agent),
         spec=spec,
         layout=RolloutLayout.create(spec, 0, 1),  # the data is kept once for all seeds, not in buffers of theirs
         num_envs=1,

@@ -154,6 +154,8 @@ class Learning:
     """The static side of a training run: shapes and names, hashable, the same for all seeds.
 
     Attributes:
+      agent: the agent's class. Programs are kept by it, as JAX takes two dataclasses with the same number of fields for one
+        structure (`==`, with different hashes): of SubPO and MODPO in one process, one would now and then be run as the other.
       spec: the environment's shapes.
       layout: of the buffer that steps are stored in and learned from.
       num_envs: environments of each seed.
@@ -161,6 +163,7 @@ class Learning:
       mesh: of the local devices (`seeds.mesh.make_mesh`), or None where one device runs everything.
     """
 
+    agent: type[Any]
     spec: Spec
     layout: RowLayout
     num_envs: int

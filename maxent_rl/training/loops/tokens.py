@@ -99,6 +99,7 @@ def plan_token_loop(
     agent = variants[0]
     mesh = make_mesh(len(members), devices, 1, run.num_envs)
     learning = Learning(
+        agent=type(agent),
         spec=spec,
         layout=RolloutLayout.create(spec, 0, run.num_envs),  # responses are not kept from one iteration to the next
         num_envs=run.num_envs,

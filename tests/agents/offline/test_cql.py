@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from batches import assert_alike, same
+from batches import assert_alike, same, update
 from environments import DiscretePoint
-from point_data import SPEC, init, learned_return, logged_batch, one_state_logged_batch, point_transitions, update
+from point_data import SPEC, init, learned_return, logged_batch, one_state_logged_batch, point_transitions
 from support.closeness import assert_close
 from support.seeds import learning_seed
 

@@ -6,17 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from batches import assert_alike, same
-from point_data import (
-    SPEC,
-    init,
-    learn,
-    learned_return,
-    logged_batch,
-    one_state_logged_batch,
-    point_transitions,
-    update,
-)
+from batches import assert_alike, same, update
+from point_data import SPEC, init, learn, learned_return, logged_batch, one_state_logged_batch, point_transitions
 from support.seeds import learning_seed
 
 from maxent_rl.agents import acting_state, check_agent

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from batches import assert_alike
-from point_data import SPEC, init, learned_return, logged_batch, point_transitions, update
+from batches import assert_alike, update
+from point_data import SPEC, init, learned_return, logged_batch, point_transitions
 from support.seeds import learning_seed
 
 from maxent_rl.agents.offline.rebrac import ReBRAC

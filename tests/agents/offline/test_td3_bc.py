@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from batches import assert_alike, same
+from batches import assert_alike, same, update
 from environments import DiscretePoint, Point
 from point_data import (
     init,
@@ -16,7 +16,6 @@ from point_data import (
     one_state_logged_batch,
     point_return,
     point_transitions,
-    update,
 )
 from support.closeness import assert_close
 from support.seeds import learning_seed

@@ -41,9 +41,13 @@ def begun(agent, spec):
     return init(agent, jax.random.key(0), spec)
 
 
-@partial(jax.jit, static_argnames=("env", "envs"))
 def tabular_state(agent, env, logits, envs=1):
     """A linear policy on one-hot observations of time with these logits [step, action]."""
+    return _tabular_state(type(agent), agent, env, logits, envs)
+
+
+@partial(jax.jit, static_argnums=(0, 2, 4))
+def _tabular_state(kind, agent, env, logits, envs):
     state = agent.init(jax.random.key(0), dataclasses.replace(env.spec, num_envs=envs))
     head = state.parameters["policy"]["params"]["head"]
     kernel = jnp.zeros_like(head["kernel"]).at[: len(logits)].set(logits)
@@ -68,9 +72,13 @@ def roll(env, actions):
     return Transition(*rows, steps=jnp.ones(actions.shape))
 
 
-@jax.jit
 def ascent(agent, state, batch):
     """The gradient that an update follows, upwards and summed over time, in the logits [step, action]."""
+    return _ascent(type(agent), agent, state, batch)
+
+
+@partial(jax.jit, static_argnums=0)
+def _ascent(kind, agent, state, batch):
     _, samples = agent.evaluate(state, batch)
     units = agent.units(samples)
     gradient = jax.grad(lambda p: agent.loss(p, units, None, jax.random.key(0))[0])(state.parameters)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maxent_rl.agents import SAC
+from maxent_rl.agents.on_policy.subpo import MODPO, SubPO
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.training.loops.learner import act, init_learner, make_learning, numeric, store_and_learn
 from maxent_rl.training.loops.plan import Schedule
@@ -120,3 +121,10 @@ def test_counters_and_rows(histories):
     assert int(many.counters.inserted) == 20 and many.seeds.rows.shape == (3, 64, 9)
     np.testing.assert_allclose(many.seeds.rows[0, :20, 0], np.repeat(np.arange(10), 2) / 10, rtol=1e-6)
     assert not np.asarray(many.seeds.rows[:, 20:]).any()
+
+
+def test_two_agents_of_the_same_fields_are_never_one_program():
+    """Trained in one process, SubPO was MODPO in one of a hundred programs: to JAX 0.10.2 the two are the same structure."""
+    spec = dataclasses.replace(SPEC, num_actions=3, action_shape=())
+    one, other = (make_learning(agent, spec, 2) for agent in (SubPO(), MODPO()))
+    assert one.metric_names == other.metric_names and one != other

@@ -211,7 +211,9 @@ def _checked(run: RunConfig, agent: Any, resume: Path | None) -> Any:
     check_source(run, agent)
     check_records(run.wandb)
     if resume is None:
-        check_new_folder(run_folder(run, run.name or default_name(run, agent)))
+        check_new_folder(
+            run_folder(run, run.name or "")
+        )  # one without a name gets a folder in there, whatever is there
     elif not any(path.name.isdigit() for path in (resume / "checkpoints").glob("*")):
         raise _nothing_to_resume(resume)
     return as_declared(agent)

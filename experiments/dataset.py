@@ -159,6 +159,7 @@ def join_datasets(command: Join) -> None:
 def _write(data: Dataset, output: Path, kind: str, notes: list[str]) -> None:
     """Writes a data set and says what is in it."""
     from maxent_rl.data.datasets.files import write_dataset
+    from maxent_rl.data.datasets.units import told_space
     from maxent_rl.storage.files import storage_errors
 
     with storage_errors(f"write {output}"):
@@ -171,6 +172,10 @@ def _write(data: Dataset, output: Path, kind: str, notes: list[str]) -> None:
     print(f"  {len(found.start):,} episode{'s' * (len(found.start) != 1)}{tail}; {mean}")
     for note in notes:
         print(f"  {note}")
+    space = told_space(data.about, "observation_space")
+    if space is not None and space.frames:
+        print("  its observations end in images, from which no agent learns without acting")
+        return
     env = data.env or "NAME"
     print(f"  learn from it:  {_learning(_learner(data), env, output)}")
 

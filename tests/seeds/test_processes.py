@@ -107,9 +107,10 @@ def test_nan_in_one_process_stops_both_with_the_same_sentence(tmp_path):
 @pytest.mark.slow
 def test_wrong_numbers_of_seeds_and_folders_that_cannot_be_made_are_sentences_of_both(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    cases = {"share 3 seed(s)": ["--num-seeds", "3"], "Cannot make the folder": ["--num-seeds", "2"]}
-    for sentence, flags in cases.items():
-        for process in start_two("--env", "Pendulum-v1", *flags, "--output-dir", str(tmp_path / "file")):
+    cases = {"share 3 seed(s)": ("3", "folder"), "Cannot make the folder": ("2", "file")}
+    for sentence, (seeds, folder) in cases.items():
+        flags = "--num-seeds", seeds, "--output-dir", str(tmp_path / folder)
+        for process in start_two("--env", "Pendulum-v1", *flags):
             output, _ = process.communicate(timeout=200)
             assert process.returncode == 1 and "Traceback" not in output, output
             assert sentence in output.splitlines()[-1], output

@@ -94,6 +94,15 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
         jax.clear_caches()
 
 
+@pytest.fixture(scope="session")
+def half_precision() -> None:
+    """For tests that compute in float16, which XLA compiles for no processor without instructions that convert it (F16C)."""
+    try:
+        jax.jit(lambda number: number.astype("float16"))(jax.numpy.ones(3)).block_until_ready()
+    except jax.errors.JaxRuntimeError:
+        pytest.skip("XLA has no float16 with these instructions")
+
+
 @pytest.fixture
 def optimised() -> Iterator[None]:
     """LLVM's optimisations, for a training so long that they pay: 200 updates of a mixture of four take 0.5 s, not 1.7 s."""

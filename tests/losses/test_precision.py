@@ -9,6 +9,7 @@ import pytest
 
 from maxent_rl import losses
 
+pytestmark = pytest.mark.usefixtures("half_precision")
 ROWS, COLUMNS = 3, 6
 LARGE = np.float16([[-6e4, 400.0, -30.0, 12.0, 0.0, 3e4], [0.5] * COLUMNS, [300.0, -300.0, 25.0, -25.0, 1.0, -1.0]])
 BELOW = -np.abs(LARGE)  # of log-probabilities

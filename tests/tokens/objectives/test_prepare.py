@@ -281,6 +281,7 @@ def test_half_precision_is_summed_in_single_precision():
     assert slope_of(objective, outputs, BATCH).dtype == jnp.bfloat16
 
 
+@pytest.mark.usefixtures("half_precision")
 def test_no_stage_sees_half_precision():
     """But for logits, which are many: every loss of them is in single precision."""
 

@@ -139,6 +139,7 @@ def test_a_mask_of_labels_is_refused(name):
         preference_loss(name, logp, dataclasses.replace(batch, mask=jnp.where(batch.mask, 5, -100)), other)
 
 
+@pytest.mark.usefixtures("half_precision")
 @every
 def test_preferences_of_half_precision_are_finite(name):
     """Of responses of some hundred nats, whose sums and squares float16 does not have."""

@@ -16,6 +16,15 @@ from maxent_rl.losses.anchored import (
 )
 from maxent_rl.losses.behavior_regularized import behavior_regularized_loss, smoothed_action
 from maxent_rl.losses.candidate_targets import kde_target, rank_target, softmax_target, teacher_over_anchor_target
+from maxent_rl.losses.categorical_values import (
+    categorical_value_loss,
+    expected_value,
+    gaussian_histogram,
+    project_onto_support,
+    soft_categorical_target,
+    support,
+    two_hot,
+)
 from maxent_rl.losses.conservative import better_than_policy, conservative_penalty, likely_choices
 from maxent_rl.losses.conservative_sampled import sampled_conservative_gap, sampled_soft_maximum
 from maxent_rl.losses.contrastive import (
@@ -70,7 +79,13 @@ from maxent_rl.losses.preference import (
     rpo_loss,
     simpo_loss,
 )
-from maxent_rl.losses.quantile_regression import quantile_huber_loss, quantile_midpoints
+from maxent_rl.losses.quantile_regression import (
+    kept_quantiles,
+    mean_quantile_huber_loss,
+    quantile_huber_loss,
+    quantile_midpoints,
+    soft_quantile_target,
+)
 from maxent_rl.losses.ranking import normalized_discounted_gain
 from maxent_rl.losses.rounding import apart, rounding_of, without_rounding
 from maxent_rl.losses.router import gumbel_softmax, router_exact_loss, router_frequency_loss, router_score_loss
@@ -97,6 +112,7 @@ __all__ = [
     "bellman_target",
     "best_rejected",
     "better_than_policy",
+    "categorical_value_loss",
     "clipped_away",
     "clipped_surrogate",
     "clipped_value_loss",
@@ -118,8 +134,10 @@ __all__ = [
     "entropy_gradient",
     "exo_loss",
     "expected_discriminant",
+    "expected_value",
     "expectile_loss",
     "falling_temperature",
+    "gaussian_histogram",
     "generalized_advantages",
     "group_advantages",
     "gumbel_softmax",
@@ -131,6 +149,7 @@ __all__ = [
     "in_single_precision",
     "ipo_loss",
     "kde_target",
+    "kept_quantiles",
     "kl_estimate",
     "kto_baseline",
     "kto_loss",
@@ -139,6 +158,7 @@ __all__ = [
     "masked_deviation",
     "masked_mean",
     "masked_quantile",
+    "mean_quantile_huber_loss",
     "normalized_discounted_gain",
     "orpo_loss",
     "others_advantages",
@@ -148,6 +168,7 @@ __all__ = [
     "preference_margin",
     "preference_probability",
     "probability_entropy",
+    "project_onto_support",
     "projected_ascent",
     "quantile_huber_loss",
     "quantile_midpoints",
@@ -167,16 +188,20 @@ __all__ = [
     "smooth_temperature",
     "smoothed_action",
     "soft_bellman_target",
+    "soft_categorical_target",
     "soft_policy_loss",
+    "soft_quantile_target",
     "soft_value",
     "softmax_entropy",
     "softmax_target",
     "squared_error_log_prob",
+    "support",
     "taken_value",
     "teacher_over_anchor_target",
     "temperature_loss",
     "temperature_loss_dual",
     "temporal_difference_loss",
+    "two_hot",
     "weighted_cloning_loss",
     "whiten",
     "without_rounding",

@@ -1,6 +1,7 @@
 """Quantile regression: a distribution of returns learned as a few equally likely values.
 
-Source: Distributional Reinforcement Learning with Quantile Regression (arXiv 1710.10044).
+Source: Distributional Reinforcement Learning with Quantile Regression (arXiv 1710.10044); Controlling Overestimation Bias
+with Truncated Mixture of Continuous Distributional Quantile Critics (arXiv 2005.04269, "TQC").
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from maxent_rl.losses.precision import in_single_precision
-from maxent_rl.losses.temporal_difference import huber
+from maxent_rl.losses.temporal_difference import bellman_target, huber
 
 
 def quantile_midpoints(count: int) -> Array:
@@ -42,6 +43,82 @@ def quantile_huber_loss(quantiles: Array, target: Array, delta: ArrayLike = 1.0)
     Source: arXiv 1710.10044, equation 10 and algorithm 1.
     """
     return _loss(quantiles, target, delta)
+
+
+@in_single_precision
+def mean_quantile_huber_loss(quantiles: Array, target: Array, delta: ArrayLike = 1.0) -> Array:
+    """`quantile_huber_loss` with the mean over the quantiles in place of their sum.
+
+    Args:
+      quantiles: [..., N] values at the levels of `quantile_midpoints`, in units of return.
+      target: [..., L] equally likely values; held constant.
+      delta: [] where the loss goes from square to linear; held constant.
+
+    Returns:
+      [...] loss; the mean over critics is the caller's.
+
+    Source: arXiv 2005.04269, equation 9, with the reduction of the authors' released code.
+    """
+    return quantile_huber_loss(quantiles, target, delta) / quantiles.shape[-1]
+
+
+@in_single_precision
+def kept_quantiles(quantiles: Array, dropped: int) -> Array:
+    """The quantiles of several critics pooled, less the largest of them: a distribution that does not overestimate.
+
+    Args:
+      quantiles: [M, ..., N] of M critics, N each, in units of return.
+      dropped: how many of the M x N are left out (the d of the source, which counts per critic, times M).
+
+    Returns:
+      [..., M x N - dropped] the smallest, rising.
+
+    Raises:
+      ValueError: `dropped` is negative, or nothing would be left.
+
+    Source: arXiv 2005.04269, section 3.2.
+    """
+    critics, count = quantiles.shape[0], quantiles.shape[-1]
+    if not 0 <= dropped < critics * count:
+        raise ValueError(
+            f"Expected to drop from 0 to {critics * count - 1} of {critics * count} quantiles, got {dropped}."
+        )
+    pooled = jnp.moveaxis(quantiles, 0, -2).reshape(*quantiles.shape[1:-1], critics * count)
+    if not dropped:
+        return jnp.sort(pooled, axis=-1)
+    # Half the time of a sort on a CPU (256 rows of 50: 0.4 ms for 0.8). NaN counts as the smallest, as it would otherwise be
+    # dropped and a broken critic go unseen.
+    rising = jnp.where(jnp.isnan(pooled), jnp.nan, -pooled)
+    return -jax.lax.top_k(rising, critics * count - dropped)[0]
+
+
+@in_single_precision
+def soft_quantile_target(
+    reward: ArrayLike,
+    discount: ArrayLike,
+    terminated: ArrayLike,
+    kept: Array,
+    next_log_prob: ArrayLike,
+    temperature: ArrayLike,
+) -> Array:
+    """What quantile critics should say: `y_k = reward + discount * (1 - terminated) * (kept_k - temperature * next_log_prob)`.
+
+    Args:
+      reward: [...] reward, or the discounted sum of several steps' rewards.
+      discount: [] or [...] factor for the value after the last of those steps: gamma, or gamma**n.
+      terminated: [...] 1 or True where the episode ended in a terminal state; a truncated one goes on.
+      kept: [..., L] equally likely next values (`kept_quantiles` of the target critics).
+      next_log_prob: [...] log pi of the next action, in nats.
+      temperature: [] or [...] weight of the entropy, in return per nat.
+
+    Returns:
+      [..., L] targets in units of return; constant (all gradients are stopped).
+
+    Source: arXiv 2005.04269, equation 8.
+    """
+    entropy = -jnp.asarray(temperature) * jnp.asarray(next_log_prob)
+    reward, discount, terminated = (jnp.asarray(each)[..., None] for each in (reward, discount, terminated))
+    return bellman_target(reward, discount, terminated, kept + entropy[..., None])
 
 
 @jax.custom_vjp

@@ -10,8 +10,9 @@ import tyro
 
 from benchmarks.lab.measure import SPEED, BenchmarkError, command_line
 from benchmarks.lab.publish import publish
+from benchmarks.speed import accelerator_figure
 from benchmarks.speed.figure import draw
-from benchmarks.speed.tables import load, tables
+from benchmarks.speed.tables import ACCELERATOR, load, tables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,10 @@ def main() -> int:
     if draw(results, options.figure):
         print(f"Written: {options.figure}", file=sys.stderr)
         text += f"\n\n![The measurements of the table, and returns over wall-clock time](results/{options.figure.name})"
+    drawing = options.figure.with_name(f"{ACCELERATOR}.png")
+    if ACCELERATOR in results and accelerator_figure.draw(results[ACCELERATOR], drawing):
+        print(f"Written: {drawing}", file=sys.stderr)
+        text += f"\n\n![What an accelerator does](results/{drawing.name})"
     print(text)
     publish(options.readme, text)
     print(f"Written: {options.readme}", file=sys.stderr)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,7 +109,11 @@ def peer_python(peers: Path, name: str) -> Path:
 
 
 def measure_peer(
-    python: Path, driver: str, flags: Sequence[str], environment: Mapping[str, str] | None = None
+    python: Path,
+    driver: str,
+    flags: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Measurement:
     """Runs a peer's driver and takes the measurement that it prints.
 
@@ -118,10 +122,11 @@ def measure_peer(
       driver: file in benchmarks/speed/peers.
       flags: for it.
       environment: variables besides ours.
+      meanwhile: called every second; what it raises ends the driver.
     """
     with scratch() as folder:
         alone = {"PYTHONPATH": ""} | dict(environment or {})  # nothing of ours in the peer's environment
-        finished = Process([str(python), str(PEERS / driver), *flags], Path(folder), alone).wait()
+        finished = Process([str(python), str(PEERS / driver), *flags], Path(folder), alone).wait(meanwhile)
     printed: dict[str, Any] = json.loads(finished.output.strip().splitlines()[-1])
     values = printed.pop("values") | {"peak_memory_mb": finished.peak_memory / 1e6}
     return Measurement(values, printed.pop("versions"), printed)

@@ -48,17 +48,17 @@ def draw(results: Mapping[str, Result], path: Path) -> bool:
     return True
 
 
-def _bars(
+def bars(
     axis: Axes,
     result: Result,
-    bars: Sequence[tuple[str, str, str]],
+    shown: Sequence[tuple[str, str, str]],
     metric: str,
     title: str,
     unit: str,
 ) -> None:
     """Horizontal bars of medians, with a line from the smallest to the largest value; what was not measured is left out."""
     summary = result["summary"]
-    shown = [bar for bar in bars if metric in summary.get(bar[0], {})]
+    shown = [bar for bar in shown if metric in summary.get(bar[0], {})]
     for place, (contender, _, colour) in enumerate(shown):
         value = summary[contender][metric]
         spread = [[value["median"] - value["min"]], [value["max"] - value["median"]]]
@@ -80,61 +80,61 @@ def _bars(
 
 
 def _host(axis: Axes, result: Result) -> None:
-    bars = [("maxent_rl", "maxent_rl", _OURS), ("sbx", "SBX", _OTHERS), ("sb3", "Stable-\nBaselines3", _OTHERS)]
-    _bars(axis, result, bars, "steps_per_second", "SAC on HalfCheetah-v5", "environment steps per second")
+    shown = [("maxent_rl", "maxent_rl", _OURS), ("sbx", "SBX", _OTHERS), ("sb3", "Stable-\nBaselines3", _OTHERS)]
+    bars(axis, result, shown, "steps_per_second", "SAC on HalfCheetah-v5", "environment steps per second")
 
 
 def _device(axis: Axes, result: Result) -> None:
-    bars = [("maxent_rl", "maxent_rl", _OURS), ("brax", "Brax's SAC", _OTHERS), ("rejax", "rejax", _OTHERS)]
-    _bars(axis, result, bars, "steps_per_second", "SAC on brax/halfcheetah, spring", "environment steps per second")
+    shown = [("maxent_rl", "maxent_rl", _OURS), ("brax", "Brax's SAC", _OTHERS), ("rejax", "rejax", _OTHERS)]
+    bars(axis, result, shown, "steps_per_second", "SAC on brax/halfcheetah, spring", "environment steps per second")
 
 
 def _ppo(axis: Axes, result: Result) -> None:
-    bars = [("maxent_rl", "maxent_rl", _OURS), ("brax", "Brax's PPO", _OTHERS)]
-    _bars(axis, result, bars, "steps_per_second", "PPO on brax/halfcheetah, spring", "environment steps per second")
+    shown = [("maxent_rl", "maxent_rl", _OURS), ("brax", "Brax's PPO", _OTHERS)]
+    bars(axis, result, shown, "steps_per_second", "PPO on brax/halfcheetah, spring", "environment steps per second")
 
 
 def _ppo_host(axis: Axes, result: Result) -> None:
-    bars = [("maxent_rl", "maxent_rl", _OURS), ("sb3", "Stable-\nBaselines3", _OTHERS)]
-    _bars(axis, result, bars, "steps_per_second", "PPO on HalfCheetah-v5", "environment steps per second")
+    shown = [("maxent_rl", "maxent_rl", _OURS), ("sb3", "Stable-\nBaselines3", _OTHERS)]
+    bars(axis, result, shown, "steps_per_second", "PPO on HalfCheetah-v5", "environment steps per second")
 
 
 def _experts(axis: Axes, result: Result) -> None:
-    bars = [("sac", "SAC", _LIMIT)]
-    bars += [(name, name.replace("pmoe", "experts:"), _OURS) for name in result["summary"] if name != "sac"]
-    _bars(axis, result, bars, "steps_per_second", "Experts on HalfCheetah-v5", "environment steps per second")
+    shown = [("sac", "SAC", _LIMIT)]
+    shown += [(name, name.replace("pmoe", "experts:"), _OURS) for name in result["summary"] if name != "sac"]
+    bars(axis, result, shown, "steps_per_second", "Experts on HalfCheetah-v5", "environment steps per second")
 
 
 def _limits(axis: Axes, result: Result) -> None:
-    bars = [
+    shown = [
         ("train", "training", _OURS),
         ("update", "bare update loop", _LIMIT),
         ("scan", "32 updates\nper dispatch", _LIMIT),
         ("matmul", "matrix products\nalone", _LIMIT),
     ]
-    _bars(axis, result, bars, "updates_per_second", "Training against its limits", "updates per second")
+    bars(axis, result, shown, "updates_per_second", "Training against its limits", "updates per second")
 
 
 def _seeds(axis: Axes, result: Result) -> None:
     names = [name for name in result["summary"] if name.startswith("train: ")]
-    bars = [(name, name.removeprefix("train: "), _OTHERS if "process" in name else _OURS) for name in names]
-    _bars(axis, result, bars, "updates_per_second", "Seeds in one process, or in several", "updates per second in all")
+    shown = [(name, name.removeprefix("train: "), _OTHERS if "process" in name else _OURS) for name in names]
+    bars(axis, result, shown, "updates_per_second", "Seeds in one process, or in several", "updates per second in all")
 
 
 def _startup(axis: Axes, result: Result) -> None:
-    bars = [
+    shown = [
         ("maxent_rl cold", "maxent_rl, cold", _OURS),
         ("maxent_rl warm", "maxent_rl, warm", _OURS),
         ("sbx cold", "SBX, cold", _OTHERS),
         ("sbx warm", "SBX, warm", _OTHERS),
         ("sb3", "Stable-Baselines3", _OTHERS),
     ]
-    _bars(axis, result, bars, "first_update_seconds", "Command to first gradient step", "seconds")
+    bars(axis, result, shown, "first_update_seconds", "Command to first gradient step", "seconds")
 
 
 def _memory(axis: Axes, result: Result) -> None:
-    bars = [("maxent_rl", "maxent_rl", _OURS), ("sbx", "SBX", _OTHERS), ("sb3", "Stable-\nBaselines3", _OTHERS)]
-    _bars(axis, result, bars, "peak_memory_mb", "Peak memory, replay of a million", "MB")
+    shown = [("maxent_rl", "maxent_rl", _OURS), ("sbx", "SBX", _OTHERS), ("sb3", "Stable-\nBaselines3", _OTHERS)]
+    bars(axis, result, shown, "peak_memory_mb", "Peak memory, replay of a million", "MB")
 
 
 def _return(axis: Axes, result: Result) -> None:

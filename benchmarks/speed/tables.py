@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lab.measure import show_number, show_spread, spread
-from benchmarks.speed import offline_tables, token_tables
+from benchmarks.speed import accelerator_tables, offline_tables, token_tables
 
 Result = Mapping[str, Any]
 
@@ -24,24 +24,26 @@ NAMES = {
     "trl": "TRL",
     "sac": "SAC",
 }
-OFFLINE = "offline-throughput"
+OFFLINE, ACCELERATOR = "offline-throughput", "accelerator"
 
 
 def load(folder: Path) -> tuple[dict[str, Result], list[str]]:
     """Reads the results of all benchmarks that tables show: (by name, names of those missing)."""
-    found = {name: folder / f"{name}.json" for name in (*SECTIONS, OFFLINE)}
+    found = {name: folder / f"{name}.json" for name in (*SECTIONS, OFFLINE, ACCELERATOR)}
     results = {name: json.loads(path.read_text()) for name, path in found.items() if path.exists()}
     return results, [name for name in found if name not in results]
 
 
 def tables(results: Mapping[str, Result]) -> str:
-    """All tables: everything in one, then all sizes of the losses over tokens, and the offline agents."""
+    """All tables: everything in one, then all sizes of the losses over tokens, the offline agents, and an accelerator."""
     together = {name: result for name, result in results.items() if name in SECTIONS}
     parts = [render_table(together)] if together else []
     if "token_losses" in results:
         parts.append(f"### Losses over tokens\n\n{token_tables.table(results['token_losses'])}")
     if OFFLINE in results:
         parts.append(f"### Offline agents\n\n{offline_tables.table(results[OFFLINE])}")
+    if ACCELERATOR in results:
+        parts.append(f"### On an accelerator\n\n{accelerator_tables.table(results[ACCELERATOR])}")
     return "\n\n".join(parts)
 
 

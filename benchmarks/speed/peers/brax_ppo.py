@@ -12,6 +12,7 @@ from typing import Any
 import driver
 import numpy as np
 import optax
+import replicated
 from brax import envs
 from brax.training import pmap
 from brax.training.agents.ppo import networks, train
@@ -25,6 +26,7 @@ def main() -> None:
     parser = driver.on_policy_parser(__doc__, num_envs=64)
     parser.set_defaults(env="halfcheetah")
     args = parser.parse_args()
+    replicated.put_back()
     if args.num_envs % args.minibatches:
         raise SystemExit("error: Brax's minibatches are whole unrolls: --num-envs must be a multiple of --minibatches.")
     epochs = _BEFORE_WINDOW + args.window_steps // args.warmup_steps

@@ -11,6 +11,7 @@ from typing import Any
 
 import driver
 import numpy as np
+import replicated
 from brax import envs
 from brax.training import pmap
 from brax.training.agents.sac import networks, train
@@ -24,6 +25,7 @@ def main() -> None:
     parser.set_defaults(env="halfcheetah")
     parser.add_argument("--num-envs", type=int, default=4, help="environments; as many updates follow each vector step")
     args = parser.parse_args()
+    replicated.put_back()
     epochs = 1 + args.window_steps // args.warmup_steps
     reports: list[tuple[int, float, float]] = []
     updates: list[int] = []
@@ -63,7 +65,7 @@ def main() -> None:
     in_window = updates[0] * (epochs - 1) // epochs
     driver.check_window(last - first, in_window, args.window_steps, args.window_steps)
     values = driver.speed(seconds, args.window_steps, in_window, first_report, args.warmup_steps)
-    driver.report(values, PACKAGES)
+    driver.report(values, PACKAGES, epoch_seconds=np.diff([0.0, *(seconds for _, seconds, _ in reports)]).tolist())
 
 
 if __name__ == "__main__":

@@ -219,7 +219,7 @@ class REPPO(Settings):
     def evaluate(self, state: REPPOState, batch: Transition, key: Array) -> tuple[REPPOState, Lessons, Metrics]:
         """Says what the actions of a window [time, env] were worth, and takes in its statistics.
 
-        All of it under the normaliser that has seen the window, as are the gradient steps: so the policy's divergence from what
+        All of it under the normaliser that has seen the window, as the gradient steps are: the policy's divergence from what
         it was begins at zero.
         """
         if state.normalizer is not None:
@@ -316,7 +316,7 @@ class REPPO(Settings):
         value = self.values(self.foresee(state.critic, lessons.observation, action).logits)
         alpha, beta = jnp.exp(cast(Array, state.log_alpha)), jnp.exp(cast(Array, state.log_beta))
         divergence = self.divergence(lessons.old, policy, divergence_key)
-        climb, back = -losses.soft_value(value, log_prob, alpha), beta * divergence
+        climb, back = losses.soft_policy_loss(value, log_prob, alpha), beta * divergence
         far = divergence >= self.divergence_bound
         if self.divergence_use == "bound":
             loss = jnp.where(far, back, climb)

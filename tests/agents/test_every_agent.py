@@ -26,8 +26,11 @@ from agents_under_test import (
 from echo_task import SPEC as TOKEN_SPEC
 from echo_task import TASK
 from environments import DiscretePoint, Point
+from support.lowering import lower_for, on_each_platform
 
 from maxent_rl.agents.base import BeginsFromData, acting_state, fresh_memory, recalling
+from maxent_rl.agents.registry import AGENTS as REGISTERED
+from maxent_rl.agents.registry import agent_class
 from maxent_rl.runs.buffers import make_layout
 from maxent_rl.runs.config import RunConfig
 from maxent_rl.seeds.variants import can_vary
@@ -40,10 +43,6 @@ from maxent_rl.types import Transition
 PLAIN, SECOND, VARIED, POISONED = range(4)  # members: another seed, other hyper-parameters, and one that meets NaN
 SEEDS = (0, 1, 0, 2)
 KEYS = jax.vmap(jax.random.key)(np.array(SEEDS))
-
-# Two of the agents also with an image beside the numbers; that all others trace is tested in `test_images.py`.
-SEEING = ", of images"
-SEEN = Space("tuple", parts=(Space("box", (2,)), Space("box", (3, 4, 3), "uint8")))
 
 # Two of the agents also with an image beside the numbers; that all others trace is tested in `test_images.py`.
 SEEING = ", of images"
@@ -300,3 +299,29 @@ def test_a_state_goes_through_arrays_and_comes_back_to_the_bit(found):
     assert jax.tree.structure(rebuilt) == jax.tree.structure(after)
     for one, other in zip(to_arrays(rebuilt).values(), to_arrays(after).values(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+QUICK = ("sac", "ppo")
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in EVERY]
+)
+def traced(request, tmp_path_factory):
+    """An update and what it takes; lowered for a second platform it is not traced again."""
+    kind = kind_of(request.param, tmp_path_factory.mktemp(request.param))
+    state = jax.eval_shape(kind.begin, kind.agent, jax.random.key(0))
+    return jax.jit(kind.update), (kind.agent, state, kind.batch(0), jax.random.key(0))
+
+
+@on_each_platform
+def test_an_update_can_be_written_out_for_accelerators(traced, platform):
+    """Lowered, not compiled: nothing of it needs the host, nor an operation that the platform has not."""
+    update, arguments = traced
+    assert "func.func public @main" in lower_for(platform, update, *arguments)
+
+
+def test_every_registered_agent_is_one_of_those_tested():
+    rows = [*AGENTS_UNDER_TEST.values(), *OFFLINE_AGENTS_UNDER_TEST.values()]
+    agents = [*(row.agent for row in rows), *PREPARING_AGENTS_UNDER_TEST.values(), *TOKEN_AGENTS_UNDER_TEST.values()]
+    assert {agent_class(name) for name in REGISTERED} == {type(agent) for agent in agents}

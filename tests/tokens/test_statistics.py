@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from run_processes import finish, host_devices, start_python
 from support.closeness import assert_close
+from support.lowering import lower_for, on_each_platform
 
 from maxent_rl.errors import InvalidSettingError, MaxentRLError, ShapeError
 from maxent_rl.tokens.statistics import _division, logits_statistics, token_statistics
@@ -294,6 +295,7 @@ import re
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from support.closeness import assert_close
+from support.lowering import lower_for, on_each_platform
 from test_statistics import case, slopes, chunked
 from maxent_rl.tokens.statistics import token_statistics
 
@@ -323,3 +325,18 @@ def test_sharded_over_batch_and_vocabulary_without_gathering_anything():
     here = Path(__file__).parent
     path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
     finish(start_python("-c", SHARDED, **host_devices(4), PYTHONPATH=path))
+
+
+@on_each_platform
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_values_and_gradients_can_be_written_out_for_accelerators(platform, dtype):
+    """Lowered, not compiled, with chunks that leave something over, a mask and a further function."""
+    extra = {"collision": lambda log_probs, tokens: jnp.sum(jnp.exp(2 * log_probs), -1)}
+
+    def loss(hidden, unembedding, tokens, mask):
+        found = token_statistics(hidden, unembedding, tokens, 0.7, chunk=4, extra=extra, mask=mask)
+        return jnp.sum(found.logp + found.entropy + found.extra["collision"])
+
+    shapes = [((N, T, D), dtype), ((D, V), dtype), ((N, T), jnp.int32), ((N, T), jnp.float32)]
+    program = jax.jit(jax.value_and_grad(loss, (0, 1)))
+    assert "func.func public @main" in lower_for(platform, program, *(jax.ShapeDtypeStruct(*each) for each in shapes))

@@ -1,0 +1,84 @@
+"""What training runs on a device can be written out for GPUs and TPUs, though tests have none: nothing of it needs a host."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from agents_under_test import (
+    AGENTS_UNDER_TEST,
+    NUM_ENVS,
+    NUM_RESPONSES,
+    OFFLINE_AGENTS_UNDER_TEST,
+    TOKEN_AGENTS_UNDER_TEST,
+)
+from jax.experimental import io_callback
+from support.lowering import PLATFORMS, lower_for, on_each_platform
+
+from maxent_rl.runs.config import RunConfig
+from maxent_rl.sources.load import load_data
+from maxent_rl.training.loops import device, host, offline, tokens
+from maxent_rl.training.loops.make import make_loop
+
+
+class Lowered(Exception):
+    """The loop has called its program, which was lowered and need not run."""
+
+
+def lower_what_a_loop_runs(monkeypatch, loop, module, name):
+    """Has the loop advance by a step, and lowers the program that it calls, with what it calls it with."""
+    program = getattr(module, name)
+
+    def lowered(*arguments):
+        for platform in PLATFORMS:
+            assert "func.func public @main" in lower_for(platform, program, *arguments), platform
+        raise Lowered
+
+    monkeypatch.setattr(module, name, lowered)
+    with pytest.raises(Lowered):
+        loop.advance(1, lambda: False)
+    loop.close()
+
+
+@pytest.mark.parametrize("backend", ["device", "host"])
+@pytest.mark.parametrize("name", ["sac", "ppo"])
+def test_loops_that_act(name, backend, monkeypatch):
+    row = AGENTS_UNDER_TEST[name]
+    loop = make_loop(
+        RunConfig(env="test", num_envs=NUM_ENVS, num_seeds=2), row.agent, row.env(backend), jax.local_devices()
+    )
+    loop.start()
+    module, program = (device, "device_steps") if backend == "device" else (host, "host_step")
+    lower_what_a_loop_runs(monkeypatch, loop, module, program)
+
+
+def test_the_loop_over_fixed_data(monkeypatch, tmp_path):
+    row = OFFLINE_AGENTS_UNDER_TEST["td3-bc"]
+    run = RunConfig(agent="td3-bc", env=row.env_name, **{row.source: row.make(tmp_path)})
+    loop = make_loop(run, row.agent, row.env("device"), jax.local_devices(), load=load_data)
+    lower_what_a_loop_runs(monkeypatch, loop, offline, "offline_updates")
+
+
+@pytest.mark.slow
+def test_the_loop_of_language_models(monkeypatch):
+    run = RunConfig(agent="grpo", env="tokens/modular-addition", num_envs=NUM_RESPONSES)
+    loop = make_loop(run, TOKEN_AGENTS_UNDER_TEST["grpo"], run.env, jax.local_devices())
+    lower_what_a_loop_runs(monkeypatch, loop, tokens, "iterate")
+
+
+@on_each_platform
+@pytest.mark.parametrize("call", [jax.pure_callback, io_callback])
+def test_a_call_back_to_the_host_would_be_found(call, platform):
+    shape = jax.ShapeDtypeStruct((), jnp.float32)
+    program = jax.jit(lambda number: call(partial(np.add, np.float32(1)), shape, number))
+    with pytest.raises(ValueError, match=f"backend cpu is different from the lowering platform {platform}"):
+        lower_for(platform, program, shape)
+
+
+@on_each_platform
+def test_what_only_cpus_can_decompose_would_be_found(platform):
+    with pytest.raises(NotImplementedError, match=f"primitive 'schur' not found for platform {platform}"):
+        lower_for(platform, jax.jit(jax.scipy.linalg.schur), jax.ShapeDtypeStruct((3, 3), jnp.float32))

@@ -6,7 +6,6 @@ from maxent_rl.networks.critic import Critic, CriticEnsemble
 from maxent_rl.networks.dichotomy import FutureReader, HistoryReader, LatentPolicy, OutcomeEnergy
 from maxent_rl.networks.encoder import Encoder, encode, init_encoded, with_encoder_of
 from maxent_rl.networks.episode_memory import AttentionReader, EpisodeReader, RecurrentReader
-from maxent_rl.networks.floored_policy import FlooredGaussianPolicy
 from maxent_rl.networks.on_policy import (
     GaussianMixturePolicy,
     GaussianPolicy,
@@ -15,7 +14,6 @@ from maxent_rl.networks.on_policy import (
     ValueFunction,
 )
 from maxent_rl.networks.policy import CategoricalPolicy, TanhGaussianMixturePolicy, TanhGaussianPolicy
-from maxent_rl.networks.predictive_critic import Foresight, PredictiveCritic
 from maxent_rl.networks.running_statistics import RewardScale, RunningStatistics
 from maxent_rl.networks.sequence import SequenceConfig, SequenceReader
 from maxent_rl.networks.temperature import Temperature, TemperatureMode
@@ -38,8 +36,6 @@ __all__ = [
     "Encoder",
     "EpisodeReader",
     "FeedForward",
-    "FlooredGaussianPolicy",
-    "Foresight",
     "FutureReader",
     "GaussianMixturePolicy",
     "GaussianPolicy",
@@ -48,7 +44,6 @@ __all__ = [
     "OrthogonalCategoricalPolicy",
     "OrthogonalMultiCategoricalPolicy",
     "OutcomeEnergy",
-    "PredictiveCritic",
     "RecurrentReader",
     "RewardScale",
     "RunningStatistics",

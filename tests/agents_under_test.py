@@ -41,6 +41,7 @@ from maxent_rl.agents.offline.iql import IQL
 from maxent_rl.agents.offline.rebrac import ReBRAC
 from maxent_rl.agents.offline.td3_bc import TD3BC
 from maxent_rl.agents.on_policy.pmoe_ppo import PMOEPPO
+from maxent_rl.agents.on_policy.reppo import REPPO
 from maxent_rl.agents.on_policy.subpo import MODPO, SubPO
 from maxent_rl.agents.soft.adpo_online import ADPOOnline
 from maxent_rl.agents.soft.pmoe import PMOE
@@ -112,6 +113,11 @@ def _value(agent: Any, state: Any, observation: jax.Array) -> jax.Array:
     return agent.value(state.parameters, seen)
 
 
+def _action_values(agent: Any, state: Any, observation: jax.Array) -> jax.Array:
+    actions = jnp.linspace(-1, 1, len(observation))[:, None]
+    return agent.action_values(state, observation, actions, jax.random.key(0))
+
+
 _OFF = {"hidden_sizes": (8,), "batch_size": 16, "replay_size": 200, "start_steps": 20, "learning_rate": 1e-2}
 _OFF_PROBE = {"discount": 0.5, "temperature_mode": "fixed", "initial_temperature": 1e-6, "target_update_rate": 0.1}
 # A greedy policy never takes one of two equal choices: its value is learned from the uniform start, if the buffer keeps it.
@@ -154,6 +160,12 @@ AGENTS_UNDER_TEST = {
     ),
     "ppo": _on_policy(PPO(**_ON), both=True),
     "pmoe-ppo": _on_policy(PMOEPPO(**_ON, num_experts=2)),
+    "reppo": _on_policy(
+        REPPO(**_ON, critic_width=8, value_low=-4.0, value_high=4.0, value_bins=17),
+        probe={"discount": 0.5, "learning_rate": 1e-2, "epochs": 8, "initial_temperature": 1e-6},
+        values=_action_values,
+        learning=("critic", "optimizer", "log_alpha", "log_beta"),
+    ),
     "subpo": _on_policy(
         SubPO(**_ON | {"minibatches": 1}, baseline="value", history="recurrent", history_size=4, history_layers=1),
         refused=({"horizon": "myopic"}, "--horizon myopic has no value function"),

@@ -32,6 +32,7 @@ AGENTS: dict[str, str] = {
     "qr-dqn": "maxent_rl.agents.values.qr_dqn:QRDQN",
     "rebrac": "maxent_rl.agents.offline.rebrac:ReBRAC",
     "rem": "maxent_rl.agents.values.rem:REM",
+    "reppo": "maxent_rl.agents.on_policy.reppo:REPPO",
     "sac": "maxent_rl.agents.soft.sac:SAC",
     "sac-discrete": "maxent_rl.agents.soft.sac_discrete:SACDiscrete",
     "sac-preference": "maxent_rl.agents.soft.sac_preference:SACPreference",

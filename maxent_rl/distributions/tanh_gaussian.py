@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
+from maxent_rl.distributions.gaussian import Gaussian
+
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 _LOG_TWO = math.log(2.0)
 _LARGEST_ACTION = 1.0 - 1e-6
@@ -98,6 +100,10 @@ class TanhGaussian:
     def entropy(self, key: Array) -> Array:
         """One-sample estimate of the entropy, [...] in nats; there is no closed form. At most `action * log 2`."""
         return -self.sample_and_log_prob(key)[1]
+
+    def divergence(self, other: TanhGaussian) -> Array:
+        """Exact KL(self || other), [...] in nats: that of the Gaussians, as both are squashed alike."""
+        return Gaussian(self.mean, self.log_std).divergence(Gaussian(other.mean, other.log_std))
 
     def mode(self) -> Array:
         """`tanh(mean)`, [..., action]: what SAC's evaluation uses (the median, and the mode before squashing)."""

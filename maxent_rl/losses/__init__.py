@@ -4,7 +4,13 @@ They know no networks, optimisers or environments, so a loss can be taken into a
 """
 
 from maxent_rl.losses.advantage_weighted import advantage_weight, weighted_cloning_loss
-from maxent_rl.losses.advantages import accumulated_rewards, clipped_value_loss, generalized_advantages
+from maxent_rl.losses.advantages import (
+    accumulated_rewards,
+    clipped_value_loss,
+    generalized_advantages,
+    lambda_returns,
+    soft_reward,
+)
 from maxent_rl.losses.aggregation import aggregate, masked_deviation, masked_mean, masked_quantile
 from maxent_rl.losses.anchored import (
     anchored_logits,
@@ -153,6 +159,7 @@ __all__ = [
     "kl_estimate",
     "kto_baseline",
     "kto_loss",
+    "lambda_returns",
     "likely_choices",
     "logistic_loss",
     "masked_deviation",
@@ -191,6 +198,7 @@ __all__ = [
     "soft_categorical_target",
     "soft_policy_loss",
     "soft_quantile_target",
+    "soft_reward",
     "soft_value",
     "softmax_entropy",
     "softmax_target",

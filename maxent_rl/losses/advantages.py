@@ -54,6 +54,69 @@ def generalized_advantages(
 
 
 @in_single_precision
+def lambda_returns(
+    reward: ArrayLike,
+    next_value: ArrayLike,
+    terminated: ArrayLike,
+    truncated: ArrayLike,
+    discount: ArrayLike = 0.99,
+    trace_decay: ArrayLike = 0.95,
+) -> Array:
+    """What action values should be, from a window of steps: mixed sums of rewards and of the values that followed.
+
+    `G_t = reward_t + discount * (trace_decay * G_{t+1} + (1 - trace_decay) * next_value_t)`; a step that is truncated, and the
+    last one of the window, have `reward_t + discount * next_value_t`, and one that terminates its reward alone. For soft
+    values the reward is `soft_reward`.
+
+    Args:
+      reward: [time, ...].
+      next_value: [time, ...] of what followed (an action drawn there), the true last observations of episodes included.
+      terminated: [time, ...] 1 or True where the task itself ended.
+      truncated: [time, ...] 1 or True where the episode was cut.
+      discount: [] factor per step.
+      trace_decay: [] lambda: 0 gives one-step targets, 1 the discounted sum of rewards.
+
+    Returns:
+      [time, ...] targets in units of return; constant.
+
+    Source: Reinforcement Learning: An Introduction (Sutton and Barto, 2018), equation 12.20, with a value for each step, as in
+    Relative Entropy Pathwise Policy Optimization (arXiv 2507.11019).
+    """
+    following = jnp.asarray(next_value)
+    # The value that a step starts from is the one that followed the step before it; that of the first cancels.
+    value = jnp.concatenate([jnp.zeros_like(following[:1]), following[:-1]])
+    advantages = generalized_advantages(reward, value, following, terminated, truncated, discount, trace_decay)
+    return advantages + jax.lax.stop_gradient(value)
+
+
+@in_single_precision
+def soft_reward(
+    reward: ArrayLike,
+    next_log_prob: ArrayLike,
+    terminated: ArrayLike,
+    discount: ArrayLike,
+    temperature: ArrayLike,
+) -> Array:
+    """The reward of a step with the entropy of the action after it: `reward - discount * temperature * next_log_prob`.
+
+    Args:
+      reward: [...].
+      next_log_prob: [...] log pi of an action drawn at what followed, in nats.
+      terminated: [...] 1 or True where no action follows.
+      discount: [] factor per step.
+      temperature: [] weight of the entropy, in return per nat.
+
+    Returns:
+      [...] in units of return; constant.
+
+    Source: arXiv 2507.11019, whose released code pays the entropy of an action after termination, too.
+    """
+    followed = 1.0 - jnp.asarray(terminated, dtype=jnp.result_type(float))
+    entropy = -jnp.asarray(temperature) * jnp.asarray(next_log_prob)
+    return jax.lax.stop_gradient(jnp.asarray(reward) + jnp.asarray(discount) * followed * entropy)
+
+
+@in_single_precision
 def accumulated_rewards(reward: ArrayLike, done: ArrayLike) -> Array:
     """What each step's episode has paid up to and including it, from where the episode or the window begins.
 

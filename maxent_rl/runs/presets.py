@@ -49,6 +49,9 @@ _CLIPPED_SUBPO = {
     "entropy_bonus": 0.01,
 }
 
+_THOUSANDS = {"num_envs": 1_024, "total_steps": 50_000_000}
+_LARGE_REPPO = {"rollout_size": 1_024 * 128}
+
 PRESETS = {
     "fast": Preset(
         about="least wall-clock instead of fewest samples: more environment steps for each gradient step",
@@ -77,6 +80,25 @@ PRESETS = {
         about="the schedule and width of CPL's published runs on MetaWorld",
         run={"total_steps": 500_000},
         agents={"cpl": {"bc_steps": 200_000, "hidden_sizes": (512, 512)}},
+    ),
+    "reppo-brax": Preset(
+        about="REPPO's published settings for Brax: 1,024 environments, for machines with an accelerator",
+        run=_THOUSANDS,
+        agents={"reppo": _LARGE_REPPO | {"minibatches": 128, "epochs": 4, "reward_factor": 0.1}},
+    ),
+    "reppo-dmc": Preset(
+        about="REPPO's published settings for the DeepMind Control tasks of MuJoCo Playground: 1,024 environments",
+        run=_THOUSANDS,
+        agents={"reppo": _LARGE_REPPO | {"minibatches": 64, "epochs": 8}},
+    ),
+    "reppo-humanoid": Preset(
+        about="REPPO's published settings for the humanoids of MuJoCo Playground: 1,024 environments, values within 10 of 0",
+        run=_THOUSANDS,
+        agents={
+            "reppo": _LARGE_REPPO
+            | {"minibatches": 16, "epochs": 8, "discount": 0.97, "critic_width": 1_024}
+            | {"value_low": -10.0, "value_high": 10.0}
+        },
     ),
     "subpo-clipped": Preset(
         about="several clipped steps on each window, as PPO takes them, in place of one exact gradient: fewer samples",

@@ -104,3 +104,14 @@ def test_pre_tanh_is_what_is_squashed():
     np.testing.assert_allclose(policy.log_prob_pre_tanh(policy.pre_tanh(noise)), log_prob, rtol=1e-5)
     slope = jax.jacobian(lambda mean: TanhGaussian(mean, policy.log_std).pre_tanh(noise))(policy.mean)
     np.testing.assert_array_equal(slope, np.eye(2))
+
+
+def test_the_divergence_is_that_of_the_gaussians():
+    """REPPO, check 4; and the mean of the differences of log-probabilities of its own samples."""
+    one = TanhGaussian(jnp.zeros(1), jnp.log(jnp.array([0.5])))
+    other = TanhGaussian(jnp.array([0.1]), jnp.log(jnp.array([0.6])))
+    np.testing.assert_allclose(one.divergence(other), 0.043433, atol=1e-6)
+    np.testing.assert_allclose(one.divergence(one), 0.0, atol=1e-7)
+    pre_tanh = one.pre_tanh(jax.random.normal(jax.random.key(0), (100_000, 1)))
+    samples = one.log_prob_pre_tanh(pre_tanh) - other.log_prob_pre_tanh(pre_tanh)
+    np.testing.assert_allclose(jnp.mean(samples), 0.043433, atol=4 * float(jnp.std(samples)) / 100_000**0.5)

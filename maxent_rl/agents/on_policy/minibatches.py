@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from maxent_rl.types import Array, PyTree
+from maxent_rl.agents.base import rollout_time
+from maxent_rl.errors import InvalidSettingError
+from maxent_rl.types import Array, Metrics, PyTree, Spec
 
 Tree = TypeVar("Tree", bound=PyTree)
+State = TypeVar("State")
 
 
 @struct.dataclass
@@ -31,6 +35,59 @@ class Samples:
     log_prob: Array
     value: Array
     advantage: Array
+
+
+def passes(
+    step: Callable[[State, Tree, Array], tuple[State, Metrics]],
+    state: State,
+    units: Tree,
+    key: Array,
+    epochs: int,
+    minibatches: int,
+) -> tuple[State, Metrics]:
+    """Takes gradient steps over a window several times, each time in another order.
+
+    Args:
+      step: `(state, minibatch, key) -> (state, metrics)`; the minibatch has the shapes of `units` behind its first axis.
+      state: what the steps change.
+      units: [unit, ...] what minibatches are made of.
+      key: [] random key.
+      epochs: times that every unit is used.
+      minibatches: steps of each of them; a divisor of the number of units.
+
+    Returns:
+      (state, metrics): means over all steps.
+    """
+    rows = pack(units)
+
+    def one(state: State, sampled: tuple[Array, Array]) -> tuple[State, Metrics]:
+        rows, key = sampled
+        return step(state, unpack(rows, units), key)
+
+    def epoch(state: State, key: Array) -> tuple[State, Metrics]:
+        order_key, step_key = jax.random.split(key)
+        # One gather of whole rows for all of an epoch's minibatches.
+        shuffled = rows[jax.random.permutation(order_key, len(rows))]
+        shares = shuffled.reshape(minibatches, -1, rows.shape[1])
+        return jax.lax.scan(one, state, (shares, jax.random.split(step_key, minibatches)))
+
+    state, metrics = jax.lax.scan(epoch, state, jax.random.split(key, epochs))
+    return state, jax.tree.map(jnp.mean, metrics)
+
+
+def check_minibatches(agent: Any, spec: Spec) -> None:
+    """Refuses a number of minibatches that the steps of an agent's window cannot be shared among.
+
+    Raises:
+      InvalidSettingError: naming the numbers that would do.
+    """
+    steps = rollout_time(agent, spec) * spec.num_envs
+    if steps % agent.minibatches:
+        window = "" if agent.rollout_size is None else f"--rollout-size {agent.rollout_size}, "
+        raise InvalidSettingError(
+            f"--minibatches {agent.minibatches} cannot share the {steps} steps of an update ({window}--num-envs "
+            f"{spec.num_envs}) evenly: {nearest_divisors(steps, agent.minibatches)} would."
+        )
 
 
 def pack(units: PyTree) -> Array:

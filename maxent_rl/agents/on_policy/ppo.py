@@ -17,8 +17,8 @@ import optax
 from flax import struct
 
 from maxent_rl import losses
-from maxent_rl.agents.base import actions_in_words, rollout_time
-from maxent_rl.agents.on_policy.minibatches import Samples, nearest_divisors, pack, unpack
+from maxent_rl.agents.base import actions_in_words
+from maxent_rl.agents.on_policy.minibatches import Samples, check_minibatches, passes
 from maxent_rl.distributions import Distribution
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks import (
@@ -251,22 +251,7 @@ class PPO(Settings):
 
     def improve(self, state: PPOState, samples: Samples, key: Array) -> tuple[PPOState, Metrics]:
         """Takes all gradient steps on a window's samples [time, env]; metrics are means over them."""
-        units = self.units(samples)
-        rows = pack(units)
-
-        def step(state: PPOState, sampled: tuple[Array, Array]) -> tuple[PPOState, Metrics]:
-            rows, key = sampled
-            return self.gradient_step(state, unpack(rows, units), key)
-
-        def epoch(state: PPOState, key: Array) -> tuple[PPOState, Metrics]:
-            order_key, step_key = jax.random.split(key)
-            # One gather of whole rows for all of an epoch's minibatches.
-            shuffled = rows[jax.random.permutation(order_key, len(rows))]
-            minibatches = shuffled.reshape(self.minibatches, -1, rows.shape[1])
-            return jax.lax.scan(step, state, (minibatches, jax.random.split(step_key, self.minibatches)))
-
-        state, metrics = jax.lax.scan(epoch, state, jax.random.split(key, self.epochs))
-        return state, jax.tree.map(jnp.mean, metrics)
+        return passes(self.gradient_step, state, self.units(samples), key, self.epochs, self.minibatches)
 
     def gradient_step(self, state: PPOState, samples: Samples, key: Array) -> tuple[PPOState, Metrics]:
         """One step for all networks, and one for the temperature, on a minibatch [batch]."""
@@ -400,13 +385,7 @@ class PPO(Settings):
         return inputs if state.normalizer is None else state.normalizer.normalize(inputs)
 
     def _check_minibatches(self, spec: Spec) -> None:
-        steps = rollout_time(self, spec) * spec.num_envs
-        if steps % self.minibatches:
-            window = "" if self.rollout_size is None else f"--rollout-size {self.rollout_size}, "
-            raise InvalidSettingError(
-                f"--minibatches {self.minibatches} cannot share the {steps} steps of an update ({window}--num-envs "
-                f"{spec.num_envs}) evenly: {nearest_divisors(steps, self.minibatches)} would."
-            )
+        check_minibatches(self, spec)
 
     def _check_target_entropy(self, spec: Spec, env: str) -> None:
         if self.target_entropy is None:

@@ -152,7 +152,7 @@ def plan(options: Accelerator) -> list[Measurement]:
     common = {"kind": "train", "env": options.env, "num_seeds": 1}
     many = common | {"num_envs": options.num_envs}
     wide, envs = _wide_ppo(options), f"envs={options.num_envs}"
-    rollout = {"rollout_size": options.num_envs * options.rollout_length}
+    reppo = {"rollout_size": wide.rollout_size} | ({"hidden_sizes": [8], "critic_width": 8} if options.small else {})
     flash = {
         "updates_per_step": 2 / options.num_envs,
         "start_steps": 10 * options.num_envs,
@@ -161,7 +161,7 @@ def plan(options: Accelerator) -> list[Measurement]:
     }
     first = [
         Measurement(f"ppo {envs}", many | {"agent": "ppo", "settings": _ppo_settings(wide)}),
-        Measurement(f"reppo {envs}", many | {"agent": "reppo", "settings": rollout}),
+        Measurement(f"reppo {envs}", many | {"agent": "reppo", "settings": reppo}),
         Measurement(f"flashsac {envs}", many | {"agent": "sac", "preset": "flashsac", "settings": flash}),
     ]
     together = {count: _of_seeds(options, common, count) for count in options.seeds}

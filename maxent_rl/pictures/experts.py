@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from maxent_rl.agents.base import HasExperts
 from maxent_rl.agents.experts import COLLAPSED
+from maxent_rl.agents.programs import program_of_agent
 from maxent_rl.agents.registry import agent_name
 from maxent_rl.envs.env import Env
 from maxent_rl.envs.reward_map import HasRewardMap
@@ -181,7 +182,7 @@ def _draws_expert(agent: Any, state: PyTree, observation: Array) -> bool:
     return hasattr(jax.eval_shape(policy, state, observation), "sample_with_expert")
 
 
-@jax.jit
+@program_of_agent()
 def _examined(agent: Any, state: PyTree, observation: Array, key: Array) -> tuple[Array, Array, Array, Array]:
     mixture = agent.experts(state, observation)
     experts = mixture.experts

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from maxent_rl.agents.base import recalling
+from maxent_rl.agents.programs import program_of_agent
 from maxent_rl.seeds.mesh import over_seeds
 from maxent_rl.types import Array, PyTree, Spec
 
@@ -33,7 +33,7 @@ def sampled_action(agent: Any, state: PyTree, observation: Array, key: Array | N
     return agent.act(state, observation, key), ()
 
 
-@partial(jax.jit, static_argnames="choose")
+@program_of_agent("choose")
 def choose_actions(
     agent: Any, states: PyTree, memory: PyTree, observation: Array, keys: Array | None, elapsed: Array, choose: Choose
 ) -> tuple[Array, PyTree]:

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from numpy.typing import NDArray
 
 from maxent_rl.agents.base import Agent, Remembers, remember
+from maxent_rl.agents.programs import program_of_agent
 from maxent_rl.envs.device import DeviceEnv, reset_within, step_within
 from maxent_rl.envs.env import Env
 from maxent_rl.envs.host import Bools, Floats, HostEnvs, HostSource
@@ -246,7 +247,7 @@ def _play_part(
         observation = result.observation
 
 
-@partial(jax.jit, static_argnames="episodes")
+@program_of_agent("episodes")
 def _start_memory(agent: Agent[Any], states: PyTree, episodes: int) -> PyTree:
     """The memory [seed, env, ...] of episodes that start."""
     if not isinstance(agent, Remembers):
@@ -254,7 +255,7 @@ def _start_memory(agent: Agent[Any], states: PyTree, episodes: int) -> PyTree:
     return over_seeds(lambda agent, state: agent.memory(state, (episodes,)), agent, states)
 
 
-@jax.jit
+@program_of_agent()
 def _remember(
     agent: Agent[Any], states: PyTree, memory: PyTree, observation: Array, action: Array, reward: Array
 ) -> PyTree:
@@ -339,7 +340,7 @@ def advance_device(
     return after, (action, notes, reward)
 
 
-@partial(jax.jit, static_argnames=("episodes", "env", "mesh", "choose"))
+@program_of_agent("episodes", "env", "mesh", "choose")
 def _play(
     agent: Agent[Any],
     states: PyTree,

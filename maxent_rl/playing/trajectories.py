@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import jax
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxent_rl.agents.base import Agent
+from maxent_rl.agents.programs import program_of_agent
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.env import Env
 from maxent_rl.envs.host import HostEnvs
@@ -183,7 +183,7 @@ def _cut(first: Any, length: Any, terminated: Any, steps: tuple[Any, Any, PyTree
     return trajectories
 
 
-@partial(jax.jit, static_argnames=("episodes", "env", "choose"))
+@program_of_agent("episodes", "env", "choose")
 def _record(
     agent: Agent[Any], states: PyTree, keys: Array, step: Array, episodes: int, env: DeviceEnv, choose: Choose
 ) -> tuple[Array, Array, Array, PyTree]:

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from maxent_rl.agents.base import Agent, BeginsFromData, ChecksSteps, ExaminesData, check_agent
+from maxent_rl.agents.programs import program_of_agent
 from maxent_rl.data.batches.fixed import FixedData, digest
 from maxent_rl.data.buffers.rollout import RolloutLayout
 from maxent_rl.envs.device import DeviceEnv
@@ -213,7 +214,7 @@ def _begin(agent: Agent[Any], learner: Learner, data: FixedData, learning: Learn
     return dataclasses.replace(learner, seeds=begun)
 
 
-@jax.jit
+@program_of_agent()
 def _examine(agent: Agent[Any], states: PyTree, held_out: PyTree) -> Metrics:
     found: Metrics = over_seeds(lambda agent, state: agent.examine(state, held_out), agent, states)
     return found

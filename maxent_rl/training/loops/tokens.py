@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from maxent_rl.agents.base import Agent, check_agent
+from maxent_rl.agents.programs import program_of_agent
 from maxent_rl.data.buffers.rollout import RolloutLayout
 from maxent_rl.envs.adapters.tokens import TokenEnv
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
@@ -190,7 +191,7 @@ def _split(row: dict[str, float]) -> dict[str, float]:
     return metrics | ({_SUPERVISED: supervised / warm} if warm else {})
 
 
-@partial(jax.jit, static_argnames=("prompts", "env"))
+@program_of_agent("prompts", "env")
 def _examine(
     agent: Agent[Any], states: TokenState, keys: Array, step: Array, prompts: int, env: TokenEnv
 ) -> dict[str, Array]:

@@ -10,6 +10,7 @@ from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.door import admit, is_device_env
 from maxent_rl.envs.env import Env
 from maxent_rl.envs.host import HostEnvs, HostSource
+from maxent_rl.envs.told import told
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.runs.policy import Policy
 from maxent_rl.types import Spec
@@ -58,7 +59,7 @@ def open_environment(policy: Policy, env: Env | None = None, num_envs: int | Non
       MissingDependencyError: a package that the environment needs is not installed.
     """
     if not isinstance(policy, Policy):
-        raise InvalidSettingError(f"Expected a policy, such as load_policy(FOLDER) gives, got {_described(policy)}.")
+        raise InvalidSettingError(f"Expected a policy, such as load_policy(FOLDER) gives, got {told(policy)}.")
     source = policy.env if env is None else env
     if env is None:
         environments.check_named(policy.env, "The policy")
@@ -86,10 +87,6 @@ def check_spec(policy: Policy, spec: Spec) -> None:
     trained, found = _shapes(policy.spec, images), _shapes(spec, images)
     if trained != found:
         raise IncompatibleEnvironmentError(f"The policy was trained on {trained}; {policy.env} now has {found}.")
-
-
-def _described(value: object) -> str:
-    return f"{value!r}" if isinstance(value, (str, int, float, type(None))) else f"a {type(value).__name__}"
 
 
 def _shapes(spec: Spec, images: bool) -> str:

@@ -57,5 +57,5 @@ def write_json(path: Path, value: Any) -> None:
 
 def first_line(error: BaseException) -> str:
     """What an error says, in one line without its full stop."""
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return reason.strip().splitlines()[0].rstrip(".")[:200]
+    reason = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+    return reason.splitlines()[0].rstrip(".")[:200]

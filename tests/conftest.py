@@ -29,6 +29,7 @@ from support.compiling import collect_rarely, share_contexts
 from support.margins import Recorder
 
 RECORDER = pytest.StashKey[Recorder]()
+ON_REQUEST = ("matrix", "learning")
 COMPUTING = {"losses", "distributions", "networks", "agents", "tokens", "data", "set_functions"}
 
 # No deadline: the first example compiles. Derandomised: a test that fails one time in a hundred should not exist.
@@ -66,13 +67,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Files with slow tests first: begun last, one of them would keep one worker busy while the others have nothing left.
 
-    A file's tests stay together, which share fixtures and compiled programs. The matrix of loops and all agents runs where
-    it is asked for.
+    A file's tests stay together, which share fixtures and compiled programs. The matrix of loops and all agents, and long
+    trainings, run where they are asked for.
     """
-    if "matrix" not in config.option.markexpr:
-        left_out = [item for item in items if item.get_closest_marker("matrix")]
-        items[:] = [item for item in items if not item.get_closest_marker("matrix")]
-        config.hook.pytest_deselected(items=left_out)
+    for marker in ON_REQUEST:
+        if marker not in config.option.markexpr:
+            left_out = [item for item in items if item.get_closest_marker(marker)]
+            items[:] = [item for item in items if not item.get_closest_marker(marker)]
+            config.hook.pytest_deselected(items=left_out)
     for item in items:
         if item.path.relative_to(Path(__file__).parent).parts[0] in COMPUTING:
             item.add_marker("computing")

@@ -499,7 +499,7 @@ def test_run_config_seeds():
     assert RunConfig(seed=3, num_seeds=2).seeds == (3, 4)
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 @pytest.mark.usefixtures("optimised")
 def test_pendulum_is_held_up_within_10k_steps(tmp_path):
     """Untrained and uniformly random policies get about -1,200. Over 8 seeds 10,000 steps lead to -150, with deviation 36."""

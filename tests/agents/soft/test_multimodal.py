@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.seeds import learning_seed
 
 from maxent_rl.agents import SAC
 from maxent_rl.agents.soft.pmoe import PMOE
@@ -21,12 +22,20 @@ SMALL = {
     "start_steps": 1_000,
     "learning_rate": 1e-3,
 }
+QUICK = {
+    **SMALL,
+    "hidden_sizes": (32, 32),
+    "batch_size": 64,
+    "replay_size": 5_000,
+    "start_steps": 500,
+    "learning_rate": 3e-3,
+}
 HOT = {"temperature_mode": "fixed", "initial_temperature": 0.1}
 
 
-def train(env, agent, steps, num_envs=1):
-    """Agent states [seed] after so many vector steps of seeds 0 to 4."""
-    run = RunConfig(env=env, num_seeds=SEEDS, num_envs=num_envs)
+def train(env, agent, steps, num_envs=1, seeds=SEEDS):
+    """Agent states [seed] after so many vector steps of so many seeds."""
+    run = RunConfig(env=env, seed=learning_seed(), num_seeds=seeds, num_envs=num_envs)
     loop = make_loop(run, agent, env, jax.local_devices())
     loop.start()
     loop.advance(steps, lambda: False)
@@ -40,7 +49,8 @@ def optima_held(agent, states):
     def draw(state, key):
         return agent.act(state, jnp.zeros((2000, 1)), key)
 
-    actions = jax.vmap(draw)(states, jax.random.split(jax.random.key(0), SEEDS))
+    seeds = len(jax.tree.leaves(states)[0])
+    actions = jax.jit(jax.vmap(draw))(states, jax.random.split(jax.random.key(0), seeds))
     return np.sum(np.asarray(jax.vmap(make_maxent("FourOptima").shares)(actions)) >= 0.1, axis=1)
 
 
@@ -66,6 +76,14 @@ def goals_reached(agent, states):
 
 
 @pytest.mark.slow
+def test_four_experts_hold_at_least_three_of_four_optima_and_sac_at_most_one():
+    """Untrained, and SAC, hold none. Over 20 seeds four experts hold 3.95 after 4,000 steps, the worst 3."""
+    experts, sac = PMOE(num_experts=4, **EXPERTS, **HOT, **QUICK), SAC(**HOT, **QUICK)
+    assert optima_held(experts, train("maxent/FourOptima", experts, 4_000, seeds=2)).min() >= 3
+    assert optima_held(sac, train("maxent/FourOptima", sac, 4_000, seeds=2)).max() <= 1
+
+
+@pytest.mark.learning
 @pytest.mark.usefixtures("optimised")
 def test_four_experts_hold_four_optima_in_five_of_five_seeds_and_sac_does_not():
     """Uniform actions come to each optimum in 3 % of the cases; held is one that gets 10 %."""
@@ -74,7 +92,7 @@ def test_four_experts_hold_four_optima_in_five_of_five_seeds_and_sac_does_not():
     assert optima_held(sac, train("maxent/FourOptima", sac, 8_000)).max() <= 1
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 @pytest.mark.usefixtures("optimised")
 def test_at_least_three_of_four_goals_are_reached_in_five_of_five_seeds():
     """Nine episodes in ten must end at a goal, and at least three goals must get a twentieth of them each."""

@@ -1,15 +1,13 @@
 """Hindsight in both loops: the environment pays relabelled steps, whatever runs beside, and resuming changes nothing."""
 
 import functools
-import os
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from environments import HostPoint, HostReach, Point
-from run_processes import finish, host_devices, start_python
+from support.devices import run_on_devices
 from support.seeds import learning_seed
 
 from maxent_rl import load_policy, resume, train
@@ -228,24 +226,21 @@ def test_hindsight_learns_what_cannot_be_learned_without(env):
 
 
 SHARDED = """
-import sys, jax, numpy as np
+import jax, numpy as np
 from test_hindsight import HostReach, loop_of, never
-devices, out = int(sys.argv[1]), sys.argv[2]
-loop = loop_of(HostReach, num_seeds=2, batch_devices=min(devices, 2))
-loop.advance(20, never), loop.take_metrics(), loop.advance(60, never), loop.check()
-assert devices == 1 or dict(loop.learning.mesh.shape) == {"seed": devices // 2, "batch": 2}
-leaves = jax.tree.leaves((loop.learner.seeds.agent, loop.learner.seeds.rows))
-np.savez(out, *map(np.asarray, leaves))
+
+def run(devices):
+    loop = loop_of(HostReach, num_seeds=2, batch_devices=min(devices, 2))
+    loop.advance(20, never), loop.take_metrics(), loop.advance(60, never), loop.check()
+    assert devices == 1 or dict(loop.learning.mesh.shape) == {"seed": devices // 2, "batch": 2}
+    leaves = jax.tree.leaves((loop.learner.seeds.agent, loop.learner.seeds.rows))
+    return {f"leaf{index}": np.asarray(leaf) for index, leaf in enumerate(leaves)}
 """
 
 
 @pytest.mark.slow
 def test_relabelled_batches_divided_among_devices_give_the_same_up_to_rounding(tmp_path):
-    here = Path(__file__).parent
-    path = os.pathsep.join([str(here), str(here.parents[1]), os.environ.get("PYTHONPATH", "")])
-    for devices in (1, 4):  # two seeds by two parts of a batch
-        out = str(tmp_path / f"{devices}.npz")
-        finish(start_python("-c", SHARDED, str(devices), out, **host_devices(devices), PYTHONPATH=path))
-    one, four = (np.load(tmp_path / f"{devices}.npz") for devices in (1, 4))
-    for name in one.files:
+    one, four = run_on_devices(__file__, SHARDED, (1, 4), tmp_path)  # two seeds by two parts of a batch
+    assert one.keys() == four.keys()
+    for name in one:
         np.testing.assert_allclose(four[name], one[name], rtol=1e-4, atol=1e-5, err_msg=name)

@@ -5,9 +5,7 @@ SAC and PPO stand for their kinds; with `-m matrix` every other agent too.
 
 import dataclasses
 import functools
-import os
 import re
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +14,7 @@ import pytest
 from agents_under_test import AGENTS_UNDER_TEST, BACKENDS, NUM_ENVS, every_agent
 from environments import HostPoint, Point
 from flax import struct
-from run_processes import finish, host_devices, start_python
+from support.devices import run_on_devices
 
 from maxent_rl.errors import NonFiniteError
 from maxent_rl.runs.config import RunConfig
@@ -271,32 +269,28 @@ def test_a_run_that_ends_before_it_learns_says_so(name, total_steps, settings, w
 
 
 SHARDED = """
-import sys, jax, numpy as np
+import jax, numpy as np
 from test_loops import BACKENDS, loop_for, never
-name, devices, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-assert len(jax.local_devices()) == devices
-found = {}
-for backend in BACKENDS:
-    loop = loop_for(name, backend, num_seeds=4)
-    loop.advance(14, never), loop.take_metrics(), loop.advance(20, never), loop.check()
-    mesh = loop.learning.mesh
-    assert (mesh.devices.size if mesh else 1) == devices
-    outcomes = loop.evaluate(2)
-    assert len(outcomes) == 4
-    leaves = jax.tree.leaves((loop.learner.seeds.agent, loop.learner.seeds.rows))
-    found |= {f"{backend}{index}": np.asarray(leaf) for index, leaf in enumerate(leaves)}
-np.savez(out, **found)
+
+def run(devices):
+    found = {}
+    for backend in BACKENDS:
+        loop = loop_for(NAME, backend, num_seeds=4)
+        loop.advance(14, never), loop.take_metrics(), loop.advance(20, never), loop.check()
+        mesh = loop.learning.mesh
+        assert (mesh.devices.size if mesh else 1) == devices
+        outcomes = loop.evaluate(2)
+        assert len(outcomes) == 4
+        leaves = jax.tree.leaves((loop.learner.seeds.agent, loop.learner.seeds.rows))
+        found |= {f"{backend}{index}": np.asarray(leaf) for index, leaf in enumerate(leaves)}
+    return found
 """
 
 
 @pytest.mark.slow
 @every_agent("sac", "ppo")
 def test_seeds_sharded_over_two_devices_equal_seeds_on_one(tmp_path, name):
-    here = Path(__file__).parent
-    path = os.pathsep.join([str(here), str(here.parents[1]), os.environ.get("PYTHONPATH", "")])
-    for devices in (1, 2):
-        out = str(tmp_path / f"{devices}.npz")
-        finish(start_python("-c", SHARDED, name, str(devices), out, **host_devices(devices), PYTHONPATH=path))
-    one, two = (np.load(tmp_path / f"{devices}.npz") for devices in (1, 2))
-    for key in one.files:
+    one, two = run_on_devices(__file__, f"NAME = {name!r}\n{SHARDED}", (1, 2), tmp_path)
+    assert one.keys() == two.keys()
+    for key in one:
         np.testing.assert_allclose(one[key], two[key], rtol=1e-3, atol=1e-4, err_msg=key)

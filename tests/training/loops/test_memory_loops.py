@@ -1,8 +1,6 @@
 """On-policy agents that remember: what both loops carry for them, what an update is given, and what a checkpoint holds."""
 
 import dataclasses
-import os
-from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
@@ -12,7 +10,7 @@ import pytest
 from agents_under_test import AGENTS_UNDER_TEST, NUM_ENVS
 from environments import HostPoint, Point
 from flax import struct
-from run_processes import finish, host_devices, start_python
+from support.devices import run_on_devices
 
 from maxent_rl import resume, train
 from maxent_rl.agents.base import check_agent
@@ -333,33 +331,28 @@ def test_a_memory_that_an_on_policy_agent_keeps_is_no_reason_to_refuse_it():
 
 
 SHARED = """
-import sys, jax, numpy as np
+import jax, numpy as np
 from test_memory_loops import ENVS, WINDOW, Rememberer, loop_of, never
-devices, batch, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-found = {}
-for backend in ENVS:
-    loop = loop_of(backend, Rememberer(rollout_size=4 * WINDOW), num_envs=4, num_seeds=2, batch_devices=batch)
-    assert (loop.learning.mesh.devices.size if loop.learning.mesh else 1) == devices
-    loop.advance(WINDOW + 3, never), loop.take_metrics(), loop.advance(3 * WINDOW + 4, never), loop.check()
-    seeds = loop.learner.seeds
-    leaves = jax.tree.leaves((seeds.agent, seeds.memory, seeds.window_memory, seeds.rows))
-    found |= {f"{backend}{index}": np.asarray(leaf) for index, leaf in enumerate(leaves)}
-    loop.close()
-np.savez(out, **found)
+
+def run(devices):
+    found, batch = {}, {1: 1, 2: 1, 4: 2}[devices]
+    for backend in ENVS:
+        loop = loop_of(backend, Rememberer(rollout_size=4 * WINDOW), num_envs=4, num_seeds=2, batch_devices=batch)
+        assert (loop.learning.mesh.devices.size if loop.learning.mesh else 1) == devices
+        loop.advance(WINDOW + 3, never), loop.take_metrics(), loop.advance(3 * WINDOW + 4, never), loop.check()
+        seeds = loop.learner.seeds
+        leaves = jax.tree.leaves((seeds.agent, seeds.memory, seeds.window_memory, seeds.rows))
+        found |= {f"{backend}{index}": np.asarray(leaf) for index, leaf in enumerate(leaves)}
+        loop.close()
+    return found
 """
 
 
 @pytest.mark.slow
 def test_memories_shared_among_devices_are_those_of_one_device(tmp_path):
-    """Seeds on two devices, the environments of a window on two, and both on four."""
-    here = Path(__file__).parent
-    path = os.pathsep.join([str(here), str(here.parents[1]), os.environ.get("PYTHONPATH", "")])
-    meshes = {"one": (1, 1), "seeds": (2, 1), "both": (4, 2)}
-    for name, (devices, batch) in meshes.items():
-        out = str(tmp_path / f"{name}.npz")
-        arguments = (str(devices), str(batch), out)
-        finish(start_python("-c", SHARED, *arguments, **host_devices(devices), PYTHONPATH=path))
-    one, *others = (np.load(tmp_path / f"{name}.npz") for name in meshes)
+    """Seeds on two devices, and seeds and the environments of a window on four."""
+    one, *others = run_on_devices(__file__, SHARED, (1, 2, 4), tmp_path)
     for other in others:
-        for key in one.files:
+        assert one.keys() == other.keys()
+        for key in one:
             np.testing.assert_allclose(other[key], one[key], rtol=1e-3, atol=1e-5, err_msg=key)

@@ -4,15 +4,13 @@ Few agents stand for the kinds of data; with `-m matrix` every other agent too.
 """
 
 import json
-import os
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from agents_under_test import BACKENDS, NUM_ENVS, OFFLINE_AGENTS_UNDER_TEST, every_offline_agent
 from environments import Point
-from run_processes import finish, host_devices, start_python
+from support.devices import run_on_devices
 
 from maxent_rl import load_policy, resume, train
 from maxent_rl.errors import CheckpointError, InvalidSettingError, NonFiniteError
@@ -186,31 +184,26 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path, name, sources):
 
 
 SHARDED = """
-import sys, jax, numpy as np
-from pathlib import Path
+import jax, numpy as np
 from agents_under_test import OFFLINE_AGENTS_UNDER_TEST
 from test_offline import loop_for, never
-name, value, devices, out = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
-assert len(jax.local_devices()) == devices
-loop = loop_for(name, {OFFLINE_AGENTS_UNDER_TEST[name].source: value}, num_seeds=4)
-loop.advance(14, never), loop.take_metrics(), loop.advance(20, never), loop.check()
-mesh = loop.learning.mesh
-assert (mesh.devices.size if mesh else 1) == devices
-assert len(loop.evaluate(2)) == 4
-leaves = jax.tree.leaves(loop.learner.seeds.agent)
-np.savez(out, **{str(index): np.asarray(leaf) for index, leaf in enumerate(leaves)})
+
+def run(devices):
+    loop = loop_for(NAME, {OFFLINE_AGENTS_UNDER_TEST[NAME].source: VALUE}, num_seeds=4)
+    loop.advance(14, never), loop.take_metrics(), loop.advance(20, never), loop.check()
+    mesh = loop.learning.mesh
+    assert (mesh.devices.size if mesh else 1) == devices
+    assert len(loop.evaluate(2)) == 4
+    leaves = jax.tree.leaves(loop.learner.seeds.agent)
+    return {str(index): np.asarray(leaf) for index, leaf in enumerate(leaves)}
 """
 
 
 @pytest.mark.slow
 @every_offline_agent("dqn")
 def test_seeds_sharded_over_two_devices_equal_seeds_on_one(tmp_path, name, sources):
-    here = Path(__file__).parent
-    path = os.pathsep.join([str(here), str(here.parents[1]), os.environ.get("PYTHONPATH", "")])
     (value,) = sources[name].values()
-    for devices in (1, 2):
-        out = str(tmp_path / f"{devices}.npz")
-        finish(start_python("-c", SHARDED, name, value, str(devices), out, **host_devices(devices), PYTHONPATH=path))
-    one, two = (np.load(tmp_path / f"{devices}.npz") for devices in (1, 2))
-    for key in one.files:
+    one, two = run_on_devices(__file__, f"NAME, VALUE = {name!r}, {value!r}\n{SHARDED}", (1, 2), tmp_path)
+    assert one.keys() == two.keys()
+    for key in one:
         np.testing.assert_allclose(one[key], two[key], rtol=1e-3, atol=1e-4, err_msg=key)

@@ -1,8 +1,6 @@
 """On-policy agents in both loops: when they learn, and from what."""
 
 import dataclasses
-import os
-from pathlib import Path
 
 import gymnasium
 import jax
@@ -12,8 +10,8 @@ import pytest
 from agents_under_test import AGENTS_UNDER_TEST
 from environments import HostPoint, Point
 from flax import struct
-from run_processes import finish, host_devices, start_python
 from support.closeness import assert_close
+from support.devices import run_on_devices
 from support.seeds import learning_seed
 
 from maxent_rl.agents import PPO
@@ -102,27 +100,25 @@ def test_environments_on_the_device_get_actions_in_their_box():
 
 
 SHARED = """
-import sys, jax, numpy as np
+import jax, numpy as np
 from test_on_policy import AGENT, BACKENDS, loop_of, never
-devices, out = int(sys.argv[1]), sys.argv[2]
-found = {}
-for name, env in BACKENDS.items():
-    loop = loop_of(env, num_envs=4, batch_devices=devices)
-    loop.advance(11, never), loop.check()
-    found |= {f"{name}{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(loop.learner.seeds.agent))}
-np.savez(out, **found)
+
+def run(devices):
+    found = {}
+    for name, env in BACKENDS.items():
+        loop = loop_of(env, num_envs=4, batch_devices=devices)
+        assert (loop.learning.mesh.devices.size if loop.learning.mesh else 1) == devices
+        loop.advance(11, never), loop.check()
+        found |= {f"{name}{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(loop.learner.seeds.agent))}
+    return found
 """
 
 
 @pytest.mark.slow
 def test_devices_that_share_the_environments_of_a_window_learn_the_same_up_to_rounding(tmp_path):
-    here = Path(__file__).parent
-    path = os.pathsep.join([str(here), str(here.parents[1]), os.environ.get("PYTHONPATH", "")])
-    for devices in (1, 2):
-        out = str(tmp_path / f"{devices}.npz")
-        finish(start_python("-c", SHARED, str(devices), out, **host_devices(devices), PYTHONPATH=path))
-    one, two = (np.load(tmp_path / f"{devices}.npz") for devices in (1, 2))
-    for name in one.files:
+    one, two = run_on_devices(__file__, SHARED, (1, 2), tmp_path)
+    assert one.keys() == two.keys()
+    for name in one:
         np.testing.assert_allclose(two[name], one[name], rtol=1e-3, atol=1e-5, err_msg=name)
 
 

@@ -1,53 +1,43 @@
 """Meshes, and batches divided among devices: the same numbers up to rounding as on one device."""
 
-import os
-from pathlib import Path
-
 import jax
 import numpy as np
 import pytest
-from run_processes import finish, host_devices, start_python
+from support.devices import run_on_devices
 
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.seeds.mesh import divide_batch, make_mesh
 
 TRAIN = """
-import sys
 import jax, numpy as np
 from test_loops import AGENTS_UNDER_TEST, BACKENDS, loop_for, never
-from maxent_rl.training.loops.device import device_steps
 from maxent_rl.training.loops.host import host_step
-devices, out = int(sys.argv[1]), sys.argv[2]
-found = {}
-agent = AGENTS_UNDER_TEST["sac"].agent
-for name in BACKENDS:
-    loop = loop_for("sac", name, num_seeds=2, num_envs=1, batch_devices=min(devices, 2))
-    loop.advance(40, never), loop.take_metrics(), loop.advance(60, never), loop.check()
-    if devices > 1:
-        assert dict(loop.learning.mesh.shape) == {"seed": devices // 2, "batch": 2}
-    outcomes = loop.evaluate(2)
-    leaves = jax.tree.leaves((loop.learner.seeds.agent, loop.learner.seeds.rows))
-    leaves += [outcome.returns for outcome in outcomes]
-    found |= {f"{name}{index}": np.asarray(leaf) for index, leaf in enumerate(leaves)}
-    if devices > 1 and name == "host":
-        rows = np.zeros((2, 1, loop.learning.layout.width), np.float32)
-        program = host_step.lower(loop._agent, loop.learner, rows, loop._schedule, loop.learning).compile().as_text()
-        half = f",{agent.batch_size // 2},{agent.hidden_sizes[0]}]"
-        assert "all-reduce" in program and half in program, "the batch is not divided"
-np.savez(out, **found)
+
+def run(devices):
+    found, agent = {}, AGENTS_UNDER_TEST["sac"].agent
+    for name in BACKENDS:
+        loop = loop_for("sac", name, num_seeds=2, num_envs=1, batch_devices=min(devices, 2))
+        loop.advance(40, never), loop.take_metrics(), loop.advance(60, never), loop.check()
+        if devices > 1:
+            assert dict(loop.learning.mesh.shape) == {"seed": devices // 2, "batch": 2}
+        outcomes = loop.evaluate(2)
+        leaves = jax.tree.leaves((loop.learner.seeds.agent, loop.learner.seeds.rows))
+        leaves += [outcome.returns for outcome in outcomes]
+        found |= {f"{name}{index}": np.asarray(leaf) for index, leaf in enumerate(leaves)}
+        if devices > 1 and name == "host":
+            rows = np.zeros((2, 1, loop.learning.layout.width), np.float32)
+            program = host_step.lower(loop._agent, loop.learner, rows, loop._schedule, loop.learning).compile().as_text()
+            half = f",{agent.batch_size // 2},{agent.hidden_sizes[0]}]"
+            assert "all-reduce" in program and half in program, "the batch is not divided"
+    return found
 """
 
 
 @pytest.mark.slow
 def test_batches_divided_among_devices_give_the_same_up_to_rounding(tmp_path):
-    here = Path(__file__).parent
-    path = os.pathsep.join([str(here), str(here.parents[1]), os.environ.get("PYTHONPATH", "")])
-    for devices in (1, 4):  # two seeds by two parts of a batch
-        out = str(tmp_path / f"{devices}.npz")
-        finish(start_python("-c", TRAIN, str(devices), out, **host_devices(devices), PYTHONPATH=path))
-    one, four = (np.load(tmp_path / f"{devices}.npz") for devices in (1, 4))
-    assert set(four.files) == set(one.files)
-    for name in one.files:
+    one, four = run_on_devices(__file__, TRAIN, (1, 4), tmp_path)  # two seeds by two parts of a batch
+    assert one.keys() == four.keys()
+    for name in one:
         np.testing.assert_allclose(four[name], one[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 

@@ -7,14 +7,13 @@ import os
 import re
 import signal
 import threading
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from agents_under_test import AGENTS_UNDER_TEST, NUM_RESPONSES, TOKEN_AGENTS_UNDER_TEST
 from environments import Point
-from run_processes import finish, host_devices, start_python
+from support.devices import run_on_devices
 
 from maxent_rl import RunConfig, load_policy, resume, train
 from maxent_rl.envs import make_device
@@ -256,15 +255,18 @@ def test_a_seed_alone_and_among_others():
     assert outcomes[1].returns == outcome[0].returns and outcomes[1].extra == pytest.approx(outcome[0].extra, rel=1e-3)
 
 
+# In both tests, which so share a compiled program.
+VARIANTS = {"learning_rate": (1e-3, 1e-3, 2e-4), "warm_start_loss": (1.3, 1.3, 1.6), "temperature": (1.0, 1.0, 0.9)}
+
+
 @pytest.mark.slow
 def test_a_variant_alone_and_among_others():
     """Also where it ends the warm start; of equal variants all is equal to the bit."""
-    variants = {"learning_rate": (1e-3, 1e-3, 2e-4), "warm_start_loss": (1.3, 1.3, 1.6), "temperature": (1.0, 1.0, 0.9)}
-    among, metrics, outcomes = compared(variants=variants)
+    among, metrics, outcomes = compared(variants=VARIANTS)
     for leaf in jax.tree.leaves(among):
         np.testing.assert_array_equal(np.asarray(leaf)[:2], np.asarray(leaf)[2:4])
     assert metrics[:2] == metrics[2:4] and outcomes[:2] == outcomes[2:4]
-    alone, lone, _ = compared(PLAIN.replace(**{name: v[2] for name, v in variants.items()}), seed=1, num_seeds=1)
+    alone, lone, _ = compared(PLAIN.replace(**{name: v[2] for name, v in VARIANTS.items()}), seed=1, num_seeds=1)
     warm = warm_iterations(among, COMPARED)
     assert len(set(warm)) > 2 and warm[5:] == warm_iterations(alone, COMPARED) and metrics[5]["episode/return"] > 0
     assert_near(among, 5, alone)
@@ -274,46 +276,42 @@ def test_a_variant_alone_and_among_others():
 
 @pytest.mark.slow
 def test_a_run_of_variants_is_recorded_exported_and_goes_on(tmp_path):
-    settings = {"variants": {"learning_rate": (1e-3, 1e-2), "warm_start_loss": (2.25, 2.4)}}
-    whole = run(tmp_path / "whole", **settings)
-    part = run(tmp_path / "part", **settings, total_steps=7 * NUM_RESPONSES, checkpoint_every=0)
-    rest = resume(part.folder, progress=False, total_steps=SETTINGS["total_steps"])
+    settings = {"variants": VARIANTS | {"warm_start_loss": (2.25, 2.4, 2.3)}}
+    whole = run(tmp_path / "whole", PLAIN, EASY, **settings)
+    part = run(tmp_path / "part", PLAIN, EASY, **settings, total_steps=7 * NUM_RESPONSES, checkpoint_every=0)
+    rest = resume(part.folder, env=EASY, progress=False, total_steps=SETTINGS["total_steps"])
     assert_same_arrays(rest.states, whole.states)
-    assert list(read_csv(whole.folder / "eval.csv")[0])[:4] == ["step", "seed", *settings["variants"]]
+    assert list(read_csv(whole.folder / "eval.csv")[0])[:5] == ["step", "seed", *settings["variants"]]
     policy = load_policy(whole.folder, seed=1, variant=1)
     assert_same_arrays(policy.state.params, jax.tree.map(lambda leaf: leaf[3], whole.states.params))
     assert (whole.folder / "token_curves.png").stat().st_size > 20_000
 
 
 SHARDED = """
-import sys, jax, numpy as np
+import jax, numpy as np
 from test_tokens import COMPARED, EASY, PLAIN, loop_of, never
-devices, out = int(sys.argv[1]), sys.argv[2]
-assert len(jax.local_devices()) == devices
-loop = loop_of(PLAIN, EASY, num_seeds=4)
-loop.advance(6, never), loop.take_metrics(), loop.advance(COMPARED, never), loop.check()
-assert (loop.learning.mesh.devices.size if loop.learning.mesh else 1) == devices
-found = {f"leaf{index}": np.asarray(leaf) for index, leaf in enumerate(jax.tree.leaves(loop.learner.seeds.agent.params))}
-for name in ("step", "update"):
-    counter = getattr(loop.learner.counters, name)
-    assert {int(np.asarray(shard.data)) for shard in counter.addressable_shards} == {COMPARED}
-found["evaluated"] = np.array([outcome.extra["entropy"] for outcome in loop.evaluate(4)])
-found["rows"] = np.array([[row["actor/entropy"], row["updates"]] for row in loop.take_metrics()])
-np.savez(out, **found)
+
+def run(devices):
+    loop = loop_of(PLAIN, EASY, num_seeds=4)
+    loop.advance(6, never), loop.take_metrics(), loop.advance(COMPARED, never), loop.check()
+    assert (loop.learning.mesh.devices.size if loop.learning.mesh else 1) == devices
+    leaves = jax.tree.leaves(loop.learner.seeds.agent.params)
+    found = {f"leaf{index}": np.asarray(leaf) for index, leaf in enumerate(leaves)}
+    for name in ("step", "update"):
+        counter = getattr(loop.learner.counters, name)
+        assert {int(np.asarray(shard.data)) for shard in counter.addressable_shards} == {COMPARED}
+    found["evaluated"] = np.array([outcome.extra["entropy"] for outcome in loop.evaluate(4)])
+    found["rows"] = np.array([[row["actor/entropy"], row["updates"]] for row in loop.take_metrics()])
+    return found
 """
 
 
 @pytest.mark.slow
 def test_seeds_on_two_devices_equal_seeds_on_one(tmp_path):
     """One device may still have a seed in its warm start when the other has none."""
-    here = Path(__file__).parent
-    path = os.pathsep.join([str(here), str(here.parents[1]), os.environ.get("PYTHONPATH", "")])
-    for devices in (1, 2):
-        out = str(tmp_path / f"{devices}.npz")
-        finish(start_python("-c", SHARDED, str(devices), out, **host_devices(devices), PYTHONPATH=path))
-    one, two = (np.load(tmp_path / f"{devices}.npz") for devices in (1, 2))
-    assert set(one.files) == set(two.files)
-    for name in one.files:
+    one, two = run_on_devices(__file__, SHARDED, (1, 2), tmp_path)
+    assert one.keys() == two.keys()
+    for name in one:
         assert np.linalg.norm(two[name] - one[name]) <= 3e-3 * np.linalg.norm(one[name]), name
 
 

@@ -21,6 +21,7 @@ def assert_same(first, second):
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
+@pytest.mark.slow
 def test_the_layout_of_an_image_changes_nothing_and_the_policy_takes_its_own(tmp_path):
     runs, images = {}, {}
     for layout in ("last", "first"):

@@ -17,8 +17,8 @@ CASES = {
     ),
     "sac-device": (
         "sac",
-        "brax/inverted_pendulum",
-        "brax-inverted_pendulum",
+        "maxent/MultiGoal",
+        "maxent-MultiGoal",
         f"{OFF_POLICY} --total-steps 3000 --eval-every 0",
     ),
     "sac-discrete": ("sac-discrete", "CartPole-v1", "CartPole-v1", f"{OFF_POLICY} --total-steps 2000 --eval-every 700"),

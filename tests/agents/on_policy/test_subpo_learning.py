@@ -45,7 +45,6 @@ def returns(agent, env, steps, folder, **settings):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("name", ["SteinerTree", "grid"])
 def test_small_instances_are_solved_to_95_percent_in_every_seed(name, tmp_path):
     env = make_device("maxent/SteinerTree") if name == "SteinerTree" else grid_coverage(np.ones((5, 5)), 7, 12)
@@ -55,7 +54,6 @@ def test_small_instances_are_solved_to_95_percent_in_every_seed(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("optimised")
 def test_time_policies_of_the_epsilon_bandit_are_near_the_best_and_never_below_half_of_it(tmp_path):
     env = make_device("maxent/EpsilonBandit-0.1")
     agent = SubPO(linear=True, learning_rate=5e-2)

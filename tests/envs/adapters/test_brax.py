@@ -19,6 +19,8 @@ import pytest
 from maxent_rl.envs.adapters.brax import BACKENDS, BraxEnv, make_brax, step_state
 from maxent_rl.envs.device import reset_batch, step_batch
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, MaxentRLError, UnknownNameError
+from maxent_rl.runs.checkpoints import Checkpoints
+from maxent_rl.storage.arrays import from_arrays, to_arrays
 from maxent_rl.types import Array
 
 pytestmark = pytest.mark.filterwarnings("ignore:Brax System:UserWarning")
@@ -59,6 +61,7 @@ def test_halfcheetah_has_the_shapes_and_horizon_of_brax(cheetah: BraxEnv) -> Non
     assert cheetah.spec.horizon == 1000
 
 
+@pytest.mark.slow
 def test_stepping_through_the_adapter_is_stepping_brax(
     cheetah: BraxEnv, unrolled: tuple[Any, Any, Array, Array]
 ) -> None:
@@ -83,6 +86,25 @@ def test_the_state_keeps_structure_and_types(name: str) -> None:
     assert types_of(following) == types_of(state)
     assert types_of(rest[0]) == types_of(observation) == (env.spec.observation_shape, "float32", False)
     assert types_of(rest[1:]) == [((), "float32", False), ((), "bool", False)]
+
+
+def test_the_state_goes_through_a_checkpoint(cheetah: BraxEnv, tmp_path: Path) -> None:
+    """Every leaf under a name of its own, of a type that files can hold, and back in its structure."""
+    template = jax.eval_shape(cheetah.reset, jax.random.key(0))[0]
+    leaves, structure = jax.tree.flatten(template)
+    state = jax.tree.unflatten(
+        structure,
+        [(jnp.arange(leaf.size) + index).reshape(leaf.shape).astype(leaf.dtype) for index, leaf in enumerate(leaves)],
+    )
+    arrays = to_arrays({"envs": state})
+    assert len(arrays) == len(leaves) and not any(array.dtype.hasobject for array in arrays.values())
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(1, arrays, {}, np.zeros((1, 0, 1), np.float32), 1, None)
+    checkpoints.wait()
+    found = from_arrays({"envs": jax.tree.map(jnp.zeros_like, state)}, checkpoints.restore(1)[0])["envs"]
+    checkpoints.close()
+    assert types_of(found) == types_of(state)
+    jax.tree.map(np.testing.assert_array_equal, found, state)
 
 
 def test_a_step_leaves_the_given_state_as_it_is() -> None:

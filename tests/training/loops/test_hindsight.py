@@ -101,6 +101,7 @@ def test_resuming_equals_not_stopping_wherever_it_stops(env):
         loop.close()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_tells_the_shares_of_success_of_one_that_was_not(tmp_path):
     """Through the files: columns of both tables, and what an agent that saw a Dict exports."""
 

@@ -188,6 +188,7 @@ class Locks:
         return state, self.observe(state)[1], reward, jnp.bool_(False)
 
 
+@pytest.mark.slow
 def test_several_choices_at_once_are_learned(tmp_path):
     """8 is the most there is; choices at random get 8/3 (1/2 + 1/3 + 1/4) = 2.9."""
     agent = PPO(rollout_size=256, minibatches=4, epochs=4, learning_rate=1e-2, hidden_sizes=(16,))

@@ -113,6 +113,37 @@ def test_a_policy_that_is_too_far_is_pulled_back_alone(taught):
     assert_close(found, jax.jit(jax.grad(back))(state.policy))
 
 
+def test_a_penalty_is_added_everywhere(taught):
+    """Its slope is that of the free loss and of the weighted divergence together."""
+    state, lessons, _ = taught
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), lessons)
+    moved = flat.replace(old=TanhGaussian(flat.old.mean + jnp.linspace(0, 1, TIME * ENVS)[:, None], flat.old.log_std))
+
+    @jax.jit
+    def gradients(parameters):
+        penalty, free = (
+            jax.grad(SMALL.replace(divergence_use=use).policy_loss, has_aux=True)(parameters, state, moved, KEY)[0]
+            for use in ("penalty", "none")
+        )
+        back = jax.grad(lambda each: 0.01 * jnp.mean(moved.old.divergence(SMALL.policy(each, moved.observation))))
+        return penalty, jax.tree.map(jnp.add, free, back(parameters))
+
+    assert_close(*gradients(state.policy))
+
+
+def test_every_option_together_keeps_the_structure_and_stays_finite():
+    agent = SMALL.replace(
+        divergence_use="penalty", divergence_samples=4, reverse_divergence=True, normalize_observations=False,
+        target_entropy=-3.0, auxiliary_weight=0.0, min_std=0.0, rollout_size=None,
+    )  # fmt: skip
+    check_agent(agent, SPEC, "test")
+    state = batches.init(agent, jax.random.key(0), SPEC)
+    after, metrics = batches.update(agent, state, window(), KEY)
+    batches.assert_alike(state, after)
+    assert after.normalizer is None and all(np.isfinite(value) for value in metrics.values())
+    assert not batches.same(state.policy, after.policy) and not batches.same(state.critic, after.critic)
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 def test_sampled_divergences_have_the_exact_one_for_a_mean(reverse):
     old = TanhGaussian(jnp.zeros((200, 1)), jnp.full((200, 1), jnp.log(0.5)))

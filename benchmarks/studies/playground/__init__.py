@@ -1,0 +1,1 @@
+"""On-policy learning with many environments on the device, at equal steps."""

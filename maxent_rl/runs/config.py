@@ -237,6 +237,7 @@ def agent_from(kind: Any, config: dict[str, Any]) -> Any:
 
 
 def _build(kind: type[Any], values: dict[str, Any]) -> Any:
+    values = kind.of_before(values) if hasattr(kind, "of_before") else values
     names = {field.name for field in dataclasses.fields(kind)}
     for name in values:
         if name not in names:

@@ -13,7 +13,7 @@ CASES = {
         "sac",
         "HalfCheetah",
         "HalfCheetah-v5",
-        f"{OFF_POLICY} --total-steps 4000 --eval-every 1500 --replay-size 3000",
+        f"{OFF_POLICY} --total-steps 2400 --eval-every 900 --replay-size 1500",
     ),
     "sac-device": (
         "sac",
@@ -30,13 +30,13 @@ CASES = {
         "CartPole-v1",
         f"{COMMON} --total-steps 3000 --eval-every 700 --rollout-size 300 --minibatches 4 --num-envs 2",
     ),
-    # The first kill may fall into the warm start of 1,600 answers.
+    # The first kill may fall into the warm start of 800 answers.
     "grpo": (
         "grpo",
         "tokens/modular-addition",
         "tokens-modular-addition",
-        f"{COMMON} --total-steps 6400 --eval-every 1600 --num-envs 16 --group-size 4 --hidden-size 16 --num-layers 1 "
-        "--num-heads 2 --num-key-value-heads 1 --intermediate-size 16 --warm-start-steps 1600 --warm-start-loss 0",
+        f"{COMMON} --total-steps 3200 --eval-every 800 --num-envs 16 --group-size 4 --hidden-size 16 --num-layers 1 "
+        "--num-heads 2 --num-key-value-heads 1 --intermediate-size 16 --warm-start-steps 800 --warm-start-loss 0",
     ),
 }
 

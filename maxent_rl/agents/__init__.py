@@ -14,11 +14,12 @@ from maxent_rl.agents.registry import AGENTS, agent_class, agent_name
 
 if TYPE_CHECKING:  # those that agents of one's own are most often made from
     from maxent_rl.agents.on_policy.ppo import PPO, PPOState
-    from maxent_rl.agents.soft.sac import SAC, SACState
+    from maxent_rl.agents.soft.base import SACState
+    from maxent_rl.agents.soft.sac import SAC
 
 _HOMES = {target.partition(":")[2]: target.partition(":")[0] for target in AGENTS.values()} | {
     "PPOState": "maxent_rl.agents.on_policy.ppo",
-    "SACState": "maxent_rl.agents.soft.sac",
+    "SACState": "maxent_rl.agents.soft.base",
 }
 __all__ = [
     "AGENTS",

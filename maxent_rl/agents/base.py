@@ -15,7 +15,7 @@ from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.settings import check_settings
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec, Transition
 
-SCHEDULED = ("start_steps", "updates_per_step")
+SCHEDULED = ("start_steps", "most_start_steps", "updates_per_step")
 """Hyper-parameters that the schedule of gradient steps reads, and nothing else."""
 
 State = TypeVar("State")
@@ -65,7 +65,8 @@ class OffPolicyAgent(Agent[State], Protocol[State]):
     Attributes:
       batch_size: transitions in a batch.
       replay_size: transitions that the buffer holds; the oldest give way.
-      start_steps: environment steps with uniform actions before the first update; None for ten episodes, at most 10,000.
+      start_steps: environment steps with uniform actions before the first update; None for ten episodes, at most
+        `most_start_steps`, or 10,000 where there is no such setting.
       updates_per_step: gradient steps for each environment step.
       n_step: environment steps that a transition of a batch spans, at most.
       discount: the factor by which rewards within a transition of several steps are discounted.
@@ -172,6 +173,20 @@ class PreparesFromData(Protocol):
     def prepare(self, state: PyTree, data: Any, held_out: Any, key: Array) -> tuple[PyTree, Metrics]:
         """The state to begin with, and scalars that say how well that went."""
         ...
+
+
+@runtime_checkable
+class Watches(Protocol):
+    """An off-policy agent that takes in each step as it happens, beside what it replays: what it says is in its state."""
+
+    def watch(self, state: PyTree, step: Transition, key: Array) -> PyTree:
+        """The state after a step [env] of all environments, those with uniform actions at the start included."""
+        ...
+
+
+def watched(agent: Any, state: PyTree, step: Transition, key: Array) -> PyTree:
+    """The state after a step; the very one that was given for agents that do not watch."""
+    return agent.watch(state, step, key) if agent.learns == "replay" and isinstance(agent, Watches) else state
 
 
 @runtime_checkable

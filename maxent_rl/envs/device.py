@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from maxent_rl.types import Array, PyTree, Spec
@@ -153,16 +154,22 @@ def _as_type(leaf: Array, dtype: Any) -> Array:
     return jax.lax.convert_element_type(array, dtype)  # also makes a weak type a definite one
 
 
-def reset_batch(env: DeviceEnv, keys: Array) -> EnvState:
+def reset_batch(env: DeviceEnv, keys: Array, staggered: bool = False) -> EnvState:
     """Starts the first episode of every environment.
 
     Args:
       env: the environment.
       keys: [seed, env] random keys; each environment's later episodes derive from its own.
+      staggered: the first episodes have less time, by shares of the horizon that lie evenly apart, so that those which only
+        time ends do not end together, then or later.
     """
     episode = jnp.zeros(keys.shape, jnp.int32)
     inner, observation = _reset(env, keys, episode)
-    return EnvState(inner=inner, observation=observation, elapsed=jnp.zeros_like(episode), episode=episode, key=keys)
+    elapsed = jnp.zeros_like(episode)
+    if staggered:
+        count = keys.shape[-1]
+        elapsed += np.array([env.spec.horizon * index // count for index in range(count)], np.int32)
+    return EnvState(inner=inner, observation=observation, elapsed=elapsed, episode=episode, key=keys)
 
 
 def step_batch(env: DeviceEnv, state: EnvState, action: Array) -> tuple[EnvState, DeviceStep]:

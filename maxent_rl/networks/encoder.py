@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from maxent_rl.networks.trunk import orthogonal
+from maxent_rl.networks.initializers import orthogonal
 from maxent_rl.spaces import Frame
 
 PyTree: TypeAlias = Any

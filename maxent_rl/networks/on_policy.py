@@ -14,7 +14,8 @@ from jax import Array
 
 from maxent_rl.distributions import Categorical, Gaussian, GaussianMixture, MultiCategorical, TanhGaussian
 from maxent_rl.networks.critic import joined
-from maxent_rl.networks.trunk import MLP, Activation, orthogonal
+from maxent_rl.networks.initializers import orthogonal
+from maxent_rl.networks.trunk import MLP, Activation
 
 _LOG_STD_MIN, _LOG_STD_MAX = -5.0, 2.0
 

@@ -109,12 +109,7 @@ class RewardScale:
           done: [time, env] 1 where an episode ended, however it did.
           discount: [] factor per step.
         """
-
-        def step(sums: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
-            sums = sums * discount + now[0]
-            return sums * (1.0 - now[1]), sums
-
-        last, sums = jax.lax.scan(step, self.sums, (reward, done))
+        last, sums = self._sums(reward, done, discount)
         return RewardScale(statistics=self.statistics.add(sums), sums=last)
 
     def scale(self, reward: Array) -> Array:
@@ -124,3 +119,44 @@ class RewardScale:
         extra = jnp.minimum(_SMALLEST_REWARD_VARIANCE, _SMALLEST_REWARD_SHARE * variance)
         deviation = jnp.sqrt(jnp.maximum(variance + extra, _TINY))
         return jnp.clip(reward / deviation, -_LARGEST_SCORE, _LARGEST_SCORE)
+
+    def _sums(self, reward: Array, done: Array, discount: Array | float) -> tuple[Array, Array]:
+        """The sums [env] to go on with, and those [time, env] after each step."""
+
+        def step(sums: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
+            sums = sums * discount + now[0]
+            return sums * (1.0 - now[1]), sums
+
+        last, sums = jax.lax.scan(step, self.sums, (reward, done))
+        return last, sums
+
+
+@struct.dataclass
+class ReturnBound(RewardScale):
+    """A running divisor of rewards for critics whose values lie within bounds, applied to rewards as they are replayed.
+
+    Attributes:
+      largest: [] the largest magnitude of a running discounted sum so far.
+
+    Source: Hyperspherical Normalization for Scalable Deep Reinforcement Learning (arXiv 2502.15280); without the bound XQC
+    (arXiv 2509.25174). Both let a terminal step's reward into the next episode's sum; here a sum ends with its episode.
+    """
+
+    largest: Array
+
+    @classmethod
+    def create(cls, num_envs: int) -> ReturnBound:
+        """Nothing seen yet: the divisor is 1."""
+        base = RewardScale.create(num_envs)
+        return cls(statistics=base.statistics, sums=base.sums, largest=jnp.zeros(()))
+
+    def add(self, reward: Array, done: Array, discount: Array | float) -> ReturnBound:
+        """As `RewardScale.add`."""
+        last, sums = self._sums(reward, done, discount)
+        largest = jnp.maximum(self.largest, jnp.max(jnp.abs(sums)))
+        return ReturnBound(statistics=self.statistics.add(sums), sums=last, largest=largest)
+
+    def divisor(self, bound: float | None) -> Array:
+        """[] what rewards are divided by: the standard deviation of the sums, and no less than brings all within `bound`."""
+        deviation = jnp.sqrt(self.statistics.variance + _SMALLEST_REWARD_VARIANCE)
+        return deviation if bound is None else jnp.maximum(deviation, self.largest / bound)

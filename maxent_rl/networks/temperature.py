@@ -30,12 +30,14 @@ class Temperature:
       rate: Adam's step size.
       mode: "log": by log-alpha times the surplus of entropy; "dual": by alpha times it, the paper's own form; "fixed": never.
       flat: Adam's state is kept as one vector, as agents keep it that do so for all their networks.
+      beta1: share of Adam's mean gradient that stays in each step.
     """
 
     target: Any = 0.0
     rate: Any = 3e-4
     mode: TemperatureMode = struct.field(pytree_node=False, default="log")  # type: ignore[no-untyped-call]
     flat: bool = struct.field(pytree_node=False, default=False)  # type: ignore[no-untyped-call]
+    beta1: float = struct.field(pytree_node=False, default=0.9)  # type: ignore[no-untyped-call]
 
     def init(self, weight: Any) -> tuple[Array, optax.OptState]:
         """The logarithm of the weight to begin with, and Adam's state for it."""
@@ -68,5 +70,5 @@ class Temperature:
         return moved, optimizer, value
 
     def _optimizer(self) -> optax.GradientTransformation:
-        adam = optax.adam(self.rate)
+        adam = optax.adam(self.rate, self.beta1)
         return optax.flatten(adam) if self.flat else adam

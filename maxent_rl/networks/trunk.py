@@ -2,44 +2,73 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import Array
 
+from maxent_rl.networks.initializers import orthogonal
+from maxent_rl.networks.normalization import BatchNorm
+
 TrunkName: TypeAlias = Literal["mlp", "simba"]
+NormName: TypeAlias = Literal["none", "layer", "rms", "batch"]
 Activation: TypeAlias = Literal["tanh", "relu", "swish", "selu"]
 
 
 class MLP(nn.Module):
-    """Dense layers with an activation after each; dropout and layer normalisation, if any, before it (as DroQ has them).
+    """Dense layers with an activation after each; dropout and normalisation, if any, before it (as DroQ has them).
 
-    Initialised, unless told otherwise, as PyTorch does (uniform, variance 1 / (3 fan-in)), under which the published
-    results of SAC were made.
+    Initialised, unless told otherwise, as PyTorch initialises weights (uniform, variance 1 / (3 fan-in)), under which the
+    published results of SAC were made; biases begin at zero, where PyTorch draws them from the same law.
+
+    Attributes:
+      hidden_sizes: width of each layer.
+      norm: normalisation of each layer. "batch" has statistics (`BatchNorm`), normalises the inputs, too, and leaves out the
+        biases that it would take away again.
+      norm_after: normalise after the activation (as CrossQ has it) instead of before.
+      renormalize: of "batch".
+      dropout: share of the units that are dropped.
+      activation: by name.
+      kernel_init: of the weights; None as PyTorch has it.
     """
 
     hidden_sizes: Sequence[int]
-    layer_norm: bool = False
+    norm: NormName = "none"
+    norm_after: bool = False
+    renormalize: bool = False
     dropout: float = 0.0
     activation: Activation = "relu"
     kernel_init: nn.initializers.Initializer | None = None
 
     @nn.compact
-    def __call__(self, inputs: Array) -> Array:
-        """Maps [..., inputs] to [..., hidden_sizes[-1]]."""
-        features = inputs
+    def __call__(self, inputs: Array, train: bool = False) -> Array:
+        """Maps [..., inputs] to [..., hidden_sizes[-1]]; in training, batch normalisation goes by the batch's statistics."""
+        features = self._normalize(inputs, train) if self.norm == "batch" else inputs
         kernel_init = self.kernel_init or torch_uniform()
+        activate = _ACTIVATIONS[self.activation]
         for size in self.hidden_sizes:
-            features = nn.Dense(size, kernel_init=kernel_init)(features)
+            use_bias = self.norm != "batch" or self.norm_after
+            features = nn.Dense(size, kernel_init=kernel_init, use_bias=use_bias)(features)
             if self.dropout:
                 features = nn.Dropout(self.dropout, deterministic=False)(features)
-            if self.layer_norm:
-                features = nn.LayerNorm()(features)
-            features = _ACTIVATIONS[self.activation](features)
+            if self.norm_after:
+                features = self._normalize(activate(features), train)
+            else:
+                features = activate(self._normalize(features, train))
         return features
+
+    def _normalize(self, features: Array, train: bool) -> Array:
+        normalized: Array = features
+        if self.norm == "layer":
+            normalized = nn.LayerNorm()(features)
+        elif self.norm == "rms":
+            normalized = nn.RMSNorm()(features)
+        elif self.norm == "batch":
+            normalized = BatchNorm(renormalize=self.renormalize)(features, train)
+        return normalized
 
 
 def selu(inputs: Array) -> Array:
@@ -89,8 +118,8 @@ class SimbaTrunk(nn.Module):
     hidden_sizes: Sequence[int]
 
     @nn.compact
-    def __call__(self, inputs: Array) -> Array:
-        """Maps [..., inputs] to [..., hidden_sizes[-1]]."""
+    def __call__(self, inputs: Array, train: bool = False) -> Array:
+        """Maps [..., inputs] to [..., hidden_sizes[-1]], in training as elsewhere."""
         width = self.hidden_sizes[-1]
         stream = nn.Dense(width, kernel_init=orthogonal(1.0))(inputs)
         for _ in self.hidden_sizes:
@@ -104,45 +133,43 @@ class SimbaTrunk(nn.Module):
 TRUNKS: tuple[TrunkName, ...] = ("mlp", "simba")
 
 
-def make_trunk(
-    name: TrunkName, hidden_sizes: Sequence[int], layer_norm: bool = False, dropout: float = 0.0
-) -> nn.Module:
-    """Builds a trunk by name.
+@dataclasses.dataclass(frozen=True)
+class TrunkPlan:
+    """Which trunk to build.
 
-    Args:
-      name: one of `TRUNKS`.
+    Attributes:
+      network: one of `TRUNKS`.
       hidden_sizes: width of each hidden layer or residual block.
-      layer_norm: layer normalisation before each ReLU of an MLP (SimBa has its own).
-      dropout: fraction of an MLP's units dropped before each ReLU.
+      norm: normalisation in the hidden layers of an MLP (SimBa has its own).
+      norm_after: as of `MLP`.
+      renormalize: as of `MLP`.
+      dropout: share of an MLP's units dropped before each ReLU.
+    """
+
+    network: TrunkName = "mlp"
+    hidden_sizes: Sequence[int] = (256, 256)
+    norm: NormName = "none"
+    norm_after: bool = False
+    renormalize: bool = False
+    dropout: float = 0.0
+
+
+def make_trunk(plan: TrunkPlan) -> nn.Module:
+    """Builds a trunk; what it gives is called with inputs [..., inputs] and, optionally, whether in training.
 
     Raises:
       ValueError: for an unknown name, or for SimBa with unequal widths.
     """
-    if name == "mlp":
-        return MLP(hidden_sizes=tuple(hidden_sizes), layer_norm=layer_norm, dropout=dropout)
-    if name == "simba":
-        if len(set(hidden_sizes)) != 1:
-            raise ValueError(f"SimBa needs equal hidden sizes, got {tuple(hidden_sizes)}.")
-        return SimbaTrunk(hidden_sizes=tuple(hidden_sizes))
-    raise ValueError(f"Unknown network {name!r}; expected one of {TRUNKS}.")
+    sizes = tuple(plan.hidden_sizes)
+    if plan.network == "mlp":
+        return MLP(sizes, plan.norm, plan.norm_after, plan.renormalize, plan.dropout)
+    if plan.network == "simba":
+        if len(set(sizes)) != 1:
+            raise ValueError(f"SimBa needs equal hidden sizes, got {sizes}.")
+        return SimbaTrunk(sizes)
+    raise ValueError(f"Unknown network {plan.network!r}; expected one of {TRUNKS}.")
 
 
 def torch_uniform() -> nn.initializers.Initializer:
     """Uniform in +-1/sqrt(fan-in), PyTorch's default for linear layers."""
     return nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform", dtype=jnp.float32)
-
-
-def orthogonal(gain: float = 1.0) -> nn.initializers.Initializer:
-    """Orthogonal weights, with seeds under `vmap` decomposed one after the other.
-
-    On CPUs jaxlib divides a batch of decompositions among the threads of a pool, and waits for them on a thread of that very
-    pool: as many batches at once as there are threads, two layers on two cores, wait for each other for good.
-    """
-    drawn = nn.initializers.orthogonal(gain)
-
-    def init(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
-        one = jax.custom_batching.sequential_vmap(lambda key: drawn(key, shape, dtype))  # type: ignore[no-untyped-call]
-        weights: Array = one(key)
-        return weights
-
-    return init

@@ -42,7 +42,7 @@ _OF_RUN = {
 _NETWORK = frozenset(
     (
         *("network", "hidden_sizes", "value_hidden_sizes", "reward_hidden_sizes", "activation", "dropout"),
-        *("num_critics", "critic_layer_norm", "critic_dropout", "num_experts", "num_quantiles", "heads", "head_sizes"),
+        *("num_critics", "critic_norm", "critic_dropout", "num_experts", "num_quantiles", "heads", "head_sizes"),
         *("num_layers", "num_heads", "num_key_value_heads", "hidden_size", "intermediate_size", "layers", "width"),
         *("history", "history_size", "history_layers", "history_heads", "latent_size", "num_latents", "state_dependent_std"),
         *("normalize_observations", "action_distribution", "log_std_min", "log_std_max"),

@@ -58,6 +58,8 @@ class RunConfig(Settings):
     all seeds together at most, and for --num-envs where a function of one's own makes the environment."""
     max_episode_steps: Count | None = None
     """Steps after which an episode in a host environment is cut; None for its own limit, or 1,000 where it tells none."""
+    stagger_episodes: bool = False
+    """Cut the first episodes on the device at times that lie evenly apart: not all environments at once begin anew, ever."""
     checkpoint_every: NonNegative = 10_000
     """Environment steps between checkpoints; 0 saves only at the end and on an interrupt."""
     keep_checkpoints: Count = 2
@@ -237,6 +239,7 @@ def agent_from(kind: Any, config: dict[str, Any]) -> Any:
 
 
 def _build(kind: type[Any], values: dict[str, Any]) -> Any:
+    values = kind.of_before(values) if hasattr(kind, "of_before") else values
     names = {field.name for field in dataclasses.fields(kind)}
     for name in values:
         if name not in names:

@@ -9,7 +9,7 @@ import numpy as np
 from maxent_rl.types import Array
 
 # Streams of random numbers that a seed's root key is folded with; their order is part of what a checkpoint means.
-INIT, ACT, LEARN, ENVIRONMENT, EVALUATION, PREPARE = range(6)
+INIT, ACT, LEARN, ENVIRONMENT, EVALUATION, PREPARE, WATCH = range(7)
 
 
 def seed_keys(seeds: tuple[int, ...]) -> Array:

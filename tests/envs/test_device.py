@@ -56,6 +56,26 @@ def ones(time: int, seeds: int = 1, environments: int = 1) -> Array:
     return jnp.ones((time, seeds, environments, 1))
 
 
+def test_staggered_episodes_end_evenly_apart_and_stay_so() -> None:
+    """Of four environments with episodes of eight steps one begins anew at every second step."""
+    env = Walk(horizon=8)
+    keys = keys_of(2, 4)
+    state = jax.jit(lambda keys: reset_batch(env, keys, staggered=True))(keys)
+    plain = jax.jit(lambda keys: reset_batch(env, keys))(keys)
+    np.testing.assert_array_equal(state.elapsed, [[0, 2, 4, 6]] * 2)
+    np.testing.assert_array_equal(state.observation, plain.observation)  # only their time is another
+
+    def body(state: EnvState, action: Array) -> tuple[EnvState, DeviceStep]:
+        return step_batch(env, state, action)
+
+    _, steps = jax.jit(lambda state: jax.lax.scan(body, state, ones(16, 2, 4)))(state)
+    for environment, first in enumerate((8, 6, 4, 2)):
+        ends = np.flatnonzero(np.asarray(steps.truncated)[:, 1, environment]) + 1
+        np.testing.assert_array_equal(ends, [first, first + 8][: len(ends)])
+        assert len(ends) == 2
+    assert not np.any(steps.terminated)
+
+
 def test_reaching_the_horizon_truncates_and_does_not_terminate() -> None:
     _, steps, states = rollout(Walk(horizon=3), keys_of(1, 1), ones(7))
     np.testing.assert_array_equal(steps.truncated[:, 0, 0], [False, False, True, False, False, True, False])

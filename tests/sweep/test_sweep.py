@@ -98,7 +98,7 @@ def test_names_follow_from_the_settings_alone_and_fit_into_a_folder():
         ({"learning_rate": ("fast",)}, {}, InvalidSettingError, "--learning-rate must be a number, got 'fast'"),
         ({"learning_rate": ("1e-3", "-1")}, {}, InvalidSettingError, "--learning-rate must be greater than 0, got -1"),
         ({"batch_size": ("2.5",)}, {}, InvalidSettingError, "--batch-size must be a whole number"),
-        ({"critic_layer_norm": ("maybe",)}, {}, InvalidSettingError, "must be true or false"),
+        ({"normalize_observations": ("maybe",)}, {}, InvalidSettingError, "must be true or false"),
         ({"network": ("mlp", "simbaa")}, {}, UnknownNameError, "Did you mean 'simba'"),
         ({"discount": ("0.9", "0.90")}, {}, InvalidSettingError, "--discount names 0.9 twice"),
         ({"discount": ()}, {}, InvalidSettingError, "--discount needs at least one value"),

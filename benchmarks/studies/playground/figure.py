@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.lab.study import Result, Results, runs_of
-from benchmarks.studies.playground.setting import LABELS
+from benchmarks.studies.playground.setting import LABELS, PARTS
 from maxent_rl.pictures.style import FAINT, INK, colours, save, style
 
 _WIDTH, _HEIGHT = 7.0, 4.4
@@ -24,7 +24,7 @@ def figures(results: Results, folder: Path) -> dict[str, Path]:
         write_curves(result, folder / f"{part}.csv")
         path = folder / f"{part}.png"
         draw(result, path)
-        found[f"Evaluation returns of PPO and REPPO by environment step: {part}"] = path
+        found[f"Evaluation returns of PPO and REPPO by environment step: {PARTS[part]}"] = path
     return found
 
 

@@ -9,36 +9,42 @@ from typing import ClassVar
 from benchmarks.lab.study import Unit, refuse_unknown
 
 LABELS = {"ppo": "PPO", "reppo": "REPPO"}
-
-_BRAX = (
-    "--backend spring --num-envs 64 --eval-every 32768 --eval-episodes 10 --checkpoint-every 65536 --keep-checkpoints 1"
-)
-_PLAYGROUND = (
-    "--eval-every 5000000 --eval-num-envs 64 --eval-episodes 64 --checkpoint-every 10000000 --keep-checkpoints 1"
-)
-
-CONTENDERS: dict[str, dict[str, str]] = {
-    "brax": {
-        "ppo": "--agent ppo --rollout-size 2048 --minibatches 32 --epochs 10",
-        "reppo": (
-            "--agent reppo --rollout-size 2048 --minibatches 8 --epochs 8 --learning-rate 1e-3 --reward-factor 0.1 "
-            "--value-low -20 --value-high 130 --hidden-sizes 128 128 --critic-width 128"
-        ),
-    },
-    "playground": {
-        "ppo": (
-            "--agent ppo --num-envs 1024 --rollout-size 32768 --minibatches 32 --epochs 8 --learning-rate 1e-3 "
-            "--hidden-sizes 256 256 256 --activation swish --entropy-bonus 0.01"
-        ),
-        "reppo": "--agent reppo --preset reppo-dmc",
-    },
+PARTS = {
+    "brax": "Brax, episodes staggered",
+    "together": "Brax, episodes together",
+    "playground": "MuJoCo Playground",
 }
+"""What each part is called."""
+
+_RECORDED = "--eval-every 32768 --eval-episodes 10 --checkpoint-every 65536 --keep-checkpoints 1"
+_TOGETHER = f"--backend spring --num-envs 64 {_RECORDED}"
+_BRAX = f"--backend spring --num-envs 64 --stagger-episodes {_RECORDED}"
+_PLAYGROUND = (
+    "--stagger-episodes --eval-every 5000000 --eval-num-envs 64 --eval-episodes 64 --checkpoint-every 10000000 "
+    "--keep-checkpoints 1"
+)
+
+_ON_TWO_CORES = {
+    "ppo": "--agent ppo --rollout-size 2048 --minibatches 32 --epochs 10",
+    "reppo": (
+        "--agent reppo --rollout-size 2048 --minibatches 8 --epochs 8 --learning-rate 1e-3 --reward-factor 0.1 "
+        "--value-low -20 --value-high 130 --hidden-sizes 128 128 --critic-width 128"
+    ),
+}
+_ON_ACCELERATORS = {
+    "ppo": (
+        "--agent ppo --num-envs 1024 --rollout-size 32768 --minibatches 32 --epochs 8 --learning-rate 1e-3 "
+        "--hidden-sizes 256 256 256 --activation swish --entropy-bonus 0.01"
+    ),
+    "reppo": "--agent reppo --preset reppo-dmc",
+}
+CONTENDERS = {"brax": _ON_TWO_CORES, "together": _ON_TWO_CORES, "playground": _ON_ACCELERATORS}
 """By part and contender: flags of experiments/run.py. What is not said has its default."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """What both parts have in common."""
+    """What all parts have in common."""
 
     contenders: tuple[str, ...] = tuple(LABELS)
     """Who runs, in this order."""
@@ -77,13 +83,21 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class Brax(Training):
-    """Brax on its spring backend, with so few environments and so small networks that two cores do."""
+    """Brax on its spring backend, with so few environments and so small networks that two cores do; episodes are staggered."""
 
     envs: tuple[str, ...] = ("brax/halfcheetah",)
     """Environments, in this order."""
 
     part: ClassVar[str] = "brax"
     everyone: ClassVar[str] = _BRAX
+
+
+@dataclasses.dataclass(frozen=True)
+class Together(Brax):
+    """The same with episodes that all begin, and end, together."""
+
+    part: ClassVar[str] = "together"
+    everyone: ClassVar[str] = _TOGETHER
 
 
 @dataclasses.dataclass(frozen=True)

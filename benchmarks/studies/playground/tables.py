@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from benchmarks.lab.measure import show_number
 from benchmarks.lab.study import Result, Results, Run
 from benchmarks.lab.tables import Cell, mean_of, note, rows_of
-from benchmarks.studies.playground.setting import LABELS
+from benchmarks.studies.playground.setting import LABELS, PARTS
 
 
 def tables(results: Results) -> str:
     """All tables of the parts that were measured."""
-    return "\n\n".join(map(_table, results.values()))
+    return "\n\n".join(f"### {PARTS[part]}\n\n{_table(result)}" for part, result in results.items())
 
 
 def _table(result: Result) -> str:

@@ -25,6 +25,7 @@ from maxent_rl.networks import (
     CategoricalPolicy,
     RunningStatistics,
     TanhGaussianPolicy,
+    TrunkPlan,
 )
 from maxent_rl.settings import Count, Finite, Fraction, Positive, Settings, static
 from maxent_rl.types import Array, CandidateSets, Learns, Metrics, PyTree, Spec
@@ -267,10 +268,11 @@ class ADPO(Settings):
         return Anchor(kind, self.anchor_every, self.anchor_decay, self.anchor_threshold)
 
     def _network(self, action_size: int | None, num_actions: int | None) -> Any:
+        trunk = TrunkPlan(self.network, self.hidden_sizes)
         if num_actions is not None:
-            return CategoricalPolicy(self.network, self.hidden_sizes, num_actions)
+            return CategoricalPolicy(trunk, num_actions)
         assert action_size is not None
-        return TanhGaussianPolicy(self.network, self.hidden_sizes, action_size)
+        return TanhGaussianPolicy(trunk, action_size)
 
     def _bounds(self, action_size: int | None) -> tuple[Any, ...]:
         return () if action_size is None else (self.log_std_min, self.log_std_max)

@@ -17,7 +17,7 @@ from flax import struct
 
 from maxent_rl import losses
 from maxent_rl.errors import IncompatibleEnvironmentError
-from maxent_rl.networks import CriticEnsemble, RunningStatistics
+from maxent_rl.networks import CriticEnsemble, RunningStatistics, TrunkPlan
 from maxent_rl.settings import Count, Fraction, Positive, Settings, static
 from maxent_rl.types import Array, Learns, LoggedTransition, Metrics, PyTree, Spec
 
@@ -159,7 +159,10 @@ class OfflineActorCritic(Settings, abc.ABC):
         }
 
     def _critic_network(self) -> CriticEnsemble:
-        return CriticEnsemble("mlp", self.hidden_sizes, self.num_critics, self.critic_layer_norm)
+        return CriticEnsemble(self._critic_trunk(), self.num_critics)
+
+    def _critic_trunk(self) -> TrunkPlan:
+        return TrunkPlan(hidden_sizes=self.hidden_sizes, norm="layer" if self.critic_layer_norm else "none")
 
     def _optimizer(self) -> optax.GradientTransformation:
         # Over one flat vector, as in the soft actor-critic family.

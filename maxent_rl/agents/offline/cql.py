@@ -16,14 +16,15 @@ import optax
 from flax import struct
 
 from maxent_rl import losses
-from maxent_rl.agents.soft.sac import (
+from maxent_rl.agents.soft.base import (
     PENALTY_ACTIONS,
     PENALTY_DROPOUT,
     CriticPenalty,
+    Following,
     Penalty,
     SACState,
-    SquashedSoftActorCritic,
 )
+from maxent_rl.agents.soft.sac import SquashedSoftActorCritic
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks import Temperature
 from maxent_rl.settings import Count, Positive, Weight, static
@@ -50,8 +51,8 @@ class CQL(SquashedSoftActorCritic):
     learns: ClassVar[Learns] = "data"
     learns_from: ClassVar[str] = "transitions"
 
-    policy_learning_rate: Positive = 1e-4
-    """Adam's step size for the policy."""
+    policy_learning_rate: Positive | None = 1e-4
+    """Adam's step size for the policy; None for --learning-rate."""
     conservative_weight: Weight = 5.0
     """Weight of the penalty (alpha of the paper); where a threshold is given, that of the beginning."""
     lagrange_threshold: float | None = None
@@ -79,16 +80,14 @@ class CQL(SquashedSoftActorCritic):
             raise InvalidSettingError(
                 "--lagrange-threshold needs a --conservative-weight greater than 0, from which the weight begins to move."
             )
+        if self.critic_norm == "batch" or self.critic_value != "scalar" or self.reward_scale != "none":
+            raise InvalidSettingError(
+                "CQL's penalty is of plain critics: leave --critic-norm batch, --critic-value and --reward-scale out."
+            )
         super().check(spec, env)
 
-    def init(self, key: Array, spec: Spec) -> CQLState:
-        """Builds the state of one seed.
-
-        Args:
-          key: [] random key.
-          spec: the environment's shapes.
-        """
-        state = super().init(key, spec)
+    def _more_state(self, state: SACState, key: Array, spec: Spec) -> CQLState:
+        """The state of one seed."""
         if self.lagrange_threshold is None:
             return CQLState(**vars(state), log_weight=None, weight_optimizer=None)
         log_weight, optimizer = self._multiplier.init(self.conservative_weight)
@@ -98,12 +97,10 @@ class CQL(SquashedSoftActorCritic):
         """The state without what only learning needs."""
         return dataclasses.replace(cast(CQLState, super().acting(state)), log_weight=None, weight_optimizer=None)
 
-    def soft_next(
-        self, state: SACState, batch: Transition, noise: Array, key: Array, subset_key: Array
-    ) -> tuple[Array, Array]:
+    def follow(self, state: SACState, batch: Transition, noise: Array, key: Array) -> Following:
         """As SAC's; without `entropy_backup` nothing is charged for the action's log-probability."""
-        next_q, log_prob = super().soft_next(state, batch, noise, key, subset_key)
-        return next_q, log_prob if self.entropy_backup else jnp.zeros_like(log_prob)
+        action, log_prob = super().follow(state, batch, noise, key)
+        return Following(action, log_prob if self.entropy_backup else jnp.zeros_like(log_prob))
 
     def critic_penalty(self, state: SACState, batch: Transition, key: Array) -> CriticPenalty:
         """The conservative penalty of equation 4, by actions drawn before the critics are differentiated."""
@@ -152,6 +149,3 @@ class CQL(SquashedSoftActorCritic):
         # gap lies above the threshold: the gap stands where the log-probability does, and minus the threshold is the target.
         assert self.lagrange_threshold is not None
         return Temperature(-self.lagrange_threshold, self.learning_rate, "dual", flat=True)
-
-    def _policy_optimizer(self) -> optax.GradientTransformation:
-        return optax.flatten(optax.adam(self.policy_learning_rate))

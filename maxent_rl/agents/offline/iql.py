@@ -18,7 +18,7 @@ from maxent_rl import losses
 from maxent_rl.agents.offline.base import OfflineActorCritic, OfflineState
 from maxent_rl.distributions import Gaussian
 from maxent_rl.errors import InvalidSettingError
-from maxent_rl.networks import BoundedMeanGaussianPolicy, ValueFunction
+from maxent_rl.networks import BoundedMeanGaussianPolicy, TrunkPlan, ValueFunction
 from maxent_rl.settings import Finite, Interval, Positive, Weight
 from maxent_rl.types import Array, LoggedTransition, Metrics, PyTree, Spec
 
@@ -140,7 +140,7 @@ class IQL(OfflineActorCritic):
         return self.policy(policy, observation).mode()
 
     def _policy_network(self, action_size: int) -> BoundedMeanGaussianPolicy:
-        return BoundedMeanGaussianPolicy("mlp", self.hidden_sizes, action_size)
+        return BoundedMeanGaussianPolicy(TrunkPlan(hidden_sizes=self.hidden_sizes), action_size)
 
     def _value_network(self) -> ValueFunction:
         return ValueFunction(self.hidden_sizes, "relu")

@@ -16,8 +16,9 @@ import optax
 from flax import struct
 
 from maxent_rl import losses
+from maxent_rl.agents.delay import in_any_seed
 from maxent_rl.agents.offline.base import OfflineActorCritic, OfflineState
-from maxent_rl.networks import Critic, DeterministicPolicy
+from maxent_rl.networks import Critic, DeterministicPolicy, TrunkPlan
 from maxent_rl.settings import Count, Weight, static
 from maxent_rl.types import Array, LoggedTransition, Metrics, PyTree, Spec
 
@@ -106,7 +107,7 @@ class OfflineTD3(OfflineActorCritic):
             new = self._learn_delayed(old, state.critics, batch)
             return cast(_Delayed, jax.tree.map(lambda after, before: jnp.where(due, after, before), new, old))
 
-        after = learn(old) if self.policy_delay == 1 else jax.lax.cond(_in_any_seed(due), learn, lambda old: old, old)
+        after = learn(old) if self.policy_delay == 1 else jax.lax.cond(in_any_seed(due), learn, lambda old: old, old)
         state = dataclasses.replace(state, step=cast(Array, state.step) + 1, **after._asdict())
         return state, metrics | cast(Metrics, after.policy_metrics)
 
@@ -120,7 +121,7 @@ class OfflineTD3(OfflineActorCritic):
 
     def first_value(self, critics: PyTree, observation: Array, action: Array) -> Array:
         """The first critic's values [...] alone: what TD3's policy climbs."""
-        network = Critic("mlp", self.hidden_sizes, self.critic_layer_norm)
+        network = Critic(self._critic_trunk())
         return cast(Array, network.apply({"params": critics["params"]["critic_0"]}, observation, action))
 
     def _learn_delayed(self, old: _Delayed, critics: PyTree, batch: LoggedTransition) -> _Delayed:
@@ -141,19 +142,4 @@ class OfflineTD3(OfflineActorCritic):
         return cast(Array, network.apply(policy, observation))
 
     def _policy_network(self, action_size: int) -> DeterministicPolicy:
-        return DeterministicPolicy("mlp", self.hidden_sizes, action_size)
-
-
-@jax.custom_batching.custom_vmap
-def _in_any_seed(due: Array) -> Array:
-    """[] whether something is due in any of the seeds that are vmapped over.
-
-    Their counters run alike, but `vmap` cannot know, and of a condition for each seed it would make both branches for all:
-    the policy would learn, and be thrown away, in every update.
-    """
-    return due
-
-
-@_in_any_seed.def_vmap
-def _reduce(axis_size: int, batched: list[bool], due: Array) -> tuple[Array, bool]:
-    return _in_any_seed(jnp.any(due, axis=0) if batched[0] else due), False
+        return DeterministicPolicy(TrunkPlan(hidden_sizes=self.hidden_sizes), action_size)

@@ -7,7 +7,7 @@ Source: ADPO: Anchored Direct Preference Optimization (arXiv 2510.18913), the on
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +15,10 @@ from flax import struct
 
 from maxent_rl import losses
 from maxent_rl.agents.imitation.adpo import check_candidates, target_metrics
-from maxent_rl.agents.soft.sac import SAC, SACState
+from maxent_rl.agents.soft.base import SACState
+from maxent_rl.agents.soft.sac import SAC
 from maxent_rl.distributions import TanhGaussian
-from maxent_rl.networks import Anchor, AnchorName, AnchorState
+from maxent_rl.networks import Anchor, AnchorName, AnchorState, with_statistics, without_statistics
 from maxent_rl.settings import Count, Fraction, Positive, static
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
 
@@ -36,6 +37,11 @@ class ADPOOnlineState(SACState):
 @struct.dataclass
 class ADPOOnline(SAC):
     """SAC with an anchored listwise loss for the policy, which ranks candidate actions as the critics do."""
+
+    _of_policy: ClassVar[tuple[str, ...]] = (*SAC._of_policy, "anchor")
+
+    learning_rate: Positive = 3e-4
+    """Adam's step size for the critics, and for what has none of its own."""
 
     anchoring_temperature: Positive = 1.0
     """Anchoring temperature (tau); the smaller, the nearer the policy stays to its anchor."""
@@ -58,11 +64,6 @@ class ADPOOnline(SAC):
         """Refuses settings that cannot work; see `agents.check_agent`."""
         check_candidates(self.num_candidates)
         super().check(spec, env)
-
-    def init(self, key: Array, spec: Spec) -> ADPOOnlineState:
-        """Builds the state of one seed; the anchor begins as the policy."""
-        state = super().init(key, spec)
-        return ADPOOnlineState(**vars(state), anchor=self._anchor.init(state.policy))
 
     def acting(self, state: SACState) -> SACState:
         """The state without what only learning needs."""
@@ -90,16 +91,21 @@ class ADPOOnline(SAC):
         else:
             target = losses.softmax_target(scores, 1.0)
 
-        def loss(policy: PyTree) -> tuple[Array, tuple[Array, Array, Metrics]]:
-            log_prob = _log_prob(self.policy(policy, batch.observation), candidates)
+        def loss(learned: PyTree) -> tuple[Array, tuple[Array, Array, Metrics]]:
+            policy = with_statistics(learned, state.policy)
+            log_prob = _log_prob(self.policy(policy, batch.observation, train=True), candidates)
             logits = losses.anchored_logits(log_prob, anchor_log_prob, self.anchoring_temperature)
             listwise = losses.anchored_loss(logits, target)
             divergence = jnp.mean(jnp.abs(log_prob - anchor_log_prob))
             return jnp.mean(listwise), (jnp.mean(log_prob, axis=-1), divergence, target_metrics(listwise, target))
 
-        (value, (log_prob, divergence, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(state.policy)
+        (value, (log_prob, divergence, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(
+            without_statistics(state.policy)
+        )
         anchor = self._anchor.update(cast(AnchorState, held.anchor), state.policy, divergence)
-        after = dataclasses.replace(cast(ADPOOnlineState, self._move_policy(state, gradient)), anchor=anchor)
+        after = dataclasses.replace(
+            cast(ADPOOnlineState, self._move_policy(state, gradient, batch.observation)), anchor=anchor
+        )
         return (
             after,
             log_prob,
@@ -110,6 +116,10 @@ class ADPOOnline(SAC):
                 **metrics,
             },
         )
+
+    def _more_state(self, state: SACState, key: Array, spec: Spec) -> ADPOOnlineState:
+        """The state of one seed; the anchor begins as the policy."""
+        return ADPOOnlineState(**vars(state), anchor=self._anchor.init(state.policy))
 
     def _anchor_log_prob(self, state: ADPOOnlineState, observation: Array, candidates: Array) -> Array:
         """[batch, candidate] under the anchor; 0 where it is uniform over actions."""

@@ -17,7 +17,8 @@ from flax import struct
 
 from maxent_rl import losses
 from maxent_rl.agents.experts import best_metrics, directions, router_metrics
-from maxent_rl.agents.soft.sac import SAC, PolicyLoss, SACState
+from maxent_rl.agents.soft.base import PolicyLoss, SACState
+from maxent_rl.agents.soft.sac import SAC
 from maxent_rl.distributions import TanhGaussian, TanhGaussianMixture
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.networks import TanhGaussianMixturePolicy, TanhGaussianPolicy
@@ -69,30 +70,35 @@ class PMOE(SAC):
         """All experts and the router's weights at observations [..., observation]."""
         return self.mixture(state.policy, self._normalize(state, observation))
 
-    def mixture(self, parameters: PyTree, observation: Array) -> TanhGaussianMixture:
+    def mixture(self, parameters: PyTree, observation: Array, train: bool = False) -> TanhGaussianMixture:
         """The mixture at normalised observations [..., observation]; with one expert, a mixture of that one."""
         if self.num_experts == 1:
-            only = super().policy(parameters, observation)
+            only = super().policy(parameters, observation, train)
             mean, log_std = only.mean[..., None, :], only.log_std[..., None, :]
             return TanhGaussianMixture(jnp.zeros(mean.shape[:-1]), mean, log_std)
         network = self._policy_network(self._action_size(parameters))
         features = self._policy_features(parameters, observation)
-        return cast(TanhGaussianMixture, network.apply(parameters, features, self.log_std_min, self.log_std_max))
+        bounds = self.log_std_min, self.log_std_max
+        return cast(TanhGaussianMixture, network.apply(parameters, features, *bounds, train))
 
-    def policy(self, parameters: PyTree, observation: Array) -> TanhGaussian | TanhGaussianMixture:  # type: ignore[override]
+    def policy(  # type: ignore[override]
+        self, parameters: PyTree, observation: Array, train: bool = False
+    ) -> TanhGaussian | TanhGaussianMixture:
         """What acts: the mixture; its only expert; or, under "attention", the Gaussian that it is mixed into."""
         if self.num_experts == 1:
-            return super().policy(parameters, observation)
-        mixture = self.mixture(parameters, observation)
+            return super().policy(parameters, observation, train)
+        mixture = self.mixture(parameters, observation, train)
         if self.router != "attention":
             return mixture
         weights = jax.nn.softmax(mixture.logits)[..., None]
         deviation = jnp.sum(weights * jnp.exp(mixture.log_std), axis=-2)
         return TanhGaussian(jnp.sum(weights * mixture.mean, axis=-2), jnp.log(deviation))
 
-    def draw(self, parameters: PyTree, observation: Array, noise: Array, key: Array) -> tuple[Array, Array]:
+    def draw(
+        self, parameters: PyTree, observation: Array, noise: Array, key: Array, train: bool = False
+    ) -> tuple[Array, Array]:
         """As `SAC.draw`; the key draws the expert."""
-        policy = self.policy(parameters, observation)
+        policy = self.policy(parameters, observation, train)
         if isinstance(policy, TanhGaussian):
             return policy.from_noise(noise)
         return self._from_noise(policy, policy.expert(policy.router.sample(key)), noise)
@@ -115,7 +121,7 @@ class PMOE(SAC):
             return state, log_prob, metrics
         relaxed = self.router in ("gumbel", "straight_through")
         form = self._relaxed_loss if relaxed else self._chosen_loss
-        return self._policy_step(state, form(state, batch, jnp.moveaxis(noise, 0, 1), key))
+        return self._policy_step(state, form(state, batch, jnp.moveaxis(noise, 0, 1), key), batch.observation)
 
     def _chosen_loss(self, state: SACState, batch: Transition, noise: Array, key: Array) -> PolicyLoss:
         """One expert is chosen in each state and learns through the critics; the router learns from all experts' values."""
@@ -123,7 +129,7 @@ class PMOE(SAC):
         temperature = self._temperature(state)
 
         def loss(policy: PyTree) -> tuple[Array, tuple[Array, Metrics]]:
-            mixture = self.mixture(policy, batch.observation)
+            mixture = self.mixture(policy, batch.observation, train=True)
             actions, log_probs = self._from_noise(mixture, mixture.experts, noise)
             # Forward only: the critics' backward pass over all experts would cost as much again.
             candidates = actions if self.expert_loss == "all" else jax.lax.stop_gradient(actions)
@@ -158,7 +164,7 @@ class PMOE(SAC):
         gumbel = jax.random.gumbel(choice_key, noise.shape[:2])
 
         def loss(policy: PyTree) -> tuple[Array, tuple[Array, Metrics]]:
-            mixture = self.mixture(policy, batch.observation)
+            mixture = self.mixture(policy, batch.observation, train=True)
             weights = losses.gumbel_softmax(
                 mixture.logits, gumbel, self.relaxation, hard=self.router == "straight_through"
             )
@@ -209,7 +215,7 @@ class PMOE(SAC):
     def _policy_network(self, action_size: int) -> TanhGaussianPolicy | TanhGaussianMixturePolicy:  # type: ignore[override]
         if self.num_experts == 1:
             return super()._policy_network(action_size)
-        return TanhGaussianMixturePolicy(self.network, self.hidden_sizes, action_size, self.num_experts)
+        return TanhGaussianMixturePolicy(self._trunk(), action_size, self.num_experts, self.log_std_squash)
 
 
 def _pick(values: Array, choice: Array) -> Array:

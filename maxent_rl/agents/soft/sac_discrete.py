@@ -1,6 +1,6 @@
 """Soft Actor-Critic for discrete actions: what SAC estimates from one action is summed over all of them.
 
-Source: Soft Actor-Critic for Discrete Action Settings (arXiv 1910.07207), with the common part of `soft.sac`.
+Source: Soft Actor-Critic for Discrete Action Settings (arXiv 1910.07207), with the common part of `soft.base`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from flax import struct
 
 from maxent_rl import losses
-from maxent_rl.agents.soft.sac import Collecting, SACState, SoftActorCritic
+from maxent_rl.agents.soft.base import Collecting, Following, SACState, SoftActorCritic
 from maxent_rl.distributions import Categorical
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
-from maxent_rl.networks import CategoricalPolicy, encode, init_encoded
-from maxent_rl.settings import Fraction
+from maxent_rl.networks import CategoricalPolicy, Step, encode, init_encoded
+from maxent_rl.settings import Fraction, flag
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
 
 
@@ -50,9 +50,19 @@ class SACDiscrete(Collecting, SoftActorCritic):
                 "--target-entropy-share must be less than 1: only uniform actions reach that entropy, and the temperature "
                 "would diverge."
             )
+        wanted = {"critic_value": "scalar", "held_noise": 1}
+        for name, value in wanted.items():
+            if getattr(self, name) != value:
+                raise InvalidSettingError(
+                    f"{flag(name)} must be {value} with discrete actions, got {getattr(self, name)}."
+                )
+        if "batch" in (self.policy_norm, self.critic_norm):
+            raise InvalidSettingError(
+                "--policy-norm and --critic-norm batch are for continuous actions: take layer or rms."
+            )
         super().check(spec, env)
 
-    def policy(self, parameters: PyTree, observation: Array) -> Categorical:
+    def policy(self, parameters: PyTree, observation: Array, train: bool = False) -> Categorical:
         """The policy at normalised observations [..., observation]."""
         network, features = (
             self._policy_network(_num_actions(parameters)),
@@ -60,8 +70,8 @@ class SACDiscrete(Collecting, SoftActorCritic):
         )
         return cast(Categorical, network.apply(parameters, features))
 
-    def values(self, parameters: PyTree, observation: Array, action: Array, dropout_key: Array) -> Array:
-        """All critics' values of choices [...], [num_critics, ...], in units of return."""
+    def judge(self, parameters: PyTree, observation: Array, action: Array, dropout_key: Array) -> Array:
+        """All critics' values of choices [...], [num_critics, ...], in units of (divided) return."""
         every = self.all_values(parameters, observation, dropout_key)
         index = jnp.broadcast_to(action.astype(jnp.int32)[..., None], (*every.shape[:-1], 1))
         return jnp.take_along_axis(every, index, axis=-1)[..., 0]
@@ -72,13 +82,22 @@ class SACDiscrete(Collecting, SoftActorCritic):
         network, features = self._critic_network(num_actions), encode(parameters, observation)
         return cast(Array, network.apply(parameters, features, rngs={"dropout": dropout_key}))
 
-    def soft_next(
-        self, state: SACState, batch: Transition, noise: None, key: Array, subset_key: Array
-    ) -> tuple[Array, Array]:
-        """Expectation [batch] of the least target critic's value of each choice, and minus the policy's entropy."""
-        policy = self.policy(state.policy, batch.next_observation)
-        q = self._least_target(self.all_values(state.target_critics, batch.next_observation, key), subset_key)
-        return jnp.sum(jnp.exp(policy.log_probs) * q, axis=-1), -policy.entropy()
+    def follow(self, state: SACState, batch: Transition, noise: None, key: Array) -> Following:
+        """All choices, with their log-probabilities [batch, choice]."""
+        return Following(None, self.policy(state.policy, batch.next_observation).log_probs)
+
+    def judge_next(self, parameters: PyTree, batch: Transition, following: Following, dropout_key: Array) -> Array:
+        """All critics' values [num_critics, batch, choice] of what may follow."""
+        return self.all_values(parameters, batch.next_observation, dropout_key)
+
+    def critic_target(self, outputs: Array, step: Step) -> Array:
+        """The soft Bellman target [batch]: an expectation over the choices of the least value and the log-probability."""
+        probabilities = jnp.exp(step.log_prob)
+        least = jnp.mean(outputs, axis=0) if self.target_value == "mean" else jnp.min(outputs, axis=0)
+        value, log_prob = (jnp.sum(probabilities * each, axis=-1) for each in (least, step.log_prob))
+        return losses.soft_bellman_target(
+            step.reward, step.discount, step.terminated, value, log_prob, step.temperature
+        )
 
     def update_policy(
         self, state: SACState, batch: Transition, noise: None, key: Array
@@ -93,7 +112,7 @@ class SACDiscrete(Collecting, SoftActorCritic):
             )
             return jnp.mean(expected), (jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1), {})
 
-        return self._policy_step(state, loss)
+        return self._policy_step(state, loss, batch.observation)
 
     def _initial_parameters(
         self, policy_key: Array, critic_keys: dict[str, Array], spec: Spec
@@ -111,7 +130,7 @@ class SACDiscrete(Collecting, SoftActorCritic):
         return None, None
 
     def _policy_network(self, num_actions: int) -> CategoricalPolicy:
-        return CategoricalPolicy(self.network, self.hidden_sizes, num_actions)
+        return CategoricalPolicy(self._trunk(), num_actions)
 
 
 def _num_actions(policy: PyTree) -> int:

@@ -16,9 +16,10 @@ import optax
 from flax import struct
 
 from maxent_rl import losses
-from maxent_rl.agents.soft.sac import SAC, SACState
+from maxent_rl.agents.soft.base import SACState
+from maxent_rl.agents.soft.sac import SAC
 from maxent_rl.errors import InvalidSettingError
-from maxent_rl.networks import CriticEnsemble
+from maxent_rl.networks import CriticEnsemble, TrunkPlan
 from maxent_rl.settings import Count, Positive, static
 from maxent_rl.types import Array, Metrics, PyTree, SegmentPairs, Spec, Transition
 
@@ -45,6 +46,8 @@ class SACPreference(SAC):
     prepares_from: ClassVar[str] = "preferences"
     sees_images: ClassVar[bool] = False
 
+    learning_rate: Positive = 3e-4
+    """Adam's step size for the critics, and for what has none of its own."""
     reward_learning_rate: Positive = 3e-4
     """Adam's step size for the reward."""
     reward_updates: Count = 2_000
@@ -59,15 +62,10 @@ class SACPreference(SAC):
     def check(self, spec: Spec, env: str) -> None:
         """Refuses environments and settings that cannot work; see `agents.check_agent`."""
         super().check(spec, env)
+        if self.reward_scale != "none":
+            raise InvalidSettingError("--reward-scale must be none: the learned reward has a deviation of 1 already.")
         if self.n_step > 1:
             raise InvalidSettingError("--n-step must be 1: the rewards of a transition's steps are not learned apart.")
-
-    def init(self, key: Array, spec: Spec) -> SACPreferenceState:
-        """Builds the state of one seed, with a reward that has learned nothing yet."""
-        base = super().init(key, spec)
-        observation, action = jnp.zeros(spec.observation_shape), jnp.zeros(spec.action_shape)
-        reward = self._reward_network().init(jax.random.fold_in(key, 1), observation, action)
-        return SACPreferenceState(**vars(base), reward=reward, reward_mean=jnp.zeros(()), reward_std=jnp.ones(()))
 
     def acting(self, state: SACState) -> SACState:
         """The state without what only learning needs."""
@@ -119,6 +117,12 @@ class SACPreference(SAC):
         learned = self.reward(cast(SACPreferenceState, state), batch.observation, batch.action)
         return super().update(state, dataclasses.replace(batch, reward=learned), key)
 
+    def _more_state(self, state: SACState, key: Array, spec: Spec) -> SACPreferenceState:
+        """The state of one seed, with a reward that has learned nothing yet."""
+        observation, action = jnp.zeros(spec.observation_shape), jnp.zeros(spec.action_shape)
+        reward = self._reward_network().init(jax.random.fold_in(key, 1), observation, action)
+        return SACPreferenceState(**vars(state), reward=reward, reward_mean=jnp.zeros(()), reward_std=jnp.ones(()))
+
     def _reward_loss(self, reward: PyTree, batch: SegmentPairs) -> Array:
         total = jnp.sum(self._rewards(reward, batch.observation, batch.action), axis=-1)
         # A sum over the ensemble: each member learns as it would alone.
@@ -134,4 +138,4 @@ class SACPreference(SAC):
         return jnp.tanh(cast(Array, raw))
 
     def _reward_network(self) -> CriticEnsemble:
-        return CriticEnsemble("mlp", self.reward_hidden_sizes, self.num_rewards)
+        return CriticEnsemble(TrunkPlan(hidden_sizes=self.reward_hidden_sizes), self.num_rewards)

@@ -64,11 +64,12 @@ class DeviceLoop:
         seeds: tuple[int, ...],
         names: tuple[str, ...],
         env: DeviceEnv,
+        staggered: bool = False,
     ) -> None:
         self.learning, self.seeds, self._names, self.step = learning, seeds, names, 0
         self._agent, self._schedule, self._env = numeric(agent, schedule), schedule, env
         learner = init_learner(self._agent, learning, seeds)
-        self._state = _init_envs(learner, env, learning)
+        self._state = _init_envs(learner, env, learning, staggered)
 
     @property
     def learner(self) -> Learner:
@@ -140,14 +141,14 @@ class DeviceLoop:
         """Nothing to free."""
 
 
-@partial(jax.jit, static_argnames=("env", "learning"), donate_argnames="learner")
-def _init_envs(learner: Learner, env: DeviceEnv, learning: Learning) -> DeviceState:
+@partial(jax.jit, static_argnames=("env", "learning", "staggered"), donate_argnames="learner")
+def _init_envs(learner: Learner, env: DeviceEnv, learning: Learning, staggered: bool) -> DeviceState:
     def run(learner: Learner) -> DeviceState:
         keys = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, ENVIRONMENT), learning.num_envs))(
             learner.seeds.key
         )
         episodes = jax.tree.map(jnp.asarray, Episodes.start(keys.shape[0], learning.num_envs))
-        return DeviceState(learner=learner, envs=reset_batch(env, keys), episodes=episodes)
+        return DeviceState(learner=learner, envs=reset_batch(env, keys, staggered), episodes=episodes)
 
     state: DeviceState = sharded(learning.mesh, run, (LEARNER,), _DEVICE_STATE)(learner)
     return state

@@ -19,12 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from maxent_rl.agents.base import SCHEDULED, Agent, recalling
+from maxent_rl.agents.base import SCHEDULED, Agent, recalling, watched
 from maxent_rl.data.buffers.rows import Replay
 from maxent_rl.playing.choosing import uniform_actions
 from maxent_rl.runs.buffers import make_layout
 from maxent_rl.seeds.mesh import SAME, SEEDS, divide_batch, over_seeds, place, sharded, spread
-from maxent_rl.seeds.streams import ACT, INIT, LEARN, seed_keys
+from maxent_rl.seeds.streams import ACT, INIT, LEARN, WATCH, seed_keys
 from maxent_rl.training.loops.contract import check_update
 from maxent_rl.training.loops.faults import note_metrics
 from maxent_rl.training.loops.memory import advance_memory, chosen, start_memory, update_recalling
@@ -64,7 +64,7 @@ def numeric(agent: Any, schedule: Schedule | None = None) -> Any:
     programs. Numbers that vary between seeds keep their leading axis [seed]. Without a schedule all is kept.
     """
     if schedule is not None:
-        constants = {"start_steps": int(schedule.start), "updates_per_step": 1.0}
+        constants = {"start_steps": int(schedule.start), "most_start_steps": 1, "updates_per_step": 1.0}
         present = {field.name for field in dataclasses.fields(agent)}
         agent = dataclasses.replace(agent, **{name: constants[name] for name in SCHEDULED if name in present})
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), agent)
@@ -164,7 +164,9 @@ def store_and_learn(
     def one(agent: Any, seed: SeedState, new_rows: Array, drawn: Transition | None) -> SeedState:
         replay = learning.layout.add(Replay(seed.rows, before.inserted), new_rows)
         memory = advance_memory(agent, seed.agent, seed.memory, learning.layout, new_rows)
-        seed = dataclasses.replace(seed, rows=replay.rows, memory=memory)
+        key = jax.random.fold_in(jax.random.fold_in(seed.key, WATCH), before.step)
+        state = watched(agent, seed.agent, learning.layout.unpack(new_rows), key)
+        seed = dataclasses.replace(seed, agent=state, rows=replay.rows, memory=memory)
 
         def draw(index: Array, key: Array) -> PyTree:
             if drawn is not None:

@@ -154,6 +154,11 @@ def plan_loop(
     variants = variant_agents(agent, run.variants)
     members = (processes or Processes()).share(run.members)
     source = _environment(env, run, len(members))
+    if run.stagger_episodes and (callable(source) or _BUILDERS[agent.learns] is not _acting):
+        raise InvalidSettingError(
+            f"--stagger-episodes is for agents that act in environments on the device, which {run.agent} in {run.env} "
+            "does not: leave it out."
+        )
     limited = not isinstance(env, str)
     return _BUILDERS[agent.learns](_Order(run, agent, variants, members, source, devices, load, limited))
 
@@ -192,7 +197,9 @@ def _acting(order: _Order) -> Planned:
         learning, schedule = _plan(order, env.spec)
         if relabels_goals(agent):
             pays_for_goals(env, run.env)
-        return Planned(learning, partial(DeviceLoop, agent, learning, schedule, seeds, names, env))
+        return Planned(
+            learning, partial(DeviceLoop, agent, learning, schedule, seeds, names, env, run.stagger_episodes)
+        )
     env_seeds = [environment_seed(seed, ENVIRONMENT, index) for seed in seeds for index in range(run.num_envs)]
     host_envs = env(env_seeds)
     try:

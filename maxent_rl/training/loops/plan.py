@@ -65,7 +65,9 @@ class Schedule:
             )
         start_steps = agent.start_steps
         if start_steps is None:
-            start_steps = min(_START_EPISODES * spec.horizon, _MOST_START_STEPS)
+            start_steps = min(
+                _START_EPISODES * spec.horizon, int(getattr(agent, "most_start_steps", _MOST_START_STEPS))
+            )
         ratio = _simple(fractions.Fraction(float(agent.updates_per_step)) * num_envs, num_envs)
         start = max(math.ceil(int(start_steps) / num_envs), 1)
         return cls(np.int32(start), np.int32(ratio.numerator), np.int32(ratio.denominator))

@@ -267,7 +267,8 @@ def test_exact_loss_by_hand(state, density):
 def test_critic_target_charges_the_density_that_was_asked_for(state, density):
     """Of the drawn expert alone (the paper), or of the whole mixture at its action; never of another expert's action."""
     batch, noise, agent = batch_of(), NOISE[:, 0], SMALL.replace(density=density)
-    value, log_prob = agent.soft_next(state, batch, noise, KEY, KEY)
+    following = agent.follow(state, batch, noise, KEY)
+    value, log_prob = agent.judge_next(state.target_critics, batch, following, KEY).min(0), following.log_prob
     choice = np.asarray(agent.experts(state, batch.next_observation).router.sample(KEY))
     assert len(set(choice.tolist())) > 1
     every = np.broadcast_to(noise[:, None], (8, K, 2))

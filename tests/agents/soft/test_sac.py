@@ -19,7 +19,7 @@ SMALL = SAC(hidden_sizes=(8,), batch_size=8)
 VARIANTS = {
     "fresh": SMALL.replace(temperature_sample="fresh", target_entropy=-1.0, normalize_observations=True),
     "redq": SMALL.replace(
-        num_critics=3, target_critics=2, actor_value="mean", critic_layer_norm=True, critic_dropout=0.1,
+        num_critics=3, target_critics=2, actor_value="mean", critic_norm="layer", critic_dropout=0.1,
         temperature_mode="dual",
     ),
     "simba": SMALL.replace(network="simba", temperature_mode="fixed", initial_temperature=0.2),

@@ -21,7 +21,7 @@ SMALL = SACDiscrete(hidden_sizes=(16,), batch_size=8)
 VARIANTS = {
     "simba": SMALL.replace(network="simba", temperature_mode="fixed", initial_temperature=0.2),
     "redq": SMALL.replace(
-        num_critics=3, target_critics=2, actor_value="mean", critic_layer_norm=True, critic_dropout=0.1,
+        num_critics=3, target_critics=2, actor_value="mean", critic_norm="layer", critic_dropout=0.1,
         normalize_observations=True,
     ),
 }  # fmt: skip
@@ -125,7 +125,7 @@ def test_policy_gradient_matches_finite_differences():
     """Read off the update: its step is taken with plain gradient descent instead of Adam."""
 
     class Plain(SACDiscrete):
-        def _policy_step(self, state, loss):
+        def _policy_step(self, state, loss, observation):
             return loss, jax.grad(loss, has_aux=True)(state.policy)[0], {}
 
     state = with_values(init(SMALL, jax.random.key(0)), temperature=0.7)

@@ -46,6 +46,21 @@ def test_an_update_is_due_after_every_whole_window(size, num_envs, time):
     assert schedule.start == 0 and due == ([0] * (time - 1) + [1]) * 3
 
 
+def test_episodes_that_are_staggered_begin_at_other_times_of_the_horizon():
+    """Twenty steps of horizon, four environments: the first episodes have 20, 15, 10 and 5 steps left."""
+    loop = loop_of(Point(), AGENT, num_envs=4, num_seeds=2, stagger_episodes=True)
+    np.testing.assert_array_equal(loop.get_state()["envs"].elapsed, [[0, 5, 10, 15]] * 2)
+    together = loop_of(Point(), AGENT, num_envs=4, num_seeds=2)
+    assert not np.any(together.get_state()["envs"].elapsed)
+
+
+def test_episodes_of_host_environments_are_not_staggered():
+    with pytest.raises(
+        InvalidSettingError, match="--stagger-episodes is for agents that act in environments on the device"
+    ):
+        loop_of(HostPoint, stagger_episodes=True)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_steps_that_fill_no_window_are_collected_and_not_learned_from(backend):
     loop = loop_of(BACKENDS[backend], num_envs=2)

@@ -34,6 +34,9 @@ _FREE_ON_RESUME = {
     *("teacher", "dataset"),  # they may have been moved; that they are the same is checked by what is in them
 }
 
+# Hyper-parameters that a run sets as it begins where its flags leave them open.
+_RESOLVED = ("scheduled_updates",)
+
 # Groups of --help beside "run", which has all other settings of a run, and the agent's own name, likewise of an agent.
 _OF_RUN = {
     "records": ("checkpoint_every", "keep_checkpoints", "log_every", "output_dir", "name", "wandb"),
@@ -154,8 +157,8 @@ def _resume_or_start(flags: Flags) -> Flags:
         return flags
     old_run, old_hyper = config_from(read_config(folder))
     _refuse_changes(old_run, run, _FREE_ON_RESUME)
-    _refuse_changes(old_hyper, flags.hyper, set())
-    return dataclasses.replace(flags, start=dataclasses.replace(flags.start, resume=folder))
+    _refuse_changes(old_hyper, flags.hyper, {name for name in _RESOLVED if getattr(flags.hyper, name, 0) is None})
+    return dataclasses.replace(flags, hyper=old_hyper, start=dataclasses.replace(flags.start, resume=folder))
 
 
 def _begin(first: dict[str, str | None]) -> tuple[RunConfig, Any]:

@@ -61,6 +61,8 @@ class Preferences:
     """Which seed of the oracle's run judges; None for the first."""
     num_envs: Count | None = None
     """Host environments that are open at once, on which nothing depends; None for 64 at most."""
+    allow_env_import: bool = False
+    """Import the module of an environment that the policy's files name module:Id; its code then runs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +89,8 @@ class Collect:
     """Which seed of the policy's run; None for the first."""
     num_envs: Count | None = None
     """Host environments that are open at once, on which nothing depends; None for 64 at most."""
+    allow_env_import: bool = False
+    """Import the module of an environment that the policy's files name module:Id; its code then runs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,11 +138,15 @@ def _main(arguments: list[str]) -> int:
 def collect_transitions(command: Collect) -> None:
     """Makes a data set of transitions and says what is in it."""
     from maxent_rl.data.datasets.files import check_output
+    from maxent_rl.envs.registry import canonical_name
+    from maxent_rl.runs.policy import load_policy
     from maxent_rl.sources.transitions import Collecting, collect
 
     check_output(command.output)
     _refuse_existing(command.output)
     settings: dict[str, Any] = {field.name: getattr(command, field.name) for field in dataclasses.fields(Collecting)}
+    if command.allow_env_import and command.policy is not None:
+        canonical_name(load_policy(command.policy, seed=command.policy_seed).env)
     settings["policy"] = None if command.policy is None else str(command.policy)
     collecting = Collecting(**settings)
     with _progress(f"Collecting {command.kind} transitions", collecting.wanted) as told:
@@ -187,6 +195,7 @@ def _learner(data: Dataset) -> str:
 
 def make_preferences(command: Preferences) -> None:
     """Makes a data set of preferences and says what is in it."""
+    from maxent_rl.envs.registry import canonical_name
     from maxent_rl.runs.policy import load_policy
     from maxent_rl.runs.state import load_state
     from maxent_rl.sources import preferences
@@ -196,6 +205,8 @@ def make_preferences(command: Preferences) -> None:
         raise InvalidSettingError(f"--output must end in .npz, got {command.output}.")
     _refuse_existing(command.output)
     policy = load_policy(command.policy, seed=command.policy_seed)
+    if command.allow_env_import:
+        canonical_name(policy.env)
     oracle = None
     if command.label == "regret" and command.oracle is not None:
         oracle = load_state(command.oracle, seed=command.oracle_seed)

@@ -45,6 +45,8 @@ class Command:
     """Decides the start states, and the actions where they are sampled."""
     num_envs: Count | None = None
     """Host environments that are open at once, on which no number depends; None for all episodes, 64 at most."""
+    allow_env_import: bool = False
+    """Import the module of an environment that the policy's files name module:Id; its code then runs."""
     json: bool = False
     """Print JSON instead of a table, every episode included."""
 
@@ -57,10 +59,14 @@ def main(arguments: list[str]) -> int:
 def _main(arguments: list[str]) -> int:
     command = read_flags(Command, arguments, __doc__)
 
+    from maxent_rl.envs.registry import canonical_name
     from maxent_rl.playing.evaluation import evaluate_policy
     from maxent_rl.runs.policy import load_policies
 
     policies = load_policies(command.run, command.seed, command.variant)
+    if command.allow_env_import:
+        for policy in policies:
+            canonical_name(policy.env)
 
     found: list[Outcomes] = []
     # On standard error, so that standard output holds the result alone; shows nothing where that is no terminal.

@@ -38,6 +38,8 @@ class Command:
     """Decides the start states and what is sampled."""
     output: Path | None = None
     """Folder of the pictures; None for experts/ in the run's folder. Several policies get a folder each in it."""
+    allow_env_import: bool = False
+    """Import the module of an environment that the policy's files name module:Id; its code then runs."""
 
 
 def main(arguments: list[str]) -> int:
@@ -48,10 +50,14 @@ def main(arguments: list[str]) -> int:
 def _main(arguments: list[str]) -> int:
     command = read_flags(Command, arguments, __doc__)
 
+    from maxent_rl.envs.registry import canonical_name
     from maxent_rl.pictures.experts import look_at_experts, picture_folder, run_folder
     from maxent_rl.runs.policy import load_policies
 
     policies = load_policies(command.run, command.seed, command.variant)
+    if command.allow_env_import:
+        for policy in policies:
+            canonical_name(policy.env)
     run = run_folder(command.run)
     output = run / "experts" if command.output is None else command.output
     console = Console()

@@ -45,11 +45,18 @@ def _main(arguments: list[str]) -> int:
         return 130 if result.interrupted else 0
     if result.interrupted:
         print(f"Stopped at step {result.step:,}. Go on with:")
-        print(f"  {next_command(__file__, '--resume', result.folder)}")
+        print(f"  {next_command(__file__, '--resume', result.folder, *_allowing(run.env))}")
         return 130
     print(f"Done: {result.folder}")
-    print(f"  evaluate it:  {next_command(Path(__file__).with_name('evaluate.py'), result.folder)}")
+    print(
+        f"  evaluate it:  {next_command(Path(__file__).with_name('evaluate.py'), result.folder, *_allowing(run.env))}"
+    )
     return 0
+
+
+def _allowing(env: str) -> list[str]:
+    """The flag that a command needs where the run's files name a module of the user's own."""
+    return ["--allow-env-import"] if ":" in env else []
 
 
 def _dry_run(run: RunConfig, agent: Any, folder: Path | None) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from maxent_rl import resume
 from maxent_rl.agents import SAC
 from maxent_rl.agents.registry import agent_class
 from maxent_rl.errors import InvalidSettingError
@@ -137,3 +138,42 @@ def test_one_command_line_begins_a_run_and_goes_on_with_it(command, capsys, tmp_
     ):
         assert command.main([*flags, *more, "--dry-run"]) == 1
         assert words in capsys.readouterr().err
+
+
+def test_a_file_does_not_decide_where_things_are_written(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(describe(RunConfig(output_dir="/elsewhere", seed=5), SAC())))
+    run = parse(["--config", str(tmp_path)]).run
+    assert (run.output_dir, run.seed) == ("runs", 5)
+    assert parse(["--config", str(tmp_path), "--output-dir", "mine"]).run.output_dir == "mine"
+
+
+def test_a_file_does_not_decide_what_is_imported(command, capsys, tmp_path, monkeypatch):
+    (tmp_path / "of_somebody_else.py").write_text("raise SystemError('it ran')")
+    monkeypatch.syspath_prepend(tmp_path)
+    env = "of_somebody_else:Pendulum-v1"
+    (tmp_path / "config.json").write_text(json.dumps(describe(RunConfig(env=env), SAC())))
+    for flag in ("--config", "--resume"):
+        assert command.main([flag, str(tmp_path), "--dry-run"]) == 1
+        told = capsys.readouterr().err
+        assert "imports the Python module 'of_somebody_else'" in told and "--allow-env-import" in told
+    with pytest.raises(InvalidSettingError, match="imports the Python module"):
+        resume(tmp_path)
+    for allowed in (["--allow-env-import"], ["--env", env]):
+        with pytest.raises(SystemError, match="it ran"):
+            command.main(["--config", str(tmp_path), *allowed, "--dry-run"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--name", ".."], "--name must be a plain folder name"),
+        (["--name", "."], "--name must be a plain folder name"),
+        (["--resume", ""], "--resume needs the folder of a run"),
+        (["--config="], "--config needs the folder of a run"),
+    ],
+)
+def test_names_that_lead_elsewhere_are_refused(command, capsys, tmp_path, monkeypatch, flags, words):
+    monkeypatch.chdir(tmp_path)
+    assert command.main([*flags, "--env", "Pendulum", "--dry-run"]) == 1
+    assert words in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

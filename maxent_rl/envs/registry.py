@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -125,9 +126,10 @@ def check_named(env: str, what: str) -> None:
       what: was trained in it, as messages begin: "The policy".
 
     Raises:
-      InvalidSettingError: there is no environment of that name.
+      InvalidSettingError: there is no environment of that name, or it would import a module (see `check_import`).
       MissingDependencyError: there is, in a package that is not installed.
     """
+    check_import(env, what)
     try:
         canonical_name(env)
     except UnknownNameError as error:
@@ -136,6 +138,24 @@ def check_named(env: str, what: str) -> None:
             f"{what} was trained in an environment of its own, {env}, which no name stands for: pass env=."
             + (f" {meant[0]}" if meant else "")
         ) from error
+
+
+def check_import(env: str, what: str) -> None:
+    """Refuses a name of a file that would import a module: files do not decide which code runs.
+
+    Args:
+      env: the name, such as `module:Id`; one whose module has been imported by somebody else is none to refuse.
+      what: was trained in it, as messages begin: "The policy".
+
+    Raises:
+      InvalidSettingError: its module has not been imported.
+    """
+    module, colon, _ = env.partition(":")
+    if colon and module != PACKAGE and module not in sys.modules:
+        raise InvalidSettingError(
+            f"{what} names the environment {env!r}, which imports the Python module {module!r}: allow it, if you trust it, "
+            f"with --allow-env-import, or in Python with import {module}."
+        )
 
 
 def is_device(name: str) -> bool:

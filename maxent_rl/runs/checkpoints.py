@@ -61,6 +61,7 @@ class Checkpoints:
         import orbax.checkpoint as ocp
         from orbax.checkpoint import checkpoint_managers as managers
 
+        logging.getLogger("absl").addFilter(_without_tracebacks)  # once for all: the same function is added but once
         self._ocp, self._folder, self._replay = ocp, folder.resolve(), folder.resolve() / "replay"
         self._processes = processes = processes or Processes()
         with storage_errors(f"make the folder {folder}"):
@@ -83,7 +84,7 @@ class Checkpoints:
                 ),
             )
             self._manager = ocp.CheckpointManager(self._folder, options=options)
-        self._saved_rows = 0
+        self._saved_rows, self._is_closed = 0, False
         self._latest = keep
         self._bests = {step: _stored_best(self._folder / str(step)) for step in self.steps()}
         self._keep = max(keep, 2)  # the one before the last must be there should the last one be damaged
@@ -261,7 +262,10 @@ class Checkpoints:
         return np.concatenate(parts) if parts else np.zeros((0, width), np.float32)
 
     def close(self) -> None:
-        """Waits for what is under way and frees what Orbax holds."""
+        """Waits for what is under way and frees what Orbax holds; a second time does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         with storage_errors(f"write a checkpoint to {self._folder}"):
             self._manager.close()
 
@@ -405,6 +409,11 @@ def _stored_best(checkpoint: Path) -> float:
 
 def _aside(folder: Path, number: int) -> Path:
     return folder.with_name(f"{folder.name}-set-aside-{number}")
+
+
+def _without_tracebacks(record: logging.LogRecord) -> bool:
+    """Leaves out errors that Orbax logs from its threads: the same ones are raised where a checkpoint is waited for."""
+    return not (record.levelno >= logging.ERROR and record.exc_info and "orbax" in record.pathname)
 
 
 @contextlib.contextmanager

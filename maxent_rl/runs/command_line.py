@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import tyro
 
 from maxent_rl.agents.registry import AGENTS, agent_class
-from maxent_rl.envs.registry import canonical_name, has_name
+from maxent_rl.envs.registry import canonical_name, check_import, has_name
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.runs.config import RunConfig, config_from, read_config, run_folder
 from maxent_rl.runs.flags import meanings, read_flags
@@ -67,6 +67,8 @@ class Start:
     """Go on with the run of this --name where there is one, else begin it: one command for machines that may be taken away."""
     from_step: int | None = None
     """With --resume: go on from the checkpoint of this step, and move later ones aside."""
+    allow_env_import: bool = False
+    """Import the module of an environment named module:Id by the file that --config or --resume reads; its code then runs."""
     dry_run: bool = False
     """Refuse what the run would refuse, or print the resolved configuration; train nothing and write nothing."""
 
@@ -110,7 +112,7 @@ def parse(arguments: Sequence[str]) -> Flags:
       UnknownNameError: a flag, an agent or a choice that does not exist.
       InvalidSettingError: a value that does not fit its flag, or flags that do not go together.
     """
-    run, hyper = _begin(_first_pass(arguments))
+    run, hyper = _begin(_first_pass(arguments), "--allow-env-import" in arguments)
     wants_help = any(argument in ("-h", "--help", "-H", "--help-verbose") for argument in arguments)
     groups = _groups(run, hyper, wants_help)
     command = dataclasses.make_dataclass(
@@ -161,12 +163,15 @@ def _resume_or_start(flags: Flags) -> Flags:
     return dataclasses.replace(flags, hyper=old_hyper, start=dataclasses.replace(flags.start, resume=folder))
 
 
-def _begin(first: dict[str, str | None]) -> tuple[RunConfig, Any]:
+def _begin(first: dict[str, str | None], allow_import: bool) -> tuple[RunConfig, Any]:
     """Settings and agent before the flags change them."""
     if first["resume"] is not None and first["config"] is not None:
         raise InvalidSettingError(
             "--resume goes on with a run as it is, and --config repeats one in a folder of its own: leave one of them out."
         )
+    for name in ("resume", "config"):
+        if first[name] == "":
+            raise InvalidSettingError(f"--{name} needs the folder of a run, got an empty name.")
     source = first["resume"] or first["config"]
     if source is None:
         run = RunConfig.of(RunConfig.agent if first["agent"] is None else first["agent"])
@@ -177,13 +182,15 @@ def _begin(first: dict[str, str | None]) -> tuple[RunConfig, Any]:
     run, hyper = config_from(read_config(source))
     if first["agent"] not in (None, run.agent):
         raise InvalidSettingError(f"{source} is a run of {run.agent!r}: --agent {first['agent']} does not fit it.")
-    if first["resume"] is None:  # a repetition gets a folder of its own
-        run = dataclasses.replace(run, name=None)
+    if first["env"] is None and not allow_import:
+        check_import(run.env, f"The run in {source}")
+    if first["resume"] is None:  # a repetition gets a folder of its own, and no file decides where things are written
+        run = dataclasses.replace(run, name=None, output_dir=RunConfig.output_dir)
     return run, hyper
 
 
 def _first_pass(arguments: Sequence[str]) -> dict[str, str | None]:
-    found: dict[str, str | None] = {"agent": None, "preset": None, "config": None, "resume": None}
+    found: dict[str, str | None] = dict.fromkeys(("agent", "env", "preset", "config", "resume"))
     for index, argument in enumerate(arguments):
         name, equals, value = argument.removeprefix("--").partition("=")
         if argument.startswith("--") and name in found:

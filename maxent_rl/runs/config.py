@@ -137,7 +137,9 @@ class RunConfig(Settings):
                 f"--total-steps ({self.total_steps}) must be at least --num-envs ({self.num_envs}): "
                 "one step of all environments is the least that can be taken."
             )
-        if self.name is not None and (not self.name or Path(self.name).name != self.name):
+        if self.name is not None and (
+            self.name in ("", "..") or "\0" in self.name or Path(self.name).name != self.name
+        ):
             raise InvalidSettingError(f"--name must be a plain folder name, got {self.name!r}.")
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 import numbers
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,6 +40,7 @@ class Recorder:
         wandb_project: str | None = None,
         resume_step: int | None = None,
         varied: Sequence[str] = (),
+        expected_rows: Mapping[str, int] | None = None,
     ) -> None:
         """Opens the records of a run.
 
@@ -49,16 +52,22 @@ class Recorder:
           resume_step: the environment step from which a run goes on: what was recorded after it is dropped. None for a
             run that begins, whose folder must not hold records yet.
           varied: columns that tell variants apart, beside the seed.
+          expected_rows: how many rows each table had at `resume_step`, as `row_counts` said; None where nobody knows. What is
+            missing stands in `remarks`.
 
         Raises:
           StorageError: the files cannot be written, or belong to another run.
-          CheckpointError: a table to go on with is damaged.
           MissingDependencyError: a Weights & Biases project is named and wandb is not installed.
           InvalidSettingError: Weights & Biases refuses.
         """
         self._keys = (*_KEYS, *varied)
         self._metrics = _Table(folder / "metrics.csv", resume_step)
         self._evaluations = _Table(folder / "eval.csv", resume_step)
+        self.remarks = [
+            remark
+            for table in (self._metrics, self._evaluations)
+            for remark in table.remarks((expected_rows or {}).get(table.name))
+        ]
         self._tensorboard = _TensorBoard.make(folder / "tensorboard", resume_step) if tensorboard else None
         self._wandb = None if wandb_project is None else _start_wandb(folder, wandb_project, config)
 
@@ -79,6 +88,10 @@ class Recorder:
         """Records an evaluation in eval.csv, as `metrics` does. Text (each episode's return) stays in that file."""
         self._evaluations.append(step, rows)
         self._report(step, rows, "eval")
+
+    def row_counts(self) -> dict[str, int]:
+        """How many rows each table has, by its file's name."""
+        return {table.name: table.rows for table in (self._metrics, self._evaluations)}
 
     def close(self, *, failed: bool = False) -> None:
         """Closes what is open; the tables are complete at any time."""
@@ -154,13 +167,27 @@ class _Table:
     """A CSV file with one row per step and seed, whose columns stand in the order in which they first appeared."""
 
     def __init__(self, path: Path, resume_step: int | None) -> None:
-        self._path = path
+        self._path, self.name, self.rows = path, path.name, 0
         self._columns: list[str] = []
+        self._damaged: Path | None = None  # where the old file lies, had it lines that are none of a table
         with storage_errors(f"write {path}"):
             if resume_step is not None and path.exists():
                 self._drop_after(resume_step)
             elif path.exists():
                 raise StorageError(f"{path} already holds the records of a run: choose another folder, or resume it.")
+
+    def remarks(self, expected: int | None) -> list[str]:
+        """What a user should know of a table that a run goes on with."""
+        told = []
+        if self._damaged is not None:
+            told.append(
+                f"{self._path} was damaged: its whole rows are kept, the file as it was is {self._damaged.name}."
+            )
+        if expected is not None and self.rows < expected:
+            told.append(
+                f"{self._path} has {self.rows} of the {expected} rows that were recorded before: the others are lost."
+            )
+        return told
 
     def append(self, step: int, rows: Sequence[Row]) -> None:
         """Adds one row for each seed, in one write, so that a kill tears at most one line."""
@@ -177,17 +204,19 @@ class _Table:
             lines += [[_cell(row.get(name)) for name in self._columns] for row in named]
             with self._path.open("a", encoding="utf-8", newline="") as file:
                 file.write(_format(lines))
+        self.rows += len(rows)
 
     def _drop_after(self, step: int) -> None:
         lines = _read_lines(self._path)
-        if lines and tuple(lines[0][:2]) != _KEYS:
-            raise CheckpointError(f"{self._path} is not a run's table: its first columns must be 'step' and 'seed'.")
-        try:
-            kept = lines[:1] + [row for row in lines[1:] if int(row[0]) <= step]
-        except (ValueError, IndexError) as error:
-            raise CheckpointError(f"{self._path} is damaged: a row's 'step' is not a number ({error}).") from error
-        _replace(self._path, kept)
-        self._columns = list(kept[0]) if kept else []
+        header = lines[0] if lines and tuple(lines[0][:2]) == _KEYS else []
+        whole = [row for row in lines[1:] if _is_whole(row, header)]
+        if len(whole) != len(lines[1:]) or (not header and self._path.stat().st_size):
+            numbered = (self._path.with_name(f"{self.name}.damaged{number or ''}") for number in itertools.count())
+            self._damaged = next(path for path in numbered if not path.exists())
+            shutil.copyfile(self._path, self._damaged)
+        kept = [row for row in whole if int(row[0]) <= step]
+        _replace(self._path, [header, *kept] if header else [])
+        self._columns, self.rows = list(header), len(kept)
 
 
 class _TensorBoard:
@@ -296,6 +325,10 @@ def _read_lines(path: Path, last_bytes: int | None = None) -> list[list[str]]:
     text = content.decode("utf-8", errors="replace")
     whole = text[: text.rfind("\n") + 1]
     return [row for row in csv.reader(io.StringIO(whole, newline="")) if row]
+
+
+def _is_whole(row: Sequence[str], header: Sequence[str]) -> bool:
+    return len(row) == len(header) and row[0].isdecimal() and not any("\0" in cell for cell in row)
 
 
 def _replace(path: Path, lines: Iterable[Sequence[str]]) -> None:

@@ -25,6 +25,7 @@ from maxent_rl.errors import (
     IncompatibleEnvironmentError,
     InvalidSettingError,
     NonFiniteError,
+    StorageError,
 )
 from maxent_rl.pictures.learning_curve import draw_curves
 from maxent_rl.playing.evaluation import Outcomes
@@ -271,6 +272,7 @@ class Training:
         self._folder = Path() if resume is None else resume  # of a run that begins: made once all has been prepared
         self._new_folder: NewFolder | None = None
         self._from_step = from_step
+        self._rows_before: dict[str, int] | None = None  # of the tables, at the checkpoint that is gone on from
         self._evaluations: list[tuple[int, list[Outcomes]]] = []
         self._best = -math.inf
         self._seconds_before, self._started = 0.0, time.monotonic()
@@ -292,6 +294,8 @@ class Training:
                 self._new_folder.discard()
             elif isinstance(error, KeyboardInterrupt):
                 raise KeyboardInterrupt(f"Stopped at once. {self._last_saved()}") from None
+            elif isinstance(error, StorageError):  # a full disk above all
+                raise StorageError(f"{error} {self._last_saved('once there is space, ')}") from error
             raise
         done = self._loop.step >= self._total
         states = self._loop.learner.seeds.agent
@@ -335,12 +339,19 @@ class Training:
                 with together():
                     self._recorder = stack.enter_context(self._make_recorder()) if self._processes.first else None
                 self._display = stack.enter_context(self._make_display())
-                for sentence in filter(None, (told, learns_nothing(self._run, self._agent, self._loop.learning))):
+                remarks = [] if self._recorder is None else self._recorder.remarks
+                for sentence in filter(
+                    None, (told, *remarks, learns_nothing(self._run, self._agent, self._loop.learning))
+                ):
                     self._display.message(sentence)
                 with catch_interrupts(self._display.message) as interrupted:
                     self._train(interrupted)
         except (NonFiniteError, IncompatibleEnvironmentError, EnvironmentFailedError) as error:
             raise type(error)(f"{error} {self._last_good()}") from error.__cause__ or error
+        except StorageError:
+            with contextlib.suppress(StorageError):  # what could not be written is said already
+                self._checkpoints.close()
+            raise
         finally:
             self._checkpoints.close()
 
@@ -383,6 +394,7 @@ class Training:
         except (CheckpointError, KeyError, ValueError) as error:
             raise CheckpointError(f"The checkpoint of step {step} in {self._folder} does not fit: {error}") from error
         exact = loop.set_state(state, env_state, rows, step // self._run.num_envs)
+        self._rows_before = meta.get("rows")
         aside = self._checkpoints.forget_after(step)
         self._best, self._seconds_before = float(meta["best"]), float(meta["seconds"])
         self._saved_step = step
@@ -409,6 +421,7 @@ class Training:
             wandb_project=self._run.wandb,
             resume_step=self._env_step if self._in_old_folder else None,
             varied=tuple(self._run.variants),
+            expected_rows=self._rows_before,
         )
 
     def _make_display(self) -> Display:
@@ -508,6 +521,7 @@ class Training:
         if env_states[0] is not None:
             arrays["env_state"] = pack(join(env_states))
         meta = {"fingerprint": self._fingerprint(), "best": self._best, "seconds": self._seconds}
+        meta |= {} if self._recorder is None else {"rows": self._recorder.row_counts()}
         rows = processes.gather_arrays({"rows": self._checkpoints.new_rows(self._env_step, buffers)})["rows"]
         with processes.together():
             if processes.first:
@@ -536,11 +550,12 @@ class Training:
             return f"No checkpoint in {where} is whole and without NaN or infinity in its replay rows."
         return f"The last good checkpoint is that of step {good} in {where}."
 
-    def _last_saved(self) -> str:
+    def _last_saved(self, first: str = "") -> str:
+        """What is safe where a run ends at once, and how to go on."""
         steps = sorted(int(path.name) for path in (self._folder / "checkpoints").glob("*") if path.name.isdigit())
         if not steps:
             return f"No checkpoint was saved; --resume {self._folder} begins the run anew."
-        return f"The checkpoint of step {steps[-1]} is safe: go on with --resume {self._folder}."
+        return f"The checkpoint of step {steps[-1]} is safe: {first}go on with --resume {self._folder}."
 
 
 def _has_checkpoint(folder: Path) -> bool:

@@ -121,12 +121,37 @@ def test_a_folder_with_records_is_refused(tmp_path):
         open_recorder(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["name,value\nx,1\n", "step,seed,a\n1,0,1.0\nbroken,0,1.0\n5,0,1.0\n"])
-def test_a_damaged_table_is_not_resumed(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "kept"),
+    [
+        ("name,value\nx,1\n", []),
+        ("\0" * 60, []),
+        ("step,seed,a\n1,0,1.0\nbroken,0,1.0\n2,0\n3,0,\0\0\n4,0,7.0\n5,0,1.0\n", ["1,0,1.0", "4,0,7.0"]),
+    ],
+)
+def test_what_is_whole_of_a_damaged_table_is_kept_and_the_rest_said(tmp_path, content, kept):
     (tmp_path / "metrics.csv").write_text(content)
-    with pytest.raises(CheckpointError, match=r"metrics\.csv"):
-        open_recorder(tmp_path, resume_step=4)
-    assert (tmp_path / "metrics.csv").read_text() == content
+    recorder = open_recorder(tmp_path, resume_step=4, expected_rows={"metrics.csv": 4})
+    first, second = recorder.remarks
+    assert "was damaged: its whole rows are kept" in first and "metrics.csv.damaged" in first
+    assert f"has {len(kept)} of the 4 rows" in second
+    recorder.metrics(5, [{"seed": 0, "a": 2.0}])
+    assert (tmp_path / "metrics.csv").read_text().splitlines() == ["step,seed,a", *kept, "5,0,2.0"]
+    assert (tmp_path / "metrics.csv.damaged").read_text() == content
+
+
+def test_rows_that_are_missing_are_said_and_whole_tables_are_not(tmp_path):
+    recorder = open_recorder(tmp_path)
+    for step in (1, 2, 3):
+        recorder.metrics(step, [{"seed": 0, "a": 1.0}])
+    counts = recorder.row_counts()
+    assert counts == {"metrics.csv": 3, "eval.csv": 0}
+    assert open_recorder(tmp_path, resume_step=3, expected_rows=counts).remarks == []
+    path = tmp_path / "metrics.csv"
+    for content, left in (("step,seed,a\n1,0,1.0\n2,0,1.", 1), ("", 0), (None, 0)):
+        path.unlink() if content is None else path.write_text(content)
+        (told,) = open_recorder(tmp_path, resume_step=3, expected_rows=counts).remarks
+        assert f"has {left} of the 3 rows that were recorded before" in told
 
 
 def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):

@@ -38,6 +38,7 @@ from maxent_rl.networks.trunk import (
     SimbaTrunk,
     TrunkName,
     TrunkPlan,
+    head_size,
     make_trunk,
 )
 from maxent_rl.networks.value_head import (
@@ -105,6 +106,7 @@ __all__ = [
     "ValueHead",
     "ValueName",
     "encode",
+    "head_size",
     "init_cache",
     "init_encoded",
     "make_trunk",

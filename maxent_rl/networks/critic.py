@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from maxent_rl.networks.trunk import TrunkPlan, make_trunk, torch_uniform
+from maxent_rl.networks.trunk import TrunkPlan, make_head, make_trunk
 
 
 class Critic(nn.Module):
@@ -32,12 +32,10 @@ class Critic(nn.Module):
         trunk = make_trunk(self.trunk)
         if action is not None:
             features = trunk(joined(observation, action), train)
-            values = nn.Dense(self.num_outputs or 1, kernel_init=torch_uniform())(features)
+            values: Array = make_head(self.trunk, self.num_outputs or 1, None)(features)
             return values if self.num_outputs else values[..., 0]
         assert self.num_actions is not None
-        values = nn.Dense(self.num_actions * (self.num_outputs or 1), kernel_init=torch_uniform())(
-            trunk(observation, train)
-        )
+        values = make_head(self.trunk, self.num_actions * (self.num_outputs or 1), None)(trunk(observation, train))
         return values.reshape(*values.shape[:-1], self.num_actions, self.num_outputs) if self.num_outputs else values
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from maxent_rl.distributions import Categorical, TanhGaussian, TanhGaussianMixture
-from maxent_rl.networks.trunk import TrunkPlan, make_trunk, torch_uniform
+from maxent_rl.networks.trunk import TrunkPlan, make_head, make_trunk, torch_uniform
 
 
 class TanhGaussianPolicy(nn.Module):
@@ -30,7 +30,7 @@ class TanhGaussianPolicy(nn.Module):
     ) -> TanhGaussian:
         """Maps [..., observation] to a distribution over [..., action]."""
         features = make_trunk(self.trunk)(observation, train)
-        head = nn.Dense(2 * self.action_size, kernel_init=torch_uniform(), name="head")(features)
+        head = make_head(self.trunk, 2 * self.action_size, "head")(features)
         mean, log_std = jnp.split(head, 2, axis=-1)
         return TanhGaussian(mean=mean, log_std=_bounded(log_std, log_std_min, log_std_max, self.squash))
 
@@ -69,7 +69,7 @@ class CategoricalPolicy(nn.Module):
     def __call__(self, observation: Array, train: bool = False) -> Categorical:
         """Maps [..., observation] to a distribution over choices."""
         features = make_trunk(self.trunk)(observation, train)
-        return Categorical(nn.Dense(self.num_actions, kernel_init=torch_uniform(), name="head")(features))
+        return Categorical(make_head(self.trunk, self.num_actions, "head")(features))
 
 
 def _bounded(log_std: Array, low: Array | float, high: Array | float, squash: bool) -> Array:

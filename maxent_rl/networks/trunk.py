@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias, get_args
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from maxent_rl.networks.bronet import BroNetTrunk
+from maxent_rl.networks.flash import FlashTrunk
+from maxent_rl.networks.hypersphere import HypersphericalHead, HypersphericalTrunk
 from maxent_rl.networks.initializers import orthogonal
 from maxent_rl.networks.normalization import BatchNorm
 
-TrunkName: TypeAlias = Literal["mlp", "simba"]
+TrunkName: TypeAlias = Literal["mlp", "simba", "simbav2", "bronet", "flash"]
 NormName: TypeAlias = Literal["none", "layer", "rms", "batch"]
 Activation: TypeAlias = Literal["tanh", "relu", "swish", "selu"]
 
@@ -130,7 +133,7 @@ class SimbaTrunk(nn.Module):
         return features
 
 
-TRUNKS: tuple[TrunkName, ...] = ("mlp", "simba")
+TRUNKS: tuple[TrunkName, ...] = get_args(TrunkName)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +143,7 @@ class TrunkPlan:
     Attributes:
       network: one of `TRUNKS`.
       hidden_sizes: width of each hidden layer or residual block.
-      norm: normalisation in the hidden layers of an MLP (SimBa has its own).
+      norm: normalisation in the hidden layers of an MLP (the others have their own).
       norm_after: as of `MLP`.
       renormalize: as of `MLP`.
       dropout: share of an MLP's units dropped before each ReLU.
@@ -153,21 +156,50 @@ class TrunkPlan:
     renormalize: bool = False
     dropout: float = 0.0
 
+    @property
+    def has_statistics(self) -> bool:
+        """Whether it normalises by batches, so that training and evaluation differ."""
+        return self.norm == "batch" or self.network == "flash"
+
 
 def make_trunk(plan: TrunkPlan) -> nn.Module:
     """Builds a trunk; what it gives is called with inputs [..., inputs] and, optionally, whether in training.
 
     Raises:
-      ValueError: for an unknown name, or for SimBa with unequal widths.
+      ValueError: for an unknown name, or for residual blocks with unequal widths.
     """
     sizes = tuple(plan.hidden_sizes)
     if plan.network == "mlp":
         return MLP(sizes, plan.norm, plan.norm_after, plan.renormalize, plan.dropout)
+    if plan.network not in TRUNKS:
+        raise ValueError(f"Unknown network {plan.network!r}; expected one of {TRUNKS}.")
+    if len(set(sizes)) != 1:
+        raise ValueError(f"Residual blocks ({plan.network}) need equal hidden sizes, got {sizes}.")
+    width, blocks = sizes[0], len(sizes)
     if plan.network == "simba":
-        if len(set(sizes)) != 1:
-            raise ValueError(f"SimBa needs equal hidden sizes, got {sizes}.")
         return SimbaTrunk(sizes)
-    raise ValueError(f"Unknown network {plan.network!r}; expected one of {TRUNKS}.")
+    if plan.network == "simbav2":
+        return HypersphericalTrunk(width, blocks)
+    return BroNetTrunk(width, blocks) if plan.network == "bronet" else FlashTrunk(width, blocks)
+
+
+def make_head(plan: TrunkPlan, outputs: int, name: str | None) -> nn.Module:
+    """Builds what follows a trunk: a linear layer, or two with a scale between them after that of SimbaV2.
+
+    Args:
+      plan: of the trunk.
+      outputs: numbers to give.
+      name: of the layer in the parameters; None as flax counts, but `head` for SimbaV2's, whose bias projection leaves free.
+    """
+    if plan.network == "simbav2":
+        return HypersphericalHead(outputs, name=name or "head")
+    return nn.Dense(outputs, kernel_init=torch_uniform(), name=name)
+
+
+def head_size(layer: Mapping[str, Any]) -> int:
+    """How many numbers the layer of `make_head` gives, by its parameters."""
+    bias = layer["bias"] if "bias" in layer else layer["Dense_1"]["bias"]
+    return int(bias.shape[-1])
 
 
 def torch_uniform() -> nn.initializers.Initializer:

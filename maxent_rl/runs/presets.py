@@ -32,6 +32,95 @@ _FAST_SAC = {
     "target_update_rate": 0.01,
 }
 
+_PAPER_SAC = {"learning_rate": 3e-4, "most_start_steps": 10_000}
+
+# What is called "published" below is what the authors' code ran on MuJoCo; docs/training.md has what differs here.
+_CROSSQ = {
+    "adam_beta1": 0.5,
+    "policy_delay": 3,
+    "target_network": False,
+    "policy_norm": "batch",
+    "critic_norm": "batch",
+    "norm_after": True,
+    "batch_renorm": True,
+}
+_CATEGORICAL = {  # of XQC, SimbaV2 and FlashSAC alike
+    "critic_value": "categorical",
+    "temperature_mode": "dual",
+    "initial_temperature": 0.01,
+    "entropy_per_dimension": -0.5,
+    "log_std_min": -10.0,
+}
+_XQC = _CATEGORICAL | {
+    "learning_rate": 3e-4,
+    "learning_rate_schedule": "linear",
+    "discount": 0.995,
+    "updates_per_step": 2.0,
+    "hidden_sizes": (256,) * 4,
+    "critic_hidden_sizes": (512,) * 4,
+    "policy_norm": "batch",
+    "critic_norm": "batch",
+    "policy_delay": 3,
+    "projection": "columns",
+    "reward_scale": "spread",
+}
+_SIMBA = {
+    "network": "simba",
+    "hidden_sizes": (128,),
+    "critic_hidden_sizes": (512, 512),
+    "learning_rate": 1e-4,
+    "weight_decay": 1e-2,
+    "discount": 0.995,
+    "updates_per_step": 2.0,
+    "temperature_mode": "dual",
+    "initial_temperature": 0.01,
+    "entropy_per_dimension": -0.5,
+    "normalize_observations": True,
+}
+_SIMBAV2 = _CATEGORICAL | {
+    "network": "simbav2",
+    "hidden_sizes": (128,),
+    "critic_hidden_sizes": (512, 512),
+    "learning_rate": 1e-4,
+    "learning_rate_schedule": "linear",
+    "learning_rate_end": 0.5,
+    "discount": 0.995,
+    "updates_per_step": 2.0,
+    "log_std_squash": True,
+    "normalize_observations": True,
+    "projection": "columns",
+    "reward_scale": "bound",
+    "update_order": "policy_first",
+}
+_FLASHSAC = _CATEGORICAL | {
+    "network": "flash",
+    "hidden_sizes": (128, 128),
+    "critic_hidden_sizes": (256, 256),
+    "learning_rate": 3e-4,
+    "learning_rate_schedule": "cosine",
+    "learning_rate_end": 0.5,
+    "most_start_steps": 10_000,
+    "batch_size": 512,
+    "target_update_rate": 0.01,
+    "policy_delay": 2,
+    "update_order": "policy_first",
+    "log_std_squash": True,
+    "entropy_per_dimension": -0.478181,  # of a Gaussian with a standard deviation of 0.15
+    "projection": "norms",
+    "reward_scale": "bound",
+    "held_noise": 16,
+}
+_EFFICIENT = {
+    "critic_norm": "batch",
+    "critic_value": "categorical",
+    "num_bins": 101,
+    "reward_scale": "bound",
+    "projection": "columns",
+    "target_network": False,
+    "policy_delay": 3,
+    "initial_temperature": 0.01,
+}
+
 _CONTINUOUS_SUBPO = {
     "baseline": "value",
     "discount": 0.99,
@@ -57,6 +146,48 @@ PRESETS = {
         about="least wall-clock instead of fewest samples: more environment steps for each gradient step",
         run={"num_envs": 8},
         agents={"sac": _FAST_SAC, "pmoe": _FAST_SAC},  # alike, so that the two can be compared
+    ),
+    "paper": Preset(
+        about="SAC's paper: a learning rate of 3e-4 for all, and 10,000 steps at the start",
+        run={},
+        agents={"sac": _PAPER_SAC, "pmoe": _PAPER_SAC},
+    ),
+    "crossq": Preset(
+        about="CrossQ as published, with critics of 2,048 units: joint batch normalisation in place of a target network",
+        run={},
+        agents={"sac": _CROSSQ | {"critic_hidden_sizes": (2048, 2048)}},
+    ),
+    "crossq-small": Preset(
+        about="CrossQ with critics of SAC's width: 0.9 times SAC's arithmetic",
+        run={},
+        agents={"sac": _CROSSQ},
+    ),
+    "tqc": Preset(
+        about="truncated quantile critics, two of SAC's width, as libraries ship them: 1.1 times SAC's arithmetic",
+        run={},
+        agents={
+            "sac": {
+                "critic_value": "quantile",
+                "actor_value": "mean",
+                "learning_rate": 3e-4,
+                "most_start_steps": 10_000,
+            }
+        },
+    ),
+    "xqc": Preset(about="XQC as published (for GPUs): 27 times SAC's arithmetic", run={}, agents={"sac": _XQC}),
+    "simba": Preset(about="SimBa as published (for GPUs)", run={}, agents={"sac": _SIMBA}),
+    "simbav2": Preset(
+        about="SimbaV2 as published (for GPUs): 97 times SAC's arithmetic", run={}, agents={"sac": _SIMBAV2}
+    ),
+    "flashsac": Preset(
+        about="FlashSAC as published for CPU simulators (for GPUs): 36 times SAC's arithmetic",
+        run={},
+        agents={"sac": _FLASHSAC},
+    ),
+    "efficient": Preset(
+        about="normalised categorical critics at SAC's width, without a target network: 1.2 times SAC's arithmetic",
+        run={},
+        agents={"sac": _EFFICIENT},
     ),
     "multimodal": Preset(
         about="several equally good actions kept apart: experts that begin apart, and the whole mixture's entropy",

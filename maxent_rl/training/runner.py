@@ -216,7 +216,18 @@ def _checked(run: RunConfig, agent: Any, resume: Path | None) -> Any:
         )  # one without a name gets a folder in there, whatever is there
     elif not any(path.name.isdigit() for path in (resume / "checkpoints").glob("*")):
         raise _nothing_to_resume(resume)
-    return as_declared(agent)
+    return _with_schedule(run, as_declared(agent))
+
+
+def _with_schedule(run: RunConfig, agent: Any) -> Any:
+    """The agent, whose learning rates go down over all updates of the run where it does not say over how many.
+
+    Its settings then have the number: a run that is made longer later goes on with the rates that it had.
+    """
+    if getattr(agent, "learning_rate_schedule", "constant") == "constant" or agent.scheduled_updates is not None:
+        return agent
+    updates = run.total_steps * float(getattr(agent, "updates_per_step", 1.0))
+    return dataclasses.replace(agent, scheduled_updates=max(round(updates), 1))
 
 
 class Training:

@@ -80,9 +80,9 @@ class CQL(SquashedSoftActorCritic):
             raise InvalidSettingError(
                 "--lagrange-threshold needs a --conservative-weight greater than 0, from which the weight begins to move."
             )
-        if self.critic_norm == "batch" or self.critic_value != "scalar" or self.reward_scale != "none":
+        if self._critic_trunk().has_statistics or self.critic_value != "scalar" or self.reward_scale != "none":
             raise InvalidSettingError(
-                "CQL's penalty is of plain critics: leave --critic-norm batch, --critic-value and --reward-scale out."
+                "CQL's penalty is of plain critics: leave batch normalisation, --critic-value and --reward-scale out."
             )
         super().check(spec, env)
 

@@ -31,6 +31,7 @@ from maxent_rl.networks import (
     Step,
     Temperature,
     TemperatureMode,
+    TrunkName,
     TrunkPlan,
     ValueHead,
     encode,
@@ -41,7 +42,7 @@ from maxent_rl.networks import (
     with_statistics,
     without_statistics,
 )
-from maxent_rl.settings import Count, Fraction, NonNegative, Positive, Settings, Weight, static
+from maxent_rl.settings import Count, Fraction, NonNegative, Positive, Settings, Weight, flag, static
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec, Transition
 
 PolicyLoss: TypeAlias = Callable[[PyTree], tuple[Array, tuple[Array, Metrics]]]
@@ -174,11 +175,12 @@ class SoftActorCritic(Settings, abc.ABC):
     batch_size: Count = static(256)
     """Transitions in a batch."""
     hidden_sizes: tuple[Count, ...] = static((256, 256))
-    """Width of each hidden layer (mlp) or residual block (simba), for policy and critics."""
+    """Width of each hidden layer (mlp) or residual block (the others), for policy and critics."""
     critic_hidden_sizes: tuple[Count, ...] | None = static(None)
     """The same for the critics alone; None for --hidden-sizes."""
-    network: Literal["mlp", "simba"] = static("mlp")
-    """Plain layers with ReLU, or residual blocks with layer normalisation (SimBa)."""
+    network: TrunkName = static("mlp")
+    """Plain layers with ReLU, or residual blocks: with layer normalisation (simba, bronet), on a sphere (simbav2, which wants
+    --projection columns), or with batch normalisation (flash, which wants --projection norms)."""
     policy_norm: NormName = static("none")
     """Normalisation in the policy's plain layers."""
     critic_norm: NormName = static("none")
@@ -251,11 +253,10 @@ class SoftActorCritic(Settings, abc.ABC):
             )
         if self.critic_dropout >= 1.0:
             raise InvalidSettingError("--critic-dropout must be less than 1.")
-        for sizes in (self.hidden_sizes, self.critic_hidden_sizes):
-            if self.network == "simba" and sizes is not None and len(set(sizes)) != 1:
-                raise InvalidSettingError(
-                    "--network simba needs equal --hidden-sizes: a residual stream has one width."
-                )
+        for name in ("hidden_sizes", "critic_hidden_sizes"):
+            if self.network != "mlp" and len(set(getattr(self, name) or (0,))) != 1:
+                words = f"--network {self.network} needs equal {flag(name)}: a residual stream has one width."
+                raise InvalidSettingError(words)
         if self.network != "mlp" and (self.policy_norm, self.critic_norm) != ("none", "none"):
             raise InvalidSettingError(
                 f"--policy-norm and --critic-norm are of --network mlp; {self.network} has its own."
@@ -390,7 +391,7 @@ class SoftActorCritic(Settings, abc.ABC):
         """Regresses every critic on the soft Bellman target (equations 2 to 5)."""
         subset_key, next_key, dropout_key = jax.random.split(key, 3)
         following = self.follow(state, batch, noise, next_key)
-        joint, slow = self.critic_norm == "batch", state.target_critics
+        joint, slow = self._critic_trunk().has_statistics, state.target_critics
 
         def target_of(outputs: Array) -> Array:
             step = Step(
@@ -614,11 +615,11 @@ class SoftActorCritic(Settings, abc.ABC):
         return TrunkPlan(self.network, self.hidden_sizes, self.policy_norm, self.norm_after, self.batch_renorm)
 
     def _critic_network(self, num_actions: int | None = None) -> CriticEnsemble:
+        return CriticEnsemble(self._critic_trunk(), self.num_critics, self._head.num_outputs, num_actions)
+
+    def _critic_trunk(self) -> TrunkPlan:
         sizes = self.hidden_sizes if self.critic_hidden_sizes is None else self.critic_hidden_sizes
-        trunk = TrunkPlan(
-            self.network, sizes, self.critic_norm, self.norm_after, self.batch_renorm, self.critic_dropout
-        )
-        return CriticEnsemble(trunk, self.num_critics, self._head.num_outputs, num_actions)
+        return TrunkPlan(self.network, sizes, self.critic_norm, self.norm_after, self.batch_renorm, self.critic_dropout)
 
     def _optimizer(self, rate: Any) -> optax.GradientTransformation:
         # Over one flat vector: three long loops instead of three for each array (benchmarks/NOTES.md has what it gains).

@@ -64,6 +64,10 @@ class PMOE(SAC):
             raise InvalidSettingError(
                 "--density mixture does not go with --router attention, whose policy is one Gaussian."
             )
+        if self.network == "simbav2" and self.num_experts > 1:
+            raise InvalidSettingError(
+                "--network simbav2 goes with --num-experts 1: its last layer is not one of experts."
+            )
         super().check(spec, env)
 
     def experts(self, state: SACState, observation: Array) -> TanhGaussianMixture:

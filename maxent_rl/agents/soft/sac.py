@@ -18,8 +18,8 @@ from maxent_rl.agents.soft.base import Collecting, Following, SACState, SoftActo
 from maxent_rl.agents.soft.held_noise import HeldNoise
 from maxent_rl.distributions import TanhGaussian
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
-from maxent_rl.networks import STATISTICS, Step, TanhGaussianPolicy, encode, init_encoded
-from maxent_rl.settings import Finite, static
+from maxent_rl.networks import STATISTICS, Step, TanhGaussianPolicy, encode, head_size, init_encoded
+from maxent_rl.settings import Finite, Positive, static
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
 
 
@@ -171,7 +171,7 @@ class SquashedSoftActorCritic(SoftActorCritic):
         return 1
 
     def _action_size(self, policy: PyTree) -> int:
-        return int(policy["params"]["head"]["bias"].shape[-1]) // 2
+        return head_size(policy["params"]["head"]) // 2
 
     def _policy_network(self, action_size: int) -> TanhGaussianPolicy:
         return TanhGaussianPolicy(self._trunk(), action_size, self.log_std_squash)
@@ -189,6 +189,11 @@ class SAC(Collecting, SquashedSoftActorCritic):
     """Soft Actor-Critic: maximises return plus entropy, off-policy; its target entropy is minus the action dimensions."""
 
     sees_images: ClassVar[bool] = True
+
+    learning_rate: Positive = 1e-3
+    """Adam's step size for the critics, and for what has none of its own."""
+
+    # The paper has 3e-4 and 10,000 steps at the start (--preset paper); docs/training.md has what the two come to.
 
     def _new_noise(self, key: Array, spec: Spec) -> HeldNoise | None:
         most = self.held_noise

@@ -15,7 +15,7 @@ from maxent_rl import losses
 from maxent_rl.agents.soft.base import Collecting, Following, SACState, SoftActorCritic
 from maxent_rl.distributions import Categorical
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
-from maxent_rl.networks import CategoricalPolicy, Step, encode, init_encoded
+from maxent_rl.networks import CategoricalPolicy, Step, encode, head_size, init_encoded
 from maxent_rl.settings import Fraction, flag
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
 
@@ -56,9 +56,9 @@ class SACDiscrete(Collecting, SoftActorCritic):
                 raise InvalidSettingError(
                     f"{flag(name)} must be {value} with discrete actions, got {getattr(self, name)}."
                 )
-        if "batch" in (self.policy_norm, self.critic_norm):
+        if self._trunk().has_statistics or self._critic_trunk().has_statistics:
             raise InvalidSettingError(
-                "--policy-norm and --critic-norm batch are for continuous actions: take layer or rms."
+                "Batch normalisation (--policy-norm or --critic-norm batch, --network flash) is for continuous actions."
             )
         super().check(spec, env)
 
@@ -78,7 +78,8 @@ class SACDiscrete(Collecting, SoftActorCritic):
 
     def all_values(self, parameters: PyTree, observation: Array, dropout_key: Array) -> Array:
         """All critics' values of all choices, [num_critics, ..., choice], in units of return."""
-        num_actions = int(parameters["params"]["critic_0"]["Dense_0"]["bias"].shape[-1])
+        critic = parameters["params"]["critic_0"]
+        num_actions = head_size(critic["head"] if "head" in critic else critic["Dense_0"])
         network, features = self._critic_network(num_actions), encode(parameters, observation)
         return cast(Array, network.apply(parameters, features, rngs={"dropout": dropout_key}))
 
@@ -134,4 +135,4 @@ class SACDiscrete(Collecting, SoftActorCritic):
 
 
 def _num_actions(policy: PyTree) -> int:
-    return int(policy["params"]["head"]["bias"].shape[-1])
+    return head_size(policy["params"]["head"])

@@ -40,7 +40,7 @@ def _main(arguments: list[str]) -> int:
 
     from maxent_rl.training.runner import run_training
 
-    result = run_training(run, agent, run.env, resume=folder)
+    result = run_training(run, agent, run.env, resume=folder, from_step=flags.start.from_step)
     if processes.process_id:  # the first process speaks for all
         return 130 if result.interrupted else 0
     if result.interrupted:

@@ -125,6 +125,6 @@ def run_command(command: Callable[[list[str]], int], arguments: list[str], stopp
     except MaxentRLError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(stopped, file=sys.stderr)
+    except KeyboardInterrupt as error:  # one that says what is saved knows better than the command
+        print(str(error) or stopped, file=sys.stderr)
         return 130

@@ -12,6 +12,7 @@ import pytest
 from maxent_rl.agents import SAC
 from maxent_rl.agents.registry import agent_class
 from maxent_rl.errors import InvalidSettingError
+from maxent_rl.runs.command_line import parse
 from maxent_rl.runs.config import RunConfig, describe
 from maxent_rl.runs.presets import PRESETS, apply_preset
 from maxent_rl.settings import check_settings
@@ -111,10 +112,28 @@ def test_resuming_is_checked_dry_too(command, capsys, tmp_path):
     config = tmp_path / "config.json"
     config.write_text(json.dumps(describe(RunConfig(env="Pendulum-v1"), SAC())))
     for flags, words in (
-        (["--resume", str(tmp_path)], "has no checkpoint yet"),
         (["--resume", str(tmp_path), "--config", str(config)], "leave one of them out"),
         (["--resume", str(tmp_path / "nowhere")], "There is no run at"),
         (["--resume", str(tmp_path), "--seed", "3"], "A resumed run cannot change --seed"),
     ):
         assert command.main([*flags, "--dry-run"]) == 1
+        assert words in capsys.readouterr().err
+
+
+def test_one_command_line_begins_a_run_and_goes_on_with_it(command, capsys, tmp_path):
+    """As job scripts on machines that may be taken away repeat it."""
+    flags = f"--env Pendulum --name job --output-dir {tmp_path} --resume-or-start --seed 3".split()
+    assert parse(flags).start.resume is None
+    folder = tmp_path / "Pendulum-v1" / "sac" / "job"
+    folder.mkdir(parents=True)
+    assert parse(flags).start.resume is None  # killed before it wrote its configuration
+    (folder / "config.json").write_text(json.dumps(describe(RunConfig(env="Pendulum-v1", seed=3), SAC())))
+    assert parse([*flags, "--total-steps", "7"]).start.resume == folder
+    for more, words in (
+        (["--seed", "4"], "A resumed run cannot change --seed (it is 3, not 4)"),
+        (["--batch-size", "7"], "A resumed run cannot change --batch-size"),
+        (["--name", "other", "--resume", str(folder)], "does not go with --resume"),
+        (["--from-step", "4"], "--from-step goes with --resume"),
+    ):
+        assert command.main([*flags, *more, "--dry-run"]) == 1
         assert words in capsys.readouterr().err

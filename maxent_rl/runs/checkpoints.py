@@ -4,15 +4,22 @@ Orbax keeps the training state: each checkpoint appears whole or not at all, the
 The replay buffer only ever gains rows, so each checkpoint writes just the rows that came since the one before, as one
 file (`replay/<first>-<last>.npy`, numbered from the run's first row). Saving takes time and memory for the new rows alone,
 however large the buffer is.
+
+Arrays, JSON values and rows carry checksums, so that a damaged byte is an error and no other training; those of before they
+did are read without.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import math
 import os
 import re
+import shutil
 import sys
+import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -30,6 +37,9 @@ from maxent_rl.storage.files import first_line, storage_errors
 from maxent_rl.types import Array
 
 _SEGMENT = re.compile(r"(\d+)-(\d+)\.npy")
+_TRAILER = re.compile(rb"crc32 [0-9a-f]{8}\n")
+_TRAILER_BYTES = len(b"crc32 00000000\n")
+_CHECKSUMS = "checksums"
 _NOT_EVALUATED = -sys.float_info.max
 
 
@@ -56,6 +66,8 @@ class Checkpoints:
         with storage_errors(f"make the folder {folder}"):
             if not read_only:
                 self._replay.mkdir(parents=True, exist_ok=True)
+                if processes.first:
+                    _clear_unfinished(self._folder)
         with _quiet() if read_only else contextlib.nullcontext():
             options = ocp.CheckpointManagerOptions(
                 preservation_policy=managers.AnyPreservationPolicy(
@@ -72,6 +84,8 @@ class Checkpoints:
             )
             self._manager = ocp.CheckpointManager(self._folder, options=options)
         self._saved_rows = 0
+        self._latest = keep
+        self._bests = {step: _stored_best(self._folder / str(step)) for step in self.steps()}
         self._keep = max(keep, 2)  # the one before the last must be there should the last one be damaged
 
     def steps(self) -> list[int]:
@@ -115,18 +129,24 @@ class Checkpoints:
           StorageError: full disk, missing permission.
         """
         with storage_errors(f"write the checkpoint of step {step} to {self._folder}"):
+            self._delete_old()
             self._save_rows(step, new_rows)
             args = self._ocp.args
-            items = args.Composite(arrays=args.StandardSave(_nonempty(arrays)), meta=args.JsonSave(meta))
+            items = args.Composite(
+                arrays=args.StandardSave(_nonempty(arrays)), meta=args.JsonSave(_signed(arrays, meta))
+            )
             self._manager.save(
                 step, args=items, metrics={"return": _NOT_EVALUATED if best is None else best}, force=True
             )
+            self._bests[step] = float(meta.get("best", -math.inf))
             self._prune(capacity)
 
     def wait(self) -> None:
         """Waits until the last checkpoint is on disk."""
         with storage_errors(f"write a checkpoint to {self._folder}"):
             self._manager.wait_until_finished()
+            if self._processes.first:
+                self._delete_old()
 
     def restore(self, step: int) -> tuple[Arrays, dict[str, Any]]:
         """Reads one checkpoint's arrays and JSON values.
@@ -140,15 +160,56 @@ class Checkpoints:
                 step, args=args.Composite(arrays=args.StandardRestore(), meta=args.JsonRestore())
             )
             arrays = {name: np.asarray(value) for name, value in items["arrays"].items()}
-            return arrays, dict(items["meta"])
+            meta = dict(items["meta"])
+            _check_signed(arrays, meta)
+            return arrays, meta
         except Exception as error:  # whatever Orbax and TensorStore raise for damaged files: there is no list
             raise CheckpointError(
-                f"The checkpoint {self._folder / str(step)} is missing or damaged ({first_line(error)}). "
-                "Delete that folder to resume from the checkpoint before it."
+                f"The checkpoint {self._folder / str(step)} is missing or damaged ({first_line(error)})."
             ) from error
 
+    def newest_whole(self, capacity: int, before: int | None = None) -> int | None:
+        """The newest checkpoint that can be gone on with: nothing damaged, no row missing or with NaN or infinity.
+
+        Args:
+          capacity: rows of each replay buffer.
+          before: look at checkpoints of fewer steps only.
+
+        Returns:
+          Its step; None where there is none.
+        """
+        for step in reversed([each for each in self.steps() if before is None or each < before]):
+            with contextlib.suppress(CheckpointError, OSError):
+                self.restore(step)
+                if all(np.isfinite(rows).all() for rows in self._rows_of(step, capacity)):
+                    return step
+        return None
+
+    def forget_after(self, step: int) -> Path | None:
+        """Takes away what came after a step from which a run goes on: checkpoints into a folder beside, with their rows.
+
+        Rows that no checkpoint has yet are deleted.
+
+        Returns:
+          The folder; None where there were no later checkpoints.
+        """
+        later = [each for each in reversed(self.steps()) if each > step]
+        aside = next(path for number in range(1, 10**6) if not (path := _aside(self._folder, number)).exists())
+        if self._processes.first:
+            with storage_errors(f"move later checkpoints to {aside}"):
+                if later:
+                    (aside / "replay").mkdir(parents=True)
+                for each in later:  # the newest first: what stays can be resumed at any moment
+                    os.replace(self._folder / str(each), aside / str(each))
+                for _, last, path in list(self._segments()):
+                    if last > step:
+                        os.replace(path, aside / "replay" / path.name) if later else path.unlink()
+        if later:
+            self._manager.reload()
+        return aside if later else None
+
     def restore_rows(self, step: int, rows: Array) -> Array:
-        """Fills empty replay buffers with the rows of a checkpoint, and forgets rows written after it.
+        """Fills empty replay buffers with the rows of a checkpoint.
 
         Args:
           step: of the checkpoint.
@@ -159,10 +220,7 @@ class Checkpoints:
         """
         position = max(0, step - rows.shape[1])
         for first, last, path in self._segments():
-            if last > step:
-                if self._processes.first:
-                    path.unlink()
-            elif last > position:
+            if position < last <= step:
                 if first > position:
                     break
                 segment = self._read_segment(path, last - first, rows)[:, position - first :]
@@ -214,6 +272,9 @@ class Checkpoints:
         partial_path = path.with_suffix(".partial")
         with open(partial_path, "wb") as file:
             np.save(file, rows, allow_pickle=False)
+        checksum = _file_checksum(partial_path)
+        with open(partial_path, "ab") as file:  # NumPy reads as many bytes as the header says, and no further
+            file.write(checksum)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial_path, path)
@@ -227,10 +288,36 @@ class Checkpoints:
 
     def _load(self, path: Path, *, mapped: bool = False) -> NDArray[np.float32]:
         try:
-            segment: NDArray[np.float32] = np.load(path, allow_pickle=False, mmap_mode="r" if mapped else None)
-        except (OSError, ValueError, EOFError) as error:
-            raise CheckpointError(f"The replay file {path} is damaged ({first_line(error)}).") from error
-        return segment
+            _check_file(path)
+            # Always mapped first: a damaged header may declare any size, and the file has as many bytes as it has.
+            segment: NDArray[np.float32] = np.load(path, allow_pickle=False, mmap_mode="r")
+            return segment if mapped else np.array(segment)
+        except (OSError, ValueError, EOFError, OverflowError, SyntaxError) as error:
+            reason = first_line(error)
+            reason = "it is not an array file" if "pickle" in reason else reason
+            raise CheckpointError(f"The replay file {path} is damaged ({reason}).") from error
+
+    def _rows_of(self, step: int, capacity: int) -> Iterator[NDArray[np.float32]]:
+        """The segments that a checkpoint needs, one after the other."""
+        position = max(0, step - capacity)
+        for first, last, path in self._segments() if capacity else ():
+            if position < last <= step and first <= position:
+                yield self._load(path, mapped=True)
+                position = last
+        if capacity and position < step:
+            raise CheckpointError(f"Replay rows {position} to {step} are missing from {self._replay}.")
+
+    def _delete_old(self) -> None:
+        """Deletes checkpoints that are neither among the latest nor the best.
+
+        Orbax does so too, but knows of a return only while the process lives that saved it: a killed run's would stay.
+        """
+        self._manager.wait_until_finished()
+        steps = self.steps()
+        best = max(steps, key=lambda step: (self._bests.get(step, -math.inf), -step), default=0)
+        for step in steps[: -self._latest]:
+            if step != best or math.isinf(self._bests.get(step, -math.inf)):
+                self._manager.delete(step)
 
     def _prune(self, capacity: int) -> None:
         """Deletes rows that no kept checkpoint's buffer holds; the best one may lose its rows, as none resumes from it."""
@@ -243,6 +330,81 @@ class Checkpoints:
         for path in sorted(self._replay.iterdir()):
             if match := _SEGMENT.fullmatch(path.name):
                 yield int(match[1]), int(match[2]), path
+
+
+def _signed(arrays: Arrays, meta: dict[str, Any]) -> dict[str, Any]:
+    """The JSON values with a checksum of each array and of themselves."""
+    return meta | {_CHECKSUMS: {name: _checksum(value) for name, value in arrays.items()} | {"meta": _meta_sum(meta)}}
+
+
+def _check_signed(arrays: Arrays, meta: dict[str, Any]) -> None:
+    """Takes the checksums out, and compares them where there are any.
+
+    Raises:
+      ValueError: something is not as it was written.
+    """
+    sums = meta.pop(_CHECKSUMS, None)
+    if sums is None:
+        return
+    wrong = [name for name, value in arrays.items() if sums.get(name) != _checksum(value)]
+    wrong += [] if sums.get("meta") == _meta_sum(meta) else ["meta"]
+    if wrong:
+        raise ValueError(f"the checksum of {wrong[0]} is wrong")
+
+
+def _checksum(array: NDArray[Any]) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data) if array.size else 0
+
+
+def _meta_sum(meta: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(json.loads(json.dumps(meta)), sort_keys=True).encode())
+
+
+def _file_checksum(path: Path, without: int = 0) -> bytes:
+    """The line that ends a file of rows: the checksum of all before it."""
+    total, left = 0, path.stat().st_size - without
+    with open(path, "rb") as file:
+        while left > 0 and (block := file.read(min(left, 2**20))):
+            total, left = zlib.crc32(block, total), left - len(block)
+    return b"crc32 %08x\n" % total
+
+
+def _check_file(path: Path) -> None:
+    """Compares a file of rows with the checksum at its end; one of before there were any ends with its last number.
+
+    Raises:
+      ValueError: it is not as it was written.
+    """
+    with open(path, "rb") as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, kind = read(file)
+        size = file.tell() + math.prod(shape) * kind.itemsize
+        extra = os.fstat(file.fileno()).st_size - size
+        if extra < 0:
+            raise ValueError("it is cut short")
+        file.seek(size)
+        end = file.read(_TRAILER_BYTES + 1)
+    if extra and (not _TRAILER.fullmatch(end) or end != _file_checksum(path, without=_TRAILER_BYTES)):
+        raise ValueError("its checksum is wrong")
+
+
+def _clear_unfinished(folder: Path) -> None:
+    """Deletes what a killed process had begun to write."""
+    for path in [*folder.glob("*.orbax-checkpoint-tmp*"), *folder.glob("replay/*.partial")]:
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _stored_best(checkpoint: Path) -> float:
+    """The best mean return of an evaluation up to a checkpoint: the first that has the highest is the best one."""
+    try:
+        return float(json.loads((checkpoint / "meta" / "metadata").read_text(encoding="utf-8"))["best"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return -math.inf
+
+
+def _aside(folder: Path, number: int) -> Path:
+    return folder.with_name(f"{folder.name}-set-aside-{number}")
 
 
 @contextlib.contextmanager

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 import tyro
 
 from maxent_rl.agents.registry import AGENTS, agent_class
-from maxent_rl.envs.registry import has_name
+from maxent_rl.envs.registry import canonical_name, has_name
 from maxent_rl.errors import InvalidSettingError
-from maxent_rl.runs.config import RunConfig, config_from, read_config
+from maxent_rl.runs.config import RunConfig, config_from, read_config, run_folder
 from maxent_rl.runs.flags import meanings, read_flags
 from maxent_rl.runs.presets import PRESETS, apply_preset
 from maxent_rl.settings import field_hints, flag
@@ -33,6 +33,9 @@ _FREE_ON_RESUME = {
     *("wandb", "device", "batch_devices", "output_dir", "name"),
     *("teacher", "dataset"),  # they may have been moved; that they are the same is checked by what is in them
 }
+
+# Hyper-parameters that a run sets as it begins where its flags leave them open.
+_RESOLVED = ("scheduled_updates",)
 
 # Groups of --help beside "run", which has all other settings of a run, and the agent's own name, likewise of an agent.
 _OF_RUN = {
@@ -59,7 +62,11 @@ class Start:
     config: Path | None = None
     """Repeat the run of this config.json (or run folder); further flags change it."""
     resume: Path | None = None
-    """Go on with the run in this folder from its last checkpoint."""
+    """Go on with the run in this folder from its last checkpoint; one that has none yet begins anew."""
+    resume_or_start: bool = False
+    """Go on with the run of this --name where there is one, else begin it: one command for machines that may be taken away."""
+    from_step: int | None = None
+    """With --resume: go on from the checkpoint of this step, and move later ones aside."""
     dry_run: bool = False
     """Refuse what the run would refuse, or print the resolved configuration; train nothing and write nothing."""
 
@@ -127,10 +134,31 @@ def parse(arguments: Sequence[str]) -> Flags:
         for field in dataclasses.fields(group)
     }
     flags = Flags(_replaced(run, values), _replaced(hyper, values), parsed.start, parsed.processes)
+    if flags.start.from_step is not None and flags.start.resume is None:
+        raise InvalidSettingError("--from-step goes with --resume RUN: it names one of that run's checkpoints.")
+    if flags.start.resume_or_start:
+        return _resume_or_start(flags)
     if flags.start.resume is not None:
         _refuse_changes(run, flags.run, _FREE_ON_RESUME)
         _refuse_changes(hyper, flags.hyper, set())
     return flags
+
+
+def _resume_or_start(flags: Flags) -> Flags:
+    """With the folder to go on in, where the run that the flags describe has one."""
+    if flags.run.name is None or flags.start.resume is not None:
+        raise InvalidSettingError(
+            "--resume-or-start finds a run by its --name: it needs one, and does not go with --resume."
+        )
+    run = dataclasses.replace(flags.run, env=canonical_name(flags.run.env, flags.run.backend))
+    run.check()
+    folder = run_folder(run, run.name or "")
+    if not (folder / "config.json").exists():
+        return flags
+    old_run, old_hyper = config_from(read_config(folder))
+    _refuse_changes(old_run, run, _FREE_ON_RESUME)
+    _refuse_changes(old_hyper, flags.hyper, {name for name in _RESOLVED if getattr(flags.hyper, name, 0) is None})
+    return dataclasses.replace(flags, hyper=old_hyper, start=dataclasses.replace(flags.start, resume=folder))
 
 
 def _begin(first: dict[str, str | None]) -> tuple[RunConfig, Any]:

@@ -14,11 +14,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from maxent_rl.errors import CheckpointError, InvalidSettingError, MaxentRLError, StorageError
+from maxent_rl.errors import CheckpointError, InvalidSettingError, MaxentRLError
 from maxent_rl.runs.config import config_from
 from maxent_rl.runs.values import value_text
 from maxent_rl.settings import flag
 from maxent_rl.storage.files import storage_errors, write_json
+from maxent_rl.storage.lock import only_one as only_one_holds
 from maxent_rl.sweep.jobs import Job
 
 _FORMAT = 1
@@ -117,16 +118,5 @@ def only_one(folder: Path) -> Iterator[None]:
     Raises:
       StorageError: another one does, or the folder cannot be made.
     """
-    with storage_errors(f"make the folder {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / "sweep.lock", "a")  # noqa: SIM115 - closed below
-    with file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StorageError(f"The sweep in {folder} is being run by another process.") from error
-        except (ImportError, OSError):
-            pass  # no such locks on this system or file system
+    with only_one_holds(folder / "sweep.lock", f"The sweep in {folder}"):
         yield

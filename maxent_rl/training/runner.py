@@ -49,6 +49,7 @@ from maxent_rl.settings import as_declared, unknown_setting
 from maxent_rl.sources.load import check_source, load_data
 from maxent_rl.storage.arrays import from_arrays, pack, to_arrays, unpack
 from maxent_rl.storage.files import as_path, first_line, write_json
+from maxent_rl.storage.lock import only_one
 from maxent_rl.training.compilation import enable_compilation_cache
 from maxent_rl.training.display import Display, loading
 from maxent_rl.training.interrupts import catch_interrupts
@@ -127,21 +128,26 @@ def resume(
     folder: str | Path,
     *,
     total_steps: int | None = None,
+    from_step: int | None = None,
     agent: type[Any] | None = None,
     env: Env | None = None,
     progress: bool = True,
 ) -> TrainResult:
     """Goes on with a run from its last checkpoint, to the same numbers as one never stopped.
 
+    A run that ended before its first checkpoint begins anew in its folder, from its own configuration.
+
     Args:
       folder: the run's folder.
       total_steps: train up to this many environment steps instead of the run's own number.
+      from_step: of the checkpoint to go on from; None for the newest. Later ones are moved to a folder beside.
       agent: the agent's class, where it is not a registered one.
       env: the environment, where it was not given by name.
       progress: as for `train`.
 
     Raises:
-      CheckpointError: there is no run, no checkpoint, or a damaged one.
+      CheckpointError: there is no run, or its checkpoint is damaged.
+      StorageError: another process is running it.
       InvalidSettingError: `agent` is not the class of the run's agent, or `env` is missing.
     """
     config = read_config(folder)
@@ -151,11 +157,18 @@ def resume(
     if env is None:
         check_named(run.env, f"The run in {folder}")
     folder = as_path(folder, "a run's folder")
-    return run_training(run, built, run.env if env is None else env, progress=progress, resume=folder)
+    env = run.env if env is None else env
+    return run_training(run, built, env, progress=progress, resume=folder, from_step=from_step)
 
 
 def run_training(
-    run: RunConfig, agent: Agent[Any], env: Env, *, progress: bool = True, resume: Path | None = None
+    run: RunConfig,
+    agent: Agent[Any],
+    env: Env,
+    *,
+    progress: bool = True,
+    resume: Path | None = None,
+    from_step: int | None = None,
 ) -> TrainResult:
     """Trains with settings given as one value; `train` and the command line come down to this.
 
@@ -165,21 +178,24 @@ def run_training(
       env: as for `train`.
       progress: as for `train`.
       resume: folder of the run to go on with, or None to begin one.
+      from_step: as for `resume`.
     """
     run.check()
     enable_compilation_cache()
     devices = _devices(run.device)
     processes = Processes()
     slow = isinstance(env, str) and loads_slowly(env)
-    with jax.default_device(devices[0]):
+    with jax.default_device(devices[0]), contextlib.ExitStack() as held:
         with processes.together(), loading(run.env, enabled=progress and processes.first, told=slow):
             agent = _checked(run, agent, resume)
+            if resume is not None and processes.first:
+                held.enter_context(_lock(resume))
             loop = make_loop(run, agent, env, devices, processes, load_data)
         try:
-            if resume is None:
+            if resume is None or not _has_checkpoint(resume):
                 with processes.together():
                     loop.open()
-            return Training(run, agent, loop, progress, resume, processes).run()
+            return Training(run, agent, loop, progress, resume, processes, held, from_step).run()
         finally:
             loop.close()
 
@@ -214,8 +230,6 @@ def _checked(run: RunConfig, agent: Any, resume: Path | None) -> Any:
         check_new_folder(
             run_folder(run, run.name or "")
         )  # one without a name gets a folder in there, whatever is there
-    elif not any(path.name.isdigit() for path in (resume / "checkpoints").glob("*")):
-        raise _nothing_to_resume(resume)
     return _with_schedule(run, as_declared(agent))
 
 
@@ -238,14 +252,25 @@ class Training:
     """
 
     def __init__(
-        self, run: RunConfig, agent: Agent[Any], loop: Loop, progress: bool, resume: Path | None, processes: Processes
+        self,
+        run: RunConfig,
+        agent: Agent[Any],
+        loop: Loop,
+        progress: bool,
+        resume: Path | None,
+        processes: Processes,
+        held: contextlib.ExitStack,
+        from_step: int | None,
     ) -> None:
         self._run, self._agent, self._loop, self._processes = run, agent, loop, processes
         self._progress = progress and processes.first
         self._description = describe(run, agent)
-        self._resumed = resume is not None
+        self._held = held  # the lock on the run's folder, until the call ends
+        # One that was killed before its first checkpoint begins anew, in the folder that it has.
+        self._in_old_folder, self._resumed = resume is not None, resume is not None and _has_checkpoint(resume)
         self._folder = Path() if resume is None else resume  # of a run that begins: made once all has been prepared
         self._new_folder: NewFolder | None = None
+        self._from_step = from_step
         self._evaluations: list[tuple[int, list[Outcomes]]] = []
         self._best = -math.inf
         self._seconds_before, self._started = 0.0, time.monotonic()
@@ -262,9 +287,11 @@ class Training:
         told = None if self._resumed else self._begin()
         try:
             self._run_in_folder(told)
-        except BaseException:
+        except BaseException as error:
             if self._new_folder is not None and not self._recorded:
                 self._new_folder.discard()
+            elif isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(f"Stopped at once. {self._last_saved()}") from None
             raise
         done = self._loop.step >= self._total
         states = self._loop.learner.seeds.agent
@@ -280,9 +307,12 @@ class Training:
         with self._processes.together():
             told = self._prepare()
             self._loop.start()
+            if self._in_old_folder:
+                return told
             if self._processes.first:
                 name = self._run.name or default_name(self._run, self._agent)
                 self._new_folder = NewFolder(run_folder(self._run, name), numbered=self._run.name is None)
+                self._held.enter_context(_lock(self._new_folder.path))
                 made = str(self._new_folder.path)
         self._folder = Path(self._processes.gather(made)[0])
         return told
@@ -296,6 +326,10 @@ class Training:
             with together():
                 if self._resumed:
                     told = self._restore()
+                elif self._in_old_folder:
+                    self._checkpoints.forget_after(0)
+                    begun = f"{self._folder} has no checkpoint yet: the run begins anew."
+                    told = begun if told is None else f"{begun} {told}"
                 self._write_config()
             with contextlib.ExitStack() as stack:
                 with together():
@@ -327,11 +361,19 @@ class Training:
 
     def _restore(self) -> str | None:
         steps = self._checkpoints.steps()
-        if not steps:
-            raise _nothing_to_resume(self._folder)
-        step = steps[-1]
-        arrays, meta = self._checkpoints.restore(step)
+        step = steps[-1] if self._from_step is None else self._from_step
+        if step not in steps:
+            raise CheckpointError(f"{self._folder} has checkpoints of the steps {steps}, not of --from-step {step}.")
         loop = self._loop
+        try:
+            arrays, meta = self._checkpoints.restore(step)
+            if lost := {"fingerprint", "best", "seconds"} - set(meta):
+                raise CheckpointError(
+                    f"The checkpoint of step {step} in {self._folder} is damaged: it has no {min(lost)}."
+                )
+            rows = self._checkpoints.restore_rows(step, loop.learner.seeds.rows)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error} {self._older_whole(step)}") from error
         try:
             if meta["fingerprint"] != self._fingerprint():
                 raise CheckpointError("it belongs to another agent, environment or number of seeds")
@@ -340,12 +382,21 @@ class Training:
             state = from_arrays(loop.get_state(), self._processes.share_arrays(arrays))
         except (CheckpointError, KeyError, ValueError) as error:
             raise CheckpointError(f"The checkpoint of step {step} in {self._folder} does not fit: {error}") from error
-        rows = self._checkpoints.restore_rows(step, loop.learner.seeds.rows)
         exact = loop.set_state(state, env_state, rows, step // self._run.num_envs)
+        aside = self._checkpoints.forget_after(step)
         self._best, self._seconds_before = float(meta["best"]), float(meta["seconds"])
         self._saved_step = step
         self._last_log = (loop.step, time.monotonic())
-        return None if exact else "The state of these environments cannot be saved: new episodes were started."
+        told = [f"What came after step {step} was moved to {aside}."] if aside is not None else []
+        told += [] if exact else ["The state of these environments cannot be saved: new episodes were started."]
+        return " ".join(told) or None
+
+    def _older_whole(self, step: int) -> str:
+        """What can be gone on from where the checkpoint of a step cannot."""
+        older = self._checkpoints.newest_whole(self._loop.learner.seeds.rows.shape[1], before=step)
+        if older is None:
+            return "No older checkpoint is whole: begin the run anew (--config RUN)."
+        return f"That of step {older} is whole: go on from it with --resume {self._folder} --from-step {older}."
 
     def _write_config(self) -> None:
         if self._processes.first:
@@ -356,7 +407,7 @@ class Training:
             self._folder,
             config=self._description,
             wandb_project=self._run.wandb,
-            resume_step=self._env_step if self._resumed else None,
+            resume_step=self._env_step if self._in_old_folder else None,
             varied=tuple(self._run.variants),
         )
 
@@ -477,15 +528,27 @@ class Training:
     def _last_good(self) -> str:
         if not self._processes.first:
             return "The first process says which checkpoint is the last good one."
-        steps = self._checkpoints.steps()
         where = self._folder / "checkpoints"
-        return (
-            f"The last good checkpoint is that of step {steps[-1]} in {where}." if steps else "No checkpoint was saved."
-        )
+        if not self._checkpoints.steps():
+            return "No checkpoint was saved."
+        good = self._checkpoints.newest_whole(self._loop.learner.seeds.rows.shape[1])
+        if good is None:
+            return f"No checkpoint in {where} is whole and without NaN or infinity in its replay rows."
+        return f"The last good checkpoint is that of step {good} in {where}."
+
+    def _last_saved(self) -> str:
+        steps = sorted(int(path.name) for path in (self._folder / "checkpoints").glob("*") if path.name.isdigit())
+        if not steps:
+            return f"No checkpoint was saved; --resume {self._folder} begins the run anew."
+        return f"The checkpoint of step {steps[-1]} is safe: go on with --resume {self._folder}."
 
 
-def _nothing_to_resume(folder: Path) -> CheckpointError:
-    return CheckpointError(f"{folder} has no checkpoint yet, so there is nothing to resume: start the run anew.")
+def _has_checkpoint(folder: Path) -> bool:
+    return any(path.name.isdigit() for path in (folder / "checkpoints").glob("*"))
+
+
+def _lock(folder: Path) -> contextlib.AbstractContextManager[None]:
+    return only_one(folder / "run.lock", f"The run in {folder}", "wait until that has ended, or stop it")
 
 
 def _env_name(env: Env, backend: str | None = None) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
 import signal
 import threading
 from types import SimpleNamespace
@@ -31,6 +32,7 @@ from maxent_rl.errors import (
 )
 from maxent_rl.playing.evaluation import evaluate_policy
 from maxent_rl.runs.records import read_csv
+from maxent_rl.storage.lock import only_one
 from maxent_rl.training import runner
 from maxent_rl.training.loops.plan import Schedule
 
@@ -221,7 +223,10 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     for path in (result.folder / "checkpoints" / "120").rglob("*"):
         if path.is_file() and path.stat().st_size > 200:
             path.write_bytes(b"damaged")
-    with pytest.raises(CheckpointError, match=r"120 is missing or damaged.*Delete that folder"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"120 is missing or damaged.*of step 90 is whole: go on from it with --resume .* --from-step 90",
+    ):
         go_on(result.folder, Point())
 
 
@@ -521,3 +526,46 @@ def test_discrete_sac_balances_the_pole_within_10k_steps(tmp_path):
     result = train(agent, "CartPole-v1", total_steps=10_000, output_dir=str(tmp_path), **settings)
     untrained, trained = ([outcome.mean for outcome in outcomes] for _, outcomes in result.evaluations[::9])
     assert max(untrained) < 50 and min(trained) > 300
+
+
+def test_a_damaged_newest_checkpoint_is_gone_behind_to_the_same_numbers(whole, tmp_path):
+    part = run(tmp_path, whole.env, whole.agent)
+    (part.folder / "checkpoints" / "120" / "meta" / "metadata").write_text("{}")
+    with pytest.raises(CheckpointError, match="of step 90 is whole"):
+        go_on(part.folder, whole.env, whole.agent)
+    with pytest.raises(CheckpointError, match=r"has checkpoints of the steps \[.*90, 120\], not of --from-step 100"):
+        go_on(part.folder, whole.env, whole.agent, from_step=100)
+    rest = go_on(part.folder, whole.env, whole.agent, from_step=90)
+    assert (part.folder / "checkpoints-set-aside-1" / "120").is_dir()
+    np.testing.assert_equal(table(whole.result.folder, "metrics.csv"), table(rest.folder, "metrics.csv"))
+    assert_states_equal(whole.result, rest)
+
+
+def test_a_run_without_a_checkpoint_begins_in_its_own_folder_from_its_own_configuration(whole, tmp_path):
+    """As after a kill before the first checkpoint: rows of tables and of replay are there already."""
+    part = run(tmp_path, whole.env, whole.agent)
+    for path in (part.folder / "checkpoints").iterdir():
+        if path.name.isdigit():
+            shutil.rmtree(path)
+    rest = go_on(part.folder, whole.env, whole.agent)
+    assert_same_run(whole.result, rest)
+
+
+def test_two_calls_do_not_run_one_run(tmp_path):
+    part = run(tmp_path, Point(), num_seeds=1, total_steps=60)
+    before = (part.folder / "metrics.csv").read_bytes()
+    with only_one(part.folder / "run.lock", "It"), pytest.raises(StorageError, match="is being run by another process"):
+        go_on(part.folder, Point(), total_steps=120)
+    assert (part.folder / "metrics.csv").read_bytes() == before
+    assert go_on(part.folder, Point(), total_steps=120).step == 120
+
+
+def test_stopped_at_once_says_what_is_safe(tmp_path, monkeypatch):
+    part = run(tmp_path, Point(), num_seeds=1, total_steps=60)
+
+    def impatient(self, until, interrupted):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("maxent_rl.training.loops.device.DeviceLoop.advance", impatient)
+    with pytest.raises(KeyboardInterrupt, match=r"step 60 is safe: go on with --resume .*run\."):
+        go_on(part.folder, Point(), total_steps=120)

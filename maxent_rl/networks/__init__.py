@@ -6,6 +6,7 @@ from maxent_rl.networks.critic import Critic, CriticEnsemble
 from maxent_rl.networks.dichotomy import FutureReader, HistoryReader, LatentPolicy, OutcomeEnergy
 from maxent_rl.networks.encoder import Encoder, encode, init_encoded, with_encoder_of
 from maxent_rl.networks.episode_memory import AttentionReader, EpisodeReader, RecurrentReader
+from maxent_rl.networks.floored_policy import FlooredGaussianPolicy
 from maxent_rl.networks.initializers import orthogonal
 from maxent_rl.networks.normalization import (
     STATISTICS,
@@ -22,6 +23,7 @@ from maxent_rl.networks.on_policy import (
     ValueFunction,
 )
 from maxent_rl.networks.policy import CategoricalPolicy, TanhGaussianMixturePolicy, TanhGaussianPolicy
+from maxent_rl.networks.predictive_critic import Foresight, PredictiveCritic
 from maxent_rl.networks.projection import ProjectionName, project
 from maxent_rl.networks.running_statistics import ReturnBound, RewardScale, RunningStatistics
 from maxent_rl.networks.sequence import SequenceConfig, SequenceReader
@@ -68,6 +70,8 @@ __all__ = [
     "Encoder",
     "EpisodeReader",
     "FeedForward",
+    "FlooredGaussianPolicy",
+    "Foresight",
     "FutureReader",
     "GaussianMixturePolicy",
     "GaussianPolicy",
@@ -77,6 +81,7 @@ __all__ = [
     "OrthogonalCategoricalPolicy",
     "OrthogonalMultiCategoricalPolicy",
     "OutcomeEnergy",
+    "PredictiveCritic",
     "ProjectionName",
     "QuantileHead",
     "RecurrentReader",

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from maxent_rl.distributions import TanhGaussian
-from maxent_rl.networks.predictive_critic import RMSLayers
+from maxent_rl.networks.predictive_critic import rms_layers
 
 
 class FlooredGaussianPolicy(nn.Module):
@@ -24,6 +24,6 @@ class FlooredGaussianPolicy(nn.Module):
     @nn.compact
     def __call__(self, observation: Array, least: Array | float) -> TanhGaussian:
         """Maps [..., observation] to a distribution over [..., action]; `least` [] is the floor, before squashing."""
-        features = RMSLayers(tuple(self.hidden_sizes), name="layers")(observation)
+        features = rms_layers(self.hidden_sizes, "layers")(observation)
         mean, log_std = jnp.split(nn.Dense(2 * self.action_size, name="head")(features), 2, axis=-1)
         return TanhGaussian(mean, jnp.logaddexp(log_std, jnp.log(least)))

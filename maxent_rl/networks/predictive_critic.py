@@ -12,20 +12,13 @@ import flax.linen as nn
 from jax import Array
 
 from maxent_rl.networks.critic import joined
+from maxent_rl.networks.trunk import MLP
 
 
-class RMSLayers(nn.Module):
+def rms_layers(hidden_sizes: Sequence[int], name: str) -> MLP:
     """Dense layers, each divided by the root mean square of its outputs, with a learned scale, before the swish."""
-
-    hidden_sizes: Sequence[int]
-
-    @nn.compact
-    def __call__(self, inputs: Array) -> Array:
-        """Maps [..., inputs] to [..., hidden_sizes[-1]]."""
-        features = inputs
-        for size in self.hidden_sizes:
-            features = nn.swish(nn.RMSNorm()(nn.Dense(size)(features)))
-        return features
+    lecun = nn.initializers.lecun_normal()
+    return MLP(tuple(hidden_sizes), norm="rms", activation="swish", kernel_init=lecun, name=name)
 
 
 class Foresight(NamedTuple):
@@ -58,9 +51,9 @@ class PredictiveCritic(nn.Module):
     @nn.compact
     def __call__(self, observation: Array, action: Array) -> Foresight:
         """Reads [..., observation] and [..., action]; without a use of its predictions no arithmetic goes into them."""
-        hidden = RMSLayers((self.width,), name="encoder")(joined(observation, action))
+        hidden = rms_layers((self.width,), "encoder")(joined(observation, action))
         features = nn.Dense(self.width, name="features")(hidden)
         read = nn.swish(features)
-        logits = nn.Dense(self.bins, name="value_head")(RMSLayers((self.width,), name="value")(read))
-        predicted = nn.Dense(self.width + 1, name="prediction_head")(RMSLayers((self.width,), name="prediction")(read))
+        logits = nn.Dense(self.bins, name="value_head")(rms_layers((self.width,), "value")(read))
+        predicted = nn.Dense(self.width + 1, name="prediction_head")(rms_layers((self.width,), "prediction")(read))
         return Foresight(features, logits, predicted[..., 1:], predicted[..., 0])

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maxent_rl.networks.floored_policy import FlooredGaussianPolicy
-from maxent_rl.networks.predictive_critic import PredictiveCritic
+from maxent_rl.networks import FlooredGaussianPolicy, PredictiveCritic
 
 CRITIC, POLICY = PredictiveCritic(16, 7), FlooredGaussianPolicy((16, 16), 2)
 OBSERVATION, ACTION = jnp.ones((5, 3)), jnp.linspace(-1, 1, 10).reshape(5, 2)

@@ -12,6 +12,8 @@ from benchmarks.lab.study import Unit, refuse_unknown
 RECORDS = Path(__file__).parent / "results"
 RUNS = (
     "sac-HalfCheetah-v5-100k",
+    "sac-paper-HalfCheetah-v5-100k",
+    "sac-Hopper-v5-100k",
     "pmoe-HalfCheetah-v5-100k",
     "adpo-online-HalfCheetah-v5-50k",
     "sac-brax-halfcheetah-100k",

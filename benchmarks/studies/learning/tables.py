@@ -27,6 +27,7 @@ def tables(results: Results) -> str:
             if runs:
                 values = {metric: [run["values"][metric] for run in runs] for metric in runs[0]["values"]}
                 steps, agent = show_number(values["steps"][0]), config_of(name)["run"]["agent"]
+                agent += " of the paper" if "-paper-" in name else ""
                 last, half = values["last"], values["half"]
                 cells = [show_interquartile([half]), show_interquartile([last]), _each(last)]
                 rows.append([f"[{agent}](results/{name})", env, steps, *cells])

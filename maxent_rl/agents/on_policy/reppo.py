@@ -22,9 +22,7 @@ from maxent_rl.agents.base import actions_in_words
 from maxent_rl.agents.on_policy.minibatches import check_minibatches, passes
 from maxent_rl.distributions import TanhGaussian
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
-from maxent_rl.networks import RunningStatistics, Temperature
-from maxent_rl.networks.floored_policy import FlooredGaussianPolicy
-from maxent_rl.networks.predictive_critic import Foresight, PredictiveCritic
+from maxent_rl.networks import FlooredGaussianPolicy, Foresight, PredictiveCritic, RunningStatistics, Temperature
 from maxent_rl.settings import Count, Finite, Fraction, NonNegative, Positive, Settings, Weight, static
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec, Transition
 

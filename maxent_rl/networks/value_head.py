@@ -174,7 +174,7 @@ class QuantileHead:
 
     def error(self, outputs: Array, target: Array) -> Array:
         """The quantile Huber loss, a mean over quantiles and targets."""
-        return losses.quantile_huber_loss(outputs, target) / self.num_outputs
+        return losses.mean_quantile_huber_loss(outputs, target)
 
     def mean(self, target: Array) -> Array:
         """The mean of the kept values."""

@@ -37,7 +37,7 @@ def test_update_keeps_structure_and_types_and_stays_finite(agent):
 
 def test_with_a_penalty_that_weighs_nothing_it_is_sac():
     settings = {"hidden_sizes": (8,), "batch_size": 8}
-    sac = SAC(**settings)
+    sac = SAC(**settings, learning_rate=3e-4)
     cql = CQL(**settings, sampled_actions=3, conservative_weight=0.0, entropy_backup=True, policy_learning_rate=3e-4)
     ours, theirs = init(cql, jax.random.key(0)), init(sac, jax.random.key(0))
     for index in range(5):

@@ -37,7 +37,9 @@ def storage_errors(action: str) -> Iterator[None]:
     except (OSError, ValueError) as error:
         if isinstance(error, ValueError) and not re.search(r"No space|Permission|EIO|ENOSPC|quota", str(error)):
             raise
-        raise StorageError(f"Cannot {action}: {first_line(error)}.") from error
+        # TensorStore tells the reason after a page of where it was.
+        full = re.search(r"No space|ENOSPC", str(error))
+        raise StorageError(f"Cannot {action}: {'No space left on device' if full else first_line(error)}.") from error
 
 
 def write_json(path: Path, value: Any) -> None:

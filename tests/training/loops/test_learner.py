@@ -60,10 +60,11 @@ def test_a_ratio_that_cannot_be_counted_is_refused():
         Schedule.create(SAC(updates_per_step=1e-8), SPEC, 1)
 
 
-def test_default_start_is_ten_episodes_at_most_ten_thousand_steps():
+def test_default_start_is_ten_episodes_at_most_five_thousand_steps_or_what_is_set():
     assert Schedule.create(SAC(), dataclasses.replace(SPEC, horizon=200), 1).start == 2_000
-    assert Schedule.create(SAC(), dataclasses.replace(SPEC, horizon=1000), 4).start == 2_500
-    assert Schedule.create(SAC(), dataclasses.replace(SPEC, horizon=9999), 1).start == 10_000
+    assert Schedule.create(SAC(), dataclasses.replace(SPEC, horizon=1000), 4).start == 1_250
+    assert Schedule.create(SAC(), dataclasses.replace(SPEC, horizon=9999), 1).start == 5_000
+    assert Schedule.create(SAC(most_start_steps=10_000), dataclasses.replace(SPEC, horizon=9999), 1).start == 10_000
 
 
 def test_schedule_is_the_same_traced():

@@ -382,11 +382,15 @@ class Training:
                 raise CheckpointError(
                     f"The checkpoint of step {step} in {self._folder} is damaged: it has no {min(lost)}."
                 )
-            rows = self._checkpoints.restore_rows(step, loop.learner.seeds.rows)
+            is_foreign = meta["fingerprint"] != self._fingerprint()
+            # Of another run no row fits, and no older checkpoint would.
+            rows = (
+                loop.learner.seeds.rows if is_foreign else self._checkpoints.restore_rows(step, loop.learner.seeds.rows)
+            )
         except CheckpointError as error:
             raise CheckpointError(f"{error} {self._older_whole(step)}") from error
         try:
-            if meta["fingerprint"] != self._fingerprint():
+            if is_foreign:
                 raise CheckpointError("it belongs to another agent, environment or number of seeds")
             env_state = unpack(arrays.pop("env_state")) if "env_state" in arrays else None
             env_state = divide(env_state, self._processes)

@@ -621,17 +621,19 @@ class SoftActorCritic(Settings, abc.ABC):
         sizes = self.hidden_sizes if self.critic_hidden_sizes is None else self.critic_hidden_sizes
         return TrunkPlan(self.network, sizes, self.critic_norm, self.norm_after, self.batch_renorm, self.critic_dropout)
 
-    def _optimizer(self, rate: Any) -> optax.GradientTransformation:
+    def _optimizer(self, rate: Any, every: int = 1) -> optax.GradientTransformation:
+        """Adam for what is moved once in `every` updates of the critics, by which the schedule goes."""
         # Over one flat vector: three long loops instead of three for each array (benchmarks/NOTES.md has what it gains).
         if self.learning_rate_schedule != "constant":
             first = rate
-            rate = lambda count: first * self._rate_share(count)  # noqa: E731
+            rate = lambda count: first * self._rate_share(count * every)  # noqa: E731
         if not self.weight_decay:
             return optax.flatten(optax.adam(rate, self.adam_beta1, self.adam_beta2))
         return optax.flatten(optax.adamw(rate, self.adam_beta1, self.adam_beta2, weight_decay=self.weight_decay))
 
     def _policy_optimizer(self) -> optax.GradientTransformation:
-        return self._optimizer(self.learning_rate if self.policy_learning_rate is None else self.policy_learning_rate)
+        rate = self.learning_rate if self.policy_learning_rate is None else self.policy_learning_rate
+        return self._optimizer(rate, self.policy_delay)
 
     def _rate_share(self, updates: Array) -> Array:
         """The share [] of the learning rates after so many updates [] of what they belong to."""

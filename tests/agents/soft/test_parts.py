@@ -140,6 +140,17 @@ def test_schedules(schedule, end, share, expected):
     np.testing.assert_allclose(3e-4 * agent._rate_share(jnp.float32(1_000 * share)), expected, rtol=1e-5)
 
 
+def test_a_delayed_policys_rate_goes_by_the_critics_updates():
+    """The second step of a policy that learns in one of two updates comes after two of four: half of the rate is left."""
+    agent = SMALL.replace(learning_rate_schedule="linear", learning_rate_end=0.0, scheduled_updates=4, policy_delay=2)
+    adam, weights, steps = agent._policy_optimizer(), jnp.zeros(2), []
+    state = adam.init(weights)
+    for _ in range(2):
+        step, state = adam.update(jnp.ones(2), state, weights)
+        steps.append(float(step[0]))
+    np.testing.assert_allclose(steps, [-1e-3, -5e-4], rtol=1e-4)
+
+
 def test_a_schedule_takes_the_run_unless_it_says_otherwise():
     run = RunConfig(total_steps=1_000)
     linear = SMALL.replace(learning_rate_schedule="linear", updates_per_step=2.0)

@@ -1,0 +1,23 @@
+"""The study's figures, and the curves that they draw as tables: evaluation returns by environment step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.lab.curves import draw, write_curves
+from benchmarks.lab.study import Results
+from benchmarks.studies.mujoco.published import PUBLISHED
+from benchmarks.studies.mujoco.setting import LABELS, PARTS
+
+
+def figures(results: Results, folder: Path) -> dict[str, Path]:
+    """Writes the curves of every seed as PART.csv, draws them beside the published points, and says what the figures show."""
+    found = {}
+    for part, result in results.items():
+        write_curves(result, folder / f"{part}.csv")
+        path = folder / f"{part}.png"
+        draw(result, LABELS, path, PUBLISHED)
+        found[
+            f"Evaluation returns by environment step, {PARTS[part]}, and published means with standard deviations"
+        ] = path
+    return found

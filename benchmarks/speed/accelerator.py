@@ -158,6 +158,7 @@ def plan(options: Accelerator) -> list[Measurement]:
         "start_steps": 10 * options.num_envs,
         "batch_size": 16 if options.small else 2048,
         "replay_size": 1024 if options.small else 1_000_000,
+        "scheduled_updates": 1_000_000,  # no more than a few thousand are measured
     }
     first = [
         Measurement(f"ppo {envs}", many | {"agent": "ppo", "settings": _ppo_settings(wide)}),

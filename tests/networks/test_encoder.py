@@ -7,7 +7,15 @@ import pytest
 from support.closeness import assert_close, rounding
 
 from maxent_rl.agents import PPO, SAC
-from maxent_rl.networks import Encoder, TanhGaussianPolicy, ValueFunction, encode, init_encoded, with_encoder_of
+from maxent_rl.networks import (
+    Encoder,
+    TanhGaussianPolicy,
+    TrunkPlan,
+    ValueFunction,
+    encode,
+    init_encoded,
+    with_encoder_of,
+)
 from maxent_rl.networks.encoder import halving_windows
 from maxent_rl.spaces import Space
 from maxent_rl.types import Spec
@@ -65,7 +73,10 @@ def test_numbers_stay_as_they_are_and_each_image_has_features_of_its_own():
 
 
 def test_without_images_parameters_and_values_are_the_networks_own_to_the_bit():
-    for network, more in ((TanhGaussianPolicy("mlp", (8,), 2), (-5.0, 2.0)), (ValueFunction((8,), "tanh"), ())):
+    for network, more in (
+        (TanhGaussianPolicy(TrunkPlan(hidden_sizes=(8,)), 2), (-5.0, 2.0)),
+        (ValueFunction((8,), "tanh"), ()),
+    ):
         key, observation = jax.random.key(3), jnp.ones(4)
         own, found = network.init(key, observation, *more), init_encoded(network, key, (), observation, *more)
         jax.tree.map(np.testing.assert_array_equal, own, found)

@@ -44,54 +44,53 @@ _CROSSQ = {
     "norm_after": True,
     "batch_renorm": True,
 }
-_CATEGORICAL = {  # of XQC, SimbaV2 and FlashSAC alike
-    "critic_value": "categorical",
-    "temperature_mode": "dual",
-    "initial_temperature": 0.01,
-    "entropy_per_dimension": -0.5,
-    "log_std_min": -10.0,
-}
-_XQC = _CATEGORICAL | {
-    "learning_rate": 3e-4,
-    "learning_rate_schedule": "linear",
-    "discount": 0.995,
-    "updates_per_step": 2.0,
-    "hidden_sizes": (256,) * 4,
-    "critic_hidden_sizes": (512,) * 4,
-    "policy_norm": "batch",
-    "critic_norm": "batch",
-    "policy_delay": 3,
-    "projection": "columns",
-    "reward_scale": "spread",
-}
-_SIMBA = {
-    "network": "simba",
-    "hidden_sizes": (128,),
-    "critic_hidden_sizes": (512, 512),
-    "learning_rate": 1e-4,
-    "weight_decay": 1e-2,
-    "discount": 0.995,
-    "updates_per_step": 2.0,
-    "temperature_mode": "dual",
-    "initial_temperature": 0.01,
-    "entropy_per_dimension": -0.5,
-    "normalize_observations": True,
-}
-_SIMBAV2 = _CATEGORICAL | {
-    "network": "simbav2",
-    "hidden_sizes": (128,),
-    "critic_hidden_sizes": (512, 512),
-    "learning_rate": 1e-4,
-    "learning_rate_schedule": "linear",
-    "learning_rate_end": 0.5,
-    "discount": 0.995,
-    "updates_per_step": 2.0,
-    "log_std_squash": True,
-    "normalize_observations": True,
-    "projection": "columns",
-    "reward_scale": "bound",
-    "update_order": "policy_first",
-}
+_ENTROPY = {"temperature_mode": "dual", "initial_temperature": 0.01, "entropy_per_dimension": -0.5}
+_CATEGORICAL = _ENTROPY | {"critic_value": "categorical", "log_std_min": -10.0}  # of XQC, SimbaV2 and FlashSAC alike
+_TWO_UPDATES = {"discount": 0.995, "updates_per_step": 2.0}  # of XQC, SimBa and SimbaV2
+_XQC = (
+    _CATEGORICAL
+    | _TWO_UPDATES
+    | {
+        "learning_rate": 3e-4,
+        "learning_rate_schedule": "linear",
+        "hidden_sizes": (256,) * 4,
+        "critic_hidden_sizes": (512,) * 4,
+        "policy_norm": "batch",
+        "critic_norm": "batch",
+        "policy_delay": 3,
+        "projection": "columns",
+        "reward_scale": "spread",
+    }
+)
+_SIMBA = (
+    _ENTROPY
+    | _TWO_UPDATES
+    | {
+        "network": "simba",
+        "hidden_sizes": (128,),
+        "critic_hidden_sizes": (512, 512),
+        "learning_rate": 1e-4,
+        "weight_decay": 1e-2,
+        "normalize_observations": True,
+    }
+)
+_SIMBAV2 = (
+    _CATEGORICAL
+    | _TWO_UPDATES
+    | {
+        "network": "simbav2",
+        "hidden_sizes": (128,),
+        "critic_hidden_sizes": (512, 512),
+        "learning_rate": 1e-4,
+        "learning_rate_schedule": "linear",
+        "learning_rate_end": 0.5,
+        "log_std_squash": True,
+        "normalize_observations": True,
+        "projection": "columns",
+        "reward_scale": "bound",
+        "update_order": "policy_first",
+    }
+)
 _FLASHSAC = _CATEGORICAL | {
     "network": "flash",
     "hidden_sizes": (128, 128),

@@ -556,14 +556,19 @@ class Training:
 
     def _last_saved(self, first: str = "") -> str:
         """What is safe where a run ends at once, and how to go on."""
-        steps = sorted(int(path.name) for path in (self._folder / "checkpoints").glob("*") if path.name.isdigit())
+        steps = _saved_steps(self._folder)
         if not steps:
             return f"No checkpoint was saved; --resume {self._folder} begins the run anew."
         return f"The checkpoint of step {steps[-1]} is safe: {first}go on with --resume {self._folder}."
 
 
+def _saved_steps(folder: Path) -> list[int]:
+    """The steps of a run's checkpoints, by the names of their folders alone."""
+    return sorted(int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit())
+
+
 def _has_checkpoint(folder: Path) -> bool:
-    return any(path.name.isdigit() for path in (folder / "checkpoints").glob("*"))
+    return bool(_saved_steps(folder))
 
 
 def _lock(folder: Path) -> contextlib.AbstractContextManager[None]:

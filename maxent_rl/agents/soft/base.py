@@ -455,8 +455,7 @@ class SoftActorCritic(Settings, abc.ABC):
     ) -> tuple[SACState, Metrics]:
         """Moves the temperature so that the entropy meets its target (section 5)."""
         default = self._default_target_entropy(state.policy)
-        own = self.temperature_learning_rate
-        rate: Any = self.learning_rate if own is None else own
+        rate: Any = self._rate(self.temperature_learning_rate)
         if self.learning_rate_schedule != "constant":
             rate = rate * self._rate_share(cast(Any, state.temperature_optimizer)[0].count * self.policy_delay)
         rule = self._temperature_rule(default if self.target_entropy is None else self.target_entropy, rate)
@@ -632,8 +631,11 @@ class SoftActorCritic(Settings, abc.ABC):
         return optax.flatten(optax.adamw(rate, self.adam_beta1, self.adam_beta2, weight_decay=self.weight_decay))
 
     def _policy_optimizer(self) -> optax.GradientTransformation:
-        rate = self.learning_rate if self.policy_learning_rate is None else self.policy_learning_rate
-        return self._optimizer(rate, self.policy_delay)
+        return self._optimizer(self._rate(self.policy_learning_rate), self.policy_delay)
+
+    def _rate(self, own: Any) -> Any:
+        """The learning rate of what may have one of its own."""
+        return self.learning_rate if own is None else own
 
     def _rate_share(self, updates: Array) -> Array:
         """The share [] of the learning rates after so many updates [] of what they belong to."""
@@ -642,7 +644,7 @@ class SoftActorCritic(Settings, abc.ABC):
         return self.learning_rate_end + (1.0 - self.learning_rate_end) * left
 
     def _projected(self, parameters: PyTree) -> PyTree:
-        return project(parameters, self.projection) if self.projection != "none" else parameters
+        return project(parameters, self.projection)
 
     def _temperature_rule(self, target: Array | float = 0.0, rate: Any = 0.0) -> Temperature:
         return Temperature(target, rate, self.temperature_mode, flat=True, beta1=self.adam_beta1)

@@ -241,8 +241,8 @@ def _with_schedule(run: RunConfig, agent: Any) -> Any:
     """
     if getattr(agent, "learning_rate_schedule", "constant") == "constant" or agent.scheduled_updates is not None:
         return agent
-    updates = run.total_steps * float(getattr(agent, "updates_per_step", 1.0))
-    return dataclasses.replace(agent, scheduled_updates=max(round(updates), 1))
+    updates = agent.updates_of(run.total_steps)
+    return agent if updates is None else dataclasses.replace(agent, scheduled_updates=max(round(updates), 1))
 
 
 class Training:

@@ -19,6 +19,7 @@ import optax
 from flax import struct
 
 from maxent_rl.agents.delay import in_any_seed
+from maxent_rl.agents.learning_rates import LearningRates
 from maxent_rl.agents.soft.held_noise import HeldNoise
 from maxent_rl.distributions import Distribution
 from maxent_rl.errors import InvalidSettingError
@@ -135,9 +136,13 @@ class Collecting(Settings):
     held_noise: Count = static(1)
     """The most steps over which exploration holds its noise; each time it is drawn from P(n) ~ 1/n^2 (FlashSAC: 16)."""
 
+    def updates_of(self, total_steps: int) -> float | None:
+        """See `LearningRates.updates_of`."""
+        return total_steps * self.updates_per_step
+
 
 @struct.dataclass
-class SoftActorCritic(Settings, abc.ABC):
+class SoftActorCritic(LearningRates, abc.ABC):
     """The family's common part: maximises return plus entropy from transitions of any policy.
 
     Where observations end in images, all critics share an encoder, and the policy reads by a copy of it that its own loss does
@@ -165,12 +170,6 @@ class SoftActorCritic(Settings, abc.ABC):
     """Share of Adam's mean gradient that stays in each step."""
     adam_beta2: Fraction = static(0.999)
     """Share of Adam's mean squared gradient that stays in each step."""
-    learning_rate_schedule: Literal["constant", "linear", "cosine"] = static("constant")
-    """How all learning rates go from their value to --learning-rate-end times it."""
-    learning_rate_end: Fraction = 0.1
-    """Share of the learning rates that is left at the schedule's end."""
-    scheduled_updates: Count | None = None
-    """Updates that the schedule takes; None for all of the run."""
 
     batch_size: Count = static(256)
     """Transitions in a batch."""
@@ -265,10 +264,7 @@ class SoftActorCritic(Settings, abc.ABC):
             raise InvalidSettingError("--dropped-quantiles must be less than --num-quantiles.")
         if max(self.adam_beta1, self.adam_beta2) >= 1.0:
             raise InvalidSettingError("--adam-beta1 and --adam-beta2 must be less than 1.")
-        if self.learning_rate_schedule != "constant" and self.scheduled_updates is None:
-            raise InvalidSettingError(
-                f"--learning-rate-schedule {self.learning_rate_schedule} needs --scheduled-updates, the updates that it takes."
-            )
+        self._check_rates()
 
     def init(self, key: Array, spec: Spec) -> SACState:
         """Builds the state of one seed; critics differ by their initial weights, targets are copies.
@@ -457,7 +453,7 @@ class SoftActorCritic(Settings, abc.ABC):
         default = self._default_target_entropy(state.policy)
         rate: Any = self._rate(self.temperature_learning_rate)
         if self.learning_rate_schedule != "constant":
-            rate = rate * self._rate_share(cast(Any, state.temperature_optimizer)[0].count * self.policy_delay)
+            rate = rate * self.rate_share(cast(Any, state.temperature_optimizer)[0].count * self.policy_delay)
         rule = self._temperature_rule(default if self.target_entropy is None else self.target_entropy, rate)
         log_alpha, optimizer, value = rule.step(cast(Array, state.log_alpha), state.temperature_optimizer, log_prob)
         state = dataclasses.replace(state, log_alpha=log_alpha, temperature_optimizer=optimizer)
@@ -623,9 +619,7 @@ class SoftActorCritic(Settings, abc.ABC):
     def _optimizer(self, rate: Any, every: int = 1) -> optax.GradientTransformation:
         """Adam for what is moved once in `every` updates of the critics, by which the schedule goes."""
         # Over one flat vector: three long loops instead of three for each array (benchmarks/NOTES.md has what it gains).
-        if self.learning_rate_schedule != "constant":
-            first = rate
-            rate = lambda count: first * self._rate_share(count * every)  # noqa: E731
+        rate = self.scheduled(rate, every)
         if not self.weight_decay:
             return optax.flatten(optax.adam(rate, self.adam_beta1, self.adam_beta2))
         return optax.flatten(optax.adamw(rate, self.adam_beta1, self.adam_beta2, weight_decay=self.weight_decay))
@@ -636,12 +630,6 @@ class SoftActorCritic(Settings, abc.ABC):
     def _rate(self, own: Any) -> Any:
         """The learning rate of what may have one of its own."""
         return self.learning_rate if own is None else own
-
-    def _rate_share(self, updates: Array) -> Array:
-        """The share [] of the learning rates after so many updates [] of what they belong to."""
-        done = jnp.minimum(updates / jnp.asarray(self.scheduled_updates, jnp.float32), 1.0)
-        left = 1.0 - done if self.learning_rate_schedule == "linear" else 0.5 * (1.0 + jnp.cos(jnp.pi * done))
-        return self.learning_rate_end + (1.0 - self.learning_rate_end) * left
 
     def _projected(self, parameters: PyTree) -> PyTree:
         return project(parameters, self.projection)

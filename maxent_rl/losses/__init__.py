@@ -61,6 +61,7 @@ from maxent_rl.losses.entropy import (
 )
 from maxent_rl.losses.expectile import expectile_loss
 from maxent_rl.losses.groups import differing_groups, group_advantages, others_advantages, whiten
+from maxent_rl.losses.optimism import optimistic_value, shift_divergence
 from maxent_rl.losses.policy_gradient import (
     clipped_away,
     clipped_surrogate,
@@ -167,6 +168,7 @@ __all__ = [
     "masked_quantile",
     "mean_quantile_huber_loss",
     "normalized_discounted_gain",
+    "optimistic_value",
     "orpo_loss",
     "others_advantages",
     "plackett_luce_loss",
@@ -191,6 +193,7 @@ __all__ = [
     "sampled_differential_information_entropy",
     "sampled_soft_maximum",
     "segment_score",
+    "shift_divergence",
     "simpo_loss",
     "smooth_temperature",
     "smoothed_action",

@@ -109,6 +109,10 @@ _FLASHSAC = _CATEGORICAL | {
     "reward_scale": "bound",
     "held_noise": 16,
 }
+_BRO_RESETS = tuple(
+    10 * (step - 2_500) for step in (15_001, 50_001, 250_001, 500_001, 750_001, 1_000_001, 1_500_001, 2_000_001)
+)
+"""Updates by those environment steps: ten for each one after the first 2,500."""
 _EFFICIENT = {
     "critic_norm": "batch",
     "critic_value": "categorical",
@@ -177,6 +181,11 @@ PRESETS = {
     "simba": Preset(about="SimBa as published (for GPUs)", run={}, agents={"sac": _SIMBA}),
     "simbav2": Preset(
         about="SimbaV2 as published (for GPUs): 97 times SAC's arithmetic", run={}, agents={"sac": _SIMBAV2}
+    ),
+    "bro": Preset(
+        about="BRO's published form with ten updates for each step (for GPUs): 82 times SAC's arithmetic",
+        run={},
+        agents={"bro": {"updates_per_step": 10.0, "resets": _BRO_RESETS}},
     ),
     "flashsac": Preset(
         about="FlashSAC as published for CPU simulators (for GPUs): 36 times SAC's arithmetic",

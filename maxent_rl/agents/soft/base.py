@@ -58,6 +58,9 @@ class Penalty(NamedTuple):
 
 CriticPenalty: TypeAlias = Callable[[PyTree, Array], Penalty]
 
+RESET_KEY = 4
+"""Folded into an update's key, which splits itself in four, 0 to 3, for what is drawn anew after it."""
+
 PENALTY_ACTIONS, PENALTY_DROPOUT = 3, 4
 """Keys of what a penalty draws, folded into that of the critics' step, which splits itself in three, 0 to 2."""
 
@@ -90,6 +93,7 @@ class SACState:
       reward_scale: what rewards are divided by, or None.
       held_noise: noise that exploration holds over steps, or None.
       policy_metrics: of the policy's last step, where it does not learn in every update; else None.
+      updates: [] taken so far, where all begins anew after some of them; else None.
     """
 
     policy: PyTree
@@ -103,6 +107,7 @@ class SACState:
     reward_scale: ReturnBound | None
     held_noise: HeldNoise | None
     policy_metrics: Metrics | None
+    updates: Array | None
 
 
 @struct.dataclass
@@ -172,6 +177,9 @@ class SoftActorCritic(LearningRates, Architecture, abc.ABC):
     """Updates of the critics for each one of policy and temperature."""
     update_order: Literal["critics_first", "policy_first"] = static("critics_first")
     """Which learns first in an update (FlashSAC: the policy)."""
+    resets: tuple[Count, ...] | None = static(None)
+    """Updates after each of which networks, temperature and optimisers begin anew, while what was replayed stays (BRO); None
+    for none."""
     normalize_observations: bool = static(False)
     """Scale observations to mean 0 and variance 1 by running statistics of the replayed batches."""
     reward_scale: Literal["none", "spread", "bound"] = static("none")
@@ -183,6 +191,11 @@ class SoftActorCritic(LearningRates, Architecture, abc.ABC):
 
     _of_policy: ClassVar[tuple[str, ...]] = ("policy", "policy_optimizer", "log_alpha", "temperature_optimizer")
     """Fields of the state that a step of the policy changes."""
+    _of_resets: ClassVar[tuple[str, ...]] = (
+        *("policy", "critics", "target_critics", "policy_optimizer", "critic_optimizer"),
+        *("log_alpha", "temperature_optimizer"),
+    )
+    """Fields of the state that begin anew with the networks."""
 
     @classmethod
     def of_before(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,6 +213,10 @@ class SoftActorCritic(LearningRates, Architecture, abc.ABC):
         if max(self.adam_beta1, self.adam_beta2) >= 1.0:
             raise InvalidSettingError("--adam-beta1 and --adam-beta2 must be less than 1.")
         self._check_rates()
+        if self.resets and self.learning_rate_schedule != "constant":
+            raise InvalidSettingError("--resets needs --learning-rate-schedule constant: it would begin anew, too.")
+        if self.resets and spec.frames:
+            raise InvalidSettingError(f"--resets is for observations without images, and {env} has some.")
 
     def init(self, key: Array, spec: Spec) -> SACState:
         """Builds the state of one seed; critics differ by their initial weights, targets are copies.
@@ -225,6 +242,7 @@ class SoftActorCritic(LearningRates, Architecture, abc.ABC):
             reward_scale=ReturnBound.create(spec.num_envs) if self.reward_scale != "none" else None,
             held_noise=self._new_noise(jax.random.fold_in(key, 2), spec),
             policy_metrics=None,
+            updates=jnp.zeros((), jnp.int32) if self.resets else None,
         )
         state = self._more_state(state, key, spec)
         if self.policy_delay > 1:
@@ -268,6 +286,7 @@ class SoftActorCritic(LearningRates, Architecture, abc.ABC):
             reward_scale=None,
             held_noise=None,
             policy_metrics=None,
+            updates=None,
         )
 
     def watch(self, state: SACState, step: Transition, key: Array) -> SACState:
@@ -316,7 +335,8 @@ class SoftActorCritic(LearningRates, Architecture, abc.ABC):
         else:
             state, critic_metrics = self.update_critics(state, batch, critic_noise, critic_key)
             state, policy_metrics = self._learn_policy(state, batch, policy_noise, keys)
-        return self.update_targets(state), critic_metrics | policy_metrics
+        state = self._begun_anew(self.update_targets(state), batch, key)
+        return state, critic_metrics | policy_metrics
 
     def update_critics(self, state: SACState, batch: Transition, noise: Any, key: Array) -> tuple[SACState, Metrics]:
         """Regresses every critic on the soft Bellman target (equations 2 to 5)."""
@@ -459,6 +479,10 @@ class SoftActorCritic(LearningRates, Architecture, abc.ABC):
         """Noise for exploration to hold, where it does."""
         return None
 
+    def _num_actions(self, state: SACState) -> int | None:
+        """Choices, where actions are such."""
+        return None
+
     def _more_state(self, state: SACState, key: Array, spec: Spec) -> SACState:
         """The state of one seed with what a member of the family adds to it."""
         return state
@@ -486,6 +510,23 @@ class SoftActorCritic(LearningRates, Architecture, abc.ABC):
         *new, metrics = jax.lax.cond(due, learn, lambda old: old, old)
         state = dataclasses.replace(state, policy_metrics=metrics, **dict(zip(self._of_policy, new, strict=True)))
         return state, metrics
+
+    def _begun_anew(self, state: SACState, batch: Transition, key: Array) -> SACState:
+        """The state after an update: as it is, or, where `resets` has their number, with all that was learned drawn anew."""
+        if state.updates is None:
+            return state
+        state = dataclasses.replace(state, updates=state.updates + 1)
+        due = in_any_seed(jnp.any(state.updates == jnp.asarray(self.resets, jnp.int32)))
+        shapes = batch.observation.shape[1:], batch.action.shape[1:]
+        spec = Spec(*shapes, horizon=1, num_actions=self._num_actions(state))
+
+        def draw(old: tuple[Any, ...]) -> tuple[Any, ...]:
+            fresh = self.init(jax.random.fold_in(key, RESET_KEY), spec)
+            return tuple(getattr(fresh, name) for name in self._of_resets)
+
+        old = tuple(getattr(state, name) for name in self._of_resets)
+        new = jax.lax.cond(due, draw, lambda old: old, old)
+        return dataclasses.replace(state, **dict(zip(self._of_resets, new, strict=True)))
 
     def _no_metrics(self, state: SACState, spec: Spec) -> Metrics:
         """Zeros for what a step of the policy tells."""

@@ -190,7 +190,7 @@ PRESETS = {
         agents={"sac": _FLASHSAC},
     ),
     "efficient": Preset(
-        about="CrossQ at SAC's width, with two updates of half the rows for each step and an early start: 0.9 times SAC's arithmetic",
+        about="fewest samples at SAC's cost: CrossQ at SAC's width, two updates of half the rows, an early start",
         run={},
         agents={"sac": _EFFICIENT},
     ),

@@ -11,6 +11,7 @@ did are read without.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -21,7 +22,7 @@ import shutil
 import sys
 import zlib
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ class Checkpoints:
         from orbax.checkpoint import checkpoint_managers as managers
 
         logging.getLogger("absl").addFilter(_without_tracebacks)  # once for all: the same function is added but once
+        _settle_writes()
         self._ocp, self._folder, self._replay = ocp, folder.resolve(), folder.resolve() / "replay"
         self._processes = processes = processes or Processes()
         with storage_errors(f"make the folder {folder}"):
@@ -416,9 +418,32 @@ def _without_tracebacks(record: logging.LogRecord) -> bool:
     return not (record.levelno >= logging.ERROR and record.exc_info and "orbax" in record.pathname)
 
 
+@cache
+def _settle_writes() -> None:
+    """Has Orbax wait for the writes of all arrays, and raise the error of one then.
+
+    It gives up at the first that fails, and closes the loop that the others report to: each of those prints a traceback when
+    it ends, over the one sentence that a full disk is.
+    """
+    import orbax.checkpoint as ocp
+
+    class Handler(ocp.type_handlers.NumpyHandler):  # type: ignore[misc]
+        """Writes arrays of NumPy as Orbax's own does."""
+
+        async def _background_serialize(self, values: Any, infos: Any, args: Any) -> None:
+            write = super()._background_serialize
+            writes = [write([value], [info], [arg]) for value, info, arg in zip(values, infos, args, strict=True)]
+            for result in await asyncio.gather(*writes, return_exceptions=True):
+                if isinstance(result, BaseException):
+                    raise result
+
+    with _quiet():
+        ocp.type_handlers.register_type_handler(np.ndarray, Handler(), override=True)
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps Orbax from warning that what is to be read only is read only."""
+    """Keeps Orbax from warning of what is meant: a folder that is only read, a handler in the place of its own."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,12 +1,14 @@
 """Checkpoints on disk: which stay, and what is said of damaged ones."""
 
 import math
+import sys
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.disks import small_disk
 
-from maxent_rl.errors import CheckpointError
+from maxent_rl.errors import CheckpointError, StorageError
 from maxent_rl.runs.checkpoints import Checkpoints
 
 CAPACITY = 10
@@ -147,3 +149,20 @@ def test_rows_that_no_checkpoint_has_are_deleted(three):
     orphan.write_bytes(segment(three, 30).read_bytes())
     assert three.forget_after(30) is None
     assert not orphan.exists() and segment(three, 30).exists()
+
+
+@pytest.mark.parametrize("kilobytes", [100, 140, 180, 220])
+def test_a_disk_that_fills_up_anywhere_in_a_checkpoint_is_one_error(tmp_path, capfd, caplog, monkeypatch, kilobytes):
+    beside = []  # what threads could raise nowhere
+    monkeypatch.setattr(sys, "unraisablehook", beside.append)
+    arrays = {name: np.random.default_rng(7).normal(size=(16, 16)) for name in map(str, range(60))}  # 120 kB
+    with small_disk(tmp_path / "disk", kilobytes) as disk:
+        checkpoints = Checkpoints(disk / "checkpoints", keep=2)
+        with pytest.raises(StorageError, match="No space left on device"):
+            for step in (10, 20, 30):
+                checkpoints.save(step, arrays, {}, np.zeros((1, 10, 3), np.float32), CAPACITY, None)
+                checkpoints.wait()
+        checkpoints.close()
+    assert not beside
+    assert not [record for record in caplog.records if record.name == "asyncio"]
+    assert capfd.readouterr().err == ""

@@ -191,15 +191,15 @@ class Checkpoints:
     def forget_after(self, step: int) -> Path | None:
         """Takes away what came after a step from which a run goes on: checkpoints into a folder beside, with their rows.
 
-        Rows that no checkpoint has yet are deleted.
+        Rows that no checkpoint has yet are deleted. All processes of a run call it, once all have read what they go on from.
 
         Returns:
           The folder; None where there were no later checkpoints.
         """
         later = [each for each in reversed(self.steps()) if each > step]
         aside = next(path for number in range(1, 10**6) if not (path := _aside(self._folder, number)).exists())
-        if self._processes.first:
-            with storage_errors(f"move later checkpoints to {aside}"):
+        with self._processes.together(), storage_errors(f"move later checkpoints to {aside}"):
+            if self._processes.first:
                 if later:
                     (aside / "replay").mkdir(parents=True)
                 for each in later:  # the newest first: what stays can be resumed at any moment
@@ -207,7 +207,7 @@ class Checkpoints:
                 for _, last, path in list(self._segments()):
                     if last > step:
                         os.replace(path, aside / "replay" / path.name) if later else path.unlink()
-        if later:
+        if later:  # in every process once all has been moved
             self._manager.reload()
         return aside if later else None
 

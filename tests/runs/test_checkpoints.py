@@ -1,5 +1,6 @@
 """Checkpoints on disk: which stay, and what is said of damaged ones."""
 
+import contextlib
 import math
 import sys
 
@@ -10,6 +11,7 @@ from support.disks import small_disk
 
 from maxent_rl.errors import CheckpointError, StorageError
 from maxent_rl.runs.checkpoints import Checkpoints
+from maxent_rl.seeds.processes import Processes
 
 CAPACITY = 10
 
@@ -142,6 +144,27 @@ def test_what_came_after_a_step_is_moved_not_lost(three, tmp_path):
     save(three, 30)
     assert three.forget_after(20) != first
     assert three.forget_after(20) is None
+
+
+def test_another_process_sees_later_checkpoints_go_once_the_first_has_moved_all(three, tmp_path):
+    class Second(Processes):
+        """Waits, as it comes to the end of what both do together, until the first has done it."""
+
+        def __init__(self):
+            self.index, self.count, self.waited = 1, 2, 0
+
+        @contextlib.contextmanager
+        def together(self):
+            yield
+            self.waited += 1
+            three.forget_after(20)
+
+    processes = Second()
+    second = Checkpoints(tmp_path / "checkpoints", keep=3, processes=processes)
+    assert second.steps() == [10, 20, 30]
+    second.forget_after(20)
+    assert processes.waited == 1 and second.steps() == [10, 20]
+    second.close()
 
 
 def test_rows_that_no_checkpoint_has_are_deleted(three):

@@ -22,8 +22,8 @@ class Grouping(NamedTuple):
     Attributes:
       valid: [N] bool: rows that are such responses.
       response: [N] int32: which response of the batch each row is; what is drawn at random for it is drawn by this.
-      group: [N] int32 from 0 to N - 1, equal within a group, in the order of their first responses, with gaps between; N where
-        not valid.
+      group: [N] int32 from 0 to N - 1, equal within a group, in the order of their first responses, with gaps between; N
+        where not valid.
     """
 
     valid: Array
@@ -32,13 +32,21 @@ class Grouping(NamedTuple):
 
     @classmethod
     def of(cls, batch: TokenBatch) -> Grouping:
-        """The groups of a batch."""
+        """The groups of a batch: the responses to each prompt."""
+        if batch.group_index is None:
+            return cls._numbered(batch, jnp.arange(batch.mask.shape[0]) // batch.group_size)
+        return cls.by(batch, batch.group_index)
+
+    @classmethod
+    def by(cls, batch: TokenBatch, labels: Array) -> Grouping:
+        """Those with equal labels [N], whole numbers, as a group."""
+        _, member = jnp.unique(labels, return_inverse=True, size=batch.mask.shape[0])
+        return cls._numbered(batch, member)
+
+    @classmethod
+    def _numbered(cls, batch: TokenBatch, member: Array) -> Grouping:
         valid, rows = batch.scored, batch.mask.shape[0]
         number = jnp.maximum(jnp.cumsum(responses(batch)) - 1, 0).astype(jnp.int32)
-        if batch.group_index is None:
-            member = jnp.arange(rows) // batch.group_size
-        else:
-            _, member = jnp.unique(batch.group_index, return_inverse=True, size=rows)
         first = jax.ops.segment_min(jnp.where(valid, number, rows), member, rows)[member]
         return cls(valid, number, jnp.where(valid, first, rows).astype(jnp.int32))
 
@@ -78,6 +86,13 @@ class Grouping(NamedTuple):
         spread = jnp.sqrt(self.total(centred**2) / jnp.maximum(self.size - ddof, 1))
         return jnp.where(self.size > ddof, spread, 0.0)
 
+    def place(self, values: Array) -> Array:
+        """[N] int32 the place of each row in its group, by the values [N], from 0; of equal ones the first comes first."""
+        rows = self.valid.shape[0]
+        order = jnp.lexsort((self.response, values, self.group))
+        rank = jnp.zeros(rows, jnp.int32).at[order].set(jnp.arange(rows, dtype=jnp.int32))
+        return rank - jax.ops.segment_min(rank, self.group, rows + 1)[self.group]
+
     def agreeing(self, answers: Array, own: Array | None = None) -> Array:
         """[N] how many responses of its group give the same answer [N] as each row, itself included; 0 where not valid.
 
@@ -87,16 +102,20 @@ class Grouping(NamedTuple):
         """
         rows = self.valid.shape[0]
         alone = jnp.zeros(rows, bool) if own is None else own
+        return self.among_equals(jnp.ones(rows), answers, jnp.where(alone, self.response, -1))
+
+    def among_equals(self, values: Array, *keys: Array) -> Array:
+        """[N] the sum of the values [N] over the rows of its group with the same keys, [N] each; 0 where not valid."""
+        rows = self.valid.shape[0]
         # Equal ones stand next to each other in this order; each run of them is a segment.
-        apart = jnp.where(alone, self.response, -1)
-        order = jnp.lexsort((apart, answers, self.group))
-        keys = [key[order] for key in (self.group, answers, apart)]
+        order = jnp.lexsort((*keys, self.group))
         new = jnp.zeros(rows, bool)
-        for key in keys:
-            new = new | jnp.concatenate([jnp.zeros(1, bool), key[1:] != key[:-1]])
+        for key in (self.group, *keys):
+            sorted_key = key[order]
+            new = new | jnp.concatenate([jnp.zeros(1, bool), sorted_key[1:] != sorted_key[:-1]])
         run = jnp.zeros(rows, jnp.int32).at[order].set(jnp.cumsum(new).astype(jnp.int32))
-        counts = jax.ops.segment_sum(self.valid.astype(jnp.float32), run, rows)[run]
-        return jnp.where(self.valid, counts, 0.0)
+        totals = jax.ops.segment_sum(jnp.where(self.valid, values, 0.0), run, rows)[run]
+        return jnp.where(self.valid, totals, 0.0)
 
     def summed(self, values: Array) -> Array:
         """[N + 1] the sum of the values [N] of each group, by its number."""

@@ -83,7 +83,7 @@ class Scratch(TokenTask[Sum]):
     @property
     def response_length(self) -> int:
         """All running sums with commas between them, the marker, the sum and the end."""
-        return (self.most - 1) * (self._digits + 1) + self._digits + 2
+        return max((self.most - 1) * (self._digits + 1) - 1, 0) + self._digits + 2
 
     @property
     def _digits(self) -> int:

@@ -273,7 +273,7 @@ def test_what_is_missing_is_told():
     def traced(batch):
         return jax.eval_shape(lambda: objective.prepare(objective.init(), batch))
 
-    with pytest.raises(MissingInputError, match=r"AEPO needs side: .*objective.side\(state\).temperature"):
+    with pytest.raises(MissingInputError, match=r"AEPO needs side: .*objective.sampling\(state\).side.temperature"):
         traced(MAIN.batch)
     with pytest.raises(MissingInputError, match=r"call prepare\(state, batch\) first"):
         jax.eval_shape(lambda: objective(objective.init(), MAIN.outputs(), BATCH))

@@ -45,7 +45,7 @@ from maxent_rl.tokens.objectives.presets import (
     settings,
 )
 from maxent_rl.tokens.objectives.regularisers import EntropyBonus, KLPenalty, UncertainTokens
-from maxent_rl.tokens.objectives.stage import Preset, Side, Stage, Statistic, Work
+from maxent_rl.tokens.objectives.stage import Preset, Sampling, Side, Stage, Statistic, TokenTemperature, Work
 from maxent_rl.tokens.objectives.surrogates import Clipped, LogProbability
 
 __all__ = [
@@ -66,9 +66,11 @@ __all__ = [
     "OverlongFilter",
     "OverlongPenalty",
     "Preset",
+    "Sampling",
     "Side",
     "Stage",
     "Statistic",
+    "TokenTemperature",
     "UncertainTokens",
     "WhitenedReturns",
     "Work",

@@ -45,6 +45,7 @@ from maxent_rl.tokens.objectives.presets import (
     settings,
 )
 from maxent_rl.tokens.objectives.regularisers import EntropyBonus, KLPenalty, UncertainTokens
+from maxent_rl.tokens.objectives.sampler import SAMPLER_CORRECTIONS, SamplerCorrection, SamplerRejection
 from maxent_rl.tokens.objectives.stage import Preset, Sampling, Side, Stage, Statistic, TokenTemperature, Work
 from maxent_rl.tokens.objectives.surrogates import Clipped, LogProbability
 
@@ -52,6 +53,7 @@ __all__ = [
     "ELSEWHERE",
     "OPTIONAL",
     "PRESETS",
+    "SAMPLER_CORRECTIONS",
     "Aggregate",
     "Clipped",
     "Credit",
@@ -66,6 +68,8 @@ __all__ = [
     "OverlongFilter",
     "OverlongPenalty",
     "Preset",
+    "SamplerCorrection",
+    "SamplerRejection",
     "Sampling",
     "Side",
     "Stage",

@@ -253,6 +253,7 @@ OPTIONAL = {
         ("grpo", {"aggregation": "seq-mean-token-sum-norm"}),
         ("dr_grpo", {"mask_truncated": True}),
         ("grpo", OPTIONAL),
+        ("grpo", {"sampler_level": "sequence", "sampler_beyond": "drop", "reject_level": "geometric", "reject_high": 2.0}),
         ("clip_cov", {"covariance_low": 0.0, "clip_share": 0.2}),
         ("kl_cov", {"kl_cov_share": 0.2}),
         ("lp_reg", {"lp_reg_share": 0.5, "lp_reg_min_p": 0.5}),

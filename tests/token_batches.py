@@ -40,6 +40,8 @@ def responses(seed=0, lengths=LENGTHS, rows=None, **overrides):
         "difficulty": np.arange(ROWS) // GROUP + 1.0,
         "logp_prompt": np.where(np.arange(PROMPT) < 1, np.nan, -draw.exponential(size=(ROWS, PROMPT))),
         "logp_drawn": log_prob(1.1 * old),
+        "greedy_rewards": draw.normal(size=ROWS // GROUP).round(2).repeat(GROUP),
+        "reward_parts": draw.normal(size=(ROWS, 2)).round(2),
     }
     batch = TokenBatch(**(fields | overrides))
     outputs = TokenOutputs(logp=jnp.asarray(log_prob(new)), entropy=losses.softmax_entropy(new))

@@ -27,11 +27,12 @@ from maxent_rl.errors import MissingInputError, ShapeError
 from maxent_rl.tokens.whole import Whole
 from maxent_rl.types import Metrics, PyTree
 
-Axes: TypeAlias = Literal["token", "row", "prompt", "vocabulary", "context"]
+Axes: TypeAlias = Literal["token", "row", "prompt", "part", "vocabulary", "context"]
 _SHAPES: dict[Axes, str] = {
     "token": "[N, T]",
     "row": "[N]",
     "prompt": "[N, P]",
+    "part": "[N, K]",
     "vocabulary": "[N, T, V]",
     "context": "[N, ...]",
 }
@@ -42,9 +43,9 @@ class Column:
     """What a field of a batch declares of its array: cleaning, checks, moves of rows and messages follow from it.
 
     Attributes:
-      axes: "token" for [N, T], "row" for [N], "prompt" for [N, P], "vocabulary" for [N, T, V], "context" for a pytree of
-        [N, ...] that nobody looks into; several where it may have any of these shapes. A dict has such an array under each
-        name.
+      axes: "token" for [N, T], "row" for [N], "prompt" for [N, P], "part" for [N, K], "vocabulary" for [N, T, V], "context"
+        for a pytree of [N, ...] that nobody looks into; several where it may have any of these shapes. A dict has such an
+        array under each name.
       about: what it is and what can take its place, for the error where it is missing.
     """
 
@@ -104,6 +105,8 @@ class TokenBatch:
         the first token, which nothing predicts.
       logp_drawn: [N, T] log-probability of each token under the distribution that it was drawn from, where that was not the
         policy's own at its temperature (`Sampling.temperature`).
+      greedy_rewards: [N] the reward of the policy's most likely response to the same prompt.
+      reward_parts: [N, K] the K rewards that an outcome is made of, where they are to be normalised apart.
       context: what else belongs to each row and no objective reads, such as its prompt: a pytree of [N, ...].
       side: responses drawn besides the batch (`Objective.side`), or None.
       source: [N] int32 which response each row holds, once `Objective.prepare` has moved any: below 0 it is of `side`, so
@@ -143,6 +146,10 @@ class TokenBatch:
     logp_drawn: Array | None = column(
         "token", about="log-probabilities under the distribution that each token was drawn from", default=None
     )
+    greedy_rewards: Array | None = column(
+        "row", about="the reward of the policy's most likely response to the same prompt", default=None
+    )
+    reward_parts: Array | None = column("part", about="the rewards that each outcome is made of", default=None)
     context: PyTree | None = column("context", default=None)
     side: TokenBatch | None = None
     source: Array | None = column("row", default=None)
@@ -419,6 +426,7 @@ def _check(name: str, declared: Column, found: tuple[int, ...], shape: tuple[int
         "token": found == shape,
         "row": found == shape[:1],
         "prompt": len(found) == 2 and found[:1] == shape[:1],
+        "part": len(found) == 2 and found[:1] == shape[:1],
         "vocabulary": found[:-1] == shape,
     }
     if any(right[axis] for axis in declared.axes):
@@ -428,6 +436,7 @@ def _check(name: str, declared: Column, found: tuple[int, ...], shape: tuple[int
         ("vocabulary",): f"{shape} and a last axis for the vocabulary, as logp_old says",
         ("row",): f"{shape[:1]}, one entry for each row",
         ("prompt",): f"({shape[0]}, P), one row for each response",
+        ("part",): f"({shape[0]}, K), K rewards of each response",
         ("token", "row"): f"{shape} or {shape[:1]}",
     }[declared.axes]
     raise ShapeError(f"{name} must have shape {wanted}; got {found}.")

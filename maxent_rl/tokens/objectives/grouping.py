@@ -125,3 +125,17 @@ class Grouping(NamedTuple):
     def gathered(self, by_group: Array) -> Array:
         """[N] what its group has, of values [N + 1] by number; 0 where not valid."""
         return jnp.where(self.valid, by_group[self.group], 0)
+
+
+def differences(batch: TokenBatch) -> tuple[Grouping, Array]:
+    """The groups, and how far each reward [N] lies below its group's best: sums of these lose less than they are."""
+    groups = Grouping.of(batch)
+    rewards = jnp.where(groups.valid, batch.outcomes, 0.0)
+    return groups, jnp.where(groups.valid, rewards - groups.largest(rewards), 0.0)
+
+
+def as_advantages(batch: TokenBatch, groups: Grouping, centred: Array) -> Array:
+    """Centred rewards [N] without rounding; a response that is alone keeps its reward, one without a reward has 0."""
+    rewards = jnp.where(groups.valid, batch.outcomes, 0.0)
+    found = losses.without_rounding(centred, groups.largest(jnp.abs(rewards)))
+    return jnp.where(groups.valid, jnp.where(groups.size == 1, rewards, found), 0.0)

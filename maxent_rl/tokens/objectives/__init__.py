@@ -32,6 +32,7 @@ from maxent_rl.tokens.objectives.advantages import (
 )
 from maxent_rl.tokens.objectives.aggregates import Aggregate
 from maxent_rl.tokens.objectives.credit import Credit
+from maxent_rl.tokens.objectives.elsewhere import Translated, from_trl, from_tunix, from_verl
 from maxent_rl.tokens.objectives.estimate import EntropyEstimate
 from maxent_rl.tokens.objectives.pipeline import Objective, chain
 from maxent_rl.tokens.objectives.presets import (
@@ -75,11 +76,15 @@ __all__ = [
     "Stage",
     "Statistic",
     "TokenTemperature",
+    "Translated",
     "UncertainTokens",
     "WhitenedReturns",
     "Work",
     "chain",
     "default_of",
+    "from_trl",
+    "from_tunix",
+    "from_verl",
     "informative_groups",
     "make",
     "names",

@@ -18,20 +18,22 @@ CONTENDERS = {
     "ppo": "--agent ppo",
 }
 """Flags of experiments/run.py. What is not said has its default."""
-_EFFICIENT = CONTENDERS["efficient"]
+_TWICE = "--agent sac --preset crossq-small --batch-size 128 --updates-per-step 2"
+_COOL = f"{_TWICE} --initial-temperature 0.1"
 TRIALS = {
-    "efficient": _EFFICIENT,
-    "one-update": f"{_EFFICIENT} --batch-size 256 --updates-per-step 1",
-    "three-updates": f"{_EFFICIENT} --batch-size 64 --updates-per-step 3",
-    "wide": f"{_EFFICIENT} --batch-size 64 --updates-per-step 1 --critic-hidden-sizes 512 512",
-    "late-start": f"{_EFFICIENT} --most-start-steps 5000",
-    "warm": f"{_EFFICIENT} --initial-temperature 1",
-    "late-and-warm": f"{_EFFICIENT} --most-start-steps 5000 --initial-temperature 1",
-    "three-steps": f"{_EFFICIENT} --n-step 3",
-    "held-noise": f"{_EFFICIENT} --held-noise 16",
-    "bins": f"{_EFFICIENT} --critic-value categorical --reward-scale bound --initial-temperature 0.01",
-    "target-network": f"{_EFFICIENT} --target-network",
-    "no-normalisation": f"{_EFFICIENT} --critic-norm none --policy-norm none --target-network --no-batch-renorm",
+    "efficient": _COOL,
+    "one-update": "--agent sac --preset crossq-small --initial-temperature 0.1",
+    "three-updates": f"{_COOL} --batch-size 64 --updates-per-step 3",
+    "wide": f"{_COOL} --batch-size 64 --updates-per-step 1 --critic-hidden-sizes 512 512",
+    "warm": _TWICE,
+    "early-start": f"{_COOL} --most-start-steps 2000",
+    "early-start-half": f"{_COOL} --most-start-steps 2000 --entropy-per-dimension -0.5",
+    "half": f"{_COOL} --entropy-per-dimension -0.5",
+    "three-steps": f"{_COOL} --n-step 3",
+    "held-noise": f"{_COOL} --held-noise 16",
+    "bins": f"{_TWICE} --critic-value categorical --reward-scale bound --initial-temperature 0.01",
+    "target-network": f"{_COOL} --target-network",
+    "no-normalisation": f"{_COOL} --critic-norm none --policy-norm none --target-network --no-batch-renorm",
     "sac-early": "--agent sac --initial-temperature 0.1 --most-start-steps 2000",
 }
 """The efficient preset, and with one thing changed; SAC with its start."""
@@ -43,17 +45,18 @@ LABELS = {
     "tqc": "TQC, 2 x (2 x 256)",
     "efficient": "SAC, efficient",
     "ppo": "PPO",
-    "one-update": "efficient, one update of 256 rows",
-    "three-updates": "efficient, three updates of 64 rows",
-    "wide": "efficient, one update of 64 rows, critics 2 x 512",
-    "late-start": "efficient, 5,000 random steps",
-    "warm": "efficient, temperature 1 at the start",
-    "late-and-warm": "efficient, both",
-    "three-steps": "efficient, returns of three steps",
-    "held-noise": "efficient, noise held over up to 16 steps",
-    "bins": "efficient, 101 bins, divided rewards",
-    "target-network": "efficient, with a target network",
-    "no-normalisation": "efficient, without normalisation, with a target network",
+    "one-update": "one update of 256 rows",
+    "three-updates": "three updates of 64 rows",
+    "wide": "one update of 64 rows, critics 2 x 512",
+    "warm": "temperature 1 at the start",
+    "early-start": "2,000 random steps",
+    "early-start-half": "2,000 random steps, twice the entropy",
+    "half": "twice the entropy",
+    "three-steps": "returns of three steps",
+    "held-noise": "noise held over up to 16 steps",
+    "bins": "101 bins, divided rewards",
+    "target-network": "a target network",
+    "no-normalisation": "no normalisation, a target network",
     "sac-early": "SAC, 2,000 random steps, temperature 0.1",
 }
 PARTS = {"short": "100,000 steps", "long": "300,000 steps", "trials": "one thing changed, 15,000 steps"}
@@ -119,7 +122,7 @@ class Trials(Short):
     """Who runs, in this order."""
     envs: tuple[str, ...] = ("HalfCheetah",)
     """Tasks, in this order."""
-    num_seeds: int = 2
+    num_seeds: int = 3
     """Seeds of each contender, all in one program."""
     seed: int = 10
     """The first seed."""

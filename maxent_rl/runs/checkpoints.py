@@ -11,8 +11,8 @@ did are read without.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import functools
 import json
 import logging
 import math
@@ -22,9 +22,8 @@ import shutil
 import sys
 import zlib
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import jax
@@ -65,7 +64,7 @@ class Checkpoints:
         from orbax.checkpoint import checkpoint_managers as managers
 
         logging.getLogger("absl").addFilter(_without_tracebacks)  # once for all: the same function is added but once
-        _leave_out_late_writes()
+        _settle_writes()
         self._ocp, self._folder, self._replay = ocp, folder.resolve(), folder.resolve() / "replay"
         self._processes = processes = processes or Processes()
         with storage_errors(f"make the folder {folder}"):
@@ -194,15 +193,15 @@ class Checkpoints:
     def forget_after(self, step: int) -> Path | None:
         """Takes away what came after a step from which a run goes on: checkpoints into a folder beside, with their rows.
 
-        Rows that no checkpoint has yet are deleted.
+        Rows that no checkpoint has yet are deleted. All processes of a run call it, once all have read what they go on from.
 
         Returns:
           The folder; None where there were no later checkpoints.
         """
         later = [each for each in reversed(self.steps()) if each > step]
         aside = next(path for number in range(1, 10**6) if not (path := _aside(self._folder, number)).exists())
-        if self._processes.first:
-            with storage_errors(f"move later checkpoints to {aside}"):
+        with self._processes.together(), storage_errors(f"move later checkpoints to {aside}"):
+            if self._processes.first:
                 if later:
                     (aside / "replay").mkdir(parents=True)
                 for each in later:  # the newest first: what stays can be resumed at any moment
@@ -210,7 +209,7 @@ class Checkpoints:
                 for _, last, path in list(self._segments()):
                     if last > step:
                         os.replace(path, aside / "replay" / path.name) if later else path.unlink()
-        if later:
+        if later:  # in every process once all has been moved
             self._manager.reload()
         return aside if later else None
 
@@ -432,31 +431,32 @@ def _without_tracebacks(record: logging.LogRecord) -> bool:
     return not (record.levelno >= logging.ERROR and record.exc_info and "orbax" in record.pathname)
 
 
-@functools.cache
-def _leave_out_late_writes() -> None:
-    """Leaves out what TensorStore prints of writes that end after Orbax has given up a checkpoint, on a full disk for example.
+@cache
+def _settle_writes() -> None:
+    """Has Orbax wait for the writes of all arrays, and raise the error of one then.
 
-    It hands each to an event loop that is closed by then. Why the checkpoint failed is raised where it is waited for.
+    It gives up at the first that fails, and closes the loop that the others report to: each of those prints a traceback when
+    it ends, over the one sentence that a full disk is.
     """
-    unraisable, uncaught = sys.unraisablehook, sys.excepthook
+    import orbax.checkpoint as ocp
 
-    def is_late(error: BaseException | None) -> bool:
-        return isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+    class Handler(ocp.type_handlers.NumpyHandler):  # type: ignore[misc]
+        """Writes arrays of NumPy as Orbax's own does."""
 
-    def report_unraisable(found: sys.UnraisableHookArgs) -> None:
-        if not is_late(found.exc_value):
-            unraisable(found)
+        async def _background_serialize(self, values: Any, infos: Any, args: Any) -> None:
+            write = super()._background_serialize
+            writes = [write([value], [info], [arg]) for value, info, arg in zip(values, infos, args, strict=True)]
+            for result in await asyncio.gather(*writes, return_exceptions=True):
+                if isinstance(result, BaseException):
+                    raise result
 
-    def report_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not is_late(error):
-            uncaught(kind, error, trace)
-
-    sys.unraisablehook, sys.excepthook = report_unraisable, report_uncaught
+    with _quiet():
+        ocp.type_handlers.register_type_handler(np.ndarray, Handler(), override=True)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps Orbax from warning that what is to be read only is read only."""
+    """Keeps Orbax from warning of what is meant: a folder that is only read, a handler in the place of its own."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -242,8 +242,8 @@ def _with_schedule(run: RunConfig, agent: Any) -> Any:
     """
     if getattr(agent, "learning_rate_schedule", "constant") == "constant" or agent.scheduled_updates is not None:
         return agent
-    updates = run.total_steps * float(getattr(agent, "updates_per_step", 1.0))
-    return dataclasses.replace(agent, scheduled_updates=max(round(updates), 1))
+    updates = agent.updates_of(run.total_steps)
+    return agent if updates is None else dataclasses.replace(agent, scheduled_updates=max(round(updates), 1))
 
 
 class Training:
@@ -376,6 +376,18 @@ class Training:
         step = steps[-1] if self._from_step is None else self._from_step
         if step not in steps:
             raise CheckpointError(f"{self._folder} has checkpoints of the steps {steps}, not of --from-step {step}.")
+        with self._processes.together():
+            exact = self._read(step)
+        # Nothing is moved or deleted before every process has read, or where one of them could not.
+        aside = self._checkpoints.forget_after(step)
+        self._saved_step = step
+        self._last_log = (self._loop.step, time.monotonic())
+        told = [f"What came after step {step} was moved to {aside}."] if aside is not None else []
+        told += [] if exact else ["The state of these environments cannot be saved: new episodes were started."]
+        return " ".join(told) or None
+
+    def _read(self, step: int) -> bool:
+        """Takes the state of a checkpoint; False if new episodes had to be started."""
         loop = self._loop
         try:
             arrays, meta = self._checkpoints.restore(step)
@@ -403,13 +415,7 @@ class Training:
                 ) from error
             self._rows_before = {name: int(rows) for name, rows in meta.get("rows", {}).items()}
             self._best, self._seconds_before = float(meta["best"]), float(meta["seconds"])
-            exact = loop.set_state(state, env_state, rows, step // self._run.num_envs)
-        aside = self._checkpoints.forget_after(step)
-        self._saved_step = step
-        self._last_log = (loop.step, time.monotonic())
-        told = [f"What came after step {step} was moved to {aside}."] if aside is not None else []
-        told += [] if exact else ["The state of these environments cannot be saved: new episodes were started."]
-        return " ".join(told) or None
+            return loop.set_state(state, env_state, rows, step // self._run.num_envs)
 
     def _older_whole(self, step: int) -> str:
         """What can be gone on from where the checkpoint of a step cannot."""

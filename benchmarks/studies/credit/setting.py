@@ -33,10 +33,9 @@ def _replays(epochs: int) -> Question:
         Training(group=8, iterations=240 // epochs, epochs=epochs, learning_rate=0.1),
         {
             "clip": ("grpo", {}),
-            "clip-higher": ("grpo", _HIGHER),
             "bapo": ("bapo", {}),
-            "bapo-released": ("bapo_released", {}),
             "bapo-gradient": ("bapo", {"balance_by": "gradient"}),
+            **({} if epochs < 8 else {"clip-higher": ("grpo", _HIGHER), "bapo-released": ("bapo_released", {})}),
         },
     )
 
@@ -47,12 +46,11 @@ _ARES = {"ares_window": 2, "ares_kl_width": 2, "drop_uniform_groups": False, "ar
 QUESTIONS: dict[str, Question] = {
     "hapo": Question(
         worlds.template,
-        Training(group=8, iterations=150, epochs=4, learning_rate=0.05),
+        Training(group=8, iterations=60, epochs=4, learning_rate=0.15),
         {
             "dapo": ("dapo", {}),
             "hapo": ("hapo", {}),
             "hapo-one-width": ("hapo", {"clip_strength": 0.0}),
-            "hapo-literal": ("hapo", {"hapo_score": "literal"}),
         },
     ),
     "progrpo": Question(
@@ -62,7 +60,6 @@ QUESTIONS: dict[str, Question] = {
             "grpo": ("grpo", _HIGHER),
             "grpo-bonus": ("grpo", _HIGHER | {"entropy_bonus": 0.01}),
             "progrpo": ("progrpo", _NO_PROMPTS),
-            "progrpo-strong": ("progrpo", _NO_PROMPTS | {"arm_weight": 1.0}),
         },
     ),
     "progrpo-single": Question(
@@ -92,7 +89,6 @@ QUESTIONS: dict[str, Question] = {
         {
             "deviation": ("grpo", {}),
             "none": ("grpo", {"scale": "none"}),
-            "batch": ("grpo", {"scale": "batch"}),
             "gaussian": ("g2rpo", {"band_weight": 0.0}),
             "gaussian-band": ("g2rpo", {"band_weight": 0.5, "band_low": 1.0, "band_high": 2.4}),
         },
@@ -103,7 +99,6 @@ QUESTIONS: dict[str, Question] = {
         {
             "grpo": ("grpo", {}),
             "riskpo": ("riskpo", {}),
-            "riskpo-centred": ("riskpo", {"risk_centre": True}),
             "riskpo-released": ("riskpo_released", {}),
         },
     ),
@@ -123,7 +118,6 @@ QUESTIONS: dict[str, Question] = {
         {
             "grpo": ("grpo", {}),
             "empo": ("empo", {}),
-            "empo-logarithm": ("empo", {"agreement": "logprob"}),
             "voting": ("empo", {"agreement": "voting"}),
         },
     ),

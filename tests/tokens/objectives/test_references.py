@@ -67,8 +67,7 @@ def found_by_the_stages(name, given, logp, entropy):
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_value_and_gradient_equal_the_reference(name, record_property):
-    worst = 0.0
+def test_value_and_gradient_equal_the_reference(name):
     for seed in SEEDS:
         given, logp, entropy = case(seed)
         some, rows = present(given)
@@ -77,14 +76,12 @@ def test_value_and_gradient_equal_the_reference(name, record_property):
         of_logp, of_entropy = differences(loss, logp[rows], entropy[rows], some.mask)
         value, slope, entropy_slope = found_by_the_stages(name, given, logp, entropy)
         assert np.abs(of_logp).max() > 1e-3, "nothing is learned from this batch"
-        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5, err_msg=f"value, batch {seed}")
-        np.testing.assert_allclose(slope[rows], of_logp, rtol=1e-3, atol=2e-5, err_msg=f"gradient, batch {seed}")
+        np.testing.assert_allclose(value, expected, rtol=1e-5, atol=2e-6, err_msg=f"value, batch {seed}")
+        np.testing.assert_allclose(slope[rows], of_logp, rtol=1e-4, atol=2e-6, err_msg=f"gradient, batch {seed}")
         np.testing.assert_allclose(
-            entropy_slope[rows], of_entropy, rtol=1e-3, atol=2e-5, err_msg=f"entropy, batch {seed}"
+            entropy_slope[rows], of_entropy, rtol=1e-4, atol=2e-6, err_msg=f"entropy, batch {seed}"
         )
         assert np.all(slope[~rows] == 0) and np.all(slope[~given.mask] == 0)
-        worst = max(worst, abs(value - expected), np.abs(slope[rows] - of_logp).max())
-    record_property("largest_difference", worst)
 
 
 def test_every_new_objective_has_a_reference():

@@ -83,7 +83,7 @@ def test_the_reward_of_the_released_code(bucket, right, added):
 def test_what_the_released_reward_promises(bucket, right):
     count = jnp.arange(0.0, 41.0)
     every = jnp.ones(41)
-    added = np.asarray(shaped_reward(count, every > 2 - right, jnp.full(41, bucket), 20 * every, 0.5 * every)) - right
+    added = np.asarray(shaped_reward(count, jnp.full(41, right), jnp.full(41, bucket), 20 * every, 0.5 * every)) - right
     cap = 0.6 if bucket == HARD else 0.5
     assert np.all(np.abs(added) <= cap + 1e-6)
     change, beyond = np.diff(added), np.asarray(count) - 20

@@ -129,7 +129,7 @@ def _main(arguments: list[str]) -> int:
     elif isinstance(command, Join):
         join_datasets(command)
     elif isinstance(command, Measure):
-        measure_dataset(command)
+        return measure_dataset(command)
     else:
         make_preferences(command)
     return 0

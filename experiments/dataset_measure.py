@@ -47,8 +47,8 @@ class Measure:
     """File to write all numbers to, as JSON."""
 
 
-def measure_dataset(command: Measure) -> None:
-    """Measures a data set, says what was found, and writes what was asked for."""
+def measure_dataset(command: Measure) -> int:
+    """Measures a data set, says what was found, and writes what was asked for; 1 where trajectory quality is missing."""
     from maxent_rl.data.datasets.passes import open_source
     from maxent_rl.data.measures.quality import measure
     from maxent_rl.data.measures.returns import record_episodes
@@ -74,10 +74,10 @@ def measure_dataset(command: Measure) -> None:
             draws=command.draws,
             seed=command.seed,
         )
-    _show(command, quality)
+    return _show(command, quality)
 
 
-def _show(command: Measure, quality: Quality) -> None:
+def _show(command: Measure, quality: Quality) -> int:
     from maxent_rl.pictures.style import save
     from maxent_rl.reports.data_quality import as_json, draw_plane, rows
     from maxent_rl.storage.files import storage_errors
@@ -90,8 +90,9 @@ def _show(command: Measure, quality: Quality) -> None:
         table.add_row(*row)
     Console().print(table, markup=False)
     print(quality.verdict)
+    lacking = [note for note in quality.notes if note.startswith("TQ")]
     for note in quality.notes:
-        print(f"error: {note}" if note.startswith("TQ") else f"note: {note}", file=sys.stderr)
+        print(f"error: {note}" if note in lacking else f"note: {note}", file=sys.stderr)
     if command.json is not None:
         with storage_errors(f"write {command.json}"):
             command.json.parent.mkdir(parents=True, exist_ok=True)
@@ -100,3 +101,4 @@ def _show(command: Measure, quality: Quality) -> None:
         figure = draw_plane({command.path.stem: (quality.tq, quality.saco)}, quality.env or "TQ and SACo")
         save(figure, command.figure)
         print(command.figure)
+    return 1 if lacking else 0

@@ -13,7 +13,14 @@ from collections.abc import Callable, Iterable
 
 
 class MaxentRLError(Exception):
-    """Base of all errors that maxent_rl raises on purpose; its message is one sentence for the user."""
+    """Base of all errors that maxent_rl raises on purpose; its message is one sentence for the user.
+
+    Attributes:
+      place: (index, count) of what is at fault among things that lie side by side, those of the first seed before those of
+        the second; None where that is not known.
+    """
+
+    place: tuple[int, int] | None = None
 
 
 class UnknownNameError(MaxentRLError, ValueError):

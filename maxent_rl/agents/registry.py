@@ -12,6 +12,7 @@ AGENTS: dict[str, str] = {
     "adpo-online": "maxent_rl.agents.soft.adpo_online:ADPOOnline",
     "bc": "maxent_rl.agents.imitation.bc:BC",
     "bcq": "maxent_rl.agents.values.bcq:BCQ",
+    "bro": "maxent_rl.agents.soft.bro:BRO",
     "bve": "maxent_rl.agents.values.behavior_values:BVE",
     "cpl": "maxent_rl.agents.imitation.cpl:CPL",
     "cql": "maxent_rl.agents.offline.cql:CQL",

@@ -3,6 +3,7 @@
 They know no networks, optimisers or environments, so a loss can be taken into any other trainer.
 """
 
+from maxent_rl.losses.absolute_preference import apo_down_loss, apo_zero_loss, bco_loss, nca_loss, sppo_loss
 from maxent_rl.losses.advantage_weighted import advantage_weight, weighted_cloning_loss
 from maxent_rl.losses.advantages import (
     accumulated_rewards,
@@ -61,6 +62,7 @@ from maxent_rl.losses.entropy import (
 )
 from maxent_rl.losses.expectile import expectile_loss
 from maxent_rl.losses.groups import differing_groups, group_advantages, others_advantages, whiten
+from maxent_rl.losses.optimism import optimistic_value, shift_divergence
 from maxent_rl.losses.policy_gradient import (
     clipped_away,
     clipped_surrogate,
@@ -84,6 +86,13 @@ from maxent_rl.losses.preference import (
     robust_dpo_loss,
     rpo_loss,
     simpo_loss,
+)
+from maxent_rl.losses.preference_rewards import (
+    alpha_reward,
+    discopop_loss,
+    divergence_reward,
+    on_policy_weight,
+    sorted_margin,
 )
 from maxent_rl.losses.quantile_regression import (
     kept_quantiles,
@@ -109,11 +118,15 @@ __all__ = [
     "accumulated_rewards",
     "advantage_weight",
     "aggregate",
+    "alpha_reward",
     "anchored_logits",
     "anchored_loss",
     "anchored_pair_loss",
     "apart",
+    "apo_down_loss",
+    "apo_zero_loss",
     "at_least_single",
+    "bco_loss",
     "behavior_regularized_loss",
     "bellman_target",
     "best_rejected",
@@ -132,6 +145,8 @@ __all__ = [
     "differential_information",
     "differential_information_entropy",
     "differing_groups",
+    "discopop_loss",
+    "divergence_reward",
     "double_q_value",
     "dpo_loss",
     "energy_term",
@@ -166,7 +181,10 @@ __all__ = [
     "masked_mean",
     "masked_quantile",
     "mean_quantile_huber_loss",
+    "nca_loss",
     "normalized_discounted_gain",
+    "on_policy_weight",
+    "optimistic_value",
     "orpo_loss",
     "others_advantages",
     "plackett_luce_loss",
@@ -191,6 +209,7 @@ __all__ = [
     "sampled_differential_information_entropy",
     "sampled_soft_maximum",
     "segment_score",
+    "shift_divergence",
     "simpo_loss",
     "smooth_temperature",
     "smoothed_action",
@@ -202,6 +221,8 @@ __all__ = [
     "soft_value",
     "softmax_entropy",
     "softmax_target",
+    "sorted_margin",
+    "sppo_loss",
     "squared_error_log_prob",
     "support",
     "taken_value",

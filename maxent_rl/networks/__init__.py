@@ -27,6 +27,7 @@ from maxent_rl.networks.predictive_critic import Foresight, PredictiveCritic
 from maxent_rl.networks.projection import ProjectionName, project
 from maxent_rl.networks.running_statistics import ReturnBound, RewardScale, RunningStatistics
 from maxent_rl.networks.sequence import SequenceConfig, SequenceReader
+from maxent_rl.networks.shift import Shift
 from maxent_rl.networks.temperature import Temperature, TemperatureMode
 from maxent_rl.networks.transformer import Transformer, TransformerCache, TransformerConfig, init_cache, unembedding
 from maxent_rl.networks.trunk import (
@@ -91,6 +92,7 @@ __all__ = [
     "ScalarHead",
     "SequenceConfig",
     "SequenceReader",
+    "Shift",
     "SimbaTrunk",
     "Step",
     "TanhGaussianMixturePolicy",

@@ -156,10 +156,12 @@ class QuantileHead:
     Attributes:
       num_outputs: quantiles of each critic.
       dropped: of the pooled ones, for each critic.
+      average: the mean of the critics' quantiles of one level instead, in whatever order they are (BRO).
     """
 
     num_outputs: int = 25
     dropped: int = 2
+    average: bool = False
 
     def values(self, outputs: Array) -> Array:
         """The quantiles' means."""
@@ -167,7 +169,8 @@ class QuantileHead:
 
     def target(self, outputs: Array, step: Step) -> Array:
         """Equally likely values [batch, kept]."""
-        kept = losses.kept_quantiles(outputs, self.dropped * outputs.shape[0])
+        dropped = self.dropped * outputs.shape[0]
+        kept = jnp.mean(outputs, axis=0) if self.average else losses.kept_quantiles(outputs, dropped)
         return losses.soft_quantile_target(
             step.reward, step.discount, step.terminated, kept, step.log_prob, step.temperature
         )
@@ -191,9 +194,9 @@ def make_value_head(
       num_outputs: bins or quantiles.
       bound: of categorical ones, whose bins lie from minus it to it.
       dropped: as of `QuantileHead`.
-      average: as of the others.
+      average: as of all.
       gaussian: as of `CategoricalHead`.
     """
     if name == "categorical":
         return CategoricalHead(num_outputs, -bound, bound, average, gaussian)
-    return QuantileHead(num_outputs, dropped) if name == "quantile" else ScalarHead(average)
+    return QuantileHead(num_outputs, dropped, average) if name == "quantile" else ScalarHead(average)

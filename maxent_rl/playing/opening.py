@@ -65,20 +65,25 @@ def open_environment(policy: Policy, env: Env | None = None, num_envs: int | Non
         environments.check_named(policy.env, "The policy")
     if environments.is_device(source) if isinstance(source, str) else is_device_env(source):
         device_env = environments.make_device(source, policy.backend) if isinstance(source, str) else admit(source)
-        check_spec(policy, device_env.spec)
+        check_spec(policy, device_env.spec, env)
         return device_env
     assert isinstance(source, str) or callable(source)
 
     def make_envs(seeds: list[int]) -> HostEnvs:
         envs = environments.make_host(source, seeds, policy.max_episode_steps)
-        check_spec(policy, envs.spec)
+        check_spec(policy, envs.spec, env)
         return envs
 
     return HostSource(make_envs, side_by_side(source, num_envs))
 
 
-def check_spec(policy: Policy, spec: Spec) -> None:
+def check_spec(policy: Policy, spec: Spec, env: Env | None = None) -> None:
     """Refuses an environment other than the one that a policy was trained on, as far as shapes tell.
+
+    Args:
+      policy: as from `load_policy`.
+      spec: of the environment.
+      env: as the user named it, where it is not to be the policy's own.
 
     Raises:
       IncompatibleEnvironmentError: saying both shapes.
@@ -86,6 +91,10 @@ def check_spec(policy: Policy, spec: Spec) -> None:
     images = policy.spec.observation_space is not None  # of policies of before spaces were described, nobody knows
     trained, found = _shapes(policy.spec, images), _shapes(spec, images)
     if trained != found:
+        if isinstance(env, str) and env != policy.env:
+            raise IncompatibleEnvironmentError(
+                f"The policy was trained on {policy.env}, with {trained}; {env} has {found}: it cannot play there."
+            )
         raise IncompatibleEnvironmentError(f"The policy was trained on {trained}; {policy.env} now has {found}.")
 
 

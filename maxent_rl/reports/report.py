@@ -17,6 +17,7 @@ from maxent_rl.reports.tables import (
     aggregate_table,
     aggregates_csv,
     improvement_table,
+    markdown_text,
     score_table,
     scores_csv,
     to_markdown,
@@ -98,7 +99,7 @@ def _markdown(results: Results, left_out: Sequence[LeftOut]) -> str:
     parts = [to_markdown(table) for table in tables if table is not None]
     notes = [*results.warnings, *(f"Left out: {entry.folder}: {entry.reason}" for entry in left_out)]
     if notes:
-        parts.append("".join(f"- {note}\n" for note in notes))
+        parts.append("".join(f"- {markdown_text(note)}\n" for note in notes))
     return "\n".join(parts)
 
 

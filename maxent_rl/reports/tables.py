@@ -14,6 +14,7 @@ from maxent_rl.reports.results import CONFIDENCE, Results, Row
 from maxent_rl.reports.statistics import Floats, Interval
 
 _INTERVAL = f"{CONFIDENCE:.0%} interval"
+_ESCAPED = (("\\", "\\\\"), ("|", "\\|"), ("`", "\\`"), ("*", "\\*"), ("](", "]\\("), ("&", "&amp;"), ("<", "&lt;"))
 _SCORES = ("Method", "IQM", _INTERVAL, "Seeds", "Step", "Mean", "Std", "Min", "Max", "IQM normalised")
 
 
@@ -71,7 +72,7 @@ def improvement_table(results: Results) -> Table | None:
 
 def to_markdown(table: Table) -> str:
     """A Markdown table with its title in bold."""
-    lines = [list(map(_markdown_cell, line)) for line in (table.header, *table.rows)]
+    lines = [list(map(markdown_text, line)) for line in (table.header, *table.rows)]
     widths = [max(3, *(len(line[column]) for line in lines)) for column in range(len(table.header))]
 
     def line(cells: Sequence[str]) -> str:
@@ -83,8 +84,16 @@ def to_markdown(table: Table) -> str:
 
     rule = ["-" * width if column < table.names else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
     return (
-        "\n".join([f"**{_markdown_cell(table.title)}**", "", line(lines[0]), line(rule), *map(line, lines[1:])]) + "\n"
+        "\n".join([f"**{markdown_text(table.title)}**", "", line(lines[0]), line(rule), *map(line, lines[1:])]) + "\n"
     )
+
+
+def markdown_text(text: str) -> str:
+    """Text that stands in Markdown as it is, in one line: a folder's name may hold anything."""
+    for plain, escaped in _ESCAPED:
+        text = text.replace(plain, escaped)
+    line = " ".join(text.split())
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)
 
 
 def scores_csv(results: Results) -> str:
@@ -170,10 +179,6 @@ def _spread(scores: Floats) -> float:
 
 def _exact(value: float) -> str:
     return "" if math.isnan(value) else repr(value)
-
-
-def _markdown_cell(text: str) -> str:
-    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
 
 
 def _csv(lines: Sequence[Sequence[object]]) -> str:

@@ -11,6 +11,7 @@ did are read without.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -21,7 +22,7 @@ import shutil
 import sys
 import zlib
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from maxent_rl.errors import CheckpointError
 from maxent_rl.seeds.processes import Processes
 from maxent_rl.storage.arrays import Arrays
 from maxent_rl.storage.files import first_line, storage_errors
+from maxent_rl.storage.reading import open_regular, read_json
 from maxent_rl.types import Array
 
 _SEGMENT = re.compile(r"(\d+)-(\d+)\.npy")
@@ -62,6 +64,7 @@ class Checkpoints:
         from orbax.checkpoint import checkpoint_managers as managers
 
         logging.getLogger("absl").addFilter(_without_tracebacks)  # once for all: the same function is added but once
+        _settle_writes()
         self._ocp, self._folder, self._replay = ocp, folder.resolve(), folder.resolve() / "replay"
         self._processes = processes = processes or Processes()
         with storage_errors(f"make the folder {folder}"):
@@ -157,11 +160,12 @@ class Checkpoints:
         """
         args = self._ocp.args
         try:
+            _refuse_pipes(self._folder / str(step))
             items = self._manager.restore(
                 step, args=args.Composite(arrays=args.StandardRestore(), meta=args.JsonRestore())
             )
             arrays = {name: np.asarray(value) for name, value in items["arrays"].items()}
-            meta = dict(items["meta"])
+            meta: dict[str, Any] = dict(items["meta"])
             _check_signed(arrays, meta)
             return arrays, meta
         except Exception as error:  # whatever Orbax and TensorStore raise for damaged files: there is no list
@@ -189,15 +193,15 @@ class Checkpoints:
     def forget_after(self, step: int) -> Path | None:
         """Takes away what came after a step from which a run goes on: checkpoints into a folder beside, with their rows.
 
-        Rows that no checkpoint has yet are deleted.
+        Rows that no checkpoint has yet are deleted. All processes of a run call it, once all have read what they go on from.
 
         Returns:
           The folder; None where there were no later checkpoints.
         """
         later = [each for each in reversed(self.steps()) if each > step]
         aside = next(path for number in range(1, 10**6) if not (path := _aside(self._folder, number)).exists())
-        if self._processes.first:
-            with storage_errors(f"move later checkpoints to {aside}"):
+        with self._processes.together(), storage_errors(f"move later checkpoints to {aside}"):
+            if self._processes.first:
                 if later:
                     (aside / "replay").mkdir(parents=True)
                 for each in later:  # the newest first: what stays can be resumed at any moment
@@ -205,7 +209,7 @@ class Checkpoints:
                 for _, last, path in list(self._segments()):
                     if last > step:
                         os.replace(path, aside / "replay" / path.name) if later else path.unlink()
-        if later:
+        if later:  # in every process once all has been moved
             self._manager.reload()
         return aside if later else None
 
@@ -296,7 +300,7 @@ class Checkpoints:
             # Always mapped first: a damaged header may declare any size, and the file has as many bytes as it has.
             segment: NDArray[np.float32] = np.load(path, allow_pickle=False, mmap_mode="r")
             return segment if mapped else np.array(segment)
-        except (OSError, ValueError, EOFError, OverflowError, SyntaxError) as error:
+        except Exception as error:  # whatever NumPy raises for a damaged header: there is no list
             reason = first_line(error)
             reason = "it is not an array file" if "pickle" in reason else reason
             raise CheckpointError(f"The replay file {path} is damaged ({reason}).") from error
@@ -334,6 +338,17 @@ class Checkpoints:
         for path in sorted(self._replay.iterdir()):
             if match := _SEGMENT.fullmatch(path.name):
                 yield int(match[1]), int(match[2]), path
+
+
+def _refuse_pipes(checkpoint: Path) -> None:
+    """Refuses a checkpoint with something in it that is neither a file nor a folder, for which Orbax would wait.
+
+    Raises:
+      ValueError: naming it.
+    """
+    for path in checkpoint.rglob("*"):
+        if not path.is_file() and not path.is_dir():
+            raise ValueError(f"{path.relative_to(checkpoint)} is no file")
 
 
 def _signed(arrays: Arrays, meta: dict[str, Any]) -> dict[str, Any]:
@@ -379,7 +394,7 @@ def _check_file(path: Path) -> None:
     Raises:
       ValueError: it is not as it was written.
     """
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, kind = read(file)
@@ -402,8 +417,8 @@ def _clear_unfinished(folder: Path) -> None:
 def _stored_best(checkpoint: Path) -> float:
     """The best mean return of an evaluation up to a checkpoint: the first that has the highest is the best one."""
     try:
-        return float(json.loads((checkpoint / "meta" / "metadata").read_text(encoding="utf-8"))["best"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return float(read_json(checkpoint / "meta" / "metadata")["best"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return -math.inf
 
 
@@ -416,9 +431,32 @@ def _without_tracebacks(record: logging.LogRecord) -> bool:
     return not (record.levelno >= logging.ERROR and record.exc_info and "orbax" in record.pathname)
 
 
+@cache
+def _settle_writes() -> None:
+    """Has Orbax wait for the writes of all arrays, and raise the error of one then.
+
+    It gives up at the first that fails, and closes the loop that the others report to: each of those prints a traceback when
+    it ends, over the one sentence that a full disk is.
+    """
+    import orbax.checkpoint as ocp
+
+    class Handler(ocp.type_handlers.NumpyHandler):  # type: ignore[misc]
+        """Writes arrays of NumPy as Orbax's own does."""
+
+        async def _background_serialize(self, values: Any, infos: Any, args: Any) -> None:
+            write = super()._background_serialize
+            writes = [write([value], [info], [arg]) for value, info, arg in zip(values, infos, args, strict=True)]
+            for result in await asyncio.gather(*writes, return_exceptions=True):
+                if isinstance(result, BaseException):
+                    raise result
+
+    with _quiet():
+        ocp.type_handlers.register_type_handler(np.ndarray, Handler(), override=True)
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps Orbax from warning that what is to be read only is read only."""
+    """Keeps Orbax from warning of what is meant: a folder that is only read, a handler in the place of its own."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)

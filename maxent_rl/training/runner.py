@@ -51,6 +51,7 @@ from maxent_rl.sources.load import check_source, load_data
 from maxent_rl.storage.arrays import from_arrays, pack, to_arrays, unpack
 from maxent_rl.storage.files import as_path, first_line, write_json
 from maxent_rl.storage.lock import only_one
+from maxent_rl.storage.reading import refuse_damage
 from maxent_rl.training.compilation import enable_compilation_cache
 from maxent_rl.training.display import Display, loading
 from maxent_rl.training.interrupts import catch_interrupts
@@ -241,8 +242,8 @@ def _with_schedule(run: RunConfig, agent: Any) -> Any:
     """
     if getattr(agent, "learning_rate_schedule", "constant") == "constant" or agent.scheduled_updates is not None:
         return agent
-    updates = run.total_steps * float(getattr(agent, "updates_per_step", 1.0))
-    return dataclasses.replace(agent, scheduled_updates=max(round(updates), 1))
+    updates = agent.updates_of(run.total_steps)
+    return agent if updates is None else dataclasses.replace(agent, scheduled_updates=max(round(updates), 1))
 
 
 class Training:
@@ -375,6 +376,18 @@ class Training:
         step = steps[-1] if self._from_step is None else self._from_step
         if step not in steps:
             raise CheckpointError(f"{self._folder} has checkpoints of the steps {steps}, not of --from-step {step}.")
+        with self._processes.together():
+            exact = self._read(step)
+        # Nothing is moved or deleted before every process has read, or where one of them could not.
+        aside = self._checkpoints.forget_after(step)
+        self._saved_step = step
+        self._last_log = (self._loop.step, time.monotonic())
+        told = [f"What came after step {step} was moved to {aside}."] if aside is not None else []
+        told += [] if exact else ["The state of these environments cannot be saved: new episodes were started."]
+        return " ".join(told) or None
+
+    def _read(self, step: int) -> bool:
+        """Takes the state of a checkpoint; False if new episodes had to be started."""
         loop = self._loop
         try:
             arrays, meta = self._checkpoints.restore(step)
@@ -389,23 +402,20 @@ class Training:
             )
         except CheckpointError as error:
             raise CheckpointError(f"{error} {self._older_whole(step)}") from error
-        try:
-            if is_foreign:
-                raise CheckpointError("it belongs to another agent, environment or number of seeds")
-            env_state = unpack(arrays.pop("env_state")) if "env_state" in arrays else None
-            env_state = divide(env_state, self._processes)
-            state = from_arrays(loop.get_state(), self._processes.share_arrays(arrays))
-        except (CheckpointError, KeyError, ValueError) as error:
-            raise CheckpointError(f"The checkpoint of step {step} in {self._folder} does not fit: {error}") from error
-        exact = loop.set_state(state, env_state, rows, step // self._run.num_envs)
-        self._rows_before = meta.get("rows")
-        aside = self._checkpoints.forget_after(step)
-        self._best, self._seconds_before = float(meta["best"]), float(meta["seconds"])
-        self._saved_step = step
-        self._last_log = (loop.step, time.monotonic())
-        told = [f"What came after step {step} was moved to {aside}."] if aside is not None else []
-        told += [] if exact else ["The state of these environments cannot be saved: new episodes were started."]
-        return " ".join(told) or None
+        with refuse_damage(f"The checkpoint of step {step} in {self._folder}", CheckpointError):
+            try:
+                if is_foreign:
+                    raise CheckpointError("it belongs to another agent, environment or number of seeds")
+                env_state = unpack(arrays.pop("env_state")) if "env_state" in arrays else None
+                env_state = divide(env_state, self._processes)
+                state = from_arrays(loop.get_state(), self._processes.share_arrays(arrays))
+            except (CheckpointError, KeyError, ValueError) as error:
+                raise CheckpointError(
+                    f"The checkpoint of step {step} in {self._folder} does not fit: {error}"
+                ) from error
+            self._rows_before = {name: int(rows) for name, rows in meta.get("rows", {}).items()}
+            self._best, self._seconds_before = float(meta["best"]), float(meta["seconds"])
+            return loop.set_state(state, env_state, rows, step // self._run.num_envs)
 
     def _older_whole(self, step: int) -> str:
         """What can be gone on from where the checkpoint of a step cannot."""
@@ -564,7 +574,7 @@ class Training:
 
 def _saved_steps(folder: Path) -> list[int]:
     """The steps of a run's checkpoints, by the names of their folders alone."""
-    return sorted(int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit())
+    return sorted(int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdecimal())
 
 
 def _has_checkpoint(folder: Path) -> bool:

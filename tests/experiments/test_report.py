@@ -38,6 +38,14 @@ def test_it_prints_the_table_and_the_files_that_it_wrote(main, tmp_path, capsys)
     assert (folder / "table.md").read_text().strip() == table.strip()
 
 
+def test_the_table_names_folders_as_they_are_whatever_they_hold(main, tmp_path, capsys):
+    make_run(tmp_path / "runs" / "one", {0: [1.0]})
+    make_run(tmp_path / "runs" / "t|o\n# Heading", {0: []})
+    assert main([str(tmp_path / "runs"), *QUICK]) == 0
+    table = (tmp_path / "runs" / "report" / "table.md").read_text()
+    assert "t\\|o # Heading: it has no evaluation yet." in table and "\n# Heading" not in table
+
+
 def test_several_folders_are_compared_below_what_holds_them(main, tmp_path, capsys, monkeypatch):
     make_run(tmp_path / "runs" / "one", {0: [1.0]}, agent={"learning_rate": 1e-2})
     make_run(tmp_path / "runs" / "two", {0: [2.0]}, agent={"learning_rate": 1e-3})

@@ -20,6 +20,7 @@ from maxent_rl.reports.tables import (
     aggregate_table,
     aggregates_csv,
     improvement_table,
+    markdown_text,
     score_table,
     scores_csv,
     to_markdown,
@@ -196,6 +197,11 @@ def test_markdown_is_a_table_whatever_the_names_hold(tmp_path):
     assert "odd\\|&lt;b> name" in lines[4]
     assert len({len(line) for line in lines[2:]}) == 1
     assert aggregate_table(found) is None and improvement_table(found) is None
+
+
+def test_markdown_shows_names_of_folders_as_they_are():
+    text = "runs/[a](b)\n# c | d\\e `f` *g* <h> i & j\x1b[2J"
+    assert markdown_text(text) == ("runs/[a]\\(b) # c \\| d\\\\e \\`f\\` \\*g\\* &lt;h> i &amp; j\\x1b[2J")
 
 
 def test_a_single_seed_has_dashes_for_what_it_cannot_say(tmp_path):

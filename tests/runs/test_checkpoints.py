@@ -1,13 +1,17 @@
 """Checkpoints on disk: which stay, and what is said of damaged ones."""
 
+import contextlib
 import math
+import sys
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.disks import small_disk
 
-from maxent_rl.errors import CheckpointError
+from maxent_rl.errors import CheckpointError, StorageError
 from maxent_rl.runs.checkpoints import Checkpoints
+from maxent_rl.seeds.processes import Processes
 
 CAPACITY = 10
 
@@ -142,8 +146,46 @@ def test_what_came_after_a_step_is_moved_not_lost(three, tmp_path):
     assert three.forget_after(20) is None
 
 
+def test_another_process_sees_later_checkpoints_go_once_the_first_has_moved_all(three, tmp_path):
+    class Second(Processes):
+        """Waits, as it comes to the end of what both do together, until the first has done it."""
+
+        def __init__(self):
+            self.index, self.count, self.waited = 1, 2, 0
+
+        @contextlib.contextmanager
+        def together(self):
+            yield
+            self.waited += 1
+            three.forget_after(20)
+
+    processes = Second()
+    second = Checkpoints(tmp_path / "checkpoints", keep=3, processes=processes)
+    assert second.steps() == [10, 20, 30]
+    second.forget_after(20)
+    assert processes.waited == 1 and second.steps() == [10, 20]
+    second.close()
+
+
 def test_rows_that_no_checkpoint_has_are_deleted(three):
     orphan = segment(three, 40)
     orphan.write_bytes(segment(three, 30).read_bytes())
     assert three.forget_after(30) is None
     assert not orphan.exists() and segment(three, 30).exists()
+
+
+@pytest.mark.parametrize("kilobytes", [100, 140, 180, 220])
+def test_a_disk_that_fills_up_anywhere_in_a_checkpoint_is_one_error(tmp_path, capfd, caplog, monkeypatch, kilobytes):
+    beside = []  # what threads could raise nowhere
+    monkeypatch.setattr(sys, "unraisablehook", beside.append)
+    arrays = {name: np.random.default_rng(7).normal(size=(16, 16)) for name in map(str, range(60))}  # 120 kB
+    with small_disk(tmp_path / "disk", kilobytes) as disk:
+        checkpoints = Checkpoints(disk / "checkpoints", keep=2)
+        with pytest.raises(StorageError, match="No space left on device"):
+            for step in (10, 20, 30):
+                checkpoints.save(step, arrays, {}, np.zeros((1, 10, 3), np.float32), CAPACITY, None)
+                checkpoints.wait()
+        checkpoints.close()
+    assert not beside
+    assert not [record for record in caplog.records if record.name == "asyncio"]
+    assert capfd.readouterr().err == ""

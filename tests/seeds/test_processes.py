@@ -75,7 +75,8 @@ def test_two_processes_killed_and_resumed_equal_one_process_with_two_devices(tmp
     output, _ = first.communicate(timeout=200)
     assert first.returncode not in (0, None) and first.returncode != -signal.SIGKILL, output
     assert int(read_csv(killed / "metrics.csv")[-1]["step"]) < 2500
-    for process in start_two("--resume", str(killed), "--total-steps", "2000"):
+    older = min(int(path.name) for path in (killed / "checkpoints").iterdir() if path.name.isdigit())
+    for process in start_two("--resume", str(killed), "--from-step", str(older), "--total-steps", "2000"):
         finish(process)
     # The checkpoint belongs to the run, not to the number of processes that wrote it.
     finish(start_run("--resume", str(killed), "--total-steps", "2500", **host_devices(2)))

@@ -13,7 +13,7 @@ import pytest
 from environments import DiscretePoint, HostDiscretePoint
 
 from maxent_rl.agents import BC, PPO
-from maxent_rl.errors import EnvironmentFailedError, IncompatibleEnvironmentError, MaxentRLError
+from maxent_rl.errors import EnvironmentFailedError, IncompatibleEnvironmentError, MaxentRLError, NonFiniteError
 from maxent_rl.playing.evaluation import evaluate_policy
 from maxent_rl.playing.trajectories import collect_trajectories
 from maxent_rl.runs.policy import load_policy
@@ -73,11 +73,34 @@ def test_what_shows_at_a_reset_leaves_no_folder(
 def test_a_fault_in_a_step_says_where_and_which_checkpoint_is_good(
     tmp_path: Path, step: Any, kind: type[MaxentRLError], words: str
 ) -> None:
-    with pytest.raises(
-        kind, match=rf"Environment step 1 \(seeds \(0,\)\): {words}.* No checkpoint was saved\."
-    ) as caught:
+    with pytest.raises(kind, match=rf"Environment step 1 \(seed 0\): {words}.* No checkpoint was saved\.") as caught:
         train(SMALL, of(step=step), output_dir=str(tmp_path), **SETTINGS)
     assert isinstance(caught.value.__cause__, OSError if step is fails else IncompatibleEnvironmentError)
+
+
+def test_a_reward_that_is_nan_names_the_seed_whose_environment_paid_it(tmp_path: Path) -> None:
+    made: list[Any] = []
+
+    class Third(HostDiscretePoint):
+        """Pays NaN in its second step, if it is the third that was made: the first of the second seed."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+            self.steps = 0
+
+        def step(self, action: Any) -> Any:
+            observation, reward, *rest = super().step(action)
+            self.steps += 1
+            faulty = len(made) > 2 and self is made[2] and self.steps == 2
+            return observation, np.nan if faulty else reward, *rest
+
+    words = (
+        r"Environment step 4 \(seed 6\): Third \(environment 2 of 4\) gave nan as the reward in step 2 of its episode"
+    )
+    with pytest.raises(NonFiniteError, match=words):
+        more = {"num_seeds": 2, "num_envs": 2, "seed": 5, "eval_episodes": 0}
+        train(SMALL, Third, output_dir=str(tmp_path), **SETTINGS | more)
 
 
 def test_environments_are_reset_before_they_are_stepped(tmp_path: Path) -> None:

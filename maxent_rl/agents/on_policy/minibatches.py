@@ -90,6 +90,14 @@ def check_minibatches(agent: Any, spec: Spec) -> None:
         )
 
 
+def updates_of(agent: Any, total_steps: int) -> float | None:
+    """Gradient steps that an agent with windows takes in a run; None where windows are episodes, of whatever length."""
+    if agent.rollout_size is None:
+        return None
+    updates: int = max(total_steps // agent.rollout_size, 1) * agent.epochs * agent.minibatches
+    return updates
+
+
 def pack(units: PyTree) -> Array:
     """A pytree of [unit, ...] as rows [unit, width]."""
     return jnp.concatenate([leaf.reshape(len(leaf), -1) for leaf in jax.tree.leaves(units)], axis=1)

@@ -18,7 +18,8 @@ from flax import struct
 
 from maxent_rl import losses
 from maxent_rl.agents.base import actions_in_words
-from maxent_rl.agents.on_policy.minibatches import Samples, check_minibatches, passes
+from maxent_rl.agents.learning_rates import LearningRates
+from maxent_rl.agents.on_policy.minibatches import Samples, check_minibatches, passes, updates_of
 from maxent_rl.distributions import Distribution
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks import (
@@ -33,7 +34,7 @@ from maxent_rl.networks import (
     encode,
     init_encoded,
 )
-from maxent_rl.settings import Count, Finite, Fraction, Positive, Settings, Weight, static
+from maxent_rl.settings import Count, Finite, Fraction, Positive, Weight, static
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec, Transition
 
 
@@ -71,7 +72,7 @@ class Found(NamedTuple):
 
 
 @struct.dataclass
-class PPO(Settings):
+class PPO(LearningRates):
     """Proximal Policy Optimization: on-policy, for continuous and discrete actions, and for several choices at once.
 
     Every `rollout_size` environment steps it learns from just those and forgets them. Steps at the end of a run that do
@@ -141,6 +142,11 @@ class PPO(Settings):
             raise InvalidSettingError("--state-dependent-std needs --action-distribution tanh_gaussian.")
         self._check_target_entropy(spec, env)
         self._check_minibatches(spec)
+        self._check_rates()
+
+    def updates_of(self, total_steps: int) -> float | None:
+        """See `LearningRates.updates_of`."""
+        return updates_of(self, total_steps)
 
     def init(self, key: Array, spec: Spec) -> PPOState:
         """Builds the state of one seed.
@@ -365,11 +371,11 @@ class PPO(Settings):
     def _optimizer(self) -> optax.GradientTransformation:
         # Array by array: over one flat vector, as SAC has it, an update of two layers of 64 took as long on a 2-core CPU,
         # and one of layers of 256 almost twice as long.
-        adam = optax.adam(self.learning_rate, eps=1e-5)
+        adam = optax.adam(self.scheduled(self.learning_rate), eps=1e-5)
         return optax.chain(optax.clip_by_global_norm(self.max_gradient_norm), adam)
 
     def _temperature(self) -> Temperature:
-        return Temperature(self.target_entropy, self.learning_rate)
+        return Temperature(self.target_entropy, self.scheduled(self.learning_rate))
 
     def _inputs(self, state: PPOState, observation: Array) -> Array:
         """What of an observation [..., observation] the networks read: all of it."""

@@ -19,11 +19,12 @@ from flax import struct
 
 from maxent_rl import losses
 from maxent_rl.agents.base import actions_in_words
-from maxent_rl.agents.on_policy.minibatches import check_minibatches, passes
+from maxent_rl.agents.learning_rates import LearningRates
+from maxent_rl.agents.on_policy.minibatches import check_minibatches, passes, updates_of
 from maxent_rl.distributions import TanhGaussian
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks import FlooredGaussianPolicy, Foresight, PredictiveCritic, RunningStatistics, Temperature
-from maxent_rl.settings import Count, Finite, Fraction, NonNegative, Positive, Settings, Weight, static
+from maxent_rl.settings import Count, Finite, Fraction, NonNegative, Positive, Weight, static
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec, Transition
 
 _ZERO_LOGITS = 40.0
@@ -80,7 +81,7 @@ class Lessons:
 
 
 @struct.dataclass
-class REPPO(Settings):
+class REPPO(LearningRates):
     """Relative-entropy pathwise policy optimisation: on-policy, for continuous actions; PPO's maximum-entropy counterpart.
 
     Every `rollout_size` environment steps it learns from just those and forgets them. The value of actions is a histogram
@@ -152,6 +153,11 @@ class REPPO(Settings):
         if self.value_bins < 2:
             raise InvalidSettingError(f"--value-bins must be at least 2, got {self.value_bins}.")
         check_minibatches(self, spec)
+        self._check_rates()
+
+    def updates_of(self, total_steps: int) -> float | None:
+        """See `LearningRates.updates_of`."""
+        return updates_of(self, total_steps)
 
     def init(self, key: Array, spec: Spec) -> REPPOState:
         """Builds the state of one seed.
@@ -366,14 +372,16 @@ class REPPO(Settings):
         return optax.apply_updates(parameters, step), optimizer
 
     def _optimizer(self) -> optax.GradientTransformation:
-        return optax.chain(optax.clip_by_global_norm(self.max_gradient_norm), optax.adam(self.learning_rate))
+        return optax.chain(
+            optax.clip_by_global_norm(self.max_gradient_norm), optax.adam(self.scheduled(self.learning_rate))
+        )
 
     def _temperature(self, action_size: int) -> Temperature:
         target = -0.5 * action_size if self.target_entropy is None else self.target_entropy
-        return Temperature(target, self.learning_rate, mode="dual")
+        return Temperature(target, self.scheduled(self.learning_rate), mode="dual")
 
     def _divergence_weight(self) -> Temperature:
-        return Temperature(-self.divergence_bound, self.learning_rate, mode="dual")
+        return Temperature(-self.divergence_bound, self.scheduled(self.learning_rate), mode="dual")
 
     def _policy_network(self, action_size: int) -> FlooredGaussianPolicy:
         return FlooredGaussianPolicy(self.hidden_sizes, action_size)

@@ -131,7 +131,8 @@ class SubPO(RecallingPPO):
         """Learns from one window of steps; see `PPO.update`."""
         agent = self
         if self.entropy_annealing:
-            steps = optax.tree.get(state.optimizer, "count") / (self.epochs * self.minibatches)
+            counts = optax.tree.get_all_with_path(state.optimizer, "count")  # Adam's, and its schedule's
+            steps = counts[0][1] / (self.epochs * self.minibatches)
             agent = dataclasses.replace(self, entropy_bonus=self.entropy_bonus / (steps + 1.0))
         state, metrics = super(SubPO, agent).update(state, batch, key)
         if self.baseline != "value":

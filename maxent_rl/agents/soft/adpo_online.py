@@ -39,6 +39,7 @@ class ADPOOnline(SAC):
     """SAC with an anchored listwise loss for the policy, which ranks candidate actions as the critics do."""
 
     _of_policy: ClassVar[tuple[str, ...]] = (*SAC._of_policy, "anchor")
+    _of_resets: ClassVar[tuple[str, ...]] = (*SAC._of_resets, "anchor")
 
     learning_rate: Positive = 3e-4
     """Adam's step size for the critics, and for what has none of its own."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, cast
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,30 +19,24 @@ import optax
 from flax import struct
 
 from maxent_rl.agents.delay import in_any_seed
+from maxent_rl.agents.learning_rates import LearningRates
+from maxent_rl.agents.soft.architecture import Architecture
 from maxent_rl.agents.soft.held_noise import HeldNoise
 from maxent_rl.distributions import Distribution
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.networks import (
-    CriticEnsemble,
-    NormName,
-    ProjectionName,
     ReturnBound,
     RunningStatistics,
     Step,
     Temperature,
     TemperatureMode,
-    TrunkName,
-    TrunkPlan,
-    ValueHead,
     encode,
-    make_value_head,
-    project,
     statistics_of,
     with_encoder_of,
     with_statistics,
     without_statistics,
 )
-from maxent_rl.settings import Count, Fraction, NonNegative, Positive, Settings, Weight, flag, static
+from maxent_rl.settings import Count, Fraction, Interval, NonNegative, Positive, Settings, Weight, static
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec, Transition
 
 PolicyLoss: TypeAlias = Callable[[PyTree], tuple[Array, tuple[Array, Metrics]]]
@@ -63,6 +57,9 @@ class Penalty(NamedTuple):
 
 
 CriticPenalty: TypeAlias = Callable[[PyTree, Array], Penalty]
+
+RESET_KEY = 4
+"""Folded into an update's key, which splits itself in four, 0 to 3, for what is drawn anew after it."""
 
 PENALTY_ACTIONS, PENALTY_DROPOUT = 3, 4
 """Keys of what a penalty draws, folded into that of the critics' step, which splits itself in three, 0 to 2."""
@@ -96,6 +93,7 @@ class SACState:
       reward_scale: what rewards are divided by, or None.
       held_noise: noise that exploration holds over steps, or None.
       policy_metrics: of the policy's last step, where it does not learn in every update; else None.
+      updates: [] taken so far, where all begins anew after some of them; else None.
     """
 
     policy: PyTree
@@ -109,6 +107,7 @@ class SACState:
     reward_scale: ReturnBound | None
     held_noise: HeldNoise | None
     policy_metrics: Metrics | None
+    updates: Array | None
 
 
 @struct.dataclass
@@ -132,12 +131,16 @@ class Collecting(Settings):
     """Replay steps of goal environments as they were, or as if a goal reached later in the episode had been wanted (HER)."""
     goal_relabel_share: Fraction = static(0.8)
     """Share of each batch whose goals are replaced; the paper's k goals for each real one are k / (k + 1), 0.8 for 4."""
-    held_noise: Count = static(1)
+    held_noise: Annotated[int, Interval(1, 100_000)] = static(1)
     """The most steps over which exploration holds its noise; each time it is drawn from P(n) ~ 1/n^2 (FlashSAC: 16)."""
+
+    def updates_of(self, total_steps: int) -> float | None:
+        """See `LearningRates.updates_of`."""
+        return total_steps * self.updates_per_step
 
 
 @struct.dataclass
-class SoftActorCritic(Settings, abc.ABC):
+class SoftActorCritic(LearningRates, Architecture, abc.ABC):
     """The family's common part: maximises return plus entropy from transitions of any policy.
 
     Where observations end in images, all critics share an encoder, and the policy reads by a copy of it that its own loss does
@@ -165,64 +168,18 @@ class SoftActorCritic(Settings, abc.ABC):
     """Share of Adam's mean gradient that stays in each step."""
     adam_beta2: Fraction = static(0.999)
     """Share of Adam's mean squared gradient that stays in each step."""
-    learning_rate_schedule: Literal["constant", "linear", "cosine"] = static("constant")
-    """How all learning rates go from their value to --learning-rate-end times it."""
-    learning_rate_end: Fraction = 0.1
-    """Share of the learning rates that is left at the schedule's end."""
-    scheduled_updates: Count | None = None
-    """Updates that the schedule takes; None for all of the run."""
 
     batch_size: Count = static(256)
     """Transitions in a batch."""
-    hidden_sizes: tuple[Count, ...] = static((256, 256))
-    """Width of each hidden layer (mlp) or residual block (the others), for policy and critics."""
-    critic_hidden_sizes: tuple[Count, ...] | None = static(None)
-    """The same for the critics alone; None for --hidden-sizes."""
-    network: TrunkName = static("mlp")
-    """Plain layers with ReLU, or residual blocks: with layer normalisation (simba, bronet), on a sphere (simbav2, which wants
-    --projection columns), or with batch normalisation (flash, which wants --projection norms)."""
-    policy_norm: NormName = static("none")
-    """Normalisation in the policy's plain layers."""
-    critic_norm: NormName = static("none")
-    """Normalisation in the critics' plain layers: layer (DroQ), rms, or batch, with which present and next actions go through
-    the critics together (CrossQ)."""
-    norm_after: bool = static(False)
-    """Normalise after the activation (CrossQ), not before (XQC)."""
-    batch_renorm: bool = static(False)
-    """Correct batch statistics towards the running ones after 100,000 updates (CrossQ)."""
-    projection: ProjectionName = static("none")
-    """Scale the weights of each unit to length 1 after every step: those of hidden layers, or of all (XQC, SimbaV2), and
-    normalisations' scales and biases with them (FlashSAC: norms)."""
-    num_critics: Count = static(2)
-    """Critics; more than two together with target-critics is REDQ."""
-    target_critics: Count = static(2)
-    """Critics, drawn anew for each update, that make the target."""
-    target_value: Literal["min", "mean"] = static("min")
-    """What the target takes of them: the least value, or the mean (BRO)."""
-    target_network: bool = static(True)
-    """Whether targets come from slow copies of the critics, or from the critics themselves (CrossQ)."""
-    actor_value: Literal["min", "mean"] = static("min")
-    """What the policy climbs: the minimum of all critics, or their mean (REDQ, TQC)."""
-    critic_value: Literal["scalar", "categorical", "quantile"] = static("scalar")
-    """What critics learn: the value, a histogram of it within --value-bound (C51), or quantiles (TQC)."""
-    num_bins: Count = static(101)
-    """Bins of categorical critics."""
-    value_bound: Positive = static(5.0)
-    """Largest value of categorical critics, whose bins begin at minus it; in units of divided return with --reward-scale."""
-    categorical_target: Literal["moved", "gaussian"] = static("moved")
-    """What categorical critics learn: the next histogram, moved by the reward, or a Gaussian about its mean (HL-Gauss)."""
-    num_quantiles: Count = static(25)
-    """Quantiles of each quantile critic."""
-    dropped_quantiles: NonNegative = static(2)
-    """Largest quantiles that targets leave out, for each critic."""
-    critic_dropout: Fraction = static(0.0)
-    """Share of the critics' hidden units that are dropped (DroQ: 0.01)."""
     temperature_mode: TemperatureMode = static("log")
     """Temperature loss: log-alpha times the surplus of entropy, alpha times it (the paper's dual), or a fixed temperature."""
     policy_delay: Count = static(1)
     """Updates of the critics for each one of policy and temperature."""
     update_order: Literal["critics_first", "policy_first"] = static("critics_first")
     """Which learns first in an update (FlashSAC: the policy)."""
+    resets: tuple[Count, ...] | None = static(None)
+    """Updates after each of which networks, temperature and optimisers begin anew, while what was replayed stays (BRO); None
+    for none."""
     normalize_observations: bool = static(False)
     """Scale observations to mean 0 and variance 1 by running statistics of the replayed batches."""
     reward_scale: Literal["none", "spread", "bound"] = static("none")
@@ -234,6 +191,11 @@ class SoftActorCritic(Settings, abc.ABC):
 
     _of_policy: ClassVar[tuple[str, ...]] = ("policy", "policy_optimizer", "log_alpha", "temperature_optimizer")
     """Fields of the state that a step of the policy changes."""
+    _of_resets: ClassVar[tuple[str, ...]] = (
+        *("policy", "critics", "target_critics", "policy_optimizer", "critic_optimizer"),
+        *("log_alpha", "temperature_optimizer"),
+    )
+    """Fields of the state that begin anew with the networks."""
 
     @classmethod
     def of_before(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -247,28 +209,14 @@ class SoftActorCritic(Settings, abc.ABC):
 
     def check(self, spec: Spec, env: str) -> None:
         """Refuses settings that cannot work; see `agents.check_agent`."""
-        if self.target_critics > self.num_critics:
-            raise InvalidSettingError(
-                f"--target-critics ({self.target_critics}) must be at most --num-critics ({self.num_critics})."
-            )
-        if self.critic_dropout >= 1.0:
-            raise InvalidSettingError("--critic-dropout must be less than 1.")
-        for name in ("hidden_sizes", "critic_hidden_sizes"):
-            if self.network != "mlp" and len(set(getattr(self, name) or (0,))) != 1:
-                words = f"--network {self.network} needs equal {flag(name)}: a residual stream has one width."
-                raise InvalidSettingError(words)
-        if self.network != "mlp" and (self.policy_norm, self.critic_norm) != ("none", "none"):
-            raise InvalidSettingError(
-                f"--policy-norm and --critic-norm are of --network mlp; {self.network} has its own."
-            )
-        if self.critic_value == "quantile" and not self.dropped_quantiles < self.num_quantiles:
-            raise InvalidSettingError("--dropped-quantiles must be less than --num-quantiles.")
+        self._check_architecture()
         if max(self.adam_beta1, self.adam_beta2) >= 1.0:
             raise InvalidSettingError("--adam-beta1 and --adam-beta2 must be less than 1.")
-        if self.learning_rate_schedule != "constant" and self.scheduled_updates is None:
-            raise InvalidSettingError(
-                f"--learning-rate-schedule {self.learning_rate_schedule} needs --scheduled-updates, the updates that it takes."
-            )
+        self._check_rates()
+        if self.resets and self.learning_rate_schedule != "constant":
+            raise InvalidSettingError("--resets needs --learning-rate-schedule constant: it would begin anew, too.")
+        if self.resets and spec.frames:
+            raise InvalidSettingError(f"--resets is for observations without images, and {env} has some.")
 
     def init(self, key: Array, spec: Spec) -> SACState:
         """Builds the state of one seed; critics differ by their initial weights, targets are copies.
@@ -294,6 +242,7 @@ class SoftActorCritic(Settings, abc.ABC):
             reward_scale=ReturnBound.create(spec.num_envs) if self.reward_scale != "none" else None,
             held_noise=self._new_noise(jax.random.fold_in(key, 2), spec),
             policy_metrics=None,
+            updates=jnp.zeros((), jnp.int32) if self.resets else None,
         )
         state = self._more_state(state, key, spec)
         if self.policy_delay > 1:
@@ -337,6 +286,7 @@ class SoftActorCritic(Settings, abc.ABC):
             reward_scale=None,
             held_noise=None,
             policy_metrics=None,
+            updates=None,
         )
 
     def watch(self, state: SACState, step: Transition, key: Array) -> SACState:
@@ -385,7 +335,8 @@ class SoftActorCritic(Settings, abc.ABC):
         else:
             state, critic_metrics = self.update_critics(state, batch, critic_noise, critic_key)
             state, policy_metrics = self._learn_policy(state, batch, policy_noise, keys)
-        return self.update_targets(state), critic_metrics | policy_metrics
+        state = self._begun_anew(self.update_targets(state), batch, key)
+        return state, critic_metrics | policy_metrics
 
     def update_critics(self, state: SACState, batch: Transition, noise: Any, key: Array) -> tuple[SACState, Metrics]:
         """Regresses every critic on the soft Bellman target (equations 2 to 5)."""
@@ -457,7 +408,7 @@ class SoftActorCritic(Settings, abc.ABC):
         default = self._default_target_entropy(state.policy)
         rate: Any = self._rate(self.temperature_learning_rate)
         if self.learning_rate_schedule != "constant":
-            rate = rate * self._rate_share(cast(Any, state.temperature_optimizer)[0].count * self.policy_delay)
+            rate = rate * self.rate_share(cast(Any, state.temperature_optimizer)[0].count * self.policy_delay)
         rule = self._temperature_rule(default if self.target_entropy is None else self.target_entropy, rate)
         log_alpha, optimizer, value = rule.step(cast(Array, state.log_alpha), state.temperature_optimizer, log_prob)
         state = dataclasses.replace(state, log_alpha=log_alpha, temperature_optimizer=optimizer)
@@ -528,6 +479,10 @@ class SoftActorCritic(Settings, abc.ABC):
         """Noise for exploration to hold, where it does."""
         return None
 
+    def _num_actions(self, state: SACState) -> int | None:
+        """Choices, where actions are such."""
+        return None
+
     def _more_state(self, state: SACState, key: Array, spec: Spec) -> SACState:
         """The state of one seed with what a member of the family adds to it."""
         return state
@@ -555,6 +510,23 @@ class SoftActorCritic(Settings, abc.ABC):
         *new, metrics = jax.lax.cond(due, learn, lambda old: old, old)
         state = dataclasses.replace(state, policy_metrics=metrics, **dict(zip(self._of_policy, new, strict=True)))
         return state, metrics
+
+    def _begun_anew(self, state: SACState, batch: Transition, key: Array) -> SACState:
+        """The state after an update: as it is, or, where `resets` has their number, with all that was learned drawn anew."""
+        if state.updates is None:
+            return state
+        state = dataclasses.replace(state, updates=state.updates + 1)
+        due = in_any_seed(jnp.any(state.updates == jnp.asarray(self.resets, jnp.int32)))
+        shapes = batch.observation.shape[1:], batch.action.shape[1:]
+        spec = Spec(*shapes, horizon=1, num_actions=self._num_actions(state))
+
+        def draw(old: tuple[Any, ...]) -> tuple[Any, ...]:
+            fresh = self.init(jax.random.fold_in(key, RESET_KEY), spec)
+            return tuple(getattr(fresh, name) for name in self._of_resets)
+
+        old = tuple(getattr(state, name) for name in self._of_resets)
+        new = jax.lax.cond(due, draw, lambda old: old, old)
+        return dataclasses.replace(state, **dict(zip(self._of_resets, new, strict=True)))
 
     def _no_metrics(self, state: SACState, spec: Spec) -> Metrics:
         """Zeros for what a step of the policy tells."""
@@ -594,38 +566,10 @@ class SoftActorCritic(Settings, abc.ABC):
         policy = with_statistics(self._projected(optax.apply_updates(learned, step)), statistics)
         return dataclasses.replace(state, policy=policy, policy_optimizer=optimizer)
 
-    def _some_critics(self, outputs: Array, subset_key: Array) -> Array:
-        """What those critics say that make the target: all, or as many as that takes, drawn anew."""
-        if self.target_critics < self.num_critics:
-            outputs = outputs[jax.random.permutation(subset_key, self.num_critics)[: self.target_critics]]
-        return outputs
-
-    def _climbed(self, q: Array) -> Array:
-        """What the policy climbs, [...], of the critics' values [num_critics, ...]."""
-        return jnp.min(q, axis=0) if self.actor_value == "min" else jnp.mean(q, axis=0)
-
-    @property
-    def _head(self) -> ValueHead:
-        numbers = self.num_quantiles if self.critic_value == "quantile" else self.num_bins
-        average, gaussian = self.target_value == "mean", self.categorical_target == "gaussian"
-        return make_value_head(self.critic_value, numbers, self.value_bound, self.dropped_quantiles, average, gaussian)
-
-    def _trunk(self) -> TrunkPlan:
-        return TrunkPlan(self.network, self.hidden_sizes, self.policy_norm, self.norm_after, self.batch_renorm)
-
-    def _critic_network(self, num_actions: int | None = None) -> CriticEnsemble:
-        return CriticEnsemble(self._critic_trunk(), self.num_critics, self._head.num_outputs, num_actions)
-
-    def _critic_trunk(self) -> TrunkPlan:
-        sizes = self.hidden_sizes if self.critic_hidden_sizes is None else self.critic_hidden_sizes
-        return TrunkPlan(self.network, sizes, self.critic_norm, self.norm_after, self.batch_renorm, self.critic_dropout)
-
     def _optimizer(self, rate: Any, every: int = 1) -> optax.GradientTransformation:
         """Adam for what is moved once in `every` updates of the critics, by which the schedule goes."""
         # Over one flat vector: three long loops instead of three for each array (benchmarks/NOTES.md has what it gains).
-        if self.learning_rate_schedule != "constant":
-            first = rate
-            rate = lambda count: first * self._rate_share(count * every)  # noqa: E731
+        rate = self.scheduled(rate, every)
         if not self.weight_decay:
             return optax.flatten(optax.adam(rate, self.adam_beta1, self.adam_beta2))
         return optax.flatten(optax.adamw(rate, self.adam_beta1, self.adam_beta2, weight_decay=self.weight_decay))
@@ -636,15 +580,6 @@ class SoftActorCritic(Settings, abc.ABC):
     def _rate(self, own: Any) -> Any:
         """The learning rate of what may have one of its own."""
         return self.learning_rate if own is None else own
-
-    def _rate_share(self, updates: Array) -> Array:
-        """The share [] of the learning rates after so many updates [] of what they belong to."""
-        done = jnp.minimum(updates / jnp.asarray(self.scheduled_updates, jnp.float32), 1.0)
-        left = 1.0 - done if self.learning_rate_schedule == "linear" else 0.5 * (1.0 + jnp.cos(jnp.pi * done))
-        return self.learning_rate_end + (1.0 - self.learning_rate_end) * left
-
-    def _projected(self, parameters: PyTree) -> PyTree:
-        return project(parameters, self.projection)
 
     def _temperature_rule(self, target: Array | float = 0.0, rate: Any = 0.0) -> Temperature:
         return Temperature(target, rate, self.temperature_mode, flat=True, beta1=self.adam_beta1)

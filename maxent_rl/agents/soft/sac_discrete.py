@@ -130,6 +130,9 @@ class SACDiscrete(Collecting, SoftActorCritic):
     def _noise(self, key: Array, batch: Transition) -> tuple[None, None]:
         return None, None
 
+    def _num_actions(self, state: SACState) -> int:
+        return _num_actions(state.policy)
+
     def _policy_network(self, num_actions: int) -> CategoricalPolicy:
         return CategoricalPolicy(self._trunk(), num_actions)
 

@@ -66,7 +66,11 @@ class Checks:
           IncompatibleEnvironmentError: `reset` takes no seed, or gives something else.
           EnvironmentFailedError: it raised an exception of its own, which is the cause.
         """
-        return self._vector(self.reset_raw(index, seed), index, _AT_START)
+        try:
+            return self._vector(self.reset_raw(index, seed), index, _AT_START)
+        except MaxentRLError as error:
+            error.place = index, len(self._envs)
+            raise
 
     def reset_raw(self, index: int, seed: int | None = None) -> Any:
         """As `reset`, with the observation as the environment gives it, whatever that is."""
@@ -95,10 +99,16 @@ class Checks:
           IncompatibleEnvironmentError: `step` gives something else.
           EnvironmentFailedError: it raised an exception of its own, which is the cause.
         """
-        observed, reward, terminated, truncated, info = self.step_raw(index, command)
-        vector = observed
-        if not (type(observed) is np.ndarray and observed.shape == self._shape and observed.dtype.kind in REAL_KINDS):
-            vector = self._vector(observed, index, self._when(index))
+        try:
+            observed, reward, terminated, truncated, info = self.step_raw(index, command)
+            vector = observed
+            if not (
+                type(observed) is np.ndarray and observed.shape == self._shape and observed.dtype.kind in REAL_KINDS
+            ):
+                vector = self._vector(observed, index, self._when(index))
+        except MaxentRLError as error:
+            error.place = index, len(self._envs)
+            raise
         if self._seen is not None and not index:
             self._seen(observed, reward)
         return vector, reward, terminated, truncated, info

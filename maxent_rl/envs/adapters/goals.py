@@ -77,10 +77,12 @@ class GoalRule:
         reward = self._call(self._reward, self._many_rewards, achieved, desired).astype(np.float32)
         if not np.isfinite(reward).all():
             index = int(np.argmin(np.isfinite(reward)))
-            raise NonFiniteError(
+            error = NonFiniteError(
                 f"{self._name}: compute_reward gave {reward[index]} for achieved_goal {achieved[index].tolist()} and "
                 f"desired_goal {desired[index].tolist()}."
             )
+            error.place = index, len(reward)
+            raise error
         if self._terminated is None:
             return reward, terminated
         ended = self._call(self._terminated, self._many_ends, achieved, desired) > 0

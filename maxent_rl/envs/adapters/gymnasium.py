@@ -273,7 +273,9 @@ def check_finite(name: str, observation: Floats, reward: NDArray[Any], elapsed: 
     what = f"entry {entries[0]} of the observation" if len(entries) else "the reward"
     value = observation[index, entries[0]] if len(entries) else reward[index]
     when = f"in step {elapsed[index]} of its episode" if elapsed[index] else "at the start of an episode"
-    raise NonFiniteError(f"{name} (environment {index} of {len(reward)}) gave {value} as {what} {when}.")
+    error = NonFiniteError(f"{name} (environment {index} of {len(reward)}) gave {value} as {what} {when}.")
+    error.place = index, len(reward)
+    raise error
 
 
 def make_spec(env: gymnasium.Env[Any, Any], name: str, horizon: int) -> Spec:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from maxent_rl.agents.base import Agent
 from maxent_rl.envs.host import Floats, HostEnvs
-from maxent_rl.errors import EnvironmentFailedError, IncompatibleEnvironmentError, NonFiniteError
+from maxent_rl.errors import EnvironmentFailedError, IncompatibleEnvironmentError, MaxentRLError, NonFiniteError
 from maxent_rl.playing.evaluation import Outcomes, evaluate_host
 from maxent_rl.seeds.mesh import SAME, SEEDS, sharded, spread
 from maxent_rl.training.compilation import compiler_options
@@ -128,8 +128,16 @@ class HostLoop:
             yield
         except (NonFiniteError, IncompatibleEnvironmentError, EnvironmentFailedError) as error:
             at = step * self.learning.num_envs
-            sentence = f"Environment step {at} (seeds {tuple(dict.fromkeys(self.seeds))}): {error}"
+            sentence = f"Environment step {at} ({self._whose(error)}): {error}"
             raise type(error)(sentence) from error.__cause__ or error
+
+    def _whose(self, error: MaxentRLError) -> str:
+        """The member whose environment is at fault; all seeds where that is not known."""
+        if error.place is None:
+            return f"seeds {tuple(dict.fromkeys(self.seeds))}"
+        index, count = error.place
+        name = self._names[index * len(self._names) // count]
+        return name[0].lower() + name[1:]
 
     def _choose(self) -> Array:
         observation, step = self._by_seed(self._observation), np.int32(self.step)

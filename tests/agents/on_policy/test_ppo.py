@@ -23,7 +23,7 @@ SMALL = PPO(hidden_sizes=(8,), rollout_size=TIME * ENVS, epochs=2, minibatches=4
 # Options that do not meet share a program; the defaults are the agent contract's.
 TANH = SMALL.replace(
     action_distribution="tanh_gaussian", state_dependent_std=True, target_entropy=-1.0, value_clip=0.2, activation="relu",
-    value_hidden_sizes=(8,),
+    value_hidden_sizes=(8,), learning_rate_schedule="cosine", scheduled_updates=1_000,
 )  # fmt: skip
 BARE = SMALL.replace(normalize_observations=False, normalize_rewards=False, entropy_bonus=0.01, epochs=1, minibatches=1)
 CASES = {
@@ -209,7 +209,7 @@ def test_target_entropy_is_held(spec, target):
 def test_numeric_hyper_parameters_are_leaves():
     names = {
         *("learning_rate", "discount", "trace_decay", "clip_low", "clip_high", "value_weight", "max_gradient_norm"),
-        *("entropy_bonus", "initial_temperature"),
+        *("entropy_bonus", "initial_temperature", "learning_rate_end"),
     }
     paths = {path[0].name for path, _ in jax.tree_util.tree_flatten_with_path(SMALL)[0]}
     assert names == paths  # value_clip and target_entropy are None

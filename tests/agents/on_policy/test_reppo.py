@@ -231,6 +231,7 @@ def test_the_critic_learns_a_known_value():
 def test_numeric_hyper_parameters_are_leaves():
     names = {
         *("learning_rate", "discount", "trace_decay", "max_gradient_norm", "reward_factor", "value_low", "value_high"),
+        "learning_rate_end",
         *("auxiliary_weight", "divergence_bound", "initial_divergence_weight", "initial_temperature", "min_std"),
     }
     assert names == {path[0].name for path, _ in jax.tree_util.tree_flatten_with_path(SMALL)[0]}

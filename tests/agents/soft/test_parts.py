@@ -128,18 +128,6 @@ def test_rates_of_their_own_are_the_length_of_adams_first_step():
     )
 
 
-@pytest.mark.parametrize(
-    ("schedule", "end", "share", "expected"),
-    [("cosine", 0.5, share, rate) for share, rate in zip(
-        (0.0, 0.25, 0.5, 0.75, 1.0), (3e-4, 2.780330e-4, 2.25e-4, 1.719670e-4, 1.5e-4), strict=True
-    )] + [("linear", 0.1, 0.5, 1.65e-4), ("linear", 0.1, 2.0, 3e-5)],
-)  # fmt: skip
-def test_schedules(schedule, end, share, expected):
-    """Check 6 of flashsac.md; XQC's goes to a tenth, and stays there."""
-    agent = SMALL.replace(learning_rate_schedule=schedule, learning_rate_end=end, scheduled_updates=1_000)
-    np.testing.assert_allclose(3e-4 * agent._rate_share(jnp.float32(1_000 * share)), expected, rtol=1e-5)
-
-
 def test_a_delayed_policys_rate_goes_by_the_critics_updates():
     """The second step of a policy that learns in one of two updates comes after two of four: half of the rate is left."""
     agent = SMALL.replace(learning_rate_schedule="linear", learning_rate_end=0.0, scheduled_updates=4, policy_delay=2)
@@ -149,14 +137,6 @@ def test_a_delayed_policys_rate_goes_by_the_critics_updates():
         step, state = adam.update(jnp.ones(2), state, weights)
         steps.append(float(step[0]))
     np.testing.assert_allclose(steps, [-1e-3, -5e-4], rtol=1e-4)
-
-
-def test_a_schedule_takes_the_run_unless_it_says_otherwise():
-    run = RunConfig(total_steps=1_000)
-    linear = SMALL.replace(learning_rate_schedule="linear", updates_per_step=2.0)
-    assert _with_schedule(run, linear).scheduled_updates == 2_000
-    assert _with_schedule(run, linear.replace(scheduled_updates=5)).scheduled_updates == 5
-    assert _with_schedule(run, SMALL) is SMALL
 
 
 def test_how_long_noise_is_held():

@@ -1,1 +1,0 @@
-"""Credit and shape of single responses."""

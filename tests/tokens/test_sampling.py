@@ -83,7 +83,7 @@ def test_tokens_may_have_temperatures_of_their_own():
     np.testing.assert_allclose(responses.logp[mask], policy.log_prob(responses.tokens)[mask], atol=1e-4)
     np.testing.assert_allclose(responses.entropy[mask], policy.entropy()[mask], atol=1e-4)
     source = Categorical(policy.log_probs / np.where(policy.entropy() > middle, 3.0, 0.2)[..., None])
-    mask &= np.abs(policy.entropy() - middle) > 0.01
+    mask = mask & np.asarray(np.abs(policy.entropy() - middle) > 0.01)
     np.testing.assert_allclose(responses.logp_drawn[mask], source.log_prob(responses.tokens)[mask], atol=1e-3)
     cold = mask & (np.asarray(policy.entropy()) < middle - 0.01)
     assert cold.any() and np.mean(responses.logp_drawn[cold]) > np.mean(responses.logp[cold]) + 0.1

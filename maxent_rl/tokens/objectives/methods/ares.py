@@ -120,14 +120,15 @@ class AresReward(RewardStage):
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
         """Changes the rewards [N], and says where windows stand and how hard prompts are [N, T]."""
         groups = Grouping.of(batch)
-        window, state = self.windows(state, batch, groups.valid)
+        there = groups.valid & jnp.any(batch.mask, axis=-1)  # not what a stage before has left out
+        window, state = self.windows(state, batch, there)
         count = jnp.sum(window, axis=-1).astype(jnp.float32)
         right = groups.valid & (batch.outcomes > self.ares_right_above)
         bucket = buckets(groups.total(right), groups.size, groups.valid)
         if self.ares_reward == "lagged":
-            state, rewards = self.lagged(state, count, right, bucket)
+            state, rewards = self.lagged(state, count, right, jnp.where(there, bucket, -1))
         elif self.ares_reward == "huber":
-            state, rewards = self.huber(state, count, right, bucket, groups)
+            state, rewards = self.huber(state, count, right, jnp.where(there, bucket, -1), groups)
         else:
             rewards = batch.outcomes
         statistics = batch.statistics | {
@@ -169,7 +170,7 @@ class AresReward(RewardStage):
         return high, state
 
     def lagged(self, state: AresCounts, count: Array, right: Array, bucket: Array) -> tuple[AresCounts, Array]:
-        """The paper's reward [N], of counts [N], and the targets of the next batch."""
+        """The targets of the next batch, and the paper's reward [N], of counts [N]; rows of bucket -1 count nowhere."""
         member = bucket[:, None] == jnp.arange(3)
         rows = jnp.maximum(jnp.sum(member, axis=0), 1)
         mean = jnp.sum(jnp.where(member, count[:, None], 0.0), axis=0) / rows
@@ -188,7 +189,7 @@ class AresReward(RewardStage):
     def huber(
         self, state: AresCounts, count: Array, right: Array, bucket: Array, groups: Grouping
     ) -> tuple[AresCounts, Array]:
-        """The released code's reward [N], of counts [N], and the state with this batch's targets and strengths."""
+        """This batch's targets and strengths, and the released code's reward [N]; rows of bucket -1 count nowhere."""
         member = groups.first[:, None] & (bucket[:, None] == jnp.arange(3))  # a prompt each
         prompts = jnp.sum(member, axis=0)
         mean = jnp.sum(jnp.where(member, groups.mean(count)[:, None], 0.0), axis=0) / jnp.maximum(prompts, 1)

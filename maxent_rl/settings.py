@@ -259,6 +259,9 @@ def _check_several(name: str, value: Any, kinds: tuple[Any, ...]) -> None:
         check_value(name, entry, kind)
 
 
+_MOST = 10**300
+
+
 def _check_number(name: str, value: Any, kind: Any, bounds: Interval) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if hasattr(value, "dtype"):  # an array of values, one for each member of a vmapped sweep
@@ -268,6 +271,8 @@ def _check_number(name: str, value: Any, kind: Any, bounds: Interval) -> None:
             for entry in value.ravel().tolist():
                 _check_number(name, entry, kind, bounds)
             return
+    if isinstance(value, int) and abs(value) > _MOST:  # more than a float can be
+        raise InvalidSettingError(f"{flag(name)} must be a finite number, got one of {len(str(abs(value)))} digits.")
     if not is_number or (kind is int and math.isfinite(value) and int(value) != value):
         wanted = "a whole number" if kind is int else "a number"
         raise InvalidSettingError(f"{flag(name)} must be {wanted}, got {value!r}.")

@@ -132,6 +132,10 @@ class RunConfig(Settings):
             raise InvalidSettingError(
                 f"--total-steps must be less than 2,147,483,648 (counters have 32 bits), got {self.total_steps:,}."
             )
+        if self.seed + self.num_seeds > 2**31:
+            raise InvalidSettingError(
+                f"Seeds must be less than 2,147,483,648: --seed is {self.seed:,}, and --num-seeds {self.num_seeds:,}."
+            )
         if self.total_steps < self.num_envs:
             raise InvalidSettingError(
                 f"--total-steps ({self.total_steps}) must be at least --num-envs ({self.num_envs}): "

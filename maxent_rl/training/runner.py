@@ -25,6 +25,7 @@ from maxent_rl.errors import (
     IncompatibleEnvironmentError,
     InvalidSettingError,
     NonFiniteError,
+    ProcessError,
     StorageError,
 )
 from maxent_rl.pictures.learning_curve import draw_curves
@@ -297,6 +298,8 @@ class Training:
                 raise KeyboardInterrupt(f"Stopped at once. {self._last_saved()}") from None
             elif isinstance(error, StorageError):  # a full disk above all
                 raise StorageError(f"{error} {self._last_saved('once there is space, ')}") from error
+            elif isinstance(error, ProcessError):
+                raise ProcessError(f"{error} {self._after_a_loss()}") from error
             raise
         done = self._loop.step >= self._total
         states = self._loop.learner.seeds.agent
@@ -324,6 +327,7 @@ class Training:
 
     def _run_in_folder(self, told: str | None) -> None:
         """Trains, and records it in the folder; begins with what has been told so far."""
+        self._processes.advise(self._after_a_loss)
         together = self._processes.together
         with together():
             self._checkpoints = Checkpoints(self._folder / "checkpoints", self._run.keep_checkpoints, self._processes)
@@ -563,6 +567,9 @@ class Training:
         if good is None:
             return f"No checkpoint in {where} is whole and without NaN or infinity in its replay rows."
         return f"The last good checkpoint is that of step {good} in {where}."
+
+    def _after_a_loss(self) -> str:
+        return self._last_saved("start the processes again and ")
 
     def _last_saved(self, first: str = "") -> str:
         """What is safe where a run ends at once, and how to go on."""

@@ -448,6 +448,10 @@ def _settle() -> None:
             writes = [write([value], [info], [arg]) for value, info, arg in zip(values, infos, args, strict=True)]
             await _all(writes)
 
+        async def metadata(self, infos: Any) -> list[Any]:
+            look = super().metadata
+            return [found for (found,) in await _all([look([info]) for info in infos])]
+
         async def deserialize(self, infos: Any, args: Any = None) -> list[Any]:
             read = super().deserialize
             wanted = [None if args is None else [arg] for arg in args or infos]

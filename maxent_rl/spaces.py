@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import typing
 from collections.abc import Iterator
 from typing import Any, Literal, TypeAlias
 
@@ -28,6 +29,11 @@ Frame: TypeAlias = tuple[int, int, int]
 """Height, width and channels of an image."""
 
 _MOST_CHANNELS = 4
+
+
+def is_size(value: Any) -> bool:
+    """Whether a value is a whole number that something can have of entries, steps or choices: from 0, in 31 bits."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,12 +81,37 @@ class Space:
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Space:
-        """From what `dataclasses.asdict` made of one, also after a way through JSON."""
+        """From what `dataclasses.asdict` made of one, also after a way through JSON.
+
+        Raises:
+          TypeError, ValueError, AttributeError: it is none.
+        """
         fields: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
         }
         parts = tuple(part if isinstance(part, Space) else cls.of(part) for part in values.get("parts", ()))
-        return cls(**fields | {"parts": parts})
+        space = cls(**fields | {"parts": parts})
+        space._check()
+        return space
+
+    def _check(self) -> None:
+        """Refuses what no environment has.
+
+        Raises:
+          TypeError, ValueError: it does not hang together.
+        """
+        if self.kind not in typing.get_args(Kind) or np.dtype(self.dtype).kind not in "fiub":
+            raise ValueError(f"there is no space {self.kind!r} of {self.dtype!r}")
+        if not all(map(is_size, (*self.shape, *self.sizes))) or not all(isinstance(each, int) for each in self.start):
+            raise ValueError("its shape, choices and their beginnings are whole numbers")
+        entries = math.prod(self.shape)
+        for bound in (self.low, self.high):
+            if bound is not None and len(np.asarray(bound, np.float64)) != entries:
+                raise ValueError(f"a bound for each of its {entries} entries is needed")
+        if self.kind in ("discrete", "multi_discrete") and not len(self.sizes) == len(self.start) == max(entries, 1):
+            raise ValueError("the number of choices of each of its entries is needed")
+        if len(self.names) not in (0, len(self.parts)) or not all(isinstance(name, str) for name in self.names):
+            raise ValueError("each of its parts has a name, or none has")
 
     @functools.cached_property
     def frame(self) -> Frame | None:

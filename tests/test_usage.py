@@ -122,7 +122,7 @@ def test_every_rule_of_an_agent_can_be_asked_and_shown(name):
     assert not set(unused(run, agent)) - set(found)  # what is not known yet speaks for a setting
     for field in dataclasses.fields(agent):
         words = sentence(type(agent), field.name)
-        assert not words or (words.startswith(" Used only w") and words.endswith("."))
+        assert not words or (words.startswith(" Used only ") and words.endswith("."))
 
 
 def test_help_says_when_a_flag_has_an_effect(capsys):

@@ -3,6 +3,7 @@
 They know no networks, optimisers or environments, so a loss can be taken into any other trainer.
 """
 
+from maxent_rl.losses.absolute_preference import apo_down_loss, apo_zero_loss, bco_loss, nca_loss, sppo_loss
 from maxent_rl.losses.advantage_weighted import advantage_weight, weighted_cloning_loss
 from maxent_rl.losses.advantages import (
     accumulated_rewards,
@@ -86,6 +87,13 @@ from maxent_rl.losses.preference import (
     rpo_loss,
     simpo_loss,
 )
+from maxent_rl.losses.preference_rewards import (
+    alpha_reward,
+    discopop_loss,
+    divergence_reward,
+    on_policy_weight,
+    sorted_margin,
+)
 from maxent_rl.losses.quantile_regression import (
     kept_quantiles,
     mean_quantile_huber_loss,
@@ -110,11 +118,15 @@ __all__ = [
     "accumulated_rewards",
     "advantage_weight",
     "aggregate",
+    "alpha_reward",
     "anchored_logits",
     "anchored_loss",
     "anchored_pair_loss",
     "apart",
+    "apo_down_loss",
+    "apo_zero_loss",
     "at_least_single",
+    "bco_loss",
     "behavior_regularized_loss",
     "bellman_target",
     "best_rejected",
@@ -133,6 +145,8 @@ __all__ = [
     "differential_information",
     "differential_information_entropy",
     "differing_groups",
+    "discopop_loss",
+    "divergence_reward",
     "double_q_value",
     "dpo_loss",
     "energy_term",
@@ -167,7 +181,9 @@ __all__ = [
     "masked_mean",
     "masked_quantile",
     "mean_quantile_huber_loss",
+    "nca_loss",
     "normalized_discounted_gain",
+    "on_policy_weight",
     "optimistic_value",
     "orpo_loss",
     "others_advantages",
@@ -205,6 +221,8 @@ __all__ = [
     "soft_value",
     "softmax_entropy",
     "softmax_target",
+    "sorted_margin",
+    "sppo_loss",
     "squared_error_log_prob",
     "support",
     "taken_value",

@@ -43,4 +43,6 @@ def shift_divergence(shift: Array, log_std: Array) -> Array:
 
     Source: arXiv 2405.16158, whose released code divides the second policy's deviations by what they were narrowed by.
     """
-    return 0.5 * jnp.sum(jnp.square(shift) * jnp.exp(-2.0 * log_std), axis=-1)
+    # Of deviations below 1e-13 the inverse variance would leave single precision, times a square of the shift.
+    precision = jnp.exp(jnp.minimum(-2.0 * log_std, 60.0))
+    return 0.5 * jnp.sum(jnp.square(shift) * precision, axis=-1)

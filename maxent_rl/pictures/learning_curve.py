@@ -7,7 +7,6 @@ Matplotlib is used through its objects alone, never through `pyplot`: no global 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from maxent_rl.pictures.token_curves import has_token_curves, token_curves
 from maxent_rl.runs.config import method_name
 from maxent_rl.runs.records import read_csv
 from maxent_rl.seeds.variants import variant_name
+from maxent_rl.storage.reading import read_json, refuse_damage
 
 Floats = NDArray[np.float64]
 
@@ -70,7 +70,8 @@ def learning_curve(folder: Path) -> Path:
       StorageError: the picture cannot be written.
     """
     run = _read_run(folder / "config.json")
-    curves = _read_curves(folder / "eval.csv", list(run.get("variants") or {}))
+    with refuse_damage(folder / "eval.csv", CheckpointError):
+        curves = _read_curves(folder / "eval.csv", list(run.get("variants") or {}))
     return save(_draw(curves, run), folder / "learning_curve.png")
 
 
@@ -112,10 +113,11 @@ def _read_run(path: Path) -> dict[str, Any]:
     Nothing where it is absent: a picture is better than a perfect title.
     """
     try:
-        config = json.loads(path.read_text())
+        config = read_json(path)
         run = dict(config["run"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+    run = run if isinstance(run.get("variants"), dict) else run | {"variants": {}}
     is_whole = "agent" in run and isinstance(config.get("agent"), dict)
     return run | {"agent": method_name(config)} if is_whole else run
 

@@ -14,9 +14,13 @@ from maxent_rl.errors import CheckpointError
 from maxent_rl.pictures.style import FAINT, INK, colours, heading, save, style
 from maxent_rl.runs.records import read_csv
 from maxent_rl.seeds.variants import variant_name
+from maxent_rl.storage.reading import open_regular, refuse_damage
 
 Floats = NDArray[np.float64]
 _SMOOTHED = 60  # more points than this are averaged in bins, as single iterations are noisy
+
+
+_LONGEST_HEAD = 2**16
 
 
 class _Line(NamedTuple):
@@ -31,8 +35,8 @@ class _Line(NamedTuple):
 def has_token_curves(folder: Path) -> bool:
     """Whether a run's evaluations are those of a token task."""
     try:
-        with (folder / "eval.csv").open() as file:
-            return "pass@1" in file.readline().strip().split(",")
+        with open_regular(folder / "eval.csv") as file:
+            return "pass@1" in file.readline(_LONGEST_HEAD).decode(errors="replace").strip().split(",")
     except OSError:
         return False
 
@@ -65,7 +69,8 @@ def token_curves(folder: Path, run: dict[str, Any]) -> Path:
     figure = Figure(figsize=(10.5, 7.0), layout=layout, facecolor="white")
     panels = figure.subplots(2, 2, sharex=True)
     for axes, (title, unit, lines) in zip(panels.flat, _panels(tables["eval"]), strict=True):
-        _draw_panel(axes, tables, lines, varied)
+        with refuse_damage(folder / "eval.csv", CheckpointError):
+            _draw_panel(axes, tables, lines, varied)
         heading(axes, title, unit)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         style(axes)

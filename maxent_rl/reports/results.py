@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -17,6 +16,7 @@ from maxent_rl.errors import InvalidSettingError
 from maxent_rl.reports import statistics
 from maxent_rl.reports.methods import Group, Study, align
 from maxent_rl.reports.statistics import Floats, Interval, Scores, normalize, stratified_bootstrap
+from maxent_rl.storage.reading import read_json
 
 References: TypeAlias = Mapping[str, tuple[float, float]]
 
@@ -140,7 +140,7 @@ def read_references(path: Path) -> dict[str, tuple[float, float]]:
       InvalidSettingError: the file is missing or says something else.
     """
     try:
-        entries = json.loads(path.read_text())
+        entries = read_json(path)
         found = {str(env): (float(low), float(high)) for env, (low, high) in entries.items()}
     except OSError as error:
         raise InvalidSettingError(f"{path} cannot be read: {error.strerror or error}.") from error

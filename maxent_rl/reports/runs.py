@@ -6,7 +6,6 @@ what is missing is said, never made up.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import math
 import os
@@ -18,10 +17,11 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from maxent_rl.agents.registry import AGENTS, agent_class
-from maxent_rl.errors import CheckpointError, unknown_name
+from maxent_rl.errors import CheckpointError, MaxentRLError, unknown_name
 from maxent_rl.reports.statistics import Floats
 from maxent_rl.runs.config import RunConfig, read_config
 from maxent_rl.runs.records import read_csv
+from maxent_rl.storage.reading import refuse_damage
 
 Rows: TypeAlias = list[dict[str, float | str]]
 
@@ -176,8 +176,9 @@ def find_runs(paths: Sequence[str | Path], metric: str = "return_mean") -> tuple
     runs, columns = [], set[str]()
     for folder in folders:
         try:
-            run = _read(folder, metric)
-        except (CheckpointError, csv.Error, OSError) as error:
+            with refuse_damage(folder, CheckpointError):  # one of many stops none of the others
+                run = _read(folder, metric)
+        except MaxentRLError as error:
             left_out.append(LeftOut(folder, str(error)))
             continue
         measured = {name for row in run.evaluations for name, value in row.items() if isinstance(value, float)}
@@ -226,10 +227,12 @@ def _read(folder: Path, metric: str) -> Run:
         raise CheckpointError("its config.json has no hyper-parameters under 'agent'.")
     try:
         metrics = read_csv(folder / "metrics.csv")
-    except (CheckpointError, csv.Error):
+    except CheckpointError:
         metrics = []  # costs the report only the times
     table = folder / "eval.csv"
-    return Run(folder, config, metric, read_csv(table) if table.exists() else [], metrics)
+    run = Run(folder, config, metric, read_csv(table) if table.exists() else [], metrics)
+    _ = run.members, run.total_steps  # so that what cannot be made of them is found here
+    return run
 
 
 def _nothing_found(paths: Sequence[str | Path], left_out: list[LeftOut]) -> str:

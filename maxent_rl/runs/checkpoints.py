@@ -35,6 +35,7 @@ from maxent_rl.errors import CheckpointError
 from maxent_rl.seeds.processes import Processes
 from maxent_rl.storage.arrays import Arrays
 from maxent_rl.storage.files import first_line, storage_errors
+from maxent_rl.storage.reading import open_regular, read_json
 from maxent_rl.types import Array
 
 _SEGMENT = re.compile(r"(\d+)-(\d+)\.npy")
@@ -159,11 +160,12 @@ class Checkpoints:
         """
         args = self._ocp.args
         try:
+            _refuse_pipes(self._folder / str(step))
             items = self._manager.restore(
                 step, args=args.Composite(arrays=args.StandardRestore(), meta=args.JsonRestore())
             )
             arrays = {name: np.asarray(value) for name, value in items["arrays"].items()}
-            meta = dict(items["meta"])
+            meta: dict[str, Any] = dict(items["meta"])
             _check_signed(arrays, meta)
             return arrays, meta
         except Exception as error:  # whatever Orbax and TensorStore raise for damaged files: there is no list
@@ -298,7 +300,7 @@ class Checkpoints:
             # Always mapped first: a damaged header may declare any size, and the file has as many bytes as it has.
             segment: NDArray[np.float32] = np.load(path, allow_pickle=False, mmap_mode="r")
             return segment if mapped else np.array(segment)
-        except (OSError, ValueError, EOFError, OverflowError, SyntaxError) as error:
+        except Exception as error:  # whatever NumPy raises for a damaged header: there is no list
             reason = first_line(error)
             reason = "it is not an array file" if "pickle" in reason else reason
             raise CheckpointError(f"The replay file {path} is damaged ({reason}).") from error
@@ -336,6 +338,17 @@ class Checkpoints:
         for path in sorted(self._replay.iterdir()):
             if match := _SEGMENT.fullmatch(path.name):
                 yield int(match[1]), int(match[2]), path
+
+
+def _refuse_pipes(checkpoint: Path) -> None:
+    """Refuses a checkpoint with something in it that is neither a file nor a folder, for which Orbax would wait.
+
+    Raises:
+      ValueError: naming it.
+    """
+    for path in checkpoint.rglob("*"):
+        if not path.is_file() and not path.is_dir():
+            raise ValueError(f"{path.relative_to(checkpoint)} is no file")
 
 
 def _signed(arrays: Arrays, meta: dict[str, Any]) -> dict[str, Any]:
@@ -381,7 +394,7 @@ def _check_file(path: Path) -> None:
     Raises:
       ValueError: it is not as it was written.
     """
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, kind = read(file)
@@ -404,8 +417,8 @@ def _clear_unfinished(folder: Path) -> None:
 def _stored_best(checkpoint: Path) -> float:
     """The best mean return of an evaluation up to a checkpoint: the first that has the highest is the best one."""
     try:
-        return float(json.loads((checkpoint / "meta" / "metadata").read_text(encoding="utf-8"))["best"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return float(read_json(checkpoint / "meta" / "metadata")["best"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return -math.inf
 
 

@@ -17,7 +17,7 @@ from maxent_rl.errors import InvalidSettingError
 from maxent_rl.runs.config import RunConfig, config_from, read_config, run_folder
 from maxent_rl.runs.flags import meanings, read_flags, wants_help
 from maxent_rl.runs.presets import PRESETS, apply_preset
-from maxent_rl.settings import field_hints, flag
+from maxent_rl.settings import check_settings, field_hints, flag
 from maxent_rl.usage import flags_in, sentence
 
 # What a resumed run may change: nothing that decides its numbers.
@@ -191,6 +191,8 @@ def _begin(first: dict[str, str | None], allow_import: bool) -> tuple[RunConfig,
     if first["preset"] is not None:
         raise InvalidSettingError(f"--preset does not go with {source}, whose settings are all set already.")
     run, hyper = config_from(read_config(source))
+    run.check()
+    check_settings(hyper)
     if first["agent"] not in (None, run.agent):
         raise InvalidSettingError(f"{source} is a run of {run.agent!r}: --agent {first['agent']} does not fit it.")
     if first["env"] is None and not allow_import:

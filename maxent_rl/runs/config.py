@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import json
 import os
 import platform
 import sys
@@ -26,7 +25,8 @@ from maxent_rl.settings import (
     setting,
     unknown_setting,
 )
-from maxent_rl.storage.files import as_path
+from maxent_rl.storage.files import as_path, first_line
+from maxent_rl.storage.reading import read_json, refuse_damage
 from maxent_rl.usage import ON_HOST, above
 
 _PACKAGES = (
@@ -198,11 +198,11 @@ def read_config(path: str | Path) -> dict[str, Any]:
     file = as_path(path, "a run's folder")
     file = file / "config.json" if file.is_dir() else file
     try:
-        config = json.loads(file.read_text())
+        config = read_json(file)
     except FileNotFoundError as error:
         raise CheckpointError(f"There is no run at {path}: {file} does not exist.") from error
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} cannot be read as a run's configuration: {error}.") from error
+        raise CheckpointError(f"{file} cannot be read as a run's configuration: {first_line(error)}.") from error
     if not isinstance(config, dict) or not isinstance(config.get("run"), dict) or "agent" not in config:
         raise CheckpointError(f"{file} is not a run's configuration: it has no 'run' and 'agent'.")
     return config
@@ -215,9 +215,10 @@ def config_from(config: dict[str, Any]) -> tuple[RunConfig, Any]:
       UnknownNameError: an agent or a setting that this version does not have.
     """
     run = run_from(config)
-    if run.agent not in AGENTS:
+    name: Any = run.agent  # of a file, whatever it says
+    if not isinstance(name, str) or name not in AGENTS:
         hint = "A run of an agent of one's own goes on in Python, with its class: resume(folder, agent=CLASS)."
-        raise unknown_name("agent", run.agent, AGENTS, hint)
+        raise unknown_name("agent", name, AGENTS, hint)
     return run, agent_from(agent_class(run.agent), config)
 
 
@@ -251,6 +252,12 @@ def agent_from(kind: Any, config: dict[str, Any]) -> Any:
 
 
 def _build(kind: type[Any], values: dict[str, Any]) -> Any:
+    """A dataclass of a file's values; whoever uses it checks their types and bounds."""
+    with refuse_damage(f"The configuration of {kind.__name__}", CheckpointError):
+        return _built(kind, values)
+
+
+def _built(kind: type[Any], values: dict[str, Any]) -> Any:
     values = kind.of_before(values) if hasattr(kind, "of_before") else values
     names = {field.name for field in dataclasses.fields(kind)}
     for name in values:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import zipfile
 from functools import partial
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import jax
@@ -24,15 +24,17 @@ from maxent_rl.errors import (
     CheckpointError,
     IncompatibleEnvironmentError,
     InvalidSettingError,
-    MaxentRLError,
     NonFiniteError,
     PolicyError,
 )
 from maxent_rl.runs.config import agent_from
 from maxent_rl.seeds.variants import variant_name
-from maxent_rl.spaces import Space, flatten, to_agent, to_environment
+from maxent_rl.settings import check_settings
+from maxent_rl.spaces import Space, flatten, is_size, to_agent, to_environment
+from maxent_rl.storage.archives import open_archive
 from maxent_rl.storage.arrays import Arrays, from_arrays, to_arrays
 from maxent_rl.storage.files import as_path, storage_errors
+from maxent_rl.storage.reading import read_json, refuse_damage
 from maxent_rl.types import PyTree, Spec
 
 _FORMAT = 1
@@ -196,18 +198,9 @@ def load_policy(
     folder = policy_folder(as_path(path, "a run's folder"))
     if variant is not None and not isinstance(variant, int):
         raise InvalidSettingError(f"variant= takes the number of a variant, counted from 0, got {variant!r}.")
-    try:
-        description = json.loads((folder / "policy.json").read_text())
-        if description["format"] != _FORMAT:
-            raise PolicyError(f"{folder} has policy format {description['format']}, this version reads {_FORMAT}.")
-        name = description["run"]["agent"]
-        if agent is None and name not in AGENTS:
-            raise PolicyError(f"The policy in {folder} is of agent {name!r}: pass its class as `agent`.")
-        built = agent_from(agent or agent_class(name), description)
-        spec = _spec_from(description["spec"])
+    with refuse_damage(f"The policy in {folder}", PolicyError):
+        description, built, spec, arrays = _read(folder, agent)
         seeds: list[int] = description["seeds"]
-        with np.load(folder / "arrays.npz", allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
         if seed is not None and seed not in seeds:
             raise InvalidSettingError(f"The policy in {folder} has seeds {seeds}, not {seed}.")
         chosen = seeds[0] if seed is None else seed
@@ -221,16 +214,52 @@ def load_policy(
         template = jax.eval_shape(lambda key: acting_state(built, built.init(key, spec)), jax.random.key(0))
         member = index * len(seeds) + seeds.index(chosen)
         row = {key: value[member] for key, value in arrays.items()}
-        state = jax.tree.map(jnp.asarray, from_arrays(template, row))
+        try:
+            state = jax.tree.map(jnp.asarray, from_arrays(template, row))
+        except CheckpointError as error:
+            raise PolicyError(f"The policy in {folder} does not fit its description: {error}") from error
+    return Policy(built, state, spec, description, chosen, values)
+
+
+def _read(folder: Path, agent: type[Any] | None) -> tuple[dict[str, Any], Any, Spec, Arrays]:
+    """Description, agent, spec, and the arrays of all seeds and variants."""
+    try:
+        description = read_json(folder / "policy.json")
+        if description["format"] != _FORMAT:
+            raise PolicyError(f"{folder} has policy format {description['format']}, this version reads {_FORMAT}.")
+        _check(description)
+        name = description["run"]["agent"]
+        if agent is None and name not in AGENTS:
+            raise PolicyError(f"The policy in {folder} is of agent {name!r}: pass its class as `agent`.")
+        built = agent_from(agent or agent_class(name), description)
+        check_settings(built)
+        spec = _spec_from(description["spec"])
+        with open_archive(folder / "arrays.npz", "the arrays of a policy", (), PolicyError) as archive:
+            return description, built, spec, {each: archive.array(each) for each in archive.names}
     except FileNotFoundError as error:
         raise PolicyError(f"There is no policy in {folder}: {Path(error.filename).name} is missing.") from error
-    except CheckpointError as error:
-        raise PolicyError(f"The policy in {folder} does not fit its description: {error}") from error
-    except MaxentRLError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
-        raise PolicyError(f"The policy in {folder} is damaged: {type(error).__name__}: {error}.") from error
-    return Policy(built, state, spec, description, chosen, values)
+
+
+def _check(description: dict[str, Any]) -> None:
+    """Refuses what has another type than `export_policy` gives it; others are checked where they are used.
+
+    Raises:
+      ValueError: naming it.
+    """
+    seeds, variants = description["seeds"], description.get("variants", {})
+    columns = list(variants.values())
+    sound = {
+        "env": isinstance(description["env"], str),
+        "backend": isinstance(description["backend"], (str, NoneType)),
+        "max_episode_steps": description.get("max_episode_steps") is None or is_size(description["max_episode_steps"]),
+        "step": is_size(description["step"]),
+        "seeds": isinstance(seeds, list) and bool(seeds) and all(map(is_size, seeds)),
+        "variants": all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns)
+        and all(isinstance(value, (int, float)) for column in columns for value in column),
+    }
+    wrong = [name for name, fits in sound.items() if not fits]
+    if wrong:
+        raise ValueError(f"its {wrong[0]} cannot be {str(description.get(wrong[0]))[:60]!r}")
 
 
 def load_policies(path: str | Path, seed: int | None = None, variant: int | None = None) -> list[Policy]:
@@ -246,7 +275,7 @@ def load_policies(path: str | Path, seed: int | None = None, variant: int | None
     """
     first = load_policy(path, seed=seed, variant=variant)
     # `load_policy` has just found this file sound.
-    description = json.loads((policy_folder(Path(path)) / "policy.json").read_text())
+    description = read_json(policy_folder(Path(path)) / "policy.json")
     count = max((len(values) for values in description.get("variants", {}).values()), default=1)
     variants = range(count) if variant is None else [variant]
     seeds = description["seeds"] if seed is None else [seed]
@@ -270,4 +299,13 @@ def _spec_from(values: dict[str, Any]) -> Spec:
     low, high = fields.pop("action_low", None), fields.pop("action_high", None)
     if low is not None:
         fields["action_space"] = Space("box", fields["action_shape"], low=low, high=high)
-    return Spec(**fields)
+    spec = Spec(**fields)
+    shapes: dict[str, Any] = {name: getattr(spec, name) for name in ("observation_shape", "action_shape")}
+    for name, shape in shapes.items():
+        if not isinstance(shape, tuple) or not all(map(is_size, shape)):
+            raise ValueError(f"its {name} cannot be {str(shape)[:60]!r}")
+    if not is_size(spec.horizon) or not (spec.num_actions is None or is_size(spec.num_actions)):
+        raise ValueError(f"its spec has the horizon {spec.horizon!r} and {spec.num_actions!r} actions")
+    if spec.choices is not None and not all(map(is_size, spec.choices)):
+        raise ValueError(f"its choices cannot be {str(spec.choices)[:60]!r}")
+    return spec

@@ -113,15 +113,12 @@ _BRO_RESETS = tuple(
     10 * (step - 2_500) for step in (15_001, 50_001, 250_001, 500_001, 750_001, 1_000_001, 1_500_001, 2_000_001)
 )
 """Updates by those environment steps: ten for each one after the first 2,500."""
-_EFFICIENT = {
-    "critic_norm": "batch",
-    "critic_value": "categorical",
-    "num_bins": 101,
-    "reward_scale": "bound",
-    "projection": "columns",
-    "target_network": False,
-    "policy_delay": 3,
-    "initial_temperature": 0.01,
+# Twice as many updates of half the rows cost what one did, and learn faster; so do a low temperature and fewer random steps.
+_EFFICIENT = _CROSSQ | {
+    "batch_size": 128,
+    "updates_per_step": 2.0,
+    "initial_temperature": 0.1,
+    "most_start_steps": 2_000,
 }
 
 _CONTINUOUS_SUBPO = {
@@ -193,7 +190,7 @@ PRESETS = {
         agents={"sac": _FLASHSAC},
     ),
     "efficient": Preset(
-        about="normalised categorical critics at SAC's width, without a target network: 1.2 times SAC's arithmetic",
+        about="fewest samples at SAC's cost: CrossQ at SAC's width, two updates of half the rows, an early start",
         run={},
         agents={"sac": _EFFICIENT},
     ),

@@ -22,10 +22,12 @@ from typing import Any, TypeAlias
 
 from maxent_rl.errors import CheckpointError, InvalidSettingError, MissingDependencyError, StorageError
 from maxent_rl.storage.files import storage_errors
+from maxent_rl.storage.reading import open_regular
 
 Row: TypeAlias = Mapping[str, float | int | str]
 
 _KEYS = ("step", "seed")
+_LONGEST_STEP = 18  # digits
 
 
 class Recorder:
@@ -144,7 +146,7 @@ def read_csv(path: Path, last_bytes: int | None = None) -> list[dict[str, float 
     """Reads metrics.csv or eval.csv, also of a run that is still writing it or was killed while it did.
 
     Args:
-      path: the file; a last line without its end is left out.
+      path: the file; a last line without its end is left out, as are lines that have not the columns of the first.
       last_bytes: read no more than the rows in about so many bytes at the end; None for all rows.
 
     Returns:
@@ -160,7 +162,7 @@ def read_csv(path: Path, last_bytes: int | None = None) -> list[dict[str, float 
         raise CheckpointError(f"{path} does not exist: the run has recorded nothing there yet.") from error
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
-    return [dict(zip(header, map(_value, row), strict=False)) for row in rows]
+    return [dict(zip(header, map(_value, row), strict=True)) for row in rows if len(row) == len(header)]
 
 
 class _Table:
@@ -315,7 +317,7 @@ def _start_wandb(folder: Path, project: str, config: dict[str, Any]) -> Any:
 
 def _read_lines(path: Path, last_bytes: int | None = None) -> list[list[str]]:
     """Header and rows as text, without a half-written last line."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         content = file.readline()
         start = os.fstat(file.fileno()).st_size - (last_bytes or 0)
         if last_bytes is not None and start > len(content):
@@ -324,11 +326,20 @@ def _read_lines(path: Path, last_bytes: int | None = None) -> list[list[str]]:
         content += file.read()
     text = content.decode("utf-8", errors="replace")
     whole = text[: text.rfind("\n") + 1]
-    return [row for row in csv.reader(io.StringIO(whole, newline="")) if row]
+    return [row for line in whole.split("\n") if (row := _split(line))]
+
+
+def _split(line: str) -> list[str]:
+    """The cells of a line, each of which is a row: so that a stray quotation mark costs no other line."""
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return [line]
 
 
 def _is_whole(row: Sequence[str], header: Sequence[str]) -> bool:
-    return len(row) == len(header) and row[0].isdecimal() and not any("\0" in cell for cell in row)
+    is_step = row[0].isdecimal() and len(row[0]) <= _LONGEST_STEP
+    return is_step and len(row) == len(header) and not any("\0" in cell for cell in row)
 
 
 def _replace(path: Path, lines: Iterable[Sequence[str]]) -> None:

@@ -12,9 +12,10 @@ import numpy as np
 from maxent_rl.agents.base import HasCritics
 from maxent_rl.errors import CheckpointError, PolicyError
 from maxent_rl.runs.checkpoints import Checkpoints
-from maxent_rl.runs.config import read_config
+from maxent_rl.runs.config import read_config, run_from
 from maxent_rl.runs.policy import Policy, load_policy
 from maxent_rl.storage.arrays import from_arrays
+from maxent_rl.storage.reading import refuse_damage
 from maxent_rl.types import Array, PyTree
 
 # Where a checkpoint has the agents' states, by the names that `storage.arrays.to_arrays` gives.
@@ -61,7 +62,7 @@ def load_state(
             f"{folder} has no policy yet, which its first evaluation (without any, its first checkpoint) writes."
         )
     policy = load_policy(folder, seed=seed, variant=variant)
-    steps = [int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit()]
+    steps = [int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdecimal()]
     if not steps:
         raise CheckpointError(f"{folder} has no checkpoint: the state of its agent cannot be read.")
     chosen = max(steps) if step is None else step
@@ -72,14 +73,18 @@ def load_state(
         arrays, _ = checkpoints.restore(chosen)
     finally:
         checkpoints.close()
-    seeds = list(range(config["run"]["seed"], config["run"]["seed"] + config["run"]["num_seeds"]))
-    member = (variant or 0) * len(seeds) + seeds.index(policy.seed)
-    found = {name.removeprefix(_AGENT): value for name, value in arrays.items() if name.startswith(_AGENT)}
-    template = jax.eval_shape(lambda key: policy.agent.init(key, policy.spec), jax.random.key(0))
-    try:
-        state = from_arrays(template, {name: np.asarray(value[member]) for name, value in found.items()})
-    except (CheckpointError, IndexError) as error:
-        raise CheckpointError(f"The checkpoint of step {chosen} in {folder} does not fit its agent: {error}") from error
+    with refuse_damage(f"The run in {folder}", CheckpointError):
+        run = run_from(config)
+        run.check()
+        member = (variant or 0) * run.num_seeds + run.seeds.index(policy.seed)
+        found = {name.removeprefix(_AGENT): value for name, value in arrays.items() if name.startswith(_AGENT)}
+        template = jax.eval_shape(lambda key: policy.agent.init(key, policy.spec), jax.random.key(0))
+        try:
+            state = from_arrays(template, {name: np.asarray(value[member]) for name, value in found.items()})
+        except (CheckpointError, IndexError) as error:
+            raise CheckpointError(
+                f"The checkpoint of step {chosen} in {folder} does not fit its agent: {error}"
+            ) from error
     return Restored(policy.agent, jax.tree.map(jnp.asarray, state), policy, chosen)
 
 

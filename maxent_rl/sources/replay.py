@@ -18,6 +18,7 @@ from maxent_rl.runs.buffers import make_layout
 from maxent_rl.runs.checkpoints import Checkpoints
 from maxent_rl.runs.config import config_from, read_config
 from maxent_rl.runs.policy import Policy
+from maxent_rl.storage.reading import refuse_damage
 from maxent_rl.types import Spec
 
 
@@ -57,11 +58,11 @@ def read_replay(folder: str | Path, policy: Policy) -> Replayed:
     run, agent = config_from(config)
     if agent.learns != "replay":
         raise InvalidSettingError(f"--kind replay needs a run with a replay buffer; --agent {run.agent} has none.")
-    seeds = list(run.seeds)
-    varied = [index for index, values in enumerate(run.variant_values) if values == policy.variant]
-    member = varied[0] * len(seeds) + seeds.index(policy.seed)
-    spec = policy.spec
-    layout = make_layout(policy.agent, dataclasses.replace(spec, num_envs=run.num_envs))
+    with refuse_damage(f"The run in {folder}", CheckpointError):
+        run.check()
+        member = run.variant_values.index(policy.variant) * run.num_seeds + run.seeds.index(policy.seed)
+        spec = policy.spec
+        layout = make_layout(policy.agent, dataclasses.replace(spec, num_envs=run.num_envs))
     if not (folder / "checkpoints").is_dir():
         raise CheckpointError(f"{folder} has no checkpoint: its replay buffer cannot be read.")
     checkpoints = Checkpoints(folder / "checkpoints", keep=1, read_only=True)

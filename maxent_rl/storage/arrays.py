@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxent_rl.errors import CheckpointError
+from maxent_rl.storage.archives import Archive
+from maxent_rl.storage.reading import parse_json, refuse_damage
 from maxent_rl.types import PyTree
 
 Arrays = dict[str, NDArray[Any]]
@@ -76,17 +78,22 @@ def pack(tree: Any) -> NDArray[np.uint8]:
 
 
 def unpack(data: NDArray[np.uint8]) -> Any:
-    """Reads what `pack` wrote; lists stay lists where tuples were."""
-    with np.load(io.BytesIO(data.tobytes()), allow_pickle=False) as archive:
+    """Reads what `pack` wrote; lists stay lists where tuples were.
+
+    Raises:
+      CheckpointError: it is something else, or damaged.
+    """
+    with refuse_damage("A packed state", CheckpointError):
+        archive = Archive(io.BytesIO(data.tobytes()))
 
         def decode(node: dict[str, Any]) -> Any:
             if "dict" in node:
                 return {key: decode(entry) for key, entry in node["dict"].items()}
             if "list" in node:
                 return [decode(entry) for entry in node["list"]]
-            return archive[node["array"]] if "array" in node else node["value"]
+            return archive.array(node["array"]) if "array" in node else node["value"]
 
-        return decode(json.loads(archive["tree"].tobytes().decode()))
+        return decode(parse_json(archive.array("tree").tobytes().decode()))
 
 
 def _data(leaf: Any) -> Any:

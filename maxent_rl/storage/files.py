@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,40 @@ def write_json(path: Path, value: Any) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial_path, path)
+
+
+@contextlib.contextmanager
+def write_whole(path: Path) -> Iterator[Path]:
+    """Gives a place to write a file or a folder to, which is put at `path` once it is complete, and else deleted."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    _delete(partial)
+    try:
+        yield partial
+        for file in [partial] if partial.is_file() else [each for each in partial.rglob("*") if each.is_file()]:
+            with open(file, "rb") as written:
+                os.fsync(written.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        _delete(partial)
+        raise
+
+
+def to_json(notes: Any) -> str:
+    """Notes on data as JSON; what JSON has no form for becomes text or is left out, as no note is worth the data.
+
+    Args:
+      notes: dicts, lists and values, also NumPy's.
+    """
+    return json.dumps(
+        notes, skipkeys=True, default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value)
+    )
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 def first_line(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import math
@@ -81,8 +82,9 @@ class Progress:
             return
         self._changed = changed
         metrics, evaluations = self._last_rows("metrics.csv"), self._last_rows("eval.csv")
-        self.step = int(metrics[0]["step"]) if metrics else 0
-        self.evaluation = self._best(evaluations)
+        with contextlib.suppress(ValueError, TypeError, KeyError, OverflowError):  # of a damaged table: as it was
+            self.step = int(metrics[0]["step"]) if metrics else 0
+            self.evaluation = self._best(evaluations)
 
     def _last_rows(self, name: str) -> list[dict[str, float | str]]:
         """The rows of the last step; none while there is no whole one."""

@@ -14,12 +14,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from maxent_rl.errors import CheckpointError, InvalidSettingError, MaxentRLError
+from maxent_rl.errors import CheckpointError, InvalidSettingError
 from maxent_rl.runs.config import config_from
 from maxent_rl.runs.values import value_text
-from maxent_rl.settings import flag
+from maxent_rl.settings import check_settings, flag
 from maxent_rl.storage.files import storage_errors, write_json
 from maxent_rl.storage.lock import only_one as only_one_holds
+from maxent_rl.storage.reading import read_json, refuse_damage
 from maxent_rl.sweep.jobs import Job
 
 _FORMAT = 1
@@ -62,18 +63,21 @@ def read_manifest(folder: Path) -> list[Job]:
       CheckpointError: there is no sweep, or its manifest is damaged or of another format.
     """
     path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+    with refuse_damage(path, CheckpointError):
+        try:
+            manifest = read_json(path)
+        except FileNotFoundError as error:
+            raise CheckpointError(f"There is no sweep in {folder}: {MANIFEST} is missing.") from error
         if manifest["format"] != _FORMAT:
             raise CheckpointError(f"{path} has format {manifest['format']}, this version reads {_FORMAT}.")
         settings = [config_from(entry) for entry in manifest["jobs"]]
-    except FileNotFoundError as error:
-        raise CheckpointError(f"There is no sweep in {folder}: {MANIFEST} is missing.") from error
-    except MaxentRLError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged: {type(error).__name__}: {error}.") from error
-    return [Job(dataclasses.replace(run, output_dir=str(folder)), agent) for run, agent in settings]
+        jobs = [Job(dataclasses.replace(run, output_dir=str(folder)), agent) for run, agent in settings]
+        for job in jobs:
+            job.run.check()
+            check_settings(job.agent)
+            if ".." in Path(job.name).parts:
+                raise ValueError(f"the folder of its job {job.name} lies outside of the sweep's")
+    return jobs
 
 
 def _compare(folder: Path, old: Sequence[Job], new: Sequence[Job]) -> None:
@@ -99,7 +103,7 @@ def _text(value: Any) -> str:
 def read_mark(path: Path) -> dict[str, Any] | None:
     """Reads one of a job's marks; None where it is missing or cannot be read."""
     try:
-        mark = json.loads(path.read_text(encoding="utf-8"))
+        mark = read_json(path)
     except (OSError, ValueError):
         return None
     return mark if isinstance(mark, dict) else None
@@ -108,7 +112,8 @@ def read_mark(path: Path) -> dict[str, Any] | None:
 def is_finished(job: Job) -> bool:
     """Whether a job has nothing left to do."""
     mark = read_mark(job.folder / FINISHED)
-    return mark is not None and mark.get("step", 0) >= job.run.total_steps
+    step = (mark or {}).get("step")
+    return isinstance(step, int) and step >= job.run.total_steps
 
 
 @contextlib.contextmanager

@@ -146,6 +146,6 @@ def _is_dead(predecessor: dict[str, Any]) -> bool:
         os.kill(int(predecessor["pid"]), 0)
     except ProcessLookupError:
         return True
-    except (OSError, KeyError, TypeError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError, OverflowError):
         return False
     return False

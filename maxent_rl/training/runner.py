@@ -51,6 +51,7 @@ from maxent_rl.sources.load import check_source, load_data
 from maxent_rl.storage.arrays import from_arrays, pack, to_arrays, unpack
 from maxent_rl.storage.files import as_path, first_line, write_json
 from maxent_rl.storage.lock import only_one
+from maxent_rl.storage.reading import refuse_damage
 from maxent_rl.training.compilation import enable_compilation_cache
 from maxent_rl.training.display import Display, loading
 from maxent_rl.training.interrupts import catch_interrupts
@@ -407,18 +408,20 @@ class Training:
             )
         except CheckpointError as error:
             raise CheckpointError(f"{error} {self._older_whole(step)}") from error
-        try:
-            if is_foreign:
-                raise CheckpointError("it belongs to another agent, environment or number of seeds")
-            env_state = unpack(arrays.pop("env_state")) if "env_state" in arrays else None
-            env_state = divide(env_state, self._processes)
-            state = from_arrays(loop.get_state(), self._processes.share_arrays(arrays))
-        except (CheckpointError, KeyError, ValueError) as error:
-            raise CheckpointError(f"The checkpoint of step {step} in {self._folder} does not fit: {error}") from error
-        exact = loop.set_state(state, env_state, rows, step // self._run.num_envs)
-        self._rows_before = meta.get("rows")
-        self._best, self._seconds_before = float(meta["best"]), float(meta["seconds"])
-        return exact
+        with refuse_damage(f"The checkpoint of step {step} in {self._folder}", CheckpointError):
+            try:
+                if is_foreign:
+                    raise CheckpointError("it belongs to another agent, environment or number of seeds")
+                env_state = unpack(arrays.pop("env_state")) if "env_state" in arrays else None
+                env_state = divide(env_state, self._processes)
+                state = from_arrays(loop.get_state(), self._processes.share_arrays(arrays))
+            except (CheckpointError, KeyError, ValueError) as error:
+                raise CheckpointError(
+                    f"The checkpoint of step {step} in {self._folder} does not fit: {error}"
+                ) from error
+            self._rows_before = {name: int(rows) for name, rows in meta.get("rows", {}).items()}
+            self._best, self._seconds_before = float(meta["best"]), float(meta["seconds"])
+            return loop.set_state(state, env_state, rows, step // self._run.num_envs)
 
     def _older_whole(self, step: int) -> str:
         """What can be gone on from where the checkpoint of a step cannot."""
@@ -577,7 +580,7 @@ class Training:
 
 def _saved_steps(folder: Path) -> list[int]:
     """The steps of a run's checkpoints, by the names of their folders alone."""
-    return sorted(int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit())
+    return sorted(int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdecimal())
 
 
 def _has_checkpoint(folder: Path) -> bool:

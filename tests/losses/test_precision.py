@@ -40,6 +40,7 @@ BY_LOSS = {
     "smoothed_action": {"action": LARGE},
     "soft_categorical_target": OF_ROWS | {"next_probabilities": SHARES, "atoms": ATOMS},
     "soft_quantile_target": OF_ROWS,
+    "sorted_margin": {"first": LARGE[0], "second": LARGE[2], "counts": np.arange(COLUMNS) != 3},
     "squared_error_log_prob": {"action": LARGE},
     "support": {"count": COLUMNS},
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.lab.curves import draw, write_curves
 from benchmarks.lab.study import Results
 from benchmarks.studies.mujoco.published import PUBLISHED
-from benchmarks.studies.mujoco.setting import LABELS, PARTS
+from benchmarks.studies.mujoco.setting import LABELS, PARTS, Trials
 
 
 def figures(results: Results, folder: Path) -> dict[str, Path]:
@@ -16,8 +16,8 @@ def figures(results: Results, folder: Path) -> dict[str, Path]:
     for part, result in results.items():
         write_curves(result, folder / f"{part}.csv")
         path = folder / f"{part}.png"
-        draw(result, LABELS, path, PUBLISHED)
-        found[
-            f"Evaluation returns by environment step, {PARTS[part]}, and published means with standard deviations"
-        ] = path
+        beside = part != Trials.part
+        draw(result, LABELS, path, PUBLISHED if beside else None)
+        theirs = ", and published means with standard deviations" if beside else ""
+        found[f"Evaluation returns by environment step, {PARTS[part]}{theirs}"] = path
     return found

@@ -2,8 +2,8 @@
 
 Ten seeds each on v4 of the tasks, one deterministic episode at each point, points within -10 % and +5 % of the named step
 averaged for each seed; computed from the per-seed tables in the repository of SimbaV2 (`results/baseline/{sac,crossq}.csv`).
-SAC: a learning rate of 1e-3 for all, a first moment of 0.5, 5,000 random steps, 2 x 256 units, one update for each step.
-CrossQ: the same, critics of 2 x 2,048 units, a policy step in three, 50 times SAC's arithmetic.
+SAC: a learning rate of 1e-3 for all, 5,000 random steps, 2 x 256 units, one update for each step.
+CrossQ: the same, Adam's first moment 0.5, critics of 2 x 2,048 units, a policy step in three, 50 times SAC's arithmetic.
 """
 
 from __future__ import annotations

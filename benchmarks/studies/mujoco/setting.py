@@ -18,6 +18,23 @@ CONTENDERS = {
     "ppo": "--agent ppo",
 }
 """Flags of experiments/run.py. What is not said has its default."""
+_EFFICIENT = CONTENDERS["efficient"]
+TRIALS = {
+    "efficient": _EFFICIENT,
+    "one-update": f"{_EFFICIENT} --batch-size 256 --updates-per-step 1",
+    "three-updates": f"{_EFFICIENT} --batch-size 64 --updates-per-step 3",
+    "wide": f"{_EFFICIENT} --batch-size 64 --updates-per-step 1 --critic-hidden-sizes 512 512",
+    "late-start": f"{_EFFICIENT} --most-start-steps 5000",
+    "warm": f"{_EFFICIENT} --initial-temperature 1",
+    "late-and-warm": f"{_EFFICIENT} --most-start-steps 5000 --initial-temperature 1",
+    "three-steps": f"{_EFFICIENT} --n-step 3",
+    "held-noise": f"{_EFFICIENT} --held-noise 16",
+    "bins": f"{_EFFICIENT} --critic-value categorical --reward-scale bound --initial-temperature 0.01",
+    "target-network": f"{_EFFICIENT} --target-network",
+    "no-normalisation": f"{_EFFICIENT} --critic-norm none --policy-norm none --target-network --no-batch-renorm",
+    "sac-early": "--agent sac --initial-temperature 0.1 --most-start-steps 2000",
+}
+"""The efficient preset, and with one thing changed; SAC with its start."""
 LABELS = {
     "sac": "SAC",
     "sac-paper": "SAC of the paper",
@@ -26,8 +43,20 @@ LABELS = {
     "tqc": "TQC, 2 x (2 x 256)",
     "efficient": "SAC, efficient",
     "ppo": "PPO",
+    "one-update": "efficient, one update of 256 rows",
+    "three-updates": "efficient, three updates of 64 rows",
+    "wide": "efficient, one update of 64 rows, critics 2 x 512",
+    "late-start": "efficient, 5,000 random steps",
+    "warm": "efficient, temperature 1 at the start",
+    "late-and-warm": "efficient, both",
+    "three-steps": "efficient, returns of three steps",
+    "held-noise": "efficient, noise held over up to 16 steps",
+    "bins": "efficient, 101 bins, divided rewards",
+    "target-network": "efficient, with a target network",
+    "no-normalisation": "efficient, without normalisation, with a target network",
+    "sac-early": "SAC, 2,000 random steps, temperature 0.1",
 }
-PARTS = {"short": "100,000 steps", "long": "300,000 steps"}
+PARTS = {"short": "100,000 steps", "long": "300,000 steps", "trials": "one thing changed, 15,000 steps"}
 """What each part is called."""
 ENVS = ("HalfCheetah", "Walker2d", "Hopper", "Ant", "Humanoid")
 
@@ -50,6 +79,7 @@ class Short:
     """Environment steps of each seed, the same for all contenders."""
 
     part: ClassVar[str] = "short"
+    known: ClassVar[dict[str, str]] = CONTENDERS
 
     def units(self) -> list[Unit]:
         """The programs to run, task by task.
@@ -57,11 +87,11 @@ class Short:
         Raises:
           BenchmarkError: an unknown contender or task.
         """
-        refuse_unknown("contender", self.contenders, CONTENDERS)
+        refuse_unknown("contender", self.contenders, self.known)
         refuse_unknown("task", self.envs, ENVS)
         run = f"{_RECORDED} --total-steps {self.total_steps} --num-seeds {self.num_seeds} --seed {self.seed}"
         return [
-            Unit(env, contender, tuple(shlex.split(f"--env {env} {CONTENDERS[contender]} {run}")), {})
+            Unit(env, contender, tuple(shlex.split(f"--env {env} {self.known[contender]} {run}")), {})
             for env in self.envs
             for contender in self.contenders
         ]
@@ -79,3 +109,22 @@ class Long(Short):
     """Environment steps of each seed, the same for all contenders."""
 
     part: ClassVar[str] = "long"
+
+
+@dataclasses.dataclass(frozen=True)
+class Trials(Short):
+    """What the efficient preset owes to each of its settings, on seeds that are reported nowhere else."""
+
+    contenders: tuple[str, ...] = tuple(TRIALS)
+    """Who runs, in this order."""
+    envs: tuple[str, ...] = ("HalfCheetah",)
+    """Tasks, in this order."""
+    num_seeds: int = 2
+    """Seeds of each contender, all in one program."""
+    seed: int = 10
+    """The first seed."""
+    total_steps: int = 15_000
+    """Environment steps of each seed, the same for all contenders."""
+
+    part: ClassVar[str] = "trials"
+    known: ClassVar[dict[str, str]] = TRIALS

@@ -29,7 +29,8 @@ def _table(result: Result) -> str:
         for theirs in PUBLISHED[env]:
             end = max(point[0] for run in result["runs"] for point in run.get("curve", []))
             at = {step: f"{show_number(mean)} ± {show_number(deviation)}" for step, mean, deviation in theirs.points}
-            rows.append([env, theirs.label, at.get(end // 2, ""), at.get(end, ""), "", ""])
+            if end in at:
+                rows.append([env, theirs.label, at.get(end // 2, ""), at[end], "", ""])
     head = ["task", "agent", "halfway", "at the end", "each seed at the end", "steps/s of each seed"]
     return (
         f"{markdown(head, rows, texts=2)}\n\nReturns of the most likely actions over ten episodes: interquartile means over "

@@ -11,7 +11,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, cast
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ from maxent_rl.networks import (
     with_statistics,
     without_statistics,
 )
-from maxent_rl.settings import Count, Fraction, NonNegative, Positive, Settings, Weight, setting, static
+from maxent_rl.settings import Count, Fraction, Interval, NonNegative, Positive, Settings, Weight, setting, static
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec, Transition
 from maxent_rl.usage import NUMBERS, not_given, unless, when
 
@@ -134,7 +134,7 @@ class Collecting(Settings):
     """Replay steps of goal environments as they were, or as if a goal reached later in the episode had been wanted (HER)."""
     goal_relabel_share: Fraction = static(0.8, used_when=unless(goal_relabel="none"))
     """Share of each batch whose goals are replaced; the paper's k goals for each real one are k / (k + 1), 0.8 for 4."""
-    held_noise: Count = static(1)
+    held_noise: Annotated[int, Interval(1, 100_000)] = static(1)
     """The most steps over which exploration holds its noise; each time it is drawn from P(n) ~ 1/n^2 (FlashSAC: 16)."""
 
     def updates_of(self, total_steps: int) -> float | None:

@@ -8,7 +8,6 @@ nothing in it is pickled, so reading it executes nothing, and it is read whole o
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,10 @@ import numpy as np
 from flax import struct
 from numpy.typing import NDArray
 
-from maxent_rl.data.datasets.archives import open_archive, to_json, write_archive
 from maxent_rl.errors import DataError
+from maxent_rl.storage.archives import open_archive, write_archive
+from maxent_rl.storage.files import to_json
+from maxent_rl.storage.reading import parse_json
 from maxent_rl.types import Array, SegmentPairs
 
 LARGEST_ACTION = 1.0 - 1e-5
@@ -135,7 +136,7 @@ def read_preferences(path: str | Path) -> Preferences:
         if str(archive.array("format")) != _FORMAT:
             raise DataError(f"{path} has the format {str(archive.array('format'))!r}; this version reads {_FORMAT!r}.")
         arrays = {key: archive.array(key) for key in (*_REQUIRED[1:], "score") if key in archive.names}
-        about = json.loads(str(arrays.pop("about")))
+        about = parse_json(str(arrays.pop("about")))
         env = about.pop("env")
         found = Preferences(**_typed(arrays, path), env=str(env), about=about)
     found.check(str(path))

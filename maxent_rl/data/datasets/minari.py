@@ -7,6 +7,7 @@ name is read. An episode of n steps has n + 1 observations, the last of which th
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -17,13 +18,15 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from maxent_rl.data.datasets.archives import refuse_damage, to_json, write_whole
 from maxent_rl.data.datasets.arrays_of_files import to_actions, to_flags, to_observations, to_rewards
 from maxent_rl.data.datasets.dataset import Dataset
 from maxent_rl.data.datasets.hdf5 import open_array, open_group, open_hdf5, write_array
 from maxent_rl.data.datasets.units import stored_observations, told_space, written_actions, written_observations
 from maxent_rl.errors import DataError
 from maxent_rl.spaces import Kind, Space
+from maxent_rl.storage.archives import Budget
+from maxent_rl.storage.files import to_json, write_whole
+from maxent_rl.storage.reading import parse_json, read_json, refuse_damage
 
 _ID = re.compile(r"([-_\w][-_\w/]*/)?[-_\w]+-v\d+")
 _VERSION = "0.5.3"  # of the format: the oldest Minari that the extra `offline` allows reads it
@@ -64,10 +67,10 @@ def minari_pieces(folder: Path, size: int | None) -> Iterator[Dataset]:
       MissingDependencyError: h5py is not installed.
     """
     path = folder / _FILE
-    with refuse_damage(folder / _METADATA):
-        told = json.loads((folder / _METADATA).read_text())
+    with refuse_damage(folder / _METADATA, DataError):
+        told = read_json(folder / _METADATA)
         total, env, about = int(told["total_episodes"]), _env(told), _about(told)
-        acted = told_space(about, "action_space") or _choices(json.loads(told.get("action_space") or "{}"))
+        acted = told_space(about, "action_space") or _choices(parse_json(told.get("action_space") or "{}"))
         if told.get("data_format", "hdf5") != "hdf5":
             raise DataError(
                 f"{folder} has the data format {told['data_format']!r}; this version reads Minari's 'hdf5'."
@@ -78,9 +81,10 @@ def minari_pieces(folder: Path, size: int | None) -> Iterator[Dataset]:
         if len(file) != total:
             raise DataError(f"{path} has {len(file)} episodes; {_METADATA} says {total}.")
         parts: list[_Steps] = []
-        held = 0
+        held, budget = 0, Budget(path.stat().st_size)
         for index in range(total):
             episode = _Episode(file.id, index, index == total - 1, path)
+            budget.take(episode.nbytes)
             position = 0
             while position < episode.length:
                 count = episode.length - position if size is None else min(episode.length - position, size - held)
@@ -118,6 +122,7 @@ class _Episode:
             key: open_array(group, key, self._name)
             for key in ("observations", "actions", "rewards", "terminations", "truncations")
         }
+        self.nbytes = sum(math.prod(array.shape) * array.dtype.itemsize for array in self._arrays.values())
         sizes = {key: array.shape[0] for key, array in self._arrays.items() if array.shape}
         self.length = sizes.get("rewards", 0)
         if not self.length:
@@ -172,7 +177,7 @@ def _env(told: dict[str, Any]) -> str | None:
         name: str | None = told[_OURS]["env"]
         return name
     try:
-        return str(json.loads(told["env_spec"])["id"])
+        return str(parse_json(told["env_spec"])["id"])
     except (KeyError, TypeError, ValueError):  # absent, null, or of another version: the data is what counts
         return None
 

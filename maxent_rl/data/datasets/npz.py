@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from maxent_rl.data.datasets.archives import open_archive, to_json, write_archive
 from maxent_rl.data.datasets.arrays_of_files import OPTIONAL, REQUIRED, column_pieces
 from maxent_rl.data.datasets.dataset import Dataset
 from maxent_rl.data.datasets.units import written_actions
+from maxent_rl.storage.archives import open_archive, write_archive
+from maxent_rl.storage.files import to_json
+from maxent_rl.storage.reading import parse_json
 
 # Arrays of the file, and of a `Dataset`.
 _ARRAYS = {
@@ -32,7 +33,7 @@ def npz_pieces(path: Path, size: int | None) -> Iterator[Dataset]:
     """
     with open_archive(path, "a data set of transitions", REQUIRED) as archive:
         env = str(archive.array("env")) if "env" in archive.names else None
-        about = json.loads(str(archive.array("about"))) if "about" in archive.names else {}
+        about = parse_json(str(archive.array("about"))) if "about" in archive.names else {}
         columns = {name: archive.member(name) for name in (*REQUIRED, *OPTIONAL) if name in archive.names}
         yield from column_pieces(columns, path, size, env, dict(about))
 

@@ -14,16 +14,19 @@ how rpo, orpo and cpo average the likelihood of the chosen responses, the defaul
 
 from maxent_rl.tokens.preferences.batch import PreferenceAux, PreferenceBatch, mismatched
 from maxent_rl.tokens.preferences.losses import PreferenceLoss
+from maxent_rl.tokens.preferences.mixture import Mixture, mixture
 from maxent_rl.tokens.preferences.named import ELSEWHERE, LOSSES, make, names, preference_loss, settings
 
 __all__ = [
     "ELSEWHERE",
     "LOSSES",
+    "Mixture",
     "PreferenceAux",
     "PreferenceBatch",
     "PreferenceLoss",
     "make",
     "mismatched",
+    "mixture",
     "names",
     "preference_loss",
     "settings",

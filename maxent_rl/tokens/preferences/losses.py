@@ -94,10 +94,13 @@ class DPO(PairLoss):
 
     beta: Positive = 0.1
     """The larger, the nearer the policy stays to the reference."""
+    length_average: bool = static(False)
+    """Take log-ratios per token (TRL's sigmoid_norm); the paper's are sums."""
 
     def of_pairs(self, pairs: Pairs) -> Array:
         """The loss [B]."""
-        return losses.dpo_loss(pairs.margin, self.beta)
+        margin = margin_of(pairs.ratio / pairs.lengths) if self.length_average else pairs.margin
+        return losses.dpo_loss(margin, self.beta)
 
 
 @struct.dataclass

@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from maxent_rl.errors import unknown_name
 from maxent_rl.settings import check_settings
 from maxent_rl.tokens.batch import TokenOutputs
+from maxent_rl.tokens.preferences.absolute import BCO, NCA, SPPO, APODown, APOZero, Transported, TransportedPair
 from maxent_rl.tokens.preferences.batch import PreferenceAux, PreferenceBatch
 from maxent_rl.tokens.preferences.losses import (
     CPO,
@@ -29,6 +30,8 @@ from maxent_rl.tokens.preferences.losses import (
     SimPO,
     SoftDPO,
 )
+from maxent_rl.tokens.preferences.margins import WPO, AlphaPO, DiscoPOP, DivergenceDPO, LengthDesensitisedDPO
+from maxent_rl.tokens.preferences.mixture import Likelihood
 
 LOSSES: dict[str, PreferenceLoss] = {
     "dpo": DPO(),
@@ -44,6 +47,19 @@ LOSSES: dict[str, PreferenceLoss] = {
     "orpo": ORPO(),
     "cpo": CPO(),
     "kto": KTO(),
+    "nca": NCA(),
+    "bco": BCO(),
+    "sppo": SPPO(),
+    "apo_zero": APOZero(),
+    "apo_down": APODown(),
+    "aot": TransportedPair(),
+    "aot_unpaired": Transported(),
+    "f_dpo": DivergenceDPO(),
+    "discopop": DiscoPOP(),
+    "wpo": WPO(),
+    "ld_dpo": LengthDesensitisedDPO(),
+    "alphapo": AlphaPO(),
+    "likelihood": Likelihood(),
 }
 
 # What TRL calls the same thing.
@@ -55,6 +71,11 @@ ELSEWHERE: dict[str, str] = {
     "cpo_alpha": "likelihood_weight, of cpo",
     "lambda": "odds_weight, of orpo",
     "tau": "anchor_temperature, of adpo_pair",
+    "discopop_tau": "tau, of discopop",
+    "ld_alpha": "tail_weight, of ld_dpo",
+    "f_divergence_type": "divergence, of f_dpo",
+    "f_alpha_divergence_coef": "alpha, of f_dpo",
+    "loss_weights": "the weights of preferences.mixture",
 }
 
 

@@ -10,11 +10,11 @@ from benchmarks.lab.curves import write_curves
 from benchmarks.lab.measure import BenchmarkError
 from benchmarks.studies.mujoco.__main__ import STUDY
 from benchmarks.studies.mujoco.published import PUBLISHED
-from benchmarks.studies.mujoco.setting import CONTENDERS, ENVS, LABELS, Long, Short
+from benchmarks.studies.mujoco.setting import CONTENDERS, ENVS, LABELS, TRIALS, Long, Short, Trials
 from experiments import run as command
 
 
-@pytest.mark.parametrize("plan", [Short(), Long(seed=7)], ids=lambda plan: plan.part)
+@pytest.mark.parametrize("plan", [Short(), Long(seed=7), Trials()], ids=lambda plan: plan.part)
 def test_contenders_have_equal_steps_and_seeds_and_flags_of_run(plan):
     for env in plan.envs:
         runs = [command.parse(list(unit.flags)).run for unit in plan.units() if unit.env == env]
@@ -25,7 +25,7 @@ def test_contenders_have_equal_steps_and_seeds_and_flags_of_run(plan):
 
 
 def test_every_task_has_published_points_and_every_contender_a_label():
-    assert set(PUBLISHED) == set(ENVS) and set(LABELS) == set(CONTENDERS)
+    assert set(PUBLISHED) == set(ENVS) and set(LABELS) == {*CONTENDERS, *TRIALS}
     assert all(
         [step for step, _, _ in each.points] == [50_000, 100_000, 300_000] for env in ENVS for each in PUBLISHED[env]
     )

@@ -20,6 +20,7 @@ from maxent_rl.tokens.tasks.copy_reverse import CopyReverse
 
 LENGTHS = jnp.array([10, 12])
 every = pytest.mark.parametrize("name", preferences.names())
+OF_THE_BATCH = {"aot", "aot_unpaired"}  # pairs are compared by their ranks among all
 
 
 def spread(totals, lengths, columns=12):
@@ -128,7 +129,8 @@ def test_a_pair_that_the_reference_did_not_score_does_not_count(name):
         if getattr(preferences.make(name), "reference", True):
             counts[2 if name == "kto" else 1] = False
         np.testing.assert_array_equal(found.counts, counts)
-        np.testing.assert_array_equal(loss, np.where(counts, plain, 0.0))
+        if name not in OF_THE_BATCH:
+            np.testing.assert_array_equal(loss, np.where(counts, plain, 0.0))
         assert np.isfinite(slope).all() and all(np.isfinite(value) for value in found.metrics.values())
 
 
@@ -194,7 +196,8 @@ def test_a_pair_is_a_pair_whatever_surrounds_it(name):
     loss, aux, slope = step(name, logp, batch, other)
     assert np.isfinite(loss).all() and all(np.isfinite(value) for value in aux.metrics.values())
     assert aux.counts.all() and {"preference/loss", "preference/accuracy", "preference/margin"} <= set(aux.metrics)
-    assert np.all(slope[~batch.mask] == 0) and np.all(np.abs(slope[batch.mask]) > 0)
+    learned = batch.mask if name != "likelihood" else batch.mask & (jnp.arange(8) % 2 == 0)[:, None]
+    assert np.all(slope[~learned] == 0) and np.all(np.abs(slope[learned]) > 0)
     waste = jnp.where(batch.mask, 0.0, jnp.nan)
     dirty = dataclasses.replace(
         batch,
@@ -215,7 +218,8 @@ def test_a_pair_is_a_pair_whatever_surrounds_it(name):
     rows = np.asarray(less.mask).any(axis=-1)
     counts = rows if name == "kto" else rows.reshape(-1, 2).all(axis=-1)  # kto has no pairs
     np.testing.assert_array_equal(partly_aux.counts, counts)
-    assert_close(partly, np.where(counts, loss, 0.0))
+    if name not in OF_THE_BATCH:
+        assert_close(partly, np.where(counts, loss, 0.0))
     assert np.isfinite(partly_slope).all() and np.all(partly_slope[4:6] == 0)
     nothing = dataclasses.replace(batch, mask=jnp.zeros_like(batch.mask))
     empty, empty_aux, empty_slope = step(name, logp, nothing, other)
@@ -226,7 +230,10 @@ def test_a_pair_is_a_pair_whatever_surrounds_it(name):
 @every
 def test_settings_vary_over_a_mapped_axis(name):
     logp, batch, other = random_pairs()
-    setting, value = next((key, value) for key, value in preferences.settings(name).items() if isinstance(value, float))
+    numbers = {key: value for key, value in preferences.settings(name).items() if isinstance(value, float)}
+    if not numbers:  # likelihood
+        return
+    setting, value = next(iter(numbers.items()))
     values = jnp.array([value, 0.9 * value])
     if setting == "epsilon":  # structural, of exo alone
         return

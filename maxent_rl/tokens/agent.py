@@ -85,7 +85,10 @@ class TokenAgent(Settings):
     warm_start_steps: NonNegative = 400_000
     """Most right answers that are imitated before reinforcement begins; they count as environment steps."""
     warm_start_loss: Weight = setting(0.5, used_when=_WARM)
-    """The warm start ends when the loss of right answers has come down to this, in nats per token."""
+    """The warm start ends when the loss of right answers has come down to this, in nats per token (with that of prompts, where
+    it learns these too)."""
+    warm_start_prompts: bool = static(False, used_when=_WARM)
+    """The warm start learns prompts too, so that the policy knows how likely one is (progrpo)."""
     warm_start_learning_rate: Positive = setting(1e-3, used_when=_WARM)
     """Step size of Adam in the warm start."""
     num_layers: Count = static(2)
@@ -174,7 +177,13 @@ class TokenAgent(Settings):
 
         def learn(carry: TokenState, part: tuple[Prompted, Array]) -> tuple[TokenState, Array]:
             def loss(params: PyTree) -> Array:
-                return losses.masked_mean(-self.model(params).statistics(*part).logp, part[0].response_mask)
+                model, prompted = self.model(params), part[0]
+                found = losses.masked_mean(-model.statistics(*part).logp, prompted.response_mask)
+                if not self.warm_start_prompts:
+                    return found
+                of_prompts = model.prompt_log_probs(prompted.prompts, prompted.prompt_mask)
+                known = jnp.isfinite(of_prompts)
+                return found + losses.masked_mean(-jnp.where(known, of_prompts, 0.0), known)
 
             value, slope = jax.value_and_grad(loss)(carry.params)
             return self._step(carry, slope, self.warm_start_learning_rate), value

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 import jax
 from flax import struct
 
+from maxent_rl.errors import MaxentRLError
 from maxent_rl.spaces import Frame, Space
 
 Array: TypeAlias = jax.Array
@@ -177,3 +179,62 @@ class Windows:
     timestep: Array
     mask: Array
     future: Array
+
+
+def check_state(
+    call: str,
+    begin: str,
+    before: PyTree,
+    after: PyTree,
+    error: type[MaxentRLError],
+    keeps_type: Callable[[Any, Any], bool] = lambda new, old: bool(new.dtype == old.dtype),
+) -> None:
+    """Refuses a state that comes back in another form than it had, which no loop could carry through compiled programs.
+
+    Args:
+      call: the function that gave it, as `SAC.update`.
+      begin: the function that gives the first one, as `init`.
+      before: the state that went in: arrays, traced or not, or their shapes.
+      after: the state that came back; what is no array in it is told as it is.
+      error: what is raised, with one sentence.
+      keeps_type: (new, old) whether an array has the type of the one before.
+    """
+    structures: list[Any] = [jax.tree.structure(each) for each in (before, after)]
+    if structures[0] != structures[1]:
+        raise error(
+            f"{call} must return a state of the structure that {begin} gives, {kind_of(before)}, got "
+            f"{kind_of(after)}{_first_difference(before, after)}."
+        )
+    for (path, old), new in zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True):
+        if not hasattr(new, "dtype") or new.shape != old.shape or not keeps_type(new, old):
+            raise error(
+                f"{call} must return the state in the shapes and types that it has, but "
+                f"{jax.tree_util.keystr(path) or 'it'}, which is {form_of(old)}, comes back as {form_of(new)}: start "
+                f"with that in {begin}, or keep the first with astype and reshape."
+            )
+
+
+def _first_difference(before: PyTree, after: PyTree) -> str:
+    old, new = ({jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(tree)} for tree in (before, after))
+    if type(before) is not type(after) or old == new:
+        return ""
+    missing, added = sorted(old - new), sorted(new - old)
+    return f" without {missing[0]}" if missing else f" with {added[0]} besides"
+
+
+def form_of(leaf: Any) -> str:
+    """Type and shape of an array, as `float32[3, 4]`."""
+    return f"{leaf.dtype}{list(leaf.shape)}" if hasattr(leaf, "dtype") else repr(leaf)
+
+
+def kind_of(value: Any) -> str:
+    """What something is, in a few words."""
+    if hasattr(value, "dtype"):
+        return f"an array {form_of(value)}"
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return (
+        "None"
+        if value is None
+        else f"{'an' if type(value).__name__[0] in 'aeiouAEIOU' else 'a'} {type(value).__name__}"
+    )

@@ -15,7 +15,7 @@ from maxent_rl.envs.contents import contents
 from maxent_rl.envs.device import keeps_type, settled_reset, settled_step, within
 from maxent_rl.envs.told import raised, told
 from maxent_rl.errors import IncompatibleEnvironmentError, MaxentRLError
-from maxent_rl.types import Array, PyTree, Spec
+from maxent_rl.types import Array, PyTree, Spec, check_state
 
 
 def check_functions(env: Any, name: str, spec: Spec) -> None:
@@ -81,7 +81,8 @@ def _step(env: Any, name: str, spec: Spec, state: PyTree, action: Array) -> tupl
     _check(observation, f"{name}.step", "the observation", own_shape(spec), "its spec says")
     _check(reward, f"{name}.step", "the reward", (), "one number has")
     _check(terminated, f"{name}.step", "terminated", (), "one truth value has")
-    _check_state(following, state, name)
+    arrays = jax.tree.map(lambda leaf: leaf if (aval := _aval(leaf)) is None else aval, following)
+    check_state(f"{name}.step", "reset", state, arrays, IncompatibleEnvironmentError, keeps_type)
     return settled_step(spec, state, following, observation, reward, terminated)
 
 
@@ -99,25 +100,6 @@ def _check(value: Any, gave: str, what: str, shape: tuple[int, ...], why: str) -
         raise IncompatibleEnvironmentError(f"{gave} gave {came} as {what}; expected the shape {shape}, as {why}.")
     if not jnp.issubdtype(aval.dtype, jnp.bool_) and not _is_real(aval.dtype):
         raise IncompatibleEnvironmentError(f"{gave} gave the type {aval.dtype} as {what}; expected real numbers.")
-
-
-def _check_state(state: PyTree, before: PyTree, name: str) -> None:
-    """Refuses a state of another form than the one before, which no loop could carry."""
-    structures: list[Any] = [jax.tree.structure(each) for each in (before, state)]
-    if structures[0] != structures[1]:
-        was, came = (str(each).removeprefix("PyTreeDef(").removesuffix(")") for each in structures)
-        raise IncompatibleEnvironmentError(
-            f"{name}.step gave a state of the form {came[:200]}; expected that of the state before, {was[:200]}."
-        )
-    leaves = zip(jax.tree_util.tree_flatten_with_path(state)[0], jax.tree.leaves(before), strict=True)
-    for (path, new), old in leaves:
-        aval = _aval(new)
-        if aval is None or aval.shape != old.shape or not keeps_type(new, old):
-            came = told(new) if aval is None else f"{aval.dtype} of shape {aval.shape}"
-            raise IncompatibleEnvironmentError(
-                f"{name}.step gave {came} as state{jax.tree_util.keystr(path)}; expected {old.dtype} of shape {old.shape}, "
-                "as in the state before: start with the type that step gives, or keep it with astype."
-            )
 
 
 def _aval(value: Any) -> Any:

@@ -20,7 +20,7 @@ from maxent_rl.agents.registry import AGENTS, agent_name
 from maxent_rl.errors import InvalidSettingError, MaxentRLError
 from maxent_rl.storage.files import first_line
 from maxent_rl.training.loops.memory import keeps_memory
-from maxent_rl.types import Array, PyTree, Spec
+from maxent_rl.types import Array, PyTree, Spec, check_state, form_of, kind_of
 
 _COLUMNS = ("step", "seed", "seconds", "steps_per_second", "updates")
 _COLUMNS_OF_ACTING = ("episode/return", "episode/length")
@@ -180,39 +180,20 @@ def _abstract(shape: tuple[int, ...], dtype: Any = jnp.float32) -> Any:
 
 def _pair(agent: Any, name: str, found: Any) -> tuple[Any, Any]:
     if not isinstance(found, tuple) or len(found) != 2:
-        raise InvalidSettingError(f"{_of(agent, name)} must return (state, metrics), got {_kind(found)}.")
+        raise InvalidSettingError(f"{_of(agent, name)} must return (state, metrics), got {kind_of(found)}.")
     return found[0], found[1]
 
 
 def _check_state(agent: Any, name: str, before: PyTree, after: PyTree) -> None:
-    """The state that comes back must be of one form with that which went in."""
-    wanted: Any = jax.tree.structure(before)
-    given: Any = jax.tree.structure(after)
-    if wanted != given:
-        raise InvalidSettingError(
-            f"{_of(agent, name)} must return a state of the structure that init gives, {_kind(before)}, got "
-            f"{_kind(after)}{_first_difference(before, after)}."
-        )
-    for (path, old), new in zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True):
-        if _form(old) != _form(new):
-            raise InvalidSettingError(
-                f"{_of(agent, name)} must return the state in the shapes and types that it has, but "
-                f"{jax.tree_util.keystr(path)}, which is {_form(old)}, comes back as {_form(new)}."
-            )
-
-
-def _first_difference(before: PyTree, after: PyTree) -> str:
-    old, new = ({jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(tree)} for tree in (before, after))
-    if type(before) is not type(after) or old == new:
-        return ""
-    missing, added = sorted(old - new), sorted(new - old)
-    return f" without {missing[0]}" if missing else f" with {added[0]} besides"
+    check_state(_of(agent, name), "init", before, after, InvalidSettingError)
 
 
 def _check_metrics(agent: Any, name: str, metrics: Any) -> tuple[str, ...]:
     """Metrics are scalars by names that are no other column's."""
     if not isinstance(metrics, dict):
-        raise InvalidSettingError(f"The metrics of {_of(agent, name)} must be a dict of scalars, got {_kind(metrics)}.")
+        raise InvalidSettingError(
+            f"The metrics of {_of(agent, name)} must be a dict of scalars, got {kind_of(metrics)}."
+        )
     taken = _COLUMNS + (_COLUMNS_OF_ACTING if agent.learns in ("replay", "rollout") else ())
     for key, value in metrics.items():
         if not isinstance(key, str) or key in taken:
@@ -223,7 +204,7 @@ def _check_metrics(agent: Any, name: str, metrics: Any) -> tuple[str, ...]:
         is_scalar = isinstance(value, jax.ShapeDtypeStruct) and value.shape == () and value.dtype.kind not in "cV"
         if not is_scalar:
             raise InvalidSettingError(
-                f"The metric {key!r} of {_of(agent, name)} must be a scalar, a real number, got {_kind(value)}."
+                f"The metric {key!r} of {_of(agent, name)} must be a scalar, a real number, got {kind_of(value)}."
             )
     return tuple(sorted(metrics))
 
@@ -232,14 +213,14 @@ def _check_action(agent: Any, name: str, action: Any, shape: tuple[int, ...], sp
     wanted = (*shape, *spec.action_shape)
     if not isinstance(action, jax.ShapeDtypeStruct):
         raise InvalidSettingError(
-            f"{_of(agent, name)} must return one array of actions {list(wanted)}, got {_kind(action)}."
+            f"{_of(agent, name)} must return one array of actions {list(wanted)}, got {kind_of(action)}."
         )
     is_number = jnp.issubdtype(action.dtype, jnp.floating) or jnp.issubdtype(action.dtype, jnp.integer)
     if action.shape != wanted or not is_number:
         kind = f"the numbers of {spec.num_actions} actions" if spec.num_actions is not None else "real numbers"
         raise InvalidSettingError(
             f"{_of(agent, name)} must return actions {list(wanted)}, {kind}, for observations "
-            f"{[*shape, *spec.observation_shape]}, got {_form(action)}."
+            f"{[*shape, *spec.observation_shape]}, got {form_of(action)}."
         )
 
 
@@ -253,31 +234,13 @@ def _check_memory(agent: Any, state: PyTree, observation: Any, shape: tuple[int,
     after = _traced(
         agent, "remember", lambda agent, *rest: agent.remember(*rest), state, memory, observation, action, reward
     )
-    forms = [(jax.tree.structure(each), list(map(_form, jax.tree.leaves(each)))) for each in (memory, after)]
+    forms = [(jax.tree.structure(each), list(map(form_of, jax.tree.leaves(each)))) for each in (memory, after)]
     if forms[0] != forms[1]:
         raise InvalidSettingError(
             f"{_of(agent, 'remember')} must return the memory in the structure, shapes and types in which memory() begins it, "
-            f"got {_kind(after)}."
+            f"got {kind_of(after)}."
         )
 
 
 def _of(agent: Any, name: str) -> str:
     return f"{type(agent).__name__}.{name}"
-
-
-def _form(leaf: Any) -> str:
-    """`float32[3, 4]`."""
-    return f"{leaf.dtype}{list(leaf.shape)}" if hasattr(leaf, "dtype") else repr(leaf)
-
-
-def _kind(value: Any) -> str:
-    """What something is, in a few words."""
-    if isinstance(value, jax.ShapeDtypeStruct):
-        return f"an array {_form(value)}"
-    if isinstance(value, (tuple, list)):
-        return f"a {type(value).__name__} of {len(value)}"
-    return (
-        "None"
-        if value is None
-        else f"{'an' if type(value).__name__[0] in 'aeiouAEIOU' else 'a'} {type(value).__name__}"
-    )

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import os
 import re
+import socket
 import types
 from typing import ClassVar
 
@@ -12,10 +13,17 @@ from flax import struct
 from rich.console import Console
 
 from maxent_rl.agents import SAC
-from maxent_rl.errors import CheckpointError, InvalidSettingError, MaxentRLError, StorageError, UnknownNameError
+from maxent_rl.errors import (
+    CheckpointError,
+    InvalidSettingError,
+    MaxentRLError,
+    ProcessError,
+    StorageError,
+    UnknownNameError,
+)
 from maxent_rl.runs.config import RunConfig
 from maxent_rl.storage.files import write_json
-from maxent_rl.sweep import Sweep, expand, run_sweep, worker
+from maxent_rl.sweep import Sweep, expand, ray_cluster, run_sweep, worker
 from maxent_rl.sweep import driver as driver_module
 from maxent_rl.sweep.dashboard import Dashboard, State, Status
 from maxent_rl.sweep.driver import _Driver
@@ -367,6 +375,21 @@ def test_a_clock_that_jumps_decides_nothing(planned, monkeypatch):
     assert read_mark(job.folder / ATTEMPT)["token"] == "session/2"
     claims[1].release()
     assert read_mark(job.folder / ATTEMPT) is None
+
+
+def test_a_head_that_does_not_answer_any_more_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(ray_cluster, "_SECONDS_BETWEEN_QUESTIONS", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        head = ray_cluster._Head(f"127.0.0.1:{server.getsockname()[1]}", "auto")
+        for _ in range(5):
+            head.check()
+    head.check()  # once may be an accident
+    head.check()
+    with pytest.raises(
+        ProcessError, match="at auto does not answer any more: start the cluster, and run the same command"
+    ):
+        head.check()
+    assert head.is_lost
 
 
 def test_ray_is_asked_for_when_it_is_missing(tmp_path, monkeypatch):

@@ -49,10 +49,12 @@ def test_one_that_says_goodbye_is_not_lost(three, ended):
     assert not first.lost(0.2) and not third.lost(0.0) and not ended
 
 
-def test_strangers_are_turned_away_and_a_first_process_out_of_reach_is_none():
+def test_strangers_are_turned_away_and_a_first_process_out_of_reach_is_none(ended):
     first, stranger = Watch(0, 2), Watch(1, 2)
     port, _ = first.listen()
     stranger.join("127.0.0.1", port, "wrong")
-    stranger._lost.wait(5)
+    assert stranger.lost(10)
+    while not ended:  # its own thread: here it must not be later than the test
+        time.sleep(0.01)
     assert not first._peers
     Watch(1, 2).join("127.0.0.1", 1, "nobody listens")

@@ -130,9 +130,25 @@ class Settings:
         return super().__new__(cls)
 
 
-def static(default: Any) -> Any:
-    """A structural field: part of the program, not of the data. It must be hashable."""
-    return struct.field(pytree_node=False, default=default)  # type: ignore[no-untyped-call]
+def static(default: Any, *, used_when: Any = None) -> Any:
+    """A structural field: part of the program, not of the data. It must be hashable.
+
+    Args:
+      default: its default.
+      used_when: in which combinations it has an effect (`usage.When`); None for all.
+    """
+    rules = {} if used_when is None else {"used_when": used_when}
+    return struct.field(pytree_node=False, default=default, metadata=rules)  # type: ignore[no-untyped-call]
+
+
+def setting(default: Any, *, used_when: Any) -> Any:
+    """A field that is a number, or of a dataclass that is no pytree, with an effect in some combinations alone.
+
+    Args:
+      default: its default.
+      used_when: the combinations, as for `static`.
+    """
+    return struct.field(default=default, metadata={"used_when": used_when})  # type: ignore[no-untyped-call]
 
 
 def unknown_setting(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from maxent_rl.sweep import expand
+from maxent_rl.tokens import objectives, tasks
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -35,6 +36,17 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
     names = {"__name__": "docs"}
     for number, block in enumerate(blocks(page), start=1):
         exec(compile(block, f"{page.name}, block {number}", "exec", dont_inherit=True), names)
+
+
+def test_every_objective_and_task_has_its_row():
+    """And no row names one that there is not."""
+    for page, title, names in (
+        ("tokens.md", "## Which objectives there are", objectives.names()),
+        ("environments.md", "## Token tasks", [f"tokens/{name}" for name in tasks.TASKS]),
+    ):
+        section = (ROOT / "docs" / page).read_text().partition(title)[2].partition("\n## ")[0]
+        firsts = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+        assert sorted(re.findall(r"`([^`]+)`", " ".join(firsts))) == sorted(names)
 
 
 @pytest.mark.parametrize(("page", "script", "flags"), command_lines())

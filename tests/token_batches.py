@@ -10,6 +10,7 @@ from maxent_rl import losses
 from maxent_rl.tokens import TokenBatch, TokenOutputs
 
 ROWS, COLUMNS, VOCABULARY, GROUP = 8, 5, 6, 4
+PROMPT = 3
 LENGTHS = (5, 3, 4, 1, 2, 5, 3, 4)
 
 
@@ -33,6 +34,14 @@ def responses(seed=0, lengths=LENGTHS, rows=None, **overrides):
         "entropy_old": losses.softmax_entropy(old),
         "logits_old": old,
         "truncated": np.arange(ROWS) % 3 == 0,
+        "problem": np.arange(ROWS) // GROUP + 7,
+        "task": np.arange(ROWS) // GROUP % 2,
+        "answers": np.array([5, 5, 2, -1, 3, 3, 4, 1]),
+        "difficulty": np.arange(ROWS) // GROUP + 1.0,
+        "logp_prompt": np.where(np.arange(PROMPT) < 1, np.nan, -draw.exponential(size=(ROWS, PROMPT))),
+        "logp_drawn": log_prob(1.1 * old),
+        "greedy_rewards": draw.normal(size=ROWS // GROUP).round(2).repeat(GROUP),
+        "reward_parts": draw.normal(size=(ROWS, 2)).round(2),
     }
     batch = TokenBatch(**(fields | overrides))
     outputs = TokenOutputs(logp=jnp.asarray(log_prob(new)), entropy=losses.softmax_entropy(new))
@@ -48,7 +57,7 @@ def arrays(batch):
 
 def with_side(objective, state, batch):
     """The batch, with further responses if the objective asks for them; none of their tokens count if none of its do."""
-    wanted = objective.side(state)
+    wanted = objective.sampling(state).side
     if wanted is None:
         return batch
     rows = slice(0, GROUP * wanted.prompts(ROWS // GROUP))
@@ -72,7 +81,7 @@ def littered(outputs, batch, waste=jnp.nan):
     batch = dataclasses.replace(batch, mask=mask)
 
     def litter(leaf):
-        if leaf is None or leaf.ndim < 2 or leaf.dtype == bool:
+        if leaf is None or leaf.ndim < 2 or leaf.dtype == bool or leaf.shape[1] != mask.shape[1]:
             return leaf
         kept = mask.reshape(mask.shape + (1,) * (leaf.ndim - 2))
         return jnp.where(kept, leaf, waste if jnp.issubdtype(leaf.dtype, jnp.floating) else -7)

@@ -113,6 +113,12 @@ def collect(collecting: Collecting, report: Report = lambda _: None) -> Collecte
     return Collected(dataclasses.replace(data, env=env, about=_about(collecting, policy, spec)), notes)
 
 
+def collecting_in(collecting: Collecting) -> str:
+    """The full name of the environment; errors are those of `collect`."""
+    policy = None if collecting.policy is None else load_policy(collecting.policy, seed=collecting.policy_seed)
+    return _environment(collecting, policy)
+
+
 def _environment(collecting: Collecting, policy: Policy | None) -> str:
     """The environment's full name."""
     if policy is None:

@@ -18,13 +18,16 @@ from flax import struct
 from maxent_rl import losses
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks.transformer import TransformerConfig
-from maxent_rl.settings import Count, Fraction, NonNegative, Positive, Settings, Weight, static
+from maxent_rl.settings import Count, Fraction, NonNegative, Positive, Settings, Weight, setting, static
 from maxent_rl.tokens import objectives
 from maxent_rl.tokens.batch import Prompted, TokenBatch, TokenOutputs
 from maxent_rl.tokens.model import LanguageModel
 from maxent_rl.tokens.rollouts import Groups, collect, examine
 from maxent_rl.tokens.tasks.base import TokenTask
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec
+from maxent_rl.usage import above
+
+_WARM = above(warm_start_steps=0)
 
 
 @struct.dataclass
@@ -81,9 +84,12 @@ class TokenAgent(Settings):
     """Sample only from the likeliest tokens that together have this probability."""
     warm_start_steps: NonNegative = 400_000
     """Most right answers that are imitated before reinforcement begins; they count as environment steps."""
-    warm_start_loss: Weight = 0.5
-    """The warm start ends when the loss of right answers has come down to this, in nats per token."""
-    warm_start_learning_rate: Positive = 1e-3
+    warm_start_loss: Weight = setting(0.5, used_when=_WARM)
+    """The warm start ends when the loss of right answers has come down to this, in nats per token (with that of prompts, where
+    it learns these too)."""
+    warm_start_prompts: bool = static(False, used_when=_WARM)
+    """The warm start learns prompts too, so that the policy knows how likely one is (progrpo)."""
+    warm_start_learning_rate: Positive = setting(1e-3, used_when=_WARM)
     """Step size of Adam in the warm start."""
     num_layers: Count = static(2)
     """Blocks of the transformer."""
@@ -171,7 +177,13 @@ class TokenAgent(Settings):
 
         def learn(carry: TokenState, part: tuple[Prompted, Array]) -> tuple[TokenState, Array]:
             def loss(params: PyTree) -> Array:
-                return losses.masked_mean(-self.model(params).statistics(*part).logp, part[0].response_mask)
+                model, prompted = self.model(params), part[0]
+                found = losses.masked_mean(-model.statistics(*part).logp, prompted.response_mask)
+                if not self.warm_start_prompts:
+                    return found
+                of_prompts = model.prompt_log_probs(prompted.prompts, prompted.prompt_mask)
+                known = jnp.isfinite(of_prompts)
+                return found + losses.masked_mean(-jnp.where(known, of_prompts, 0.0), known)
 
             value, slope = jax.value_and_grad(loss)(carry.params)
             return self._step(carry, slope, self.warm_start_learning_rate), value

@@ -27,8 +27,15 @@ from maxent_rl.errors import MissingInputError, ShapeError
 from maxent_rl.tokens.whole import Whole
 from maxent_rl.types import Metrics, PyTree
 
-Axes: TypeAlias = Literal["token", "row", "vocabulary", "context"]
-_SHAPES: dict[Axes, str] = {"token": "[N, T]", "row": "[N]", "vocabulary": "[N, T, V]", "context": "[N, ...]"}
+Axes: TypeAlias = Literal["token", "row", "prompt", "part", "vocabulary", "context"]
+_SHAPES: dict[Axes, str] = {
+    "token": "[N, T]",
+    "row": "[N]",
+    "prompt": "[N, P]",
+    "part": "[N, K]",
+    "vocabulary": "[N, T, V]",
+    "context": "[N, ...]",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +43,9 @@ class Column:
     """What a field of a batch declares of its array: cleaning, checks, moves of rows and messages follow from it.
 
     Attributes:
-      axes: "token" for [N, T], "row" for [N], "vocabulary" for [N, T, V], "context" for a pytree of [N, ...] that nobody
-        looks into; several where it may have any of these shapes. A dict has such an array under each name.
+      axes: "token" for [N, T], "row" for [N], "prompt" for [N, P], "part" for [N, K], "vocabulary" for [N, T, V], "context"
+        for a pytree of [N, ...] that nobody looks into; several where it may have any of these shapes. A dict has such an
+        array under each name.
       about: what it is and what can take its place, for the error where it is missing.
     """
 
@@ -88,6 +96,17 @@ class TokenBatch:
       logits_old: [N, T, V] its logits; only a source for what else is missing, never needed where that is given.
       statistics: what objectives ask of its whole vocabulary (`Objective.statistics`), each [N, T].
       truncated: [N] True where a response was cut at the length limit.
+      problem: [N] whole numbers, equal where the same problem is posed, in this batch or another.
+      task: [N] whole numbers, equal for problems of one task, whose rewards are on one scale.
+      answers: [N] whole numbers, equal for responses of a group that give the same final answer, however it is written; below
+        0 where none could be read.
+      difficulty: [N] how hard each problem is, in whatever unit its task has.
+      logp_prompt: [N, P] log-probability of each token of the prompt after those before it, in nats; NaN at padding, and at
+        the first token, which nothing predicts.
+      logp_drawn: [N, T] log-probability of each token under the distribution that it was drawn from, where that was not the
+        policy's own at its temperature (`Sampling.temperature`).
+      greedy_rewards: [N] the reward of the policy's most likely response to the same prompt.
+      reward_parts: [N, K] the K rewards that an outcome is made of, where they are to be normalised apart.
       context: what else belongs to each row and no objective reads, such as its prompt: a pytree of [N, ...].
       side: responses drawn besides the batch (`Objective.side`), or None.
       source: [N] int32 which response each row holds, once `Objective.prepare` has moved any: below 0 it is of `side`, so
@@ -115,6 +134,22 @@ class TokenBatch:
     logits_old: Array | None = column("vocabulary", default=None)
     statistics: dict[str, Array] = column("token", default_factory=dict)
     truncated: Array | None = column("row", about="True where a response was cut at the length limit", default=None)
+    problem: Array | None = column("row", about="equal whole numbers where the same problem is posed", default=None)
+    task: Array | None = column("row", about="equal whole numbers for the problems of one task", default=None)
+    answers: Array | None = column(
+        "row", about="equal whole numbers for responses with the same final answer, below 0 for none", default=None
+    )
+    difficulty: Array | None = column("row", about="how hard each problem is", default=None)
+    logp_prompt: Array | None = column(
+        "prompt", about="log-probabilities of the prompt's tokens, NaN where there is none", default=None
+    )
+    logp_drawn: Array | None = column(
+        "token", about="log-probabilities under the distribution that each token was drawn from", default=None
+    )
+    greedy_rewards: Array | None = column(
+        "row", about="the reward of the policy's most likely response to the same prompt", default=None
+    )
+    reward_parts: Array | None = column("part", about="the rewards that each outcome is made of", default=None)
     context: PyTree | None = column("context", default=None)
     side: TokenBatch | None = None
     source: Array | None = column("row", default=None)
@@ -281,10 +316,11 @@ def check_batch(batch: TokenBatch) -> None:
                 f"group_index and group_size={batch.group_size} both say which rows belong together: give one."
             )
         if not np.issubdtype(batch.group_index.dtype, np.integer):
-            raise ShapeError(
-                f"group_index must be whole numbers, got {batch.group_index.dtype}: of other ids, "
-                "np.unique(ids, return_inverse=True)[1]."
-            )
+            raise _no_ids("group_index", batch.group_index)
+    for name in ("problem", "task", "answers"):
+        values = getattr(batch, name)
+        if values is not None and not np.issubdtype(values.dtype, np.integer):
+            raise _no_ids(name, values)
     if batch.group_size < 1 or (batch.advantages is None and shape[0] % batch.group_size):
         raise ShapeError(
             f"{shape[0]} rows are not whole groups of {batch.group_size}: "
@@ -292,6 +328,12 @@ def check_batch(batch: TokenBatch) -> None:
         )
     if batch.side is not None:
         check_batch(batch.side)
+
+
+def _no_ids(name: str, values: Any) -> ShapeError:
+    return ShapeError(
+        f"{name} must be whole numbers, got {values.dtype}: of other ids, np.unique(ids, return_inverse=True)[1]."
+    )
 
 
 def check_outputs(outputs: TokenOutputs, batch: TokenBatch) -> None:
@@ -380,13 +422,21 @@ def _check_columns(given: TokenBatch | TokenOutputs, shape: tuple[int, ...]) -> 
 
 def _check(name: str, declared: Column, found: tuple[int, ...], shape: tuple[int, ...]) -> None:
     """Compares the shape of an array with what it declares, where there are `shape` rows and tokens."""
-    right = {"token": found == shape, "row": found == shape[:1], "vocabulary": found[:-1] == shape}
+    right = {
+        "token": found == shape,
+        "row": found == shape[:1],
+        "prompt": len(found) == 2 and found[:1] == shape[:1],
+        "part": len(found) == 2 and found[:1] == shape[:1],
+        "vocabulary": found[:-1] == shape,
+    }
     if any(right[axis] for axis in declared.axes):
         return
     wanted = {
         ("token",): f"{shape}, as logp_old says",
         ("vocabulary",): f"{shape} and a last axis for the vocabulary, as logp_old says",
         ("row",): f"{shape[:1]}, one entry for each row",
+        ("prompt",): f"({shape[0]}, P), one row for each response",
+        ("part",): f"({shape[0]}, K), K rewards of each response",
         ("token", "row"): f"{shape} or {shape[:1]}",
     }[declared.axes]
     raise ShapeError(f"{name} must have shape {wanted}; got {found}.")

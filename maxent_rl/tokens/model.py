@@ -12,7 +12,8 @@ from flax import struct
 from maxent_rl.networks.transformer import Transformer, TransformerConfig, unembedding
 from maxent_rl.settings import Fraction, Positive
 from maxent_rl.tokens.batch import Prompted
-from maxent_rl.tokens.sampling import Responses, sample, score, score_layers
+from maxent_rl.tokens.objectives import TokenTemperature
+from maxent_rl.tokens.sampling import Responses, sample, score, score_layers, score_prompts
 from maxent_rl.tokens.statistics import TokenStatistics, token_statistics
 from maxent_rl.tokens.tasks.base import TokenTask
 from maxent_rl.types import Array, PyTree
@@ -53,6 +54,7 @@ class LanguageModel:
         key: Array | None,
         response_length: int,
         temperature: Array | float | None = None,
+        token_temperature: TokenTemperature | None = None,
     ) -> Responses:
         """Answers prompts.
 
@@ -62,6 +64,7 @@ class LanguageModel:
           key: [] random key; None for the likeliest token at each place.
           response_length: T, the most tokens of a response.
           temperature: [] or [N] in place of the model's own.
+          token_temperature: factors of the tokens' own temperatures, as `sample` takes them.
         """
         return sample(
             Transformer(self.config),
@@ -75,6 +78,7 @@ class LanguageModel:
             top_p=self.top_p,
             greedy=key is None,
             pad_token=TokenTask.pad_token,
+            token_temperature=token_temperature,
         )
 
     def statistics(self, prompted: Prompted, tokens: Array, extra: dict[str, Any] | None = None) -> TokenStatistics:
@@ -89,6 +93,20 @@ class LanguageModel:
         hidden = score(Transformer(self.config), self.params, *given)
         matrix = unembedding(self.params, self.config)
         return token_statistics(hidden, matrix, tokens, self.temperature, extra=extra, mask=prompted.response_mask)
+
+    def prompt_log_probs(self, prompts: Array, prompt_mask: Array) -> Array:
+        """[N, P] the log-probability of each token of prompts after those before it, in nats, at its temperature.
+
+        NaN at padding, and at the first token, which nothing predicts.
+
+        Args:
+          prompts: [N, P] int32, padded on either side.
+          prompt_mask: [N, P] bool; False for padding.
+        """
+        hidden, known = score_prompts(Transformer(self.config), self.params, prompts, prompt_mask)
+        matrix = unembedding(self.params, self.config)
+        logp = token_statistics(hidden, matrix, prompts, self.temperature, mask=known).logp
+        return jnp.where(known, logp, jnp.nan)
 
     def layers(self, prompted: Prompted, tokens: Array) -> Array:
         """The residual stream after each block where each token [N, T] is predicted, [layer, N, T, D]; not normalised."""

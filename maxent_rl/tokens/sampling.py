@@ -33,12 +33,15 @@ class Responses:
       logp: [N, T] float32 log-probability of each token in nats, of the full distribution at the temperature, whatever
         top-p left out; 0 after the end.
       entropy: [N, T] float32 entropy of that distribution in nats; 0 after the end.
+      logp_drawn: [N, T] float32 log-probability of each token under the distribution at the temperature that it was drawn
+        with, in nats, top-p aside; the same as `logp` but where tokens have temperatures of their own.
     """
 
     tokens: Array
     mask: Array
     logp: Array
     entropy: Array
+    logp_drawn: Array
 
 
 def sample(
@@ -54,6 +57,7 @@ def sample(
     top_p: ArrayLike = 1.0,
     greedy: bool = False,
     pad_token: int = 0,
+    token_temperature: Callable[[Array], Array] | None = None,
 ) -> Responses:
     """Lets a model answer prompts, one token after the other.
 
@@ -74,6 +78,9 @@ def sample(
         left.
       greedy: take the likeliest token (the first of equals) instead of drawing; static.
       pad_token: what stands after the end.
+      token_temperature: from the entropy [N] of the policy at the temperature, where the next token is drawn, to the factor
+        [N] by which that token's temperature is larger; a pytree, if it is to go into a jitted program. It changes what is
+        drawn, and `logp_drawn`, but not `logp` and `entropy`. None for none.
 
     Returns:
       Responses [N, T].
@@ -97,12 +104,17 @@ def sample(
     def answer(hidden: Array, going: Array, place: ArrayLike) -> tuple[Array, Responses]:
         logits = jnp.dot(hidden, matrix, preferred_element_type=jnp.float32)
         policy = Categorical(logits / jnp.asarray(temperature, jnp.float32)[..., None])
-        drawn = policy.mode() if greedy else _draw(policy.log_probs, row_keys, place, top_p)
+        entropy, source = policy.entropy(), policy
+        if token_temperature is not None:
+            source = Categorical(policy.log_probs / token_temperature(entropy)[..., None])
+        drawn = policy.mode() if greedy else _draw(source.log_probs, row_keys, place, top_p)
+        logp = jnp.where(going, policy.log_prob(drawn), 0.0)
         response = Responses(
             tokens=jnp.where(going, drawn, pad_token),
             mask=going,
-            logp=jnp.where(going, policy.log_prob(drawn), 0.0),
-            entropy=jnp.where(going, policy.entropy(), 0.0),
+            logp=logp,
+            entropy=jnp.where(going, entropy, 0.0),
+            logp_drawn=logp if source is policy else jnp.where(going, source.log_prob(drawn), 0.0),
         )
         return going & (drawn != end_token), response
 
@@ -135,6 +147,30 @@ def score(model: Transformer, params: Any, prompts: Array, prompt_mask: Array, r
     output: Any = model.apply({"params": params}, tokens, valid)
     hidden: Array = output[:, prompts.shape[1] - 1 :]
     return hidden
+
+
+def score_prompts(model: Transformer, params: Any, prompts: Array, prompt_mask: Array) -> tuple[Array, Array]:
+    """The hidden states that predict each token of prompts.
+
+    Args:
+      model: with the configuration of `params`.
+      params: its parameters; gradients flow into them.
+      prompts: [N, P] int32, padded on either side, without gaps.
+      prompt_mask: [N, P] bool; False for padding.
+
+    Returns:
+      (hidden states [N, P, D], known [N, P] bool): where a token is known to follow from those before it. The first token of a
+      prompt, which nothing predicts, is not; where it is not, states mean nothing.
+
+    Raises:
+      ShapeError: the arguments' shapes do not fit together, or a prompt has no tokens.
+    """
+    _check_prompts(prompts, prompt_mask)
+    there = jnp.asarray(prompt_mask, bool)
+    output: Any = model.apply({"params": params}, jnp.asarray(prompts), there)
+    before = jnp.pad(there[:, :-1], ((0, 0), (1, 0)))
+    hidden: Array = jnp.pad(output[:, :-1], ((0, 0), (1, 0), (0, 0)))
+    return hidden, there & before
 
 
 def score_layers(

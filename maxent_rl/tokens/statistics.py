@@ -25,7 +25,7 @@ from jax.typing import ArrayLike
 from maxent_rl.errors import InvalidSettingError, ShapeError
 
 VocabularyFunction = Callable[[Array, Array], Array]
-"""Takes log-probabilities [..., V] in nats and tokens [...], and gives one number for each token, [...]."""
+"""Takes log-probabilities [..., V] in nats and tokens [...], and gives for each token a number, [...], or several [..., K]."""
 
 # Logits held at once, in elements: 512 tokens of a vocabulary of 151,936, 320 MB. The gradient of the unembedding is read
 # and written once for each chunk, which costs less the larger chunks are; benchmarks/NOTES.md has the measurements.
@@ -39,7 +39,8 @@ class TokenStatistics:
     Attributes:
       logp: [N, T] log-probability of the token, in nats.
       entropy: [N, T] entropy of the distribution that it was drawn from, in nats.
-      extra: [N, T] each, what further functions made of the whole distribution; no gradient flows through them.
+      extra: [N, T] each (or [N, T, K]), what further functions made of the whole distribution; the gradient flows through
+        those that were asked for with it.
     """
 
     logp: Array
@@ -55,14 +56,16 @@ def token_statistics(
     *,
     chunk: int | None = None,
     extra: Mapping[str, VocabularyFunction] | None = None,
+    differentiable: Mapping[str, VocabularyFunction] | None = None,
     mask: ArrayLike | None = None,
 ) -> TokenStatistics:
     """Log-probabilities and entropies of `softmax(hidden @ unembedding / temperature)`, chunk by chunk.
 
-    No array [N, T, V] is held, forward or backward: beside inputs and outputs there are at most two arrays [chunk, V] and,
-    backward, one like the unembedding (one more if that is a transposed view, as of tied embeddings). Reverse-mode
-    gradients only, of the first order. Numbers are float32, also those that add up the gradient of a bfloat16
-    unembedding; float64 if the inputs are. Under `vmap` every member of the batch holds a chunk of its own.
+    No array [N, T, V] is held, forward or backward: beside inputs and outputs there are at most two arrays [chunk, V] (and
+    what `extra` and `differentiable` need for a chunk) and, backward, one like the unembedding (one more if that is a
+    transposed view, as of tied embeddings). Reverse-mode gradients only, of the first order. Numbers are float32, also those
+    that add up the gradient of a bfloat16 unembedding; float64 if the inputs are. Under `vmap` every member of the batch
+    holds a chunk of its own.
 
     Args:
       hidden: [N, T, D] the last hidden states, those from which `tokens` were drawn.
@@ -71,16 +74,19 @@ def token_statistics(
       temperature: [] divides the logits, larger than 0; held constant.
       chunk: the most tokens whose logits are held at once; None chooses from V.
       extra: by name, functions of the log-probabilities [..., V] (at `temperature`) and of the tokens [...], e.g.
-        `{"collision": lambda log_probs, tokens: jnp.sum(jnp.exp(2 * log_probs), -1)}`; held constant.
+        `{"collision": lambda log_probs, tokens: jnp.sum(jnp.exp(2 * log_probs), -1)}`; held constant. Of several numbers for
+        each token the last axis is kept, [N, T, K]. `maxent_rl.tokens.vocabulary` has some.
+      differentiable: further such functions through which gradients flow, each of them computed again for a chunk backward.
       mask: [N, T] 0 where nothing is to be read: there `hidden` and `tokens` may hold anything, NaN included, and the
         statistics are those of the zero vector. Without it, positions with a cotangent of zero give no gradient either.
 
     Returns:
-      The statistics, [N, T] each; `logp` and `entropy` have gradients in `hidden` and `unembedding`.
+      The statistics, [N, T] each; `logp`, `entropy` and what is `differentiable` have gradients in `hidden` and `unembedding`.
 
     Raises:
       ShapeError: shapes do not fit.
-      InvalidSettingError: `chunk` or `temperature` is not positive, or `tokens` are no integers.
+      InvalidSettingError: a name stands in `extra` and in `differentiable`, `chunk` or `temperature` is not positive, or
+        `tokens` are no integers.
 
     Source: the gradients in the logits z, with p = softmax(z) and the entropy H, are onehot - p and -p (log p + H).
     """
@@ -93,10 +99,17 @@ def token_statistics(
         there = jnp.asarray(mask) != 0
         hidden, tokens = jnp.where(there[..., None], hidden, 0), jnp.where(there, tokens, 0)
     dtype = jnp.promote_types(hidden.dtype, unembedding.dtype)
-    chunks, rows = _division(tokens.shape[0], tokens.shape[1], chunk or max(1, _LOGITS_HELD // unembedding.shape[1]))
-    functions, constants = _converted(extra or {}, (rows, unembedding.shape[1]), tokens.dtype, dtype)
+    # The pull of a function back to its log-probabilities holds some arrays of a chunk more.
+    held = _LOGITS_HELD // (2 if differentiable else 1)
+    chunks, rows = _division(tokens.shape[0], tokens.shape[1], chunk or max(1, held // unembedding.shape[1]))
+    constant, moving = extra or {}, differentiable or {}
+    if constant.keys() & moving.keys():
+        twice = ", ".join(sorted(constant.keys() & moving.keys()))
+        raise InvalidSettingError(f"{twice} is asked for in extra and in differentiable: give each name once.")
+    asked = {**constant, **moving}
+    functions, constants = _converted(asked, (rows, unembedding.shape[1]), tokens.dtype, dtype)
     logp, entropy, *others = _statistics(
-        functions,
+        (functions, len(constant)),
         (chunks, rows),
         constants,
         hidden.astype(dtype).reshape(-1, hidden.shape[-1]),
@@ -104,10 +117,9 @@ def token_statistics(
         tokens.reshape(-1),
         temperature.astype(jnp.promote_types(dtype, jnp.float32)),
     )
-    found = [jax.lax.stop_gradient(other).reshape(tokens.shape) for other in others]
-    return TokenStatistics(
-        logp.reshape(tokens.shape), entropy.reshape(tokens.shape), dict(zip(extra or {}, found, strict=True))
-    )
+    found = {name: other.reshape(*tokens.shape, *other.shape[1:]) for name, other in zip(asked, others, strict=True)}
+    found |= {name: jax.lax.stop_gradient(found[name]) for name in constant}
+    return TokenStatistics(logp.reshape(tokens.shape), entropy.reshape(tokens.shape), found)
 
 
 def logits_statistics(
@@ -180,7 +192,7 @@ def _converted(
     for name, function in extra.items():
         converted, closed_over = jax.closure_convert(function, *arguments)
         found = jax.eval_shape(converted, *arguments, *closed_over)
-        if jnp.shape(found) != shape[:1]:
+        if jnp.shape(found)[:1] != shape[:1]:
             raise ShapeError(
                 f"The function {name!r} makes {jnp.shape(found)} of log_probs {shape}; {shape[:1]} is needed."
             )
@@ -261,6 +273,16 @@ def _slope(log_probs: Array, tokens: Array, entropy: Array, logp_slope: Array, e
     return chosen - jnp.where((probs == 0) | idle[..., None], 0, probs * pull)
 
 
+def _slope_of(function: Callable[..., Array], constants: Any, log_probs: Array, tokens: Array, given: Array) -> Array:
+    """The gradient in logits [rows, V] of a function of log-probabilities, of its cotangents [rows, ...]."""
+    _, pull = jax.vjp(lambda values: function(values, tokens, *constants), log_probs)
+    (slope,) = pull(given)
+    idle = jnp.all(given == 0, axis=tuple(range(1, given.ndim)))[:, None]
+    slope = jnp.where(idle, 0, slope)
+    # A logit raises its own log-probability by 1 and lowers all of them by its probability.
+    return slope - jnp.where(idle, 0, jnp.exp(log_probs)) * jnp.sum(slope, axis=-1, keepdims=True)
+
+
 @jax.custom_vjp
 def _of_logits(logits: Array, tokens: Array) -> tuple[Array, Array, Array, Array]:
     return _summary(_as_float(logits), tokens)
@@ -280,9 +302,13 @@ def _of_logits_backward(kept: Any, slopes: tuple[Array, ...]) -> tuple[Array, No
 _of_logits.defvjp(_of_logits_forward, _of_logits_backward)
 
 
+_Functions = tuple[tuple[Callable[..., Array], ...], int]
+"""What is asked of the whole vocabulary, and how many of these, the first ones, are held constant."""
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _with_slopes(
-    functions: tuple[Callable[..., Array], ...],
+    functions: _Functions,
     division: tuple[int, int],
     constants: tuple[list[Array], ...],
     hidden: Array,
@@ -290,12 +316,12 @@ def _with_slopes(
     tokens: Array,
     temperature: Array,
 ) -> tuple[Array, ...]:
-    """(logp [n], entropy [n], and one [n] for each function) of hidden [n, D] and tokens [n]."""
+    """(logp [n], entropy [n], and one [n, ...] for each function) of hidden [n, D] and tokens [n]."""
     return _statistics_forward(functions, division, constants, hidden, unembedding, tokens, temperature)[0]
 
 
 def _statistics_forward(
-    functions: tuple[Callable[..., Array], ...],
+    functions: _Functions,
     division: tuple[int, int],
     constants: tuple[list[Array], ...],
     hidden: Array,
@@ -308,31 +334,37 @@ def _statistics_forward(
         logits = _product(some_hidden, unembedding, (1, 0)) / temperature
         logp, entropy, *normaliser = _summary(logits, some_tokens)
         log_probs = _log_probs(logits, *normaliser)
-        others = (each(log_probs, some_tokens, *values) for each, values in zip(functions, constants, strict=True))
+        others = (each(log_probs, some_tokens, *values) for each, values in zip(functions[0], constants, strict=True))
         return None, (logp, entropy, *normaliser, *others)
 
     _, found = jax.lax.scan(one, None, (_deal(hidden, division), _deal(tokens, division)))
     logp, entropy, highest, log_total, *others = (_gather(each, tokens.shape[0]) for each in found)
-    return (logp, entropy, *others), (hidden, unembedding, tokens, temperature, (highest, log_total, entropy))
+    kept = (hidden, unembedding, tokens, temperature, (highest, log_total, entropy), constants)
+    return (logp, entropy, *others), kept
 
 
 def _statistics_backward(
-    functions: tuple[Callable[..., Array], ...], division: tuple[int, int], kept: Any, slopes: tuple[Array, ...]
+    functions: _Functions, division: tuple[int, int], kept: Any, slopes: tuple[Array, ...]
 ) -> tuple[None, Array, Array, None, None]:
-    hidden, unembedding, tokens, temperature, summary = kept
+    hidden, unembedding, tokens, temperature, summary, constants = kept
+    moving, of_moving = functions[0][functions[1] :], tuple(slopes[2 + functions[1] :])
     used = (slopes[0] != 0) | (slopes[1] != 0)
+    for each in of_moving:
+        used = used | jnp.any(each != 0, axis=tuple(range(1, each.ndim)))
     clean = jnp.where(used[:, None], hidden, 0)  # a slope of zero times a hidden state of NaN would be NaN
 
     def one(total: Array, dealt: tuple[Array, ...]) -> tuple[Array, Array]:
-        some_hidden, some_tokens, highest, log_total, *others = dealt
+        some_hidden, some_tokens, highest, log_total, entropy, of_logp, of_entropy, *others = dealt
         logits = _product(some_hidden, unembedding, (1, 0)) / temperature
-        slope = (_slope(_log_probs(logits, highest, log_total), some_tokens, *others) / temperature).astype(
-            hidden.dtype
-        )
+        log_probs = _log_probs(logits, highest, log_total)
+        slope = _slope(log_probs, some_tokens, entropy, of_logp, of_entropy)
+        for function, values, given in zip(moving, constants[functions[1] :], others, strict=True):
+            slope = slope + _slope_of(function, values, log_probs, some_tokens, given)
+        slope = (slope / temperature).astype(hidden.dtype)
         return total + _product(some_hidden, slope, (0, 0)), _product(slope, unembedding, (1, 1)).astype(hidden.dtype)
 
     nothing = jnp.zeros(unembedding.shape, slopes[0].dtype)
-    dealt = tuple(_deal(each, division) for each in (clean, tokens, *summary, *slopes[:2]))
+    dealt = tuple(_deal(each, division) for each in (clean, tokens, *summary, *slopes[:2], *of_moving))
     in_unembedding, in_hidden = jax.lax.scan(one, nothing, dealt)
     return None, _gather(in_hidden, tokens.shape[0]), in_unembedding.astype(unembedding.dtype), None, None
 

@@ -21,7 +21,7 @@ class Whole:
         "tokens" (in the loss), "sequences" (1 where the row has any of these), and what stages count besides.
       counts: the counts of the whole by name, each [N] and the same in every row; "longest" is that of the longest response
         of the prepared batch, in tokens, and stays.
-      found: what stages found in all tokens of the whole (`Objective.survey`), by stage, each [N, T].
+      found: what stages found in all tokens of the whole (`Objective.survey`), by stage, each [N, T] or with further axes.
       rows: how many rows the whole has, those without tokens included.
     """
 

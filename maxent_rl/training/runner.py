@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ from maxent_rl.training.display import Display, loading
 from maxent_rl.training.interrupts import catch_interrupts
 from maxent_rl.training.loops.make import Loop, learns_nothing, make_loop, plan_loop
 from maxent_rl.types import PyTree
+from maxent_rl.usage import changed
 
 _SECONDS_BETWEEN_PLOTS = 30.0
 _COMPILING = "compiling the training step (first run of these shapes)"
@@ -123,7 +124,8 @@ def train(
     check_kind(built)
     name = agent if isinstance(agent, str) else agent_name(agent)
     run = RunConfig(agent=name, **(run_defaults(built) | {"env": _env_name(env, settings.get("backend"))} | settings))
-    return run_training(run, built, env, progress=progress)
+    by_hand = (*settings, *(changed(built) if built is agent else ()))
+    return run_training(run, built, env, progress=progress, by_hand=by_hand)
 
 
 def resume(
@@ -171,6 +173,7 @@ def run_training(
     progress: bool = True,
     resume: Path | None = None,
     from_step: int | None = None,
+    by_hand: Sequence[str] = (),
 ) -> TrainResult:
     """Trains with settings given as one value; `train` and the command line come down to this.
 
@@ -181,6 +184,7 @@ def run_training(
       progress: as for `train`.
       resume: folder of the run to go on with, or None to begin one.
       from_step: as for `resume`.
+      by_hand: the settings that somebody gave, of which none may be without effect.
     """
     run.check()
     enable_compilation_cache()
@@ -192,7 +196,7 @@ def run_training(
             agent = _checked(run, agent, resume)
             if resume is not None and processes.first:
                 held.enter_context(_lock(resume))
-            loop = make_loop(run, agent, env, devices, processes, load_data)
+            loop = make_loop(run, agent, env, devices, processes, load_data, by_hand)
         try:
             if resume is None or not _has_checkpoint(resume):
                 with processes.together():
@@ -202,7 +206,9 @@ def run_training(
             loop.close()
 
 
-def check_run(run: RunConfig, agent: Agent[Any], env: Env, *, resume: Path | None = None) -> str | None:
+def check_run(
+    run: RunConfig, agent: Agent[Any], env: Env, *, resume: Path | None = None, by_hand: Sequence[str] = ()
+) -> str | None:
     """Refuses all that `run_training` would refuse before its first step; compiles, trains and writes nothing.
 
     Arguments and errors are those of `run_training`. Data is read, a teacher played.
@@ -214,7 +220,7 @@ def check_run(run: RunConfig, agent: Agent[Any], env: Env, *, resume: Path | Non
     devices = _devices(run.device)
     with jax.default_device(devices[0]):
         agent = _checked(run, agent, resume)
-        planned = plan_loop(run, agent, env, devices, load=load_data)
+        planned = plan_loop(run, agent, env, devices, load=load_data, by_hand=by_hand)
         try:
             if isinstance(agent, PreparesFromData):
                 load_data(run, agent, planned.learning.spec, None)

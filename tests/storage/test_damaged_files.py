@@ -1,4 +1,4 @@
-"""Damaged and hostile files, of all kinds: whatever is done to a file, reading it is a result or one sentence, and takes bounded memory."""
+"""Damaged and hostile files of all kinds: whatever is done to one, reading it is a result or a sentence, within bounds of memory."""
 
 import random
 import resource

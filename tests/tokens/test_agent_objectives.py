@@ -26,7 +26,7 @@ from flax import struct
 from maxent_rl.agents import check_agent
 from maxent_rl.errors import InvalidSettingError, UnknownNameError
 from maxent_rl.tokens import objectives
-from maxent_rl.tokens.objectives import PRESETS, Preset, Side, Stage
+from maxent_rl.tokens.objectives import PRESETS, Preset, Sampling, Side, Stage
 from maxent_rl.tokens.tasks import END_TOKEN, PAD_TOKEN
 
 AGENT = TOKEN_AGENTS_UNDER_TEST["grpo"]
@@ -68,8 +68,8 @@ class Probe(Stage):
     def statistics(self, state):
         return {"highest": lambda log_probs, tokens: jnp.max(log_probs, axis=-1)}
 
-    def side(self, state):
-        return Side(share=0.3, temperature=jnp.where(state["batches"] < 1, 50.0, 1.0))
+    def sampling(self, state):
+        return Sampling(Side(share=0.3, temperature=jnp.where(state["batches"] < 1, 50.0, 1.0)))
 
     def prepare(self, state, batch):
         side = batch.side

@@ -10,7 +10,7 @@ import pytest
 from maxent_rl.distributions import Categorical
 from maxent_rl.errors import InvalidSettingError, MaxentRLError, ShapeError
 from maxent_rl.networks import Transformer, TransformerConfig, unembedding
-from maxent_rl.tokens.sampling import nucleus, sample, score
+from maxent_rl.tokens.sampling import nucleus, sample, score, score_prompts
 
 MODEL = Transformer(
     TransformerConfig(
@@ -64,6 +64,42 @@ def test_training_finds_the_log_probabilities_of_sampling(temperature):
     assert 0.1 < 1 - mask.mean() < 0.9  # some rows end, some go on
     np.testing.assert_allclose(responses.logp[mask], policy.log_prob(responses.tokens)[mask], atol=1e-4)
     np.testing.assert_allclose(responses.entropy[mask], policy.entropy()[mask], atol=1e-4)
+
+
+def test_tokens_may_have_temperatures_of_their_own():
+    """Drawn hotter where the policy is less sure; what is said of the policy stays exact, and so is what was drawn from."""
+
+    plain = draw_responses(PARAMS, PROMPTS, PROMPT_MASK, KEY, temperature=0.8)
+    np.testing.assert_array_equal(plain.logp_drawn, plain.logp)
+    middle = float(np.median(plain.entropy[np.asarray(plain.mask)]))
+
+    def factor(entropy):
+        return jnp.where(entropy > middle, 3.0, 0.2)
+
+    responses = jax.jit(
+        functools.partial(sample, MODEL, response_length=LENGTH, end_token=END, pad_token=PAD, token_temperature=factor)
+    )(PARAMS, PROMPTS, PROMPT_MASK, KEY, temperature=0.8)
+    policy, mask = policy_at_training_time(responses, 0.8), np.asarray(responses.mask)
+    np.testing.assert_allclose(responses.logp[mask], policy.log_prob(responses.tokens)[mask], atol=1e-4)
+    np.testing.assert_allclose(responses.entropy[mask], policy.entropy()[mask], atol=1e-4)
+    source = Categorical(policy.log_probs / np.where(policy.entropy() > middle, 3.0, 0.2)[..., None])
+    mask = mask & np.asarray(np.abs(policy.entropy() - middle) > 0.01)
+    np.testing.assert_allclose(responses.logp_drawn[mask], source.log_prob(responses.tokens)[mask], atol=1e-3)
+    cold = mask & (np.asarray(policy.entropy()) < middle - 0.01)
+    assert cold.any() and np.mean(responses.logp_drawn[cold]) > np.mean(responses.logp[cold]) + 0.1
+    assert np.all(responses.logp_drawn[~np.asarray(responses.mask)] == 0)
+
+
+def test_prompts_are_scored_token_by_token():
+    """As responses to their own beginning are."""
+    hidden, known = jax.jit(functools.partial(score_prompts, MODEL))(PARAMS, PROMPTS, PROMPT_MASK)
+    first = np.argmax(PROMPT_MASK, axis=1)
+    np.testing.assert_array_equal(known, PROMPT_MASK & (np.arange(4) > first[:, None]))
+    whole = np.flatnonzero(first == 0)
+    following = read(
+        PARAMS, PROMPTS[whole, :1], np.ones((len(whole), 1), bool), PROMPTS[whole, 1:], PROMPT_MASK[whole, 1:]
+    )
+    np.testing.assert_allclose(hidden[whole, 1:], following, atol=1e-4)
 
 
 def test_tokens_come_as_often_as_their_probabilities_say():

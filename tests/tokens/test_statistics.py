@@ -15,6 +15,7 @@ from support.closeness import assert_close
 from support.lowering import lower_for, on_each_platform
 
 from maxent_rl.errors import InvalidSettingError, MaxentRLError, ShapeError
+from maxent_rl.tokens import vocabulary
 from maxent_rl.tokens.statistics import _division, logits_statistics, token_statistics
 
 N, T, D, V = 3, 5, 4, 11
@@ -339,3 +340,91 @@ def test_values_and_gradients_can_be_written_out_for_accelerators(platform, dtyp
     shapes = [((N, T, D), dtype), ((D, V), dtype), ((N, T), jnp.int32), ((N, T), jnp.float32)]
     program = jax.jit(jax.value_and_grad(loss, (0, 1)))
     assert "func.func public @main" in lower_for(platform, program, *(jax.ShapeDtypeStruct(*each) for each in shapes))
+
+
+VOCABULARY_FUNCTIONS = {
+    "top": vocabulary.top_log_probs(3),
+    "top_entropy": vocabulary.top_entropy(2),
+    "nucleus_entropy": vocabulary.nucleus_entropy(0.8),
+    "nucleus_mean": lambda log_probs, tokens: jnp.sum(
+        jnp.exp(log_probs) * jnp.maximum(vocabulary.nucleus_log_prob(0.8)(log_probs, tokens), -9.0)[..., None], -1
+    ),
+}
+
+
+def test_functions_of_the_vocabulary_have_gradients_in_chunks():
+    """Values and slopes are those of the whole array of logits, of one number for each token and of several."""
+    keys = jax.random.split(jax.random.key(3), 3)
+    hidden, matrix = jax.random.normal(keys[0], (2, 5, 4)), jax.random.normal(keys[1], (4, 7))
+    tokens = jax.random.randint(keys[2], (2, 5), 0, 7)
+
+    def mixed(found):
+        return sum(jnp.sum(jnp.sin(jnp.arange(leaf.size).reshape(leaf.shape) + leaf)) for leaf in found)
+
+    def chunked(hidden, matrix):
+        found = token_statistics(hidden, matrix, tokens, 0.7, chunk=4, differentiable=VOCABULARY_FUNCTIONS)
+        return mixed((found.logp, found.entropy, *found.extra.values())), found
+
+    def whole(hidden, matrix):
+        log_probs = jax.nn.log_softmax(hidden @ matrix / 0.7)
+        logp = jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0]
+        found = {name: function(log_probs, tokens) for name, function in VOCABULARY_FUNCTIONS.items()}
+        return mixed((logp, -jnp.sum(jnp.exp(log_probs) * log_probs, -1), *found.values())), found
+
+    @jax.jit
+    def both(hidden, matrix):
+        return [jax.value_and_grad(each, (0, 1), has_aux=True)(hidden, matrix) for each in (chunked, whole)]
+
+    ((_, found), slopes), ((_, expected), of_whole) = both(hidden, matrix)
+    assert found.extra["top"].shape == (2, 5, 3)
+    for name, values in expected.items():
+        assert_close(found.extra[name], values, err_msg=name)
+    assert_close(slopes, of_whole)
+
+
+def test_constant_functions_stay_constant_beside_those_with_a_gradient():
+    hidden, matrix, tokens = jnp.ones((1, 2, 3)), jnp.arange(12.0).reshape(3, 4) / 9, jnp.zeros((1, 2), jnp.int32)
+
+    def total(hidden, names):
+        kinds = {"extra": {}, "differentiable": {}}
+        for name, kind in names.items():
+            kinds[kind][name] = vocabulary.top_entropy(2)
+        return sum(jnp.sum(one) for one in token_statistics(hidden, matrix, tokens, **kinds).extra.values())
+
+    both, moving, constant = (
+        jax.grad(total)(hidden, names)
+        for names in ({"a": "extra", "b": "differentiable"}, {"b": "differentiable"}, {"a": "extra"})
+    )
+    assert_close(both, moving)
+    assert np.all(constant == 0) and np.any(moving != 0)
+    with pytest.raises(InvalidSettingError, match="top is asked for in extra and in differentiable"):
+        functions = {"top": vocabulary.top_entropy(1)}
+        token_statistics(hidden, matrix, tokens, extra=functions, differentiable=functions)
+
+
+def test_a_vocabulary_by_hand():
+    log_probs = jnp.log(jnp.array([0.5, 0.3, 0.15, 0.05]))
+    token = jnp.int32(1)
+    assert_close(jnp.exp(vocabulary.top_log_probs(9)(log_probs, token)), np.array([0.5, 0.3, 0.15, 0.05]))
+    told = -(0.5 * np.log(0.5) + 0.3 * np.log(0.3) + 0.2 * np.log(0.2))
+    assert_close(vocabulary.top_entropy(2)(log_probs, token), told)
+    assert_close(jnp.exp(vocabulary.nucleus_log_prob(0.8)(log_probs, token)), 0.375)
+    assert vocabulary.nucleus_log_prob(0.8)(log_probs, jnp.int32(2)) == -jnp.inf
+    assert_close(vocabulary.nucleus_entropy(0.8)(log_probs, token), -(0.625 * np.log(0.625) + 0.375 * np.log(0.375)))
+    assert vocabulary.likeliest(log_probs, token) == 0
+    with pytest.raises(InvalidSettingError, match="At least one token"):
+        vocabulary.top_log_probs(0)
+
+
+def test_gradients_of_functions_of_a_large_vocabulary_stay_within_chunks():
+    """16,384 tokens of 151,936: planned memory above inputs and outputs, values and gradients; nothing is run."""
+    shapes = [((16, 1024, 64), jnp.bfloat16), ((64, 151_936), jnp.bfloat16), ((16, 1024), jnp.int32)]
+    hidden, matrix, tokens = (jax.ShapeDtypeStruct(*shape) for shape in shapes)
+    functions = {"top": vocabulary.top_log_probs(10), "entropy": vocabulary.top_entropy(10)}
+
+    def loss(hidden, matrix, tokens):
+        found = token_statistics(hidden, matrix, tokens, differentiable=functions)
+        return jnp.sum(found.logp + found.entropy) + sum(jnp.sum(one) for one in found.extra.values())
+
+    program = jax.jit(jax.value_and_grad(loss, (0, 1))).lower(hidden, matrix, tokens).compile()
+    assert program.memory_analysis().temp_size_in_bytes < 2 * 2**30

@@ -18,21 +18,26 @@ CONTENDERS = {
     "ppo": "--agent ppo",
 }
 """Flags of experiments/run.py. What is not said has its default."""
-_EFFICIENT = CONTENDERS["efficient"]
+_TWICE = "--agent sac --preset crossq-small --batch-size 128 --updates-per-step 2"
+_COOL = f"{_TWICE} --initial-temperature 0.1"
+_EARLY = f"{_COOL} --most-start-steps 2000"
 TRIALS = {
-    "efficient": _EFFICIENT,
-    "one-update": f"{_EFFICIENT} --batch-size 256 --updates-per-step 1",
-    "three-updates": f"{_EFFICIENT} --batch-size 64 --updates-per-step 3",
-    "wide": f"{_EFFICIENT} --batch-size 64 --updates-per-step 1 --critic-hidden-sizes 512 512",
-    "late-start": f"{_EFFICIENT} --most-start-steps 5000",
-    "warm": f"{_EFFICIENT} --initial-temperature 1",
-    "late-and-warm": f"{_EFFICIENT} --most-start-steps 5000 --initial-temperature 1",
-    "three-steps": f"{_EFFICIENT} --n-step 3",
-    "held-noise": f"{_EFFICIENT} --held-noise 16",
-    "bins": f"{_EFFICIENT} --critic-value categorical --reward-scale bound --initial-temperature 0.01",
-    "target-network": f"{_EFFICIENT} --target-network",
-    "no-normalisation": f"{_EFFICIENT} --critic-norm none --policy-norm none --target-network --no-batch-renorm",
-    "sac-early": "--agent sac --initial-temperature 0.1 --most-start-steps 2000",
+    "efficient": f"{_EARLY} --entropy-per-dimension -0.5",
+    "late-start": f"{_COOL} --entropy-per-dimension -0.5",
+    "sac-entropy": _EARLY,
+    "sac-entropy-late-start": _COOL,
+    "sac-entropy-warm": _TWICE,
+    "one-update": f"{_EARLY} --entropy-per-dimension -0.5 --batch-size 256 --updates-per-step 1",
+    "three-updates": f"{_EARLY} --entropy-per-dimension -0.5 --batch-size 64 --updates-per-step 3",
+    "wide": f"{_EARLY} --entropy-per-dimension -0.5 --batch-size 64 --updates-per-step 1 --critic-hidden-sizes 512 512",
+    "three-steps": f"{_EARLY} --entropy-per-dimension -0.5 --n-step 3",
+    "held-noise": f"{_EARLY} --entropy-per-dimension -0.5 --held-noise 16",
+    "bins": f"{_TWICE} --most-start-steps 2000 --entropy-per-dimension -0.5 --critic-value categorical --reward-scale bound "
+    "--initial-temperature 0.01",
+    "target-network": f"{_EARLY} --entropy-per-dimension -0.5 --target-network",
+    "no-normalisation": f"{_EARLY} --entropy-per-dimension -0.5 --critic-norm none --policy-norm none --target-network "
+    "--no-batch-renorm",
+    "sac-early": "--agent sac --initial-temperature 0.1 --most-start-steps 2000 --entropy-per-dimension -0.5",
 }
 """The efficient preset, and with one thing changed; SAC with its start."""
 LABELS = {
@@ -43,18 +48,19 @@ LABELS = {
     "tqc": "TQC, 2 x (2 x 256)",
     "efficient": "SAC, efficient",
     "ppo": "PPO",
-    "one-update": "efficient, one update of 256 rows",
-    "three-updates": "efficient, three updates of 64 rows",
-    "wide": "efficient, one update of 64 rows, critics 2 x 512",
-    "late-start": "efficient, 5,000 random steps",
-    "warm": "efficient, temperature 1 at the start",
-    "late-and-warm": "efficient, both",
-    "three-steps": "efficient, returns of three steps",
-    "held-noise": "efficient, noise held over up to 16 steps",
-    "bins": "efficient, 101 bins, divided rewards",
-    "target-network": "efficient, with a target network",
-    "no-normalisation": "efficient, without normalisation, with a target network",
-    "sac-early": "SAC, 2,000 random steps, temperature 0.1",
+    "late-start": "5,000 random steps",
+    "sac-entropy": "SAC's entropy",
+    "sac-entropy-late-start": "SAC's entropy, 5,000 random steps",
+    "sac-entropy-warm": "SAC's entropy, 5,000 random steps, temperature 1",
+    "one-update": "one update of 256 rows",
+    "three-updates": "three updates of 64 rows",
+    "wide": "one update of 64 rows, critics 2 x 512",
+    "three-steps": "returns of three steps",
+    "held-noise": "noise held over up to 16 steps",
+    "bins": "101 bins, divided rewards",
+    "target-network": "a target network",
+    "no-normalisation": "no normalisation, a target network",
+    "sac-early": "SAC with the preset's start and entropy",
 }
 PARTS = {"short": "100,000 steps", "long": "300,000 steps", "trials": "one thing changed, 15,000 steps"}
 """What each part is called."""
@@ -119,7 +125,7 @@ class Trials(Short):
     """Who runs, in this order."""
     envs: tuple[str, ...] = ("HalfCheetah",)
     """Tasks, in this order."""
-    num_seeds: int = 2
+    num_seeds: int = 3
     """Seeds of each contender, all in one program."""
     seed: int = 10
     """The first seed."""

@@ -32,6 +32,7 @@ from maxent_rl.tokens.objectives.advantages import (
 )
 from maxent_rl.tokens.objectives.aggregates import Aggregate
 from maxent_rl.tokens.objectives.credit import Credit
+from maxent_rl.tokens.objectives.elsewhere import Translated, from_trl, from_tunix, from_verl
 from maxent_rl.tokens.objectives.estimate import EntropyEstimate
 from maxent_rl.tokens.objectives.pipeline import Objective, chain
 from maxent_rl.tokens.objectives.presets import (
@@ -45,13 +46,15 @@ from maxent_rl.tokens.objectives.presets import (
     settings,
 )
 from maxent_rl.tokens.objectives.regularisers import EntropyBonus, KLPenalty, UncertainTokens
-from maxent_rl.tokens.objectives.stage import Preset, Side, Stage, Statistic, Work
+from maxent_rl.tokens.objectives.sampler import SAMPLER_CORRECTIONS, SamplerCorrection, SamplerRejection
+from maxent_rl.tokens.objectives.stage import Preset, Sampling, Side, Stage, Statistic, TokenTemperature, Work
 from maxent_rl.tokens.objectives.surrogates import Clipped, LogProbability
 
 __all__ = [
     "ELSEWHERE",
     "OPTIONAL",
     "PRESETS",
+    "SAMPLER_CORRECTIONS",
     "Aggregate",
     "Clipped",
     "Credit",
@@ -66,14 +69,22 @@ __all__ = [
     "OverlongFilter",
     "OverlongPenalty",
     "Preset",
+    "SamplerCorrection",
+    "SamplerRejection",
+    "Sampling",
     "Side",
     "Stage",
     "Statistic",
+    "TokenTemperature",
+    "Translated",
     "UncertainTokens",
     "WhitenedReturns",
     "Work",
     "chain",
     "default_of",
+    "from_trl",
+    "from_tunix",
+    "from_verl",
     "informative_groups",
     "make",
     "names",

@@ -34,7 +34,7 @@ from maxent_rl.tokens.batch import (
     without_unscored,
 )
 from maxent_rl.tokens.objectives.metrics import step_metrics
-from maxent_rl.tokens.objectives.stage import Side, Slot, Stage, Statistic, Work
+from maxent_rl.tokens.objectives.stage import Sampling, Slot, Stage, Statistic, Work
 from maxent_rl.tokens.whole import Whole
 from maxent_rl.types import PyTree
 
@@ -86,9 +86,12 @@ class Objective:
             name: statistic for stage, own in self._pairs(state) for name, statistic in stage.statistics(own).items()
         }
 
-    def side(self, state: PyTree) -> Side | None:
-        """Which responses the objective wants besides the next batch, in `TokenBatch.side`; None for none."""
-        return next((found for stage, own in self._pairs(state) if (found := stage.side(own)) is not None), None)
+    def sampling(self, state: PyTree) -> Sampling:
+        """What the objective wants of how the next batch is drawn: further responses, temperatures, which groups count."""
+        wanted = Sampling()
+        for stage, own in self._pairs(state):
+            wanted = wanted.joined(stage.sampling(own))
+        return wanted
 
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
         """Does once what must see the whole batch: advantages, and what follows from them.

@@ -16,6 +16,7 @@ from maxent_rl.tokens.objectives.advantages import DynamicSampling, KLReward, Ov
 from maxent_rl.tokens.objectives.methods.entropy_target import EntropyTarget
 from maxent_rl.tokens.objectives.pipeline import Objective, chain
 from maxent_rl.tokens.objectives.regularisers import EntropyBonus, KLPenalty, UncertainTokens
+from maxent_rl.tokens.objectives.sampler import SamplerCorrection, SamplerRejection
 from maxent_rl.tokens.objectives.stage import Preset, Stage, stage_name
 
 # Stages that `make` adds to any objective as soon as one of their settings is named: make("grpo", kl_weight=0.04). In
@@ -26,6 +27,8 @@ OPTIONAL: tuple[type[Stage], ...] = (
     OverlongPenalty,
     KLReward,
     OverlongFilter,
+    SamplerRejection,
+    SamplerCorrection,
     KLPenalty,
     UncertainTokens,
     EntropyBonus,
@@ -57,6 +60,14 @@ ELSEWHERE: dict[str, str] = {
     "top_entropy_quantile": "top_entropy_share",
     "mask_truncated_completions": "mask_truncated",
     "num_generations": "group_size of the batch",
+    "rollout_log_probs": "logp_drawn of the batch",
+    "sampling_per_token_logps": "logp_drawn of the batch",
+    "vllm_importance_sampling_correction": "sampler_level",
+    "vllm_importance_sampling_cap": "sampler_high",
+    "rollout_is": "sampler_level",
+    "rollout_is_threshold": "sampler_high",
+    "rollout_rs": "reject_level",
+    "tis_imp_ratio_cap": "sampler_high",
 }
 
 PRESETS: dict[str, Preset] = {}

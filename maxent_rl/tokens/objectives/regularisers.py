@@ -22,7 +22,10 @@ class Regulariser(Stage):
 
 @struct.dataclass
 class KLPenalty(Regulariser):
-    """Adds the divergence from a reference policy to the loss (`losses.kl_estimate`)."""
+    """Adds the divergence from a reference policy to the loss (`losses.kl_estimate`).
+
+    A shape stage may weigh it token by token (`Work.kl_weight`).
+    """
 
     needs: ClassVar[tuple[str, ...]] = ("logp_ref",)
     kl_weight: Weight = 0.001
@@ -40,6 +43,8 @@ class KLPenalty(Regulariser):
         divergence = losses.kl_estimate(work.outputs.logp, work.batch.logp_ref, self.kl_estimator, self.kl_largest)
         if self.kl_unbiased:
             divergence = divergence * work.ratio
+        if work.kl_weight is not None:
+            divergence = work.kl_weight * divergence
         return state, work.replace(penalty=work.penalty + self.kl_weight * divergence)
 
 

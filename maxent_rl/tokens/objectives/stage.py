@@ -19,6 +19,8 @@ Slot: TypeAlias = Literal["reward", "advantage", "credit", "shape", "surrogate",
 
 Statistic: TypeAlias = Callable[[Array, Array], Array]
 """What a stage asks of a whole vocabulary: (log_probs [..., V], tokens [...]) to [...]."""
+TokenTemperature: TypeAlias = Callable[[Array], Array]
+"""From the entropy [...] of the policy where a token is to be drawn, in nats, to the factor [...] of its temperature."""
 
 
 @struct.dataclass
@@ -38,9 +40,10 @@ class Work:
       total: [] the loss, once aggregated.
       clip_low: [N, T] or None: bounds that a shape stage sets in place of the surrogate's own.
       clip_high: likewise.
+      kl_weight: [N, T] or None: factor of each token's divergence from the reference (`KLPenalty`).
       weight: [N, T] or None: factor of the surrogate's loss.
       kept: [N, T] or None: 0 where only some tokens count and this is none of them, elsewhere all tokens over those that do.
-      found: [N, T] or None: what the stage that is called found in the whole step (`Stage.survey`).
+      found: [N, T, ...] or None: what the stage that is called found in the whole step (`Stage.survey`).
       metrics: scalars.
     """
 
@@ -56,6 +59,7 @@ class Work:
     total: Array
     clip_low: Array | None = None
     clip_high: Array | None = None
+    kl_weight: Array | None = None
     weight: Array | None = None
     kept: Array | None = None
     found: Array | None = None
@@ -103,8 +107,9 @@ class Stage(Settings):
     def survey(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
         """What must see all tokens of an optimiser step, such as a choice among them.
 
-        Called before `__call__`, and once for a step that is learned from in parts. It sets `work.found` [N, T], without
-        gradient, of which `__call__` then has its rows. A state that looks at a whole step moves here.
+        Called before `__call__`, and once for a step that is learned from in parts. It sets `work.found` [N, T] (or with
+        further axes), without gradient, of which `__call__` then has its rows. A state that looks at a whole step moves
+        here.
         """
         return state, work
 
@@ -116,9 +121,9 @@ class Stage(Settings):
         """What it needs of the whole vocabulary of the policy that draws the responses, by name."""
         return {}
 
-    def side(self, state: PyTree) -> Side | None:
-        """Responses that it wants besides the batch; None for none."""
-        return None
+    def sampling(self, state: PyTree) -> Sampling:
+        """What it wants of how the next responses are drawn; nothing, unless it says so."""
+        return Sampling()
 
     @property
     def active(self) -> bool:
@@ -156,6 +161,29 @@ class Side:
     def prompts(self, of: int) -> int:
         """How many of `of` prompts are answered once more."""
         return max(int(of * self.share), 1)
+
+
+@struct.dataclass
+class Sampling:
+    """What an objective wants of how responses are drawn; what is None stays as it would be without it.
+
+    Attributes:
+      side: further responses, besides the batch.
+      temperature: a pytree that gives the factor of each token's temperature. The log-probabilities of the batch stay those
+        of the policy's own temperature; those of what was drawn from are `TokenBatch.logp_drawn`.
+      teaches: which groups of a drawn batch it can learn from, [N] bool, equal within a group: those that it cannot are
+        replaced, where a trainer samples in rounds. None for those whose rewards differ.
+    """
+
+    side: Side | None = None
+    temperature: TokenTemperature | None = None
+    teaches: Callable[[TokenBatch], Array] | None = struct.field(pytree_node=False, default=None)  # type: ignore[no-untyped-call]
+
+    def joined(self, other: Sampling) -> Sampling:
+        """Both wishes; where both say the same thing, that of the first holds."""
+        names = [field.name for field in dataclasses.fields(self)]
+        mine = {name: getattr(self, name) for name in names}
+        return Sampling(**{name: getattr(other, name) if mine[name] is None else mine[name] for name in names})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, cast
 
 import jax
@@ -11,7 +12,8 @@ import jax.numpy as jnp
 from maxent_rl import losses
 from maxent_rl.tokens.batch import Prompted, TokenBatch
 from maxent_rl.tokens.model import LanguageModel
-from maxent_rl.tokens.objectives import Objective, Statistic, informative_groups
+from maxent_rl.tokens.objectives import Objective, Sampling, Statistic, informative_groups
+from maxent_rl.tokens.sampling import Responses
 from maxent_rl.tokens.tasks.base import TokenTask
 from maxent_rl.types import Array, Metrics, PyTree
 
@@ -56,11 +58,13 @@ def collect(
     Returns:
       (batch, metrics): all metrics but "rollout/mixed_groups" are those of the first round.
     """
+    drawing = _Drawing(
+        model, task, groups, objective, objective.sampling(state), objective.statistics(state), reference
+    )
     # `fold_in` and `split` of one key give the same keys, so each use has one of its own.
     prompt_key, draw_key, more_key, side_key = jax.random.split(key, 4)
     num_groups = count // groups.size
-    prompts, prompt_mask = task.prompts(prompt_key, num_groups)
-    batch = _draw(model, task, draw_key, groups, prompts, prompt_mask)
+    batch = drawing.draw(draw_key, *task.prompts(prompt_key, num_groups))
     # Of the first round, which is drawn without a choice: groups that are kept for what they teach say less of the policy.
     metrics = {
         "episode/return": jnp.mean(batch.rewards),
@@ -70,82 +74,133 @@ def collect(
     }
     rounds = jnp.ones(())
     if groups.rounds > 1:
-        batch, rounds = _replace_uniform(model, task, more_key, groups, batch)
+        batch, rounds = drawing.replace_groups(more_key, batch)
     mixed = informative_groups(batch.rewards, groups.size)
     metrics |= {"rollout/mixed_groups": jnp.mean(mixed.astype(jnp.float32)), "rollout/rounds": rounds}
-    asked = objective.statistics(state)
-    batch = _complete(model, reference, asked, batch)
-    wanted = objective.side(state)
-    if wanted is not None:
-        few = wanted.prompts(num_groups)
+    side = drawing.wanted.side
+    batch = drawing.completed(batch)
+    if side is not None:
+        few = side.prompts(num_groups)
         context = cast(Prompted, batch.context)
         prompts, prompt_mask = (rows[:: groups.size][:few] for rows in (context.prompts, context.prompt_mask))
-        side = _draw(model, task, side_key, groups, prompts, prompt_mask, wanted.temperature)
-        batch = dataclasses.replace(batch, side=_complete(model, reference, asked, side))
+        batch = dataclasses.replace(
+            batch, side=drawing.completed(drawing.draw(side_key, prompts, prompt_mask, side.temperature))
+        )
     return batch, metrics
 
 
-def _draw(
-    model: LanguageModel,
-    task: TokenTask[Any],
-    key: Array,
-    groups: Groups,
-    prompts: Array,
-    prompt_mask: Array,
-    temperature: Array | None = None,
+@dataclasses.dataclass(frozen=True)
+class _Drawing:
+    """Who answers what, and what an objective wants of it.
+
+    Attributes:
+      model, task, groups, objective, reference: as `collect` takes them.
+      wanted: how the objective wants responses to be drawn.
+      asked: the statistics that it asks for.
+    """
+
+    model: LanguageModel
+    task: TokenTask[Any]
+    groups: Groups
+    objective: Objective
+    wanted: Sampling
+    asked: dict[str, Statistic]
+    reference: LanguageModel | None
+
+    def draw(self, key: Array, prompts: Array, prompt_mask: Array, temperature: Array | None = None) -> TokenBatch:
+        """Draws and checks a group of responses to each prompt, at the model's temperature or at so many times that.
+
+        Log-probabilities and entropies are always those of the model's own temperature. Tokens have temperatures of their
+        own where the objective wants it, but for responses besides the batch, which have theirs.
+        """
+        model, groups = self.model, self.groups
+        prompts, prompt_mask = (jnp.repeat(rows, groups.size, axis=0) for rows in (prompts, prompt_mask))
+        if temperature is None:
+            found = model.respond(
+                prompts, prompt_mask, key, groups.response_length, token_temperature=self.wanted.temperature
+            )
+        else:
+            found = model.respond(prompts, prompt_mask, key, groups.response_length, temperature * model.temperature)
+        context = Prompted(prompts, prompt_mask, found.mask)
+        logp, entropy = found.logp, found.entropy
+        if temperature is not None:
+            own = model.statistics(context, found.tokens)
+            logp, entropy = own.logp, own.entropy
+        ended = jnp.any(found.mask & (found.tokens == TokenTask.end_token), axis=-1)
+        return TokenBatch(
+            logp_old=logp,
+            mask=found.mask,
+            rewards=self.task.reward(prompts, found.tokens, found.mask),
+            group_size=groups.size,
+            tokens=found.tokens,
+            entropy_old=entropy,
+            truncated=~ended,
+            context=context,
+            **self._further(prompts, found),
+        )
+
+    def _further(self, prompts: Array, found: Responses) -> dict[str, Any]:
+        """The columns that only some objectives read, of those that this one does."""
+        task = self.task
+        makers: dict[str, Callable[[], Array]] = {
+            "problem": lambda: task.problems(prompts),
+            "task": lambda: task.kinds(prompts),
+            "answers": lambda: task.parsed(prompts, found.tokens, found.mask),
+            "difficulty": lambda: task.difficulties(prompts),
+            "logp_drawn": lambda: found.logp_drawn,
+        }
+        return {name: make() for name, make in makers.items() if name in self._needed}
+
+    @property
+    def _needed(self) -> set[str]:
+        return {name for stage in self.objective.stages for name in stage.inputs}
+
+    def teaching(self, batch: TokenBatch) -> Array:
+        """[group] which groups the objective can learn from."""
+        if self.wanted.teaches is None:
+            return informative_groups(batch.rewards, self.groups.size)
+        return self.wanted.teaches(batch)[:: self.groups.size]
+
+    def replace_groups(self, key: Array, batch: TokenBatch) -> tuple[TokenBatch, Array]:
+        """Draws further rounds until every group teaches something, or as often as `groups` allows.
+
+        Groups that still teach nothing then stay in the batch.
+        """
+        num_groups = batch.rewards.shape[0] // self.groups.size
+
+        def goes_on(carry: tuple[TokenBatch, Array]) -> Array:
+            return (carry[1] < self.groups.rounds) & ~jnp.all(self.teaching(carry[0]))
+
+        def draw_more(carry: tuple[TokenBatch, Array]) -> tuple[TokenBatch, Array]:
+            held, rounds = carry
+            prompt_key, draw_key = jax.random.split(jax.random.fold_in(key, rounds))
+            fresh = self.draw(draw_key, *self.task.prompts(prompt_key, num_groups))
+            return _fill(held, fresh, self.groups.size, self.teaching), rounds + 1
+
+        batch, rounds = jax.lax.while_loop(goes_on, draw_more, (batch, jnp.ones((), jnp.int32)))
+        return batch, rounds.astype(jnp.float32)
+
+    def completed(self, batch: TokenBatch) -> TokenBatch:
+        """With the reference's log-probabilities, the prompts', and the statistics that the objective asks for."""
+        context, tokens = cast(Prompted, batch.context), cast(Array, batch.tokens)
+        if self.asked:
+            batch = dataclasses.replace(batch, statistics=self.model.statistics(context, tokens, self.asked).extra)
+        if self.reference is not None:
+            batch = dataclasses.replace(batch, logp_ref=self.reference.statistics(context, tokens).logp)
+        if "logp_prompt" in self._needed:
+            of_prompts = self.model.prompt_log_probs(
+                *(rows[:: self.groups.size] for rows in (context.prompts, context.prompt_mask))
+            )
+            batch = dataclasses.replace(batch, logp_prompt=jnp.repeat(of_prompts, self.groups.size, axis=0))
+        return batch
+
+
+def _fill(
+    held: TokenBatch, fresh: TokenBatch, size: int, teaching: Callable[[TokenBatch], Array] | None = None
 ) -> TokenBatch:
-    """Draws and checks a group of responses to each prompt, at the model's temperature or at so many times that.
-
-    Log-probabilities and entropies are always those of the model's own temperature.
-    """
-    prompts, prompt_mask = (jnp.repeat(rows, groups.size, axis=0) for rows in (prompts, prompt_mask))
-    drawn_at = None if temperature is None else temperature * model.temperature
-    found = model.respond(prompts, prompt_mask, key, groups.response_length, drawn_at)
-    context = Prompted(prompts, prompt_mask, found.mask)
-    logp, entropy = found.logp, found.entropy
-    if temperature is not None:
-        own = model.statistics(context, found.tokens)
-        logp, entropy = own.logp, own.entropy
-    ended = jnp.any(found.mask & (found.tokens == TokenTask.end_token), axis=-1)
-    return TokenBatch(
-        logp_old=logp,
-        mask=found.mask,
-        rewards=task.reward(prompts, found.tokens, found.mask),
-        group_size=groups.size,
-        tokens=found.tokens,
-        entropy_old=entropy,
-        truncated=~ended,
-        context=context,
-    )
-
-
-def _replace_uniform(
-    model: LanguageModel, task: TokenTask[Any], key: Array, groups: Groups, batch: TokenBatch
-) -> tuple[TokenBatch, Array]:
-    """Draws further rounds until every group has rewards that differ, or as often as `groups` allows.
-
-    Groups that are still uniform then stay in the batch, where they teach nothing.
-    """
-    size, num_groups = groups.size, batch.rewards.shape[0] // groups.size
-
-    def goes_on(carry: tuple[TokenBatch, Array]) -> Array:
-        kept = informative_groups(carry[0].rewards, size)
-        return (carry[1] < groups.rounds) & ~jnp.all(kept)
-
-    def draw_more(carry: tuple[TokenBatch, Array]) -> tuple[TokenBatch, Array]:
-        held, rounds = carry
-        prompt_key, draw_key = jax.random.split(jax.random.fold_in(key, rounds))
-        fresh = _draw(model, task, draw_key, groups, *task.prompts(prompt_key, num_groups))
-        return _fill(held, fresh, size), rounds + 1
-
-    batch, rounds = jax.lax.while_loop(goes_on, draw_more, (batch, jnp.ones((), jnp.int32)))
-    return batch, rounds.astype(jnp.float32)
-
-
-def _fill(held: TokenBatch, fresh: TokenBatch, size: int) -> TokenBatch:
-    """Puts fresh groups whose rewards differ in the place of held groups whose rewards do not."""
-    is_free = ~informative_groups(held.rewards, size)
-    is_good = informative_groups(fresh.rewards, size)
+    """Puts fresh groups that teach (whose rewards differ, if nothing else is said) in the place of held ones that do not."""
+    teaching = teaching or (lambda batch: informative_groups(batch.rewards, size))
+    is_free, is_good = ~teaching(held), teaching(fresh)
     # The i-th free place takes the i-th good group; stable sorting brings both to the front in order.
     places, sources = jnp.argsort(~is_free), jnp.argsort(~is_good)
     moved = jnp.arange(is_free.size) < jnp.minimum(jnp.sum(is_free), jnp.sum(is_good))
@@ -158,15 +213,3 @@ def _fill(held: TokenBatch, fresh: TokenBatch, size: int) -> TokenBatch:
 
     filled: TokenBatch = jax.tree.map(fill, held, fresh)
     return filled
-
-
-def _complete(
-    model: LanguageModel, reference: LanguageModel | None, asked: dict[str, Statistic], batch: TokenBatch
-) -> TokenBatch:
-    """Adds the reference's log-probabilities and the statistics that the objective asks for."""
-    context, tokens = cast(Prompted, batch.context), cast(Array, batch.tokens)
-    if asked:
-        batch = dataclasses.replace(batch, statistics=model.statistics(context, tokens, asked).extra)
-    if reference is not None:
-        batch = dataclasses.replace(batch, logp_ref=reference.statistics(context, tokens).logp)
-    return batch

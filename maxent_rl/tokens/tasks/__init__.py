@@ -10,13 +10,17 @@ from maxent_rl.tokens.tasks.base import HELD_OUT_ONE_IN, TokenTask
 from maxent_rl.tokens.tasks.copy_reverse import CopyReverse
 from maxent_rl.tokens.tasks.countdown import Countdown
 from maxent_rl.tokens.tasks.diversity import count_distinct
+from maxent_rl.tokens.tasks.mixture import Mixture
 from maxent_rl.tokens.tasks.modular_addition import ModularAddition
+from maxent_rl.tokens.tasks.scratch import Scratch
 from maxent_rl.tokens.tasks.writing import END_TOKEN, PAD_TOKEN, response_mask
 
 TASKS: dict[str, type[TokenTask[Any]]] = {
     "copy-reverse": CopyReverse,
     "countdown": Countdown,
+    "mixture": Mixture,
     "modular-addition": ModularAddition,
+    "scratch": Scratch,
 }
 
 __all__ = [
@@ -26,7 +30,9 @@ __all__ = [
     "TASKS",
     "CopyReverse",
     "Countdown",
+    "Mixture",
     "ModularAddition",
+    "Scratch",
     "TokenTask",
     "count_distinct",
     "make_task",

@@ -97,7 +97,8 @@ class TokenTask(Settings, abc.ABC, Generic[Problem]):
     def reward(self, prompts: Array, responses: Array, mask: Array) -> Array:
         """Checks responses: exactly one right answer and the end token, and nothing before, between or after.
 
-        A response that never ends is wrong. What stands at positions outside the mask does not matter.
+        Tasks with room for free text before the answer say so. A response that never ends is wrong. What stands at positions
+        outside the mask does not matter.
 
         Args:
           prompts: [N, P] as `prompts` gives them.
@@ -105,10 +106,36 @@ class TokenTask(Settings, abc.ABC, Generic[Problem]):
           mask: [N, T'] nonzero up to and including the end token, as in `response_mask`.
 
         Returns:
-          [N] float32, 1 for right and 0 for wrong.
+          [N] float32, 1 for right (or what `worth` says) and 0 for wrong.
         """
         reward: Array = _reward(self, prompts, responses, mask)
         return reward
+
+    def parsed(self, prompts: Array, responses: Array, mask: Array) -> Array:
+        """[N] int32 final answers: equal for the same answer to a prompt however it is written, below 0 where there is none.
+
+        Args:
+          prompts: [N, P].
+          responses: [N, T'] tokens.
+          mask: [N, T'] as for `reward`.
+        """
+        answers: Array = _parsed(self, prompts, responses, mask)
+        return answers
+
+    def problems(self, prompts: Array) -> Array:
+        """[N] int32: equal for prompts that pose the same problem (`identity`), by a hash."""
+        found: Array = _of_prompts(self, prompts, "fingerprint")
+        return found
+
+    def kinds(self, prompts: Array) -> Array:
+        """[N] int32: which task of a mixture each prompt is of; 0 for a task alone."""
+        found: Array = _of_prompts(self, prompts, "kind")
+        return found
+
+    def difficulties(self, prompts: Array) -> Array:
+        """[N] float32: how hard each prompt is, in the task's own unit; 0 where it has none."""
+        found: Array = _of_prompts(self, prompts, "difficulty")
+        return found
 
     def demonstrations(self, key: Array, prompts: Array) -> tuple[Array, Array]:
         """Draws one right answer for each prompt, all right answers being equally likely.
@@ -221,6 +248,32 @@ class TokenTask(Settings, abc.ABC, Generic[Problem]):
         response = jnp.pad(response, (0, max(-shorter, 0)))
         return jnp.any(right & jnp.all(responses == response, axis=-1))
 
+    def answer(self, problem: Problem, response: Array) -> Array:
+        """[] int32: the final answer of a response [T'], of which all after the end token is padding; -1 for none.
+
+        Where a task does not say what it is, it is the whole response.
+        """
+        ended = jnp.any(response == END_TOKEN)
+        return (
+            jnp.where(ended, fingerprint(response) & jnp.uint32(0x7FFFFFFF), jnp.uint32(0)).astype(jnp.int32) - ~ended
+        )
+
+    def worth(self, problem: Problem) -> Array | float:
+        """[] what a right answer to the problem is rewarded with."""
+        return 1.0
+
+    def difficulty(self, problem: Problem) -> Array:
+        """[] float32: how hard the problem is."""
+        return jnp.zeros(())
+
+    def kind(self, problem: Problem) -> Array:
+        """[] int32: which task of a mixture the problem is of."""
+        return jnp.zeros((), jnp.int32)
+
+    def fingerprint(self, problem: Problem) -> Array:
+        """[] int32 hash of the problem's identity."""
+        return fingerprint(self.identity(problem)).astype(jnp.int32)
+
 
 # Jitted here, with the task as a static argument: called one by one, the loop that draws would compile at every call.
 
@@ -251,8 +304,24 @@ def _is_held_out(task: TokenTask[Any], prompts: Array) -> Array:
 def _reward(task: TokenTask[Any], prompts: Array, responses: Array, mask: Array) -> Array:
     # Padding is no character, so a hole in the mask, or anything in it after the end token, makes a response wrong.
     seen = jnp.where(mask.astype(bool), responses, PAD_TOKEN)
-    right = jax.vmap(lambda prompt, response: task.is_right(task.read(prompt), response))(prompts, seen)
-    return right.astype(jnp.float32)
+
+    def earned(prompt: Array, response: Array) -> Array:
+        problem = task.read(prompt)
+        return task.is_right(problem, response) * task.worth(problem)
+
+    return jax.vmap(earned)(prompts, seen).astype(jnp.float32)
+
+
+@partial(jax.jit, static_argnames="task")
+def _parsed(task: TokenTask[Any], prompts: Array, responses: Array, mask: Array) -> Array:
+    seen = jnp.where(mask.astype(bool), responses, PAD_TOKEN)
+    return jax.vmap(lambda prompt, response: task.answer(task.read(prompt), response))(prompts, seen)
+
+
+@partial(jax.jit, static_argnames=("task", "what"))
+def _of_prompts(task: TokenTask[Any], prompts: Array, what: str) -> Array:
+    found: Array = jax.vmap(lambda prompt: getattr(task, what)(task.read(prompt)))(prompts)
+    return found
 
 
 @partial(jax.jit, static_argnames="task")

@@ -26,7 +26,7 @@ from maxent_rl.runs.config import RunConfig
 from maxent_rl.seeds.mesh import make_mesh
 from maxent_rl.seeds.processes import Processes
 from maxent_rl.seeds.streams import ENVIRONMENT, environment_seed
-from maxent_rl.seeds.variants import member_agent, member_name, variant_agents
+from maxent_rl.seeds.variants import combinations, member_agent, member_name, variant_agents
 from maxent_rl.training.loops.device import DeviceLoop
 from maxent_rl.training.loops.hindsight import Hindsight
 from maxent_rl.training.loops.host import HostLoop
@@ -35,6 +35,7 @@ from maxent_rl.training.loops.offline import LoadData, plan_offline_loop
 from maxent_rl.training.loops.plan import Learner, Learning, Planned, Schedule
 from maxent_rl.training.loops.tokens import plan_token_loop
 from maxent_rl.types import Array, Learns, PyTree, Spec
+from maxent_rl.usage import refuse_unused
 
 
 class Loop(Protocol):
@@ -111,12 +112,13 @@ def make_loop(
     devices: list[jax.Device],
     processes: Processes | None = None,
     load: LoadData | None = None,
+    by_hand: Sequence[str] = (),
 ) -> Loop:
     """Builds environments and training state, after checking that agent, environment and machine fit.
 
     Arguments and errors are those of `plan_loop`.
     """
-    planned = plan_loop(run, agent, env, devices, processes, load)
+    planned = plan_loop(run, agent, env, devices, processes, load, by_hand)
     try:
         loop: Loop = planned.build()
     except BaseException:
@@ -132,6 +134,7 @@ def plan_loop(
     devices: list[jax.Device],
     processes: Processes | None = None,
     load: LoadData | None = None,
+    by_hand: Sequence[str] = (),
 ) -> Planned:
     """Checks that agent, environment, data and machine fit; host environments are open from then on.
 
@@ -142,6 +145,7 @@ def plan_loop(
       devices: the local devices to share the seeds among.
       processes: that share the members among them; None for all processes that there are.
       load: reads what agents learn from that do not act (`sources.load.load_data`), who alone need it.
+      by_hand: the settings that somebody gave, of which none may be without effect.
 
     Raises:
       UnknownNameError: no such environment or backend.
@@ -152,6 +156,8 @@ def plan_loop(
     """
     check_kind(agent)
     variants = variant_agents(agent, run.variants)
+    by_hand = (*by_hand, *(run.variants if "variants" in by_hand else ()))
+    refuse_unused(by_hand, combinations(run, agent))  # before anything is opened or read
     members = (processes or Processes()).share(run.members)
     source = _environment(env, run, len(members))
     if run.stagger_episodes and (callable(source) or _BUILDERS[agent.learns] is not _acting):
@@ -160,7 +166,13 @@ def plan_loop(
             "does not: leave it out."
         )
     limited = not isinstance(env, str)
-    return _BUILDERS[agent.learns](_Order(run, agent, variants, members, source, devices, load, limited))
+    planned = _BUILDERS[agent.learns](_Order(run, agent, variants, members, source, devices, load, limited))
+    try:
+        refuse_unused(by_hand, combinations(run, agent), spec=planned.learning.spec, on_device=not callable(source))
+    except BaseException:
+        planned.close()
+        raise
+    return planned
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,14 @@ from maxent_rl.types import Spec
 
 
 @pytest.mark.parametrize(
-    ("name", "sizes"), [("countdown", (8, 6, 17)), ("copy-reverse", (9, 9, 12)), ("modular-addition", (6, 3, 14))]
+    ("name", "sizes"),
+    [
+        ("countdown", (8, 6, 17)),
+        ("copy-reverse", (9, 9, 12)),
+        ("modular-addition", (6, 3, 14)),
+        ("scratch", (12, 18, 16)),
+        ("mixture", (10, 9, 26)),
+    ],
 )
 def test_the_spec_is_that_of_the_task(name, sizes):
     env = envs.make_device(f"tokens/{name}")

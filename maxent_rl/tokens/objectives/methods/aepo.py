@@ -27,7 +27,7 @@ from maxent_rl.tokens.objectives.advantages import GroupAdvantage, relative_rewa
 from maxent_rl.tokens.objectives.aggregates import Aggregate, of_part
 from maxent_rl.tokens.objectives.estimate import EntropyEstimate, Source
 from maxent_rl.tokens.objectives.regularisers import Regulariser
-from maxent_rl.tokens.objectives.stage import Preset, Side, Work
+from maxent_rl.tokens.objectives.stage import Preset, Sampling, Side, Work
 from maxent_rl.tokens.objectives.surrogates import Clipped
 from maxent_rl.types import PyTree
 
@@ -82,12 +82,12 @@ class AEPO(Regulariser):
         """An entropy of 0: the first further responses are drawn hot."""
         return AEPOState(EntropyEstimate.create(), key, jnp.zeros(()))
 
-    def side(self, state: PyTree) -> Side | None:
-        """Responses at the temperature that moves the entropy towards its target."""
+    def sampling(self, state: PyTree) -> Sampling:
+        """Further responses at the temperature that moves the entropy towards its target."""
         if not self.side_responses:
-            return None
+            return Sampling()
         hotter = state.estimate.value <= self.target_entropy
-        return Side(self.side_share, jnp.where(hotter, self.hot_temperature, self.cold_temperature))
+        return Sampling(Side(self.side_share, jnp.where(hotter, self.hot_temperature, self.cold_temperature)))
 
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
         """Takes rows of `batch.side` into the batch and sets their advantages to 1."""
@@ -169,9 +169,10 @@ def _checked(batch: TokenBatch) -> TokenBatch:
     """The further responses, if they are there and fit the batch."""
     if batch.side is None:
         raise MissingInputError(
-            "AEPO needs side: draw responses to the first `objective.side(state).share` of the prompts, at the temperature "
-            "`objective.side(state).temperature`, as many to each and as long as in the batch, take their log-probabilities "
-            "at the temperature of the batch, and pass TokenBatch(side=TokenBatch(logp_old, mask, rewards, group_size))."
+            "AEPO needs side: draw responses to the first `objective.sampling(state).side.share` of the prompts, at the "
+            "temperature `objective.sampling(state).side.temperature`, as many to each and as long as in the batch, take "
+            "their log-probabilities at the temperature of the batch, and pass TokenBatch(side=TokenBatch(logp_old, mask, "
+            "rewards, group_size))."
         )
     if batch.side.mask.shape[1] != batch.mask.shape[1] or len(batch.side.mask) > len(batch.mask):
         raise ShapeError(

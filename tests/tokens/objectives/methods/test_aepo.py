@@ -54,7 +54,7 @@ def test_numbers_of_the_example(entropy, right, temperature, count):
     index, found = jax.jit(AEPO().choose)(side, jnp.float32(entropy))
     assert found == count and len(index) == 60
     np.testing.assert_array_equal(index[:count], 5 * np.arange(count))
-    found = objectives.make("aepo_arbitrary").side(state_at(entropy)).temperature
+    found = objectives.make("aepo_arbitrary").sampling(state_at(entropy)).side.temperature
     np.testing.assert_allclose(found, temperature, rtol=1e-6)
 
 
@@ -85,15 +85,15 @@ def test_selection_of_the_example(rewards, advantages, chosen):
 
 def test_side_responses_are_asked_for():
     objective = objectives.make("aepo_arbitrary")
-    side = objective.side(objective.init())
+    side = objective.sampling(objective.init()).side
     assert side.share == 0.25 and side.temperature == 1.2
     assert [side.prompts(count) for count in (1, 3, 4, 7, 512)] == [1, 1, 1, 1, 128]
-    assert objectives.make("aepo_arbitrary", side_responses=0).side(objective.init()) is None
+    assert objectives.make("aepo_arbitrary", side_responses=0).sampling(objective.init()).side is None
     # Asked before the next `prepare`, it must look at the steps already done.
     high = (
         AEPOState(EntropyEstimate(jnp.zeros(()), jnp.float32(1.8), jnp.float32(2)), jax.random.key(0), jnp.zeros(())),
     )
-    np.testing.assert_allclose(objective.side(high).temperature, 0.8, rtol=1e-6)
+    np.testing.assert_allclose(objective.sampling(high).side.temperature, 0.8, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_what_is_missing_is_told():
     def traced(batch):
         return jax.eval_shape(lambda: objective.prepare(objective.init(), batch))
 
-    with pytest.raises(MissingInputError, match=r"AEPO needs side: .*objective.side\(state\).temperature"):
+    with pytest.raises(MissingInputError, match=r"AEPO needs side: .*objective.sampling\(state\).side.temperature"):
         traced(MAIN.batch)
     with pytest.raises(MissingInputError, match=r"call prepare\(state, batch\) first"):
         jax.eval_shape(lambda: objective(objective.init(), MAIN.outputs(), BATCH))
@@ -314,7 +314,7 @@ def controlled():
         logits, state = carry
         main_key, side_key = jax.random.split(key)
         batch = drawn(main_key, logits, 1.0)
-        batch = dataclasses.replace(batch, side=drawn(side_key, logits, objective.side(state).temperature))
+        batch = dataclasses.replace(batch, side=drawn(side_key, logits, objective.sampling(state).side.temperature))
         state, prepared = objective.prepare(state, batch)
 
         def loss(values):

@@ -23,7 +23,7 @@ from agents_under_test import (
     TOKEN_AGENTS_UNDER_TEST,
 )
 from echo_task import SPEC as TOKEN_SPEC
-from support.lowering import lower_for, on_each_platform
+from support.lowering import PLATFORMS, lower_for
 
 from maxent_rl.agents.base import acting_state, fresh_memory, recalling
 from maxent_rl.agents.registry import AGENTS as REGISTERED
@@ -190,21 +190,13 @@ def test_a_state_goes_through_arrays_and_comes_back_to_the_bit(found):
 QUICK = ("sac", "ppo")
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in EVERY]
-)
-def traced(request, tmp_path_factory):
-    """An update and what it takes; lowered for a second platform it is not traced again."""
-    kind = kind_of(request.param, tmp_path_factory.mktemp(request.param))
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in EVERY])
+def test_an_update_can_be_written_out_for_accelerators(name, tmp_path):
+    """Lowered, not compiled: nothing of it needs the host, nor an operation that a platform has not."""
+    kind = kind_of(name, tmp_path)
     state = jax.eval_shape(kind.begin, kind.agent, jax.random.key(0))
-    return jax.jit(kind.update), (kind.agent, state, kind.batch(0), jax.random.key(0))
-
-
-@on_each_platform
-def test_an_update_can_be_written_out_for_accelerators(traced, platform):
-    """Lowered, not compiled: nothing of it needs the host, nor an operation that the platform has not."""
-    update, arguments = traced
-    assert "func.func public @main" in lower_for(platform, update, *arguments)
+    arguments = kind.agent, state, kind.batch(0), jax.random.key(0)
+    assert "func.func public @main" in lower_for(PLATFORMS, jax.jit(kind.update), *arguments)
 
 
 def test_every_registered_agent_is_one_of_those_tested():

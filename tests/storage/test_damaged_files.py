@@ -1,4 +1,4 @@
-"""Damaged and hostile files of all kinds: whatever is done to one, reading it is a result or a sentence, within bounds of memory."""
+"""Damaged and hostile files of all kinds: whatever is done to one, reading it is a result or a sentence, in bounded memory."""
 
 import random
 import resource

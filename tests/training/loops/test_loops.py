@@ -80,10 +80,14 @@ def test_where_environments_cannot_be_saved_the_episodes_before_end_at_the_seam(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", ["sac", "pmoe"])
+@pytest.mark.parametrize(
+    ("name", "backend"), [("sac", "host"), ("sac", "device"), ("pmoe", "device"), ("sac-discrete", "host")]
+)
 def test_learns_the_point(name, backend):
-    """Driving to the origin from a distance of up to 1: about -4 at best, -13 untrained, over 20 steps."""
+    """Driving to the origin from a distance of up to 1: about -4 at best, -13 untrained, over 20 steps.
+
+    By discrete SAC -2.3 with deviation 0.4 over 20 seeds, untrained -39 with deviation 12, and -17 at best.
+    """
     row = AGENTS_UNDER_TEST[name]
     agent = row.agent.replace(hidden_sizes=(32, 32), learning_rate=3e-3, replay_size=2_000)
     loop = loop_of(row.env(backend), agent, num_seeds=2, num_envs=1)

@@ -79,7 +79,8 @@ REFUSED = [
     ("--env Pendulum --backend spring", "Did you mean brax/pendulum?"),
     ("--env halfcheetah --backend spring", "Did you mean 'brax/halfcheetah'?"),
     ("--env ALE/Pong-v5", "pip install ale-py, then name it ale_py:ALE/Pong-v5"),
-    ("--env Pendulum --replay-size 1e12", "lower --replay-size or --num-seeds"),
+    ("--env Pendulum --replay-size 1e12", "it would fit with --replay-size at most 2"),
+    ("--env Pendulum --num-seeds 1e9", "it would fit with --num-seeds at most 2"),
     ("--env Pendulum --wandb p", "Weights & Biases is not installed"),
     ("--env Pendulum --num-processes 2", "go with --coordinator HOST:PORT"),
     ("--env Pendulum --output-dir file", "Cannot make the folder"),
@@ -109,7 +110,7 @@ def test_a_dry_run_refuses_what_a_run_refuses_and_neither_leaves_anything(
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "wandb", None)
-    monkeypatch.setattr("maxent_rl.training.loops.make._available_memory", lambda devices: 10**9)
+    monkeypatch.setattr("maxent_rl.training.loops.size.free_memory", lambda: 10**9)
     (tmp_path / "file").write_text("in the way")
     assert command.main([*flags.split(), "--total-steps", "10", *["--dry-run"] * dry]) == 1
     assert words in capsys.readouterr().err
@@ -123,6 +124,7 @@ def test_a_dry_run_prints_the_settings_alone_and_what_is_to_be_known_beside(comm
     config = json.loads(told.out)
     assert (config["run"]["total_steps"], config["agent"]["batch_size"]) == (100, 10)
     assert "This run learns nothing in its 100 steps" in told.err and not list(tmp_path.iterdir())
+    assert "It takes at least" in told.err and "of memory (buffers" in told.err
 
 
 def test_scripts_may_give_flags_without_effect_which_is_said(command, capsys, tmp_path, monkeypatch):

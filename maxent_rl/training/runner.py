@@ -57,6 +57,7 @@ from maxent_rl.training.compilation import enable_compilation_cache
 from maxent_rl.training.display import Display, loading
 from maxent_rl.training.interrupts import catch_interrupts
 from maxent_rl.training.loops.make import Loop, learns_nothing, make_loop, plan_loop
+from maxent_rl.training.loops.size import Room
 from maxent_rl.types import PyTree
 from maxent_rl.usage import changed
 
@@ -215,7 +216,7 @@ def check_run(
     Arguments and errors are those of `run_training`. Data is read, a teacher played.
 
     Returns:
-      What a user should know of the run: a sentence, or None.
+      What a user should know of the run: a sentence or two, with the memory that it takes, or None.
     """
     run.check()
     devices = _devices(run.device)
@@ -227,7 +228,8 @@ def check_run(
                 load_data(run, agent, planned.learning.spec, None)
         finally:
             planned.close()
-    return learns_nothing(run, agent, planned.learning)
+    size = None if planned.size is None else f"It takes at least {planned.size}; {Room.of(devices)} are free."
+    return " ".join(filter(None, (learns_nothing(run, agent, planned.learning), size))) or None
 
 
 def _checked(run: RunConfig, agent: Any, resume: Path | None) -> Any:

@@ -45,6 +45,7 @@ OUTSIDE = {
     "eval_samples": "how tasks are evaluated",
     "goal_relabel": "wants an environment of goals: data/buffers/test_hindsight.py",
     "goal_relabel_share": "as goal_relabel",
+    "context": "a bound that longer episodes would meet, or what is read of data",
 }
 """Settings that act outside of the program of an update, and where."""
 
@@ -52,7 +53,16 @@ NUMERICALLY = {
     "entropy_annealing": "of a bonus of 0",
     "sampled_actions": "of a penalty whose weight is 0",
     **dict.fromkeys(("clip_low", "clip_high", "value_clip"), "of a ratio of exactly 1"),
+    **dict.fromkeys(("target_value", "actor_value"), "the least of one value is their mean"),
     **dict.fromkeys(("divergence_bound", "initial_divergence_weight"), "of a weight that nothing reads"),
+    **dict.fromkeys(("divergence_samples", "reverse_divergence"), "as that"),
+    **dict.fromkeys(("alpha", "bias", "bc_coefficient", "reference"), "of a loss that is not chosen"),
+    **dict.fromkeys(("bc_steps", "warmup_steps", "warmup_multiplier"), "of a phase that never comes"),
+    **dict.fromkeys(
+        ("warm_start_loss", "warm_start_learning_rate", "warm_start_prompts"), "of a phase that never comes"
+    ),
+    "max_gradient_norm": "of an optimiser whose steps are not taken",
+    "target_return": "of a return that nobody is told",
     "reward_levels": "the length of an array that nothing reads",
 }
 """Settings whose rules go by numbers, or by what nobody reads, of which a program says nothing."""
@@ -63,6 +73,7 @@ READ_FROM_DATA = ("batch_size", "context", "ahead", "discount")
 PLANNED = ("start_steps", "most_start_steps", "updates_per_step")
 """Numbers that the loop's plan has, and no program reads."""
 
+_NO_VALUE: dict[str, Any] = {"baseline": "none", "rollout_size": 40}
 COMBINATIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "sac": (
         {"temperature_mode": "fixed"}, {"target_entropy": -1.0}, {"target_network": False}, {"start_steps": None},
@@ -80,9 +91,9 @@ COMBINATIONS: dict[str, tuple[dict[str, Any], ...]] = {
     ),
     "pmoe-ppo": ({"num_experts": 1}, {"router": "policy_gradient"}),
     "subpo": (
-        {"natural_gradient": True}, {"natural_gradient": True, "baseline": "none"}, {"linear": True},
-        {"linear": True, "baseline": "none"}, {"history": "none"}, {"history": "transformer", "history_size": 8},
-        {"baseline": "none", "horizon": "myopic"}, {"epochs": 1, "minibatches": 1},
+        {"natural_gradient": True}, {"natural_gradient": True} | _NO_VALUE,
+        {"linear": True} | _NO_VALUE, {"history": "none"}, {"history": "transformer", "history_size": 8},
+        {"horizon": "myopic"} | _NO_VALUE, {"epochs": 1, "minibatches": 1},
     ),
     "reppo": ({"divergence_use": "none"},),
     "adpo": ({"method": "kd"}, {"method": "bc"}, {"anchor": "copy"}, {"anchor": "kl"}, {"target": "teacher"}),

@@ -405,3 +405,16 @@ def test_ray_is_asked_for_when_it_is_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_ray)
     with pytest.raises(MaxentRLError, match=r'pip install "maxent_rl\[sweep\]"'):
         run_sweep(sweep(run={"output_dir": str(tmp_path)}), ray_address="auto", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"ray_address": "auto", "jobs": 2}, "--jobs has no effect here: it is used only without --ray-address"),
+        ({"gpus_per_job": 1.0}, "--gpus-per-job has no effect here: it is used only with --ray-address"),
+    ],
+)
+def test_settings_of_the_other_kind_of_machine_are_refused(tmp_path, settings, words):
+    with pytest.raises(InvalidSettingError, match=words):
+        run_sweep(sweep(run={"output_dir": str(tmp_path)}), progress=False, **settings)
+    assert not list(tmp_path.iterdir())

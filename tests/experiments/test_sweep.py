@@ -245,6 +245,10 @@ def test_a_failed_job_is_named_and_the_others_go_on(tmp_path):
         ("--preset fasst", "Did you mean 'fast'"),
         ("--jobs 0 --device cpu", "--jobs must be at least 1"),
         ("--retries -1", "--retries must be at least 0"),
+        ("--jobs -3 --dry-run", "--jobs must be at least 1"),
+        ("--gpus-per-job 1 --dry-run", "--gpus-per-job has no effect here: it is used only with --ray-address."),
+        ("--ray-address auto --jobs 2 --dry-run", "--jobs has no effect here"),
+        ("--set anchor-decay=0.9 --agents adpo-online --dry-run", "--anchor-decay has no effect here"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence(tmp_path, capfd, main, flags, words):

@@ -242,8 +242,13 @@ EVERY = (
 )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", EVERY)
+def marked(name: str, *values: Any) -> Any:
+    """A case: one agent of each kind among the slow tests, the others on request, as rules are mostly their families'."""
+    mark = pytest.mark.slow if name in ("sac", "ppo", "iql", "grpo") else pytest.mark.matrix
+    return pytest.param(name, *values, marks=mark)
+
+
+@pytest.mark.parametrize("name", [marked(name) for name in EVERY])
 def test_numbers_have_an_effect_where_they_are_said_to(kinds: dict[str, Kind], name: str) -> None:
     """By one program for each agent: it reads them, or it does not."""
     kind = kinds[name]
@@ -260,8 +265,14 @@ def test_every_setting_has_an_effect_where_it_is_said_to(kinds: dict[str, Kind],
     assert wrong_rules(kind, kind.agent, names_of(kind, kind.agent)) == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "values"), [(name, each) for name, values in COMBINATIONS.items() for each in values])
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        marked(name, each) if number < 3 else pytest.param(name, each, marks=pytest.mark.matrix)
+        for name, values in COMBINATIONS.items()
+        for number, each in enumerate(values)
+    ],
+)
 def test_what_decides_of_others_whether_they_have_an_effect(
     kinds: dict[str, Kind], name: str, values: dict[str, Any]
 ) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,14 +21,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from maxent_rl.errors import InvalidSettingError, StorageError, run_command
-from maxent_rl.runs.flags import read_command
+from maxent_rl.runs.flags import read_command, refuse_useless, with_rules
 from maxent_rl.runs.next_command import next_command
-from maxent_rl.settings import Count, Fraction, NonNegative, Weight
+from maxent_rl.settings import Count, Fraction, NonNegative, Weight, setting
+from maxent_rl.usage import ON_HOST, given, unless, when
 
 if TYPE_CHECKING:
     from maxent_rl.data.datasets.dataset import Dataset
 
 
+_PLAYED = unless(kind="replay")
+
+
+@with_rules
 @dataclasses.dataclass(frozen=True)
 class Preferences:
     """Plays a trained policy, cuts segments of steps from its episodes, and says of pairs of them which is better."""
@@ -37,7 +42,7 @@ class Preferences:
     """Run whose policy plays: sampled actions, with noise."""
     output: Path
     """File to write (.npz)."""
-    oracle: Path | None = None
+    oracle: Path | None = setting(None, used_when=when(label="regret"))
     """Run whose critics judge, for --label regret; the best trained one there is, of an agent with critics, such as sac."""
     episodes: Count = 250
     """Episodes to play."""
@@ -49,7 +54,7 @@ class Preferences:
     """What makes a segment better: that little is lost against acting as the oracle, or the sum of its rewards."""
     action_noise: Weight = 0.3
     """Standard deviation of Gaussian noise on the actions, whose range is [-1, 1]."""
-    flip: Fraction = 0.0
+    flip: Fraction = setting(0.0, used_when=unless(pairs=0))
     """Share of the labels that are turned round on purpose."""
     pairs: NonNegative | None = None
     """Pairs to label; None for half as many as segments, each in one pair. 0 for none: any two are compared by score."""
@@ -57,14 +62,15 @@ class Preferences:
     """Decides start states, actions, pairs and flips."""
     policy_seed: int | None = None
     """Which seed of the policy's run plays; None for the first."""
-    oracle_seed: int | None = None
+    oracle_seed: int | None = setting(None, used_when=when(label="regret") & given("oracle"))
     """Which seed of the oracle's run judges; None for the first."""
-    num_envs: Count | None = None
+    num_envs: Count | None = setting(None, used_when=ON_HOST)
     """Host environments that are open at once, on which nothing depends; None for 64 at most."""
     allow_env_import: bool = False
     """Import the module of an environment that the policy's files name module:Id; its code then runs."""
 
 
+@with_rules
 @dataclasses.dataclass(frozen=True)
 class Collect:
     """Collects transitions: of random actions, of a trained policy, of both, or those that training itself has seen."""
@@ -80,14 +86,14 @@ class Collect:
     the run's replay buffer, in order."""
     size: Count | None = None
     """Transitions; None for 100,000. Of a replay buffer the first ones; None for all that it holds."""
-    noise: Weight = 0.2
+    noise: Weight = setting(0.2, used_when=when(kind="noisy"))
     """For --kind noisy: the probability of a uniform action instead, or the standard deviation of Gaussian noise on continuous
     actions, whose range is [-1, 1]."""
-    seed: NonNegative = 0
+    seed: NonNegative = setting(0, used_when=_PLAYED)
     """Decides start states and what is random in the actions."""
-    policy_seed: int | None = None
+    policy_seed: int | None = setting(None, used_when=given("policy"))
     """Which seed of the policy's run; None for the first."""
-    num_envs: Count | None = None
+    num_envs: Count | None = setting(None, used_when=_PLAYED & ON_HOST)
     """Host environments that are open at once, on which nothing depends; None for 64 at most."""
     allow_env_import: bool = False
     """Import the module of an environment that the policy's files name module:Id; its code then runs."""
@@ -125,22 +131,22 @@ def parse(arguments: list[str]) -> Collect | Join | Measure | Preferences:
 def _main(arguments: list[str]) -> int:
     command = parse(arguments)
     if isinstance(command, Collect):
-        collect_transitions(command)
+        collect_transitions(command, arguments)
     elif isinstance(command, Join):
         join_datasets(command)
     elif isinstance(command, Measure):
         return measure_dataset(command)
     else:
-        make_preferences(command)
+        make_preferences(command, arguments)
     return 0
 
 
-def collect_transitions(command: Collect) -> None:
+def collect_transitions(command: Collect, arguments: Sequence[str]) -> None:
     """Makes a data set of transitions and says what is in it."""
     from maxent_rl.data.datasets.files import check_output
-    from maxent_rl.envs.registry import canonical_name
+    from maxent_rl.envs.registry import canonical_name, is_device
     from maxent_rl.runs.policy import load_policy
-    from maxent_rl.sources.transitions import Collecting, collect
+    from maxent_rl.sources.transitions import Collecting, collect, collecting_in
 
     check_output(command.output)
     _refuse_existing(command.output)
@@ -149,6 +155,7 @@ def collect_transitions(command: Collect) -> None:
         canonical_name(load_policy(command.policy, seed=command.policy_seed).env)
     settings["policy"] = None if command.policy is None else str(command.policy)
     collecting = Collecting(**settings)
+    refuse_useless(command, arguments, on_device=is_device(collecting_in(collecting)))
     with _progress(f"Collecting {command.kind} transitions", collecting.wanted) as told:
         data, notes = collect(collecting, told)
     _write(data, command.output, f", {command.kind}", notes)
@@ -193,9 +200,9 @@ def _learner(data: Dataset) -> str:
     return "cql-discrete" if data.is_discrete else "iql"
 
 
-def make_preferences(command: Preferences) -> None:
+def make_preferences(command: Preferences, arguments: Sequence[str]) -> None:
     """Makes a data set of preferences and says what is in it."""
-    from maxent_rl.envs.registry import canonical_name
+    from maxent_rl.envs.registry import canonical_name, is_device
     from maxent_rl.runs.policy import load_policy
     from maxent_rl.runs.state import load_state
     from maxent_rl.sources import preferences
@@ -207,6 +214,7 @@ def make_preferences(command: Preferences) -> None:
     policy = load_policy(command.policy, seed=command.policy_seed)
     if command.allow_env_import:
         canonical_name(policy.env)
+    refuse_useless(command, arguments, on_device=is_device(policy.env))
     oracle = None
     if command.label == "regret" and command.oracle is not None:
         oracle = load_state(command.oracle, seed=command.oracle_seed)

@@ -13,12 +13,15 @@ from rich.console import Console
 from rich.table import Table
 
 from maxent_rl.errors import InvalidSettingError
-from maxent_rl.settings import Count, Finite, Fraction, NonNegative
+from maxent_rl.runs.flags import with_rules
+from maxent_rl.settings import Count, Finite, Fraction, NonNegative, setting
+from maxent_rl.usage import given
 
 if TYPE_CHECKING:
     from maxent_rl.data.measures.quality import Quality
 
 
+@with_rules
 @dataclasses.dataclass(frozen=True)
 class Measure:
     """Measures a data set: trajectory quality (TQ), state-action coverage (SACo), and which methods they favour."""
@@ -37,9 +40,9 @@ class Measure:
     """Edges of each coordinate's bins."""
     discount: Fraction = 1.0
     """Factor of later rewards in returns; the paper's tables have 1."""
-    draws: Count = 5
+    draws: Count = setting(5, used_when=given("reference"))
     """Random subsets of the larger data set, where the reference is of another size."""
-    seed: NonNegative = 0
+    seed: NonNegative = setting(0, used_when=given("reference"))
     """Decides the subsets."""
     figure: Path | None = None
     """Picture of the plane of TQ and SACo to write (.png)."""

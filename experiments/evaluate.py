@@ -14,14 +14,16 @@ from rich.console import Console
 from rich.table import Table
 
 from maxent_rl.errors import run_command
-from maxent_rl.runs.flags import read_flags
-from maxent_rl.settings import Count, NonNegative
+from maxent_rl.runs.flags import read_flags, refuse_useless, with_rules
+from maxent_rl.settings import Count, NonNegative, setting
+from maxent_rl.usage import ON_HOST
 
 if TYPE_CHECKING:
     from maxent_rl.playing.evaluation import Outcomes
     from maxent_rl.runs.policy import Policy
 
 
+@with_rules
 @dataclasses.dataclass(frozen=True)
 class Command:
     """Plays episodes with a run's trained policies, each seed's in the same start states."""
@@ -43,7 +45,7 @@ class Command:
     """Sample actions instead of taking the most likely ones."""
     eval_seed: NonNegative = 0
     """Decides the start states, and the actions where they are sampled."""
-    num_envs: Count | None = None
+    num_envs: Count | None = setting(None, used_when=ON_HOST)
     """Host environments that are open at once, on which no number depends; None for all episodes, 64 at most."""
     allow_env_import: bool = False
     """Import the module of an environment that the policy's files name module:Id; its code then runs."""
@@ -59,7 +61,7 @@ def main(arguments: list[str]) -> int:
 def _main(arguments: list[str]) -> int:
     command = read_flags(Command, arguments, __doc__)
 
-    from maxent_rl.envs.registry import canonical_name
+    from maxent_rl.envs.registry import canonical_name, is_device
     from maxent_rl.playing.evaluation import evaluate_policy
     from maxent_rl.runs.policy import load_policies
 
@@ -67,6 +69,7 @@ def _main(arguments: list[str]) -> int:
     if command.allow_env_import:
         for policy in policies:
             canonical_name(policy.env)
+    refuse_useless(command, arguments, on_device=is_device(policies[0].env))
 
     found: list[Outcomes] = []
     # On standard error, so that standard output holds the result alone; shows nothing where that is no terminal.

@@ -11,11 +11,13 @@ import tyro
 from maxent_rl.agents.registry import AGENTS, agent_class, run_defaults
 from maxent_rl.errors import InvalidSettingError, run_command
 from maxent_rl.runs.config import RunConfig
-from maxent_rl.runs.flags import read_flags
+from maxent_rl.runs.flags import read_flags, with_rules
 from maxent_rl.runs.presets import PRESETS, apply_preset
-from maxent_rl.settings import ELSEWHERE
+from maxent_rl.settings import ELSEWHERE, Count, NonNegative, Weight, setting
+from maxent_rl.usage import given, not_given
 
 
+@with_rules
 @dataclasses.dataclass(frozen=True)
 class Settings(RunConfig):
     """Settings of every run; what the sweep itself decides is no flag here."""
@@ -30,6 +32,7 @@ class Settings(RunConfig):
     wandb: tyro.conf.Suppress[str | None] = None
 
 
+@with_rules
 @dataclasses.dataclass(frozen=True)
 class Command:
     """Every agent on every environment with every combination of values, as jobs that can be stopped and started again."""
@@ -43,19 +46,19 @@ class Command:
     """Values of settings and hyper-parameters, such as learning-rate=1e-3,3e-4 batch-size=128,256 hidden-sizes=64x64."""
     preset: str | None = None
     """Settings in place of the defaults, as for run.py."""
-    max_seeds_per_job: int | None = None
+    max_seeds_per_job: Count | None = None
     """Split more seeds than this among jobs; None trains all at once."""
-    max_variants_per_job: int | None = None
+    max_variants_per_job: Count | None = None
     """Split more combinations of numeric hyper-parameters than this among jobs; None trains all at once."""
-    jobs: int | None = None
+    jobs: Count | None = setting(None, used_when=not_given("ray_address"))
     """Local processes at once; None for as many as the devices or cores can carry."""
-    retries: int = 2
+    retries: NonNegative = 2
     """How often a job whose process died is tried again, from its last checkpoint."""
     ray_address: str | None = None
     """Ray cluster to run the jobs on: auto, HOST:PORT or ray://HOST:PORT (needs the sweep extra); None for this machine."""
-    cpus_per_job: int | None = None
+    cpus_per_job: Count | None = None
     """Cores for each job; None for an even share of this machine's, or for one of the Ray cluster's."""
-    gpus_per_job: float = 0.0
+    gpus_per_job: Weight = setting(0.0, used_when=given("ray_address"))
     """GPUs that a job takes of the Ray cluster."""
     dry_run: bool = False
     """Print the jobs with their states and stop."""

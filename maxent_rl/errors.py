@@ -31,6 +31,10 @@ class InvalidSettingError(MaxentRLError, ValueError):
     """A number or a combination of settings that cannot work."""
 
 
+class TooLargeError(InvalidSettingError):
+    """A run, an evaluation or a data set for which there is not enough memory, known before anything is built."""
+
+
 class IncompatibleEnvironmentError(MaxentRLError, ValueError):
     """An environment whose spaces or dynamics the agent or the library cannot handle."""
 

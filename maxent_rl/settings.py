@@ -130,9 +130,25 @@ class Settings:
         return super().__new__(cls)
 
 
-def static(default: Any) -> Any:
-    """A structural field: part of the program, not of the data. It must be hashable."""
-    return struct.field(pytree_node=False, default=default)  # type: ignore[no-untyped-call]
+def static(default: Any, *, used_when: Any = None) -> Any:
+    """A structural field: part of the program, not of the data. It must be hashable.
+
+    Args:
+      default: its default.
+      used_when: in which combinations it has an effect (`usage.When`); None for all.
+    """
+    rules = {} if used_when is None else {"used_when": used_when}
+    return struct.field(pytree_node=False, default=default, metadata=rules)  # type: ignore[no-untyped-call]
+
+
+def setting(default: Any, *, used_when: Any) -> Any:
+    """A field that is a number, or of a dataclass that is no pytree, with an effect in some combinations alone.
+
+    Args:
+      default: its default.
+      used_when: the combinations, as for `static`.
+    """
+    return struct.field(default=default, metadata={"used_when": used_when})  # type: ignore[no-untyped-call]
 
 
 def unknown_setting(
@@ -259,6 +275,9 @@ def _check_several(name: str, value: Any, kinds: tuple[Any, ...]) -> None:
         check_value(name, entry, kind)
 
 
+_MOST = 10**300
+
+
 def _check_number(name: str, value: Any, kind: Any, bounds: Interval) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if hasattr(value, "dtype"):  # an array of values, one for each member of a vmapped sweep
@@ -268,6 +287,8 @@ def _check_number(name: str, value: Any, kind: Any, bounds: Interval) -> None:
             for entry in value.ravel().tolist():
                 _check_number(name, entry, kind, bounds)
             return
+    if isinstance(value, int) and abs(value) > _MOST:  # more than a float can be
+        raise InvalidSettingError(f"{flag(name)} must be a finite number, got one of {len(str(abs(value)))} digits.")
     if not is_number or (kind is int and math.isfinite(value) and int(value) != value):
         wanted = "a whole number" if kind is int else "a number"
         raise InvalidSettingError(f"{flag(name)} must be {wanted}, got {value!r}.")

@@ -78,6 +78,7 @@ class Row:
       learning: what only learning needs: must not be among the arrays of an exported policy.
       discrete: whether its tests have discrete actions.
       both: whether it takes actions of the other kind too.
+      images: whether it reads images beside numbers.
       metrics: what its metrics have in any case.
     """
 
@@ -89,6 +90,7 @@ class Row:
     learning: tuple[str, ...]
     discrete: bool = False
     both: bool = False
+    images: bool = False
     metrics: tuple[str, ...] = ("critic/loss", "actor/loss", "actor/entropy")
 
     def env(self, backend: str, **settings: Any) -> Any:
@@ -130,6 +132,7 @@ _off_policy = partial(
     updates=100,
     refused=({"target_critics": 3}, "--target-critics (3) must be at most --num-critics (2)"),
     learning=("critic", "optimizer", "log_alpha"),
+    images=True,
 )
 
 _ON = {"hidden_sizes": (8,), "rollout_size": 20, "epochs": 2, "minibatches": 2, "learning_rate": 1e-3}
@@ -140,6 +143,7 @@ _on_policy = partial(
     updates=6,
     refused=({"minibatches": 3}, "--minibatches 3 cannot share the 20 steps of an update"),
     learning=("value", "['q']", "optimizer", "log_alpha", "reward_scale"),
+    images=True,
 )
 
 AGENTS_UNDER_TEST = {
@@ -152,6 +156,7 @@ AGENTS_UNDER_TEST = {
     "bro": _off_policy(
         BRO(**_OFF | {"critic_hidden_sizes": (8,), "num_quantiles": 5}),
         learning=("critic", "optimizer", "log_alpha", "exploring"),
+        images=False,
     ),
     "dqn-online": Row(
         DQNOnline(**_OFF, target_every=10),
@@ -170,6 +175,7 @@ AGENTS_UNDER_TEST = {
         probe={"discount": 0.5, "learning_rate": 1e-2, "epochs": 8, "initial_temperature": 1e-6},
         values=_action_values,
         learning=("critic", "optimizer", "log_alpha", "log_beta"),
+        images=False,
     ),
     "subpo": _on_policy(
         SubPO(**_ON | {"minibatches": 1}, baseline="value", history="recurrent", history_size=4, history_layers=1),

@@ -146,6 +146,11 @@ def test_errors_are_one_sentence(run, tmp_path, capsys):
         ([*policy, *output, "--label", "return", "--segments", "99"], "these episodes have 3"),
         ([*policy, "--output", str(tmp_path / "data.csv")], "must end in .npz"),
         ([*policy, *output, "--oracle", str(tmp_path)], "There is no run at"),
+        (
+            [*policy, *output, "--label", "return", "--oracle", "x"],
+            "--oracle has no effect here: it is used only with --label",
+        ),
+        ([*policy, *output, "--label", "return", "--pairs", "0", "--flip", "0.1"], "--flip has no effect here"),
         ([*policy, *output, "--flip", "2"], "--flip must be at least 0 and at most 1"),
         (["preferences", "--policy", str(tmp_path), *output], "There is no policy in"),
     ):

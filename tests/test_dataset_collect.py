@@ -74,6 +74,12 @@ def test_errors_are_one_sentence(policy, tmp_path, capsys):
             "trained on maxent/MultiGoal, with observations (2,) and actions (2,); CartPole-v1 has observations (4,)",
         ),
         (["--policy", policy, "--size", "0", *output], "--size must be at least 1"),
+        (
+            ["--policy", policy, "--noise", "0.1", *output],
+            "--noise has no effect here: it is used only with --kind noisy.",
+        ),
+        (["--policy", policy, "--num-envs", "2", *output], "with environments on the host"),
+        (["--env", "CartPole", "--kind", "random", "--policy-seed", "1", *output], "used only with --policy."),
         (["--policy", policy, "--output", str(tmp_path / "there.npz")], "is there already"),
         (["--policy", policy, "--output", str(tmp_path / "data.hdf5")], "as Minari folders"),
     ):

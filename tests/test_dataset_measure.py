@@ -66,6 +66,7 @@ def test_without_references_one_sentence_says_so_and_the_rest_comes(files, capsy
         (["--random", "r.npz", "--random-return", "1"], "pass one of them"),
         (["--figure", "plane.pdf"], "--figure must end in .png, got plane.pdf"),
         (["--edges", "1"], "--edges must be at least 2"),
+        (["--draws", "3"], "--draws has no effect here: it is used only with --reference."),
         (["--edges", "0"], "--edges must be at least 1"),
         (["--expert-return", "nan"], "--expert-return must be a finite number"),
     ],

@@ -18,6 +18,7 @@ from maxent_rl.errors import IncompatibleEnvironmentError
 from maxent_rl.playing.evaluation import evaluate_device, evaluate_host, evaluate_policy
 from maxent_rl.runs.config import RunConfig, describe
 from maxent_rl.runs.policy import export_policy, load_policy, policy_arrays
+from maxent_rl.storage.lock import only_one
 
 AGENT = AGENTS_UNDER_TEST["sac"].agent
 SEEDS = 2
@@ -96,6 +97,11 @@ def test_sampled_actions_repeat_under_one_eval_seed_and_differ_from_the_most_lik
 def test_a_setting_that_cannot_work_is_one_sentence(main, run, capsys, flags, message):
     assert main([str(run[0]), *flags]) == 1
     fails_in_one_line(capsys, message)
+
+
+def test_a_run_that_another_process_trains_can_be_evaluated(main, run, capsys):
+    with only_one(run[0] / "run.lock", "The run"):
+        assert main([str(run[0]), "--episodes", "1", "--seed", "3"]) == 0
 
 
 def test_a_missing_run_is_one_sentence(main, tmp_path, capsys):

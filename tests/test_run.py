@@ -79,10 +79,27 @@ REFUSED = [
     ("--env Pendulum --backend spring", "Did you mean brax/pendulum?"),
     ("--env halfcheetah --backend spring", "Did you mean 'brax/halfcheetah'?"),
     ("--env ALE/Pong-v5", "pip install ale-py, then name it ale_py:ALE/Pong-v5"),
-    ("--env Pendulum --replay-size 1e12", "lower --replay-size or --num-seeds"),
+    ("--env Pendulum --replay-size 1e12", "it would fit with --replay-size at most 2"),
+    ("--env Pendulum --num-seeds 1e9", "it would fit with --num-seeds at most 2"),
     ("--env Pendulum --wandb p", "Weights & Biases is not installed"),
     ("--env Pendulum --num-processes 2", "go with --coordinator HOST:PORT"),
     ("--env Pendulum --output-dir file", "Cannot make the folder"),
+    (
+        "--env Pendulum --temperature-mode fixed --target-entropy 5",
+        "--target-entropy has no effect here: it is used only with another --temperature-mode than fixed.",
+    ),
+    ("--env Pendulum --temperature-mode fixed --temperature-sample fresh", "--temperature-sample has no effect here"),
+    ("--agent ppo --env Pendulum --initial-temperature 1", "used only with --target-entropy."),
+    ("--agent pmoe --env Pendulum --relaxation 2", "and with --router gumbel or straight_through."),
+    ("--agent subpo --env Pendulum --num-envs 8 --trust-region 1", "used only with --natural-gradient."),
+    ("--agent subpo --env Pendulum --num-envs 8 --history-size 8", "--history-size has no effect here"),
+    ("--agent subpo --env Pendulum --num-envs 8 --clip-low 0.1", "--clip-low has no effect here"),
+    ("--agent subpo --env Pendulum --num-envs 8 --entropy-annealing", "and with --entropy-bonus above 0."),
+    ("--env Pendulum --num-bins 51", "--num-bins has no effect here: it is used only with --critic-value categorical."),
+    ("--env Pendulum --no-target-network --target-update-rate 0.1", "--target-update-rate has no effect here"),
+    ("--env Pendulum --eval-every 5 --eval-episodes 0", "--eval-every has no effect here"),
+    ("--env maxent/MultiGoal --eval-num-envs 3", "with environments on the host."),
+    ("--env Pendulum --variants scheduled-updates 3 4", "--scheduled-updates has no effect here"),
 ]
 
 
@@ -93,7 +110,7 @@ def test_a_dry_run_refuses_what_a_run_refuses_and_neither_leaves_anything(
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "wandb", None)
-    monkeypatch.setattr("maxent_rl.training.loops.make._available_memory", lambda devices: 10**9)
+    monkeypatch.setattr("maxent_rl.training.loops.size.free_memory", lambda: 10**9)
     (tmp_path / "file").write_text("in the way")
     assert command.main([*flags.split(), "--total-steps", "10", *["--dry-run"] * dry]) == 1
     assert words in capsys.readouterr().err
@@ -107,6 +124,16 @@ def test_a_dry_run_prints_the_settings_alone_and_what_is_to_be_known_beside(comm
     config = json.loads(told.out)
     assert (config["run"]["total_steps"], config["agent"]["batch_size"]) == (100, 10)
     assert "This run learns nothing in its 100 steps" in told.err and not list(tmp_path.iterdir())
+    assert "It takes at least" in told.err and "of memory (buffers" in told.err
+
+
+def test_scripts_may_give_flags_without_effect_which_is_said(command, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--env", "Pendulum", "--no-target-network", "--target-update-rate", "0.1", "--allow-unused", "--dry-run"]
+    assert command.main(flags) == 0
+    told = capsys.readouterr()
+    assert "--target-update-rate has no effect in this run." in told.err
+    assert json.loads(told.out)["agent"]["target_update_rate"] == 0.1
 
 
 def test_resuming_is_checked_dry_too(command, capsys, tmp_path):
@@ -116,6 +143,8 @@ def test_resuming_is_checked_dry_too(command, capsys, tmp_path):
         (["--resume", str(tmp_path), "--config", str(config)], "leave one of them out"),
         (["--resume", str(tmp_path / "nowhere")], "There is no run at"),
         (["--resume", str(tmp_path), "--seed", "3"], "A resumed run cannot change --seed"),
+        (["--resume", str(tmp_path), "--name", "b"], "--resume goes on in the run's own folder: leave --name out"),
+        (["--resume", str(tmp_path), "--output-dir=b"], "leave --output-dir out"),
     ):
         assert command.main([*flags, "--dry-run"]) == 1
         assert words in capsys.readouterr().err

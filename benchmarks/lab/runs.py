@@ -131,7 +131,7 @@ def _train(folder: Path, flags: Sequence[str]) -> None:
     begun = _checkpointed(folder)
     if begun is None:
         shutil.rmtree(folder / "runs", ignore_errors=True)
-        flags = [*flags, "--output-dir", str(folder / "runs")]
+        flags = [*flags, "--allow-unused", "--output-dir", str(folder / "runs")]  # tables give all contenders the same
     else:
         flags = ["--resume", str(begun)]
     Process([sys.executable, str(ROOT / "experiments" / "run.py"), *flags], folder).wait(Teller(folder))

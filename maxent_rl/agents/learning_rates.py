@@ -9,8 +9,11 @@ import jax.numpy as jnp
 from flax import struct
 
 from maxent_rl.errors import InvalidSettingError
-from maxent_rl.settings import Count, Fraction, Settings, static
+from maxent_rl.settings import Count, Fraction, Settings, setting, static
 from maxent_rl.types import Array
+from maxent_rl.usage import unless
+
+_SCHEDULED = unless(learning_rate_schedule="constant")
 
 
 @struct.dataclass
@@ -19,9 +22,9 @@ class LearningRates(Settings):
 
     learning_rate_schedule: Literal["constant", "linear", "cosine"] = static("constant")
     """How all learning rates go from their value to --learning-rate-end times it."""
-    learning_rate_end: Fraction = 0.1
+    learning_rate_end: Fraction = setting(0.1, used_when=_SCHEDULED)
     """Share of the learning rates that is left at the schedule's end."""
-    scheduled_updates: Count | None = None
+    scheduled_updates: Count | None = setting(None, used_when=_SCHEDULED)
     """Gradient steps that the schedule takes; None for all of the run."""
 
     def updates_of(self, total_steps: int) -> float | None:

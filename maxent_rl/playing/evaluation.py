@@ -25,6 +25,7 @@ from maxent_rl.envs.host import Bools, Floats, HostEnvs, HostSource
 from maxent_rl.errors import NonFiniteError
 from maxent_rl.playing.choosing import Choose, choose_actions, most_likely, sampled_action
 from maxent_rl.playing.opening import check_episodes, open_environment
+from maxent_rl.playing.size import check_episodes_fit
 from maxent_rl.runs.policy import Policy
 from maxent_rl.seeds.mesh import SAME, SEEDS, over_seeds, sharded, spread
 from maxent_rl.seeds.streams import EVALUATION, environment_seed
@@ -90,6 +91,7 @@ def evaluate_policy(
 
     Raises:
       InvalidSettingError: fewer than one episode, or a negative seed.
+      TooLargeError: more episodes than memory holds.
       UnknownNameError: there is no environment of that name.
       IncompatibleEnvironmentError: the environment's shapes are not those that the policy was trained on.
       MissingDependencyError: a package that the environment needs is not installed.
@@ -97,6 +99,7 @@ def evaluate_policy(
     """
     check_episodes(episodes, seed)
     source = open_environment(policy, env, num_envs)
+    check_episodes_fit(policy.agent, policy.state, source, episodes)
     states = jax.tree.map(lambda leaf: leaf[None], policy.state)
     keys = jax.random.key(seed)[None]
     if callable(source):

@@ -21,7 +21,7 @@ import re
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ class Checkpoints:
         from orbax.checkpoint import checkpoint_managers as managers
 
         logging.getLogger("absl").addFilter(_without_tracebacks)  # once for all: the same function is added but once
-        _settle_writes()
+        _settle()
         self._ocp, self._folder, self._replay = ocp, folder.resolve(), folder.resolve() / "replay"
         self._processes = processes = processes or Processes()
         with storage_errors(f"make the folder {folder}"):
@@ -432,26 +432,44 @@ def _without_tracebacks(record: logging.LogRecord) -> bool:
 
 
 @cache
-def _settle_writes() -> None:
-    """Has Orbax wait for the writes of all arrays, and raise the error of one then.
+def _settle() -> None:
+    """Has Orbax wait for all arrays, as it writes and as it reads, and raise the error of one then.
 
     It gives up at the first that fails, and closes the loop that the others report to: each of those prints a traceback when
-    it ends, over the one sentence that a full disk is.
+    it ends, over the one sentence that a full disk or a damaged file is.
     """
     import orbax.checkpoint as ocp
 
     class Handler(ocp.type_handlers.NumpyHandler):  # type: ignore[misc]
-        """Writes arrays of NumPy as Orbax's own does."""
+        """Writes and reads arrays of NumPy as Orbax's own does."""
 
         async def _background_serialize(self, values: Any, infos: Any, args: Any) -> None:
             write = super()._background_serialize
             writes = [write([value], [info], [arg]) for value, info, arg in zip(values, infos, args, strict=True)]
-            for result in await asyncio.gather(*writes, return_exceptions=True):
-                if isinstance(result, BaseException):
-                    raise result
+            await _all(writes)
+
+        async def metadata(self, infos: Any) -> list[Any]:
+            look = super().metadata
+            return [found for (found,) in await _all([look([info]) for info in infos])]
+
+        async def deserialize(self, infos: Any, args: Any = None) -> list[Any]:
+            read = super().deserialize
+            wanted = [None if args is None else [arg] for arg in args or infos]
+            return [
+                found for (found,) in await _all([read([info], arg) for info, arg in zip(infos, wanted, strict=True)])
+            ]
 
     with _quiet():
         ocp.type_handlers.register_type_handler(np.ndarray, Handler(), override=True)
+
+
+async def _all(awaited: Sequence[Awaitable[Any]]) -> list[Any]:
+    """The results of all, once none is under way any more."""
+    results = await asyncio.gather(*awaited, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
 
 
 @contextlib.contextmanager

@@ -15,9 +15,10 @@ from maxent_rl.agents.registry import AGENTS, agent_class
 from maxent_rl.envs.registry import canonical_name, check_import, has_name
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.runs.config import RunConfig, config_from, read_config, run_folder
-from maxent_rl.runs.flags import meanings, read_flags
+from maxent_rl.runs.flags import meanings, read_flags, wants_help
 from maxent_rl.runs.presets import PRESETS, apply_preset
 from maxent_rl.settings import check_settings, field_hints, flag
+from maxent_rl.usage import flags_in, sentence
 
 # What a resumed run may change: nothing that decides its numbers.
 _FREE_ON_RESUME = {
@@ -69,6 +70,8 @@ class Start:
     """With --resume: go on from the checkpoint of this step, and move later ones aside."""
     allow_env_import: bool = False
     """Import the module of an environment named module:Id by the file that --config or --resume reads; its code then runs."""
+    allow_unused: bool = False
+    """Say of flags without effect that they have none, not refuse them: for scripts that give all runs the same ones."""
     dry_run: bool = False
     """Refuse what the run would refuse, or print the resolved configuration; train nothing and write nothing."""
 
@@ -94,12 +97,14 @@ class Flags:
       hyper: its agent, with the hyper-parameters.
       start: what to begin from.
       processes: of a run that several of them train.
+      by_hand: the settings of the run and its agent that are given as flags; none of a run that is gone on with.
     """
 
     run: RunConfig
     hyper: Any
     start: Start
     processes: Processes
+    by_hand: tuple[str, ...] = ()
 
 
 def parse(arguments: Sequence[str]) -> Flags:
@@ -113,8 +118,8 @@ def parse(arguments: Sequence[str]) -> Flags:
       InvalidSettingError: a value that does not fit its flag, or flags that do not go together.
     """
     run, hyper = _begin(_first_pass(arguments), "--allow-env-import" in arguments)
-    wants_help = any(argument in ("-h", "--help", "-H", "--help-verbose") for argument in arguments)
-    groups = _groups(run, hyper, wants_help)
+    explained = wants_help(arguments)
+    groups = _groups(run, hyper, explained)
     command = dataclasses.make_dataclass(
         "Command",
         [
@@ -127,7 +132,7 @@ def parse(arguments: Sequence[str]) -> Flags:
     parsed: Any = read_flags(
         command,
         arguments,
-        _description(run.agent) if wants_help else "",
+        _description(run.agent) if explained else "",
         explain=lambda name: _elsewhere(name, run.agent),
     )
     values = {
@@ -135,7 +140,8 @@ def parse(arguments: Sequence[str]) -> Flags:
         for name, group in groups.items()
         for field in dataclasses.fields(group)
     }
-    flags = Flags(_replaced(run, values), _replaced(hyper, values), parsed.start, parsed.processes)
+    by_hand = flags_in(arguments, values)
+    flags = Flags(_replaced(run, values), _replaced(hyper, values), parsed.start, parsed.processes, by_hand)
     if flags.start.from_step is not None and flags.start.resume is None:
         raise InvalidSettingError("--from-step goes with --resume RUN: it names one of that run's checkpoints.")
     if flags.start.resume_or_start:
@@ -143,6 +149,10 @@ def parse(arguments: Sequence[str]) -> Flags:
     if flags.start.resume is not None:
         _refuse_changes(run, flags.run, _FREE_ON_RESUME)
         _refuse_changes(hyper, flags.hyper, set())
+        for name in ("name", "output_dir"):
+            if name in by_hand:
+                raise InvalidSettingError(f"--resume goes on in the run's own folder: leave {flag(name)} out.")
+        return dataclasses.replace(flags, by_hand=())
     return flags
 
 
@@ -160,7 +170,8 @@ def _resume_or_start(flags: Flags) -> Flags:
     old_run, old_hyper = config_from(read_config(folder))
     _refuse_changes(old_run, run, _FREE_ON_RESUME)
     _refuse_changes(old_hyper, flags.hyper, {name for name in _RESOLVED if getattr(flags.hyper, name, 0) is None})
-    return dataclasses.replace(flags, hyper=old_hyper, start=dataclasses.replace(flags.start, resume=folder))
+    start = dataclasses.replace(flags.start, resume=folder)
+    return dataclasses.replace(flags, hyper=old_hyper, start=start, by_hand=())
 
 
 def _begin(first: dict[str, str | None], allow_import: bool) -> tuple[RunConfig, Any]:
@@ -229,7 +240,7 @@ def _group(settings: Any, about: str, names: Iterable[str], explained: bool) -> 
     hints, texts, fields = field_hints(kind), meanings(kind) if explained else {}, []
     for name in names:
         value = getattr(settings, name)
-        text = texts.get(name, "")
+        text = texts.get(name, "") + sentence(kind, name) if explained else ""
         if explained and name == "objective" and hasattr(settings, "objective_settings"):
             text += f" One of: {', '.join(_objectives())}."
         default: Any = dataclasses.field(default_factory=partial(copy.copy, value))

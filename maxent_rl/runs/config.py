@@ -15,9 +15,19 @@ from typing import Any, Literal
 from maxent_rl.agents.registry import AGENTS, agent_class, agent_name, run_defaults
 from maxent_rl.errors import CheckpointError, InvalidSettingError, unknown_name
 from maxent_rl.seeds.variants import variant_values
-from maxent_rl.settings import Count, Interval, NonNegative, Settings, check_settings, declared_changes, unknown_setting
+from maxent_rl.settings import (
+    Count,
+    Interval,
+    NonNegative,
+    Settings,
+    check_settings,
+    declared_changes,
+    setting,
+    unknown_setting,
+)
 from maxent_rl.storage.files import as_path, first_line
 from maxent_rl.storage.reading import read_json, refuse_damage
+from maxent_rl.usage import ON_HOST, above
 
 _PACKAGES = (
     *("maxent_rl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"),
@@ -49,11 +59,11 @@ class RunConfig(Settings):
     """Environment steps of each seed."""
     num_envs: Count = 1
     """Environments that each seed steps side by side."""
-    eval_every: NonNegative = 5_000
+    eval_every: NonNegative = setting(5_000, used_when=above(eval_episodes=0))
     """Environment steps between evaluations; 0 evaluates only at the end."""
     eval_episodes: NonNegative = 10
     """Episodes of each seed in an evaluation; 0 for no evaluation at all, nor environments for it."""
-    eval_num_envs: Count | None = None
+    eval_num_envs: Count | None = setting(None, used_when=above(eval_episodes=0) & ON_HOST)
     """Host environments that each seed is evaluated in side by side, on which no number depends; None for all episodes, 64 of
     all seeds together at most, and for --num-envs where a function of one's own makes the environment."""
     max_episode_steps: Count | None = None
@@ -131,6 +141,10 @@ class RunConfig(Settings):
         if self.total_steps >= 2**31:
             raise InvalidSettingError(
                 f"--total-steps must be less than 2,147,483,648 (counters have 32 bits), got {self.total_steps:,}."
+            )
+        if self.seed + self.num_seeds > 2**31:
+            raise InvalidSettingError(
+                f"Seeds must be less than 2,147,483,648: --seed is {self.seed:,}, and --num-seeds {self.num_seeds:,}."
             )
         if self.total_steps < self.num_envs:
             raise InvalidSettingError(

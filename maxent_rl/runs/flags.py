@@ -14,7 +14,7 @@ import itertools
 import textwrap
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -22,6 +22,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from maxent_rl.errors import InvalidSettingError, UnknownNameError, unknown_name
 from maxent_rl.runs.values import is_number, read_value, value_text
 from maxent_rl.settings import check_value, field_hints, flag, unknown_setting
+from maxent_rl.usage import flags_in, refuse_unused, sentence
 
 Command = TypeVar("Command")
 
@@ -64,7 +65,30 @@ def read_flags(
     if unknown:
         raise _not_understood(unknown[0], arguments, parsed, explain)
     _check(parsed)
+    refuse_useless(parsed, arguments)
     return parsed
+
+
+def wants_help(arguments: Sequence[str]) -> bool:
+    """Whether a command line asks for its flags alone."""
+    return any(argument in ("-h", "--help", "-H", "--help-verbose") for argument in arguments)
+
+
+def refuse_useless(command: Any, arguments: Sequence[str], **known: Any) -> None:
+    """Refuses flags that have no effect in their combination; arguments and errors are those of `usage.refuse_unused`.
+
+    Args:
+      command: as `read_flags` gives it.
+      arguments: of the command line.
+      **known: what has become known since.
+    """
+    refuse_unused(flags_in(arguments, _names(command)), [_parts(command)], **known)
+
+
+def _parts(command: Any) -> list[Any]:
+    """A dataclass, and those among its fields."""
+    values = [getattr(command, field.name) for field in dataclasses.fields(command)]
+    return [command, *(part for value in values if dataclasses.is_dataclass(value) for part in _parts(value))]
 
 
 def read_command(
@@ -87,6 +111,17 @@ def read_command(
     if name not in commands:
         raise unknown_name("command", name, commands)
     return read_flags(commands[name], rest, prog=f"{program} {name}")
+
+
+def with_rules(command: type[Command]) -> type[Command]:
+    """Lets `--help` say of each flag of a dataclass when it has an effect; for those whose flags have rules."""
+    kind: Any = command
+    hints, texts = field_hints(kind), meanings(kind)
+    for field in dataclasses.fields(kind):
+        if words := sentence(kind, field.name):
+            told = tyro.conf.arg(help=texts[field.name] + words)
+            kind.__annotations__[field.name] = Annotated[hints[field.name], told]
+    return command
 
 
 @functools.cache

@@ -34,7 +34,7 @@ from maxent_rl.spaces import Space, flatten, is_size, to_agent, to_environment
 from maxent_rl.storage.archives import open_archive
 from maxent_rl.storage.arrays import Arrays, from_arrays, to_arrays
 from maxent_rl.storage.files import as_path, storage_errors
-from maxent_rl.storage.reading import read_json, refuse_damage
+from maxent_rl.storage.reading import open_regular, read_json, refuse_damage
 from maxent_rl.types import PyTree, Spec
 
 _FORMAT = 1
@@ -234,6 +234,7 @@ def _read(folder: Path, agent: type[Any] | None) -> tuple[dict[str, Any], Any, S
         built = agent_from(agent or agent_class(name), description)
         check_settings(built)
         spec = _spec_from(description["spec"])
+        open_regular(folder / "arrays.npz").close()  # there is one
         with open_archive(folder / "arrays.npz", "the arrays of a policy", (), PolicyError) as archive:
             return description, built, spec, {each: archive.array(each) for each in archive.names}
     except FileNotFoundError as error:

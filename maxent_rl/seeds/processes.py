@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -19,12 +20,15 @@ from numpy.typing import NDArray
 
 from maxent_rl import errors
 from maxent_rl.errors import InvalidSettingError, MaxentRLError, ProcessError
+from maxent_rl.seeds.watch import Watch
 from maxent_rl.storage.arrays import Arrays, pack, unpack
 
 _T = TypeVar("_T")
 _LARGEST_MESSAGE = 2**26  # bytes that each process sends at once: every process holds those of all on a device
 # A process that ended for a fault waits so long, at its exit, for those that may not have noticed.
 _SHUTDOWN_SECONDS = 30
+# A lost process ends what others compute with it; that it is lost is heard of as soon, or a little later.
+_SECONDS_TO_HEAR = 3.0
 
 
 def start_processes(
@@ -66,6 +70,24 @@ def start_processes(
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise ProcessError(f"This process could not join the others ({reason}).") from error
+    _watch(None if address is None else address.rpartition(":")[0])
+
+
+_WATCHES: list[Watch] = []
+"""That of this process, where it is one of several."""
+
+
+def _watch(host: str | None) -> None:
+    """Connects the processes, so that it is known at once when one is lost."""
+    processes = Processes()
+    if processes.count == 1:
+        return
+    watch = Watch(processes.index, processes.count)
+    port, word = watch.listen() if processes.first else (0, "")
+    told = processes.gather({"host": socket.gethostname(), "port": port, "word": word})[0]
+    if not processes.first:
+        watch.join(host or told["host"], told["port"], told["word"])
+    _WATCHES.append(watch)
 
 
 def leave(status: int) -> None:
@@ -73,6 +95,8 @@ def leave(status: int) -> None:
     if jax.distributed.is_initialized():
         sys.stdout.flush()
         sys.stderr.flush()
+        for watch in _WATCHES:
+            watch.leave()
         os._exit(status)
 
 
@@ -144,9 +168,17 @@ class Processes:
                 padded = np.zeros(1 << (longest - 1).bit_length(), np.uint8)
                 padded[: len(part)] = part
                 parts.append(_allgather(padded)[:, :longest])
-        except RuntimeError as error:
-            raise ProcessError("Another process of this run has ended; what it printed last says why.") from error
+        except (RuntimeError, ValueError) as error:  # ValueError is what Gloo's failures become
+            lost = next((told for watch in _WATCHES if (told := watch.lost(_SECONDS_TO_HEAR))), "")
+            raise ProcessError(
+                lost or "Another process of this run has ended; what it printed last says why."
+            ) from error
         return [unpack(row[:size]) for row, size in zip(np.concatenate(parts, axis=1), sizes, strict=True)]
+
+    def advise(self, advice: Callable[[], str]) -> None:
+        """Sets what is said beside the loss of a process where this one can only be ended: a sentence on how to go on."""
+        for watch in _WATCHES:
+            watch.advice = advice
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:

@@ -53,6 +53,11 @@ def variant_agents(agent: Any, variants: Mapping[str, Sequence[float]]) -> list[
     return [dataclasses.replace(agent, **values) for values in variant_values(variants)]
 
 
+def combinations(run: Any, agent: Any) -> list[tuple[Any, Any]]:
+    """A run's settings with each of its agents, as `usage.refuse_unused` takes them."""
+    return [(run, variant) for variant in variant_agents(agent, run.variants)]
+
+
 def member_agent(agent: Any, members: Sequence[dict[str, float]]) -> Any:
     """The agent of all those members: what varies has the leading axis [member], all else is as it was."""
     names = [name for name in members[0] if name != "seed"]

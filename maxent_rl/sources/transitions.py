@@ -24,9 +24,10 @@ from maxent_rl.data.datasets.dataset import Dataset, concatenate, join
 from maxent_rl.data.datasets.units import stored_actions
 from maxent_rl.envs.device import DeviceEnv
 from maxent_rl.envs.host import HostEnvs, HostSource
-from maxent_rl.errors import CheckpointError, InvalidSettingError
+from maxent_rl.errors import CheckpointError, InvalidSettingError, TooLargeError
 from maxent_rl.playing.choosing import Choose, most_likely, sampled_action, uniform_actions
 from maxent_rl.playing.opening import open_environment, side_by_side
+from maxent_rl.playing.size import free_memory, in_words
 from maxent_rl.playing.trajectories import Trajectory, keep_playing
 from maxent_rl.runs.policy import Policy, load_policy
 from maxent_rl.runs.records import read_csv
@@ -109,8 +110,29 @@ def collect(collecting: Collecting, report: Report = lambda _: None) -> Collecte
                 f"--noise is the probability of a random action where actions are discrete: at most 1, got "
                 f"{collecting.noise:g}."
             )
+        _check_fits(collecting.wanted, spec)
         data, notes = _played(collecting, policy, env, source, report), []
     return Collected(dataclasses.replace(data, env=env, about=_about(collecting, policy, spec)), notes)
+
+
+def _check_fits(count: int, spec: Spec) -> None:
+    """Refuses more transitions than memory holds.
+
+    Raises:
+      TooLargeError: saying how many it holds.
+    """
+    each, free = 4 * (2 * spec.observation_size + spec.action_size + 1), free_memory()
+    if free is not None and count * each > free:
+        raise TooLargeError(
+            f"{count:,} transitions take at least {in_words(count * each)} of memory, and {in_words(free)} are free: "
+            f"--size may be at most {free // each:,}."
+        )
+
+
+def collecting_in(collecting: Collecting) -> str:
+    """The full name of the environment; errors are those of `collect`."""
+    policy = None if collecting.policy is None else load_policy(collecting.policy, seed=collecting.policy_seed)
+    return _environment(collecting, policy)
 
 
 def _environment(collecting: Collecting, policy: Policy | None) -> str:

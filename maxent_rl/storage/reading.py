@@ -71,7 +71,10 @@ def parse_json(text: str) -> Any:
     else:
         raise ValueError("it is nested too deeply")
     if "\\ud" in text.lower():  # may be half a character, which no file and no terminal takes
-        json.dumps(value, ensure_ascii=False).encode()
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("it holds half a character") from None
     return value
 
 

@@ -98,6 +98,15 @@ def run_sweep(
     """
     if retries < 0:
         raise InvalidSettingError(f"--retries must be at least 0, got {retries}.")
+    for name, useless in (
+        ("--jobs", ray_address and jobs is not None),
+        ("--gpus-per-job", not ray_address and gpus_per_job),
+    ):
+        if useless:
+            needed = "without" if ray_address else "with"
+            raise InvalidSettingError(
+                f"{name} has no effect here: it is used only {needed} --ray-address. Leave it out."
+            )
     folder, planned = expand(sweep)
     with only_one(folder):
         write_manifest(folder, planned)

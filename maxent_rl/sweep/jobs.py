@@ -21,6 +21,7 @@ from maxent_rl.runs.config import RunConfig, run_folder
 from maxent_rl.runs.values import parse_value, value_text
 from maxent_rl.seeds.variants import can_vary, variant_agents
 from maxent_rl.settings import Settings, check_settings, flag, unknown_setting
+from maxent_rl.usage import refuse_unused
 
 T = TypeVar("T")
 
@@ -132,6 +133,9 @@ def expand(sweep: Sweep) -> tuple[Path, list[Job]]:
         job.run.check()
         for agent in variant_agents(job.agent, job.run.variants):
             check_settings(agent)
+    # A value without effect in some jobs only repeats them; one without effect in all would be a study of nothing.
+    combinations = [(job.run, agent) for job in jobs for agent in variant_agents(job.agent, job.run.variants)]
+    refuse_unused(sweep.values, combinations)
     return folder, jobs
 
 

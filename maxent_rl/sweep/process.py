@@ -14,7 +14,7 @@ from typing import Literal
 
 from maxent_rl.storage.files import storage_errors
 from maxent_rl.sweep.folder import FAILED, LOG, read_mark
-from maxent_rl.sweep.worker import DONE, INTERRUPTED, UNEXPECTED_ERROR, USER_ERROR
+from maxent_rl.sweep.worker import DONE, INTERRUPTED, STORAGE_ERROR, UNEXPECTED_ERROR, USER_ERROR
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,9 +78,12 @@ class JobProcess:
             return Outcome("finished")
         if status in (INTERRUPTED, -signal.SIGINT):
             return Outcome("interrupted")
-        if status in (USER_ERROR, UNEXPECTED_ERROR):
+        if status in (USER_ERROR, UNEXPECTED_ERROR, STORAGE_ERROR):
+            what = (
+                "its files cannot be written, as on a full disk" if status == STORAGE_ERROR else f"exit status {status}"
+            )
             mark = read_mark(self._folder / FAILED) or {}
-            return Outcome("failed", str(mark.get("error", f"exit status {status}, see {self._folder / LOG}")))
+            return Outcome("failed", str(mark.get("error", f"{what}, see {self._folder / LOG}")))
         how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         return Outcome("died", f"its process ended unexpectedly ({how})")
 

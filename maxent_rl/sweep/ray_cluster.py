@@ -6,18 +6,23 @@ sweep. Retries are decided by the sweep, not by Ray: it counts them, shows them,
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import socket
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from maxent_rl.errors import InvalidSettingError, MissingDependencyError
+from maxent_rl.errors import InvalidSettingError, MissingDependencyError, ProcessError
 from maxent_rl.storage.files import write_json
 from maxent_rl.sweep.folder import ATTEMPT, STOP, read_mark
 from maxent_rl.sweep.jobs import Job
 from maxent_rl.sweep.local import thread_limits
 from maxent_rl.sweep.process import JobProcess, Outcome
+
+_SECONDS_BETWEEN_QUESTIONS, _SECONDS_TO_ANSWER, _MOST_MISSED = 3.0, 3.0, 3
 
 
 class RayTasks:
@@ -43,6 +48,7 @@ class RayTasks:
             )
         self._ray = _connect(address)
         self._folder, self._session, self._cpus, self._gpus = folder.resolve(), session, cpus, gpus
+        self._head = _Head(self._ray.get_runtime_context().gcs_address, address)
         self._tokens: dict[Job, str] = {}
         self._tasks: dict[Any, Job] = {}
         self._interrupted = False
@@ -73,7 +79,12 @@ class RayTasks:
         return (read_mark(self._folder / job.name / ATTEMPT) or {}).get("token") == self._tokens[job]
 
     def collect(self) -> list[tuple[Job, Outcome]]:
-        """The jobs whose tasks have ended since the last call."""
+        """The jobs whose tasks have ended since the last call.
+
+        Raises:
+          ProcessError: the cluster's head has ended.
+        """
+        self._head.check()
         tasks = list(self._tasks)
         ready, _ = self._ray.wait(tasks, num_returns=len(tasks), timeout=0) if tasks else ([], [])
         ended = [(self._tasks.pop(task), self._outcome(task)) for task in ready]
@@ -92,6 +103,9 @@ class RayTasks:
 
     def close(self) -> None:
         """Disconnects; what still runs ends with that."""
+        if self._head.is_lost:  # Ray would wait for it, and then end this process before its last sentence
+            atexit.unregister(self._ray.shutdown)
+            return
         self._ray.shutdown()
 
     def _outcome(self, task: Any) -> Outcome:
@@ -105,6 +119,41 @@ class RayTasks:
         except exceptions.RayError as error:
             return Outcome("died", f"its node or worker was lost ({type(error).__name__})")
         return Outcome(kind, message)
+
+
+class _Head:
+    """The head of a cluster, of which Ray says for a minute nothing, and then ends the process.
+
+    Attributes:
+      is_lost: whether it does not answer any more.
+    """
+
+    def __init__(self, place: str, address: str) -> None:
+        """Takes where it listens, HOST:PORT, and what the user calls the cluster."""
+        self._host, _, port = place.rpartition(":")
+        self._port, self._address = int(port), address
+        self._asked_at, self._missed, self.is_lost = time.monotonic(), 0, False
+
+    def check(self) -> None:
+        """Asks now and then whether it is there.
+
+        Raises:
+          ProcessError: it has not been several times.
+        """
+        if time.monotonic() - self._asked_at < _SECONDS_BETWEEN_QUESTIONS:
+            return
+        try:
+            socket.create_connection((self._host, self._port), timeout=_SECONDS_TO_ANSWER).close()
+            self._missed = 0
+        except OSError:
+            self._missed += 1
+        self._asked_at = time.monotonic()
+        if self._missed >= _MOST_MISSED:
+            self.is_lost = True
+            raise ProcessError(
+                f"The head of the Ray cluster at {self._address} does not answer any more: start the cluster, and run the "
+                "same command again, which goes on from the last checkpoints; finished jobs are kept."
+            )
 
 
 def _run_on_node(folder: str, job: str, token: str, environment: dict[str, str]) -> tuple[str, str]:

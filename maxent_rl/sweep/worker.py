@@ -21,13 +21,13 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from maxent_rl.errors import MaxentRLError
+from maxent_rl.errors import MaxentRLError, StorageError
 from maxent_rl.runs.checkpoints import Checkpoints
 from maxent_rl.storage.files import write_json
 from maxent_rl.sweep.folder import ATTEMPT, FAILED, FINISHED, STOP, is_finished, read_manifest, read_mark
 from maxent_rl.sweep.jobs import Job
 
-DONE, USER_ERROR, UNEXPECTED_ERROR, DISPLACED, INTERRUPTED = 0, 1, 70, 75, 130
+DONE, USER_ERROR, UNEXPECTED_ERROR, STORAGE_ERROR, DISPLACED, INTERRUPTED = 0, 1, 70, 74, 75, 130
 
 _LOOK_SECONDS, _PREDECESSOR_SECONDS = 0.5, 3.0
 _RECORDS = (
@@ -56,6 +56,8 @@ def main(arguments: list[str]) -> int:
             return _work(job)
         finally:
             claim.release()
+    except StorageError as error:  # has a status of its own, as the sentence may be what cannot be written
+        return _fail(job, str(error), STORAGE_ERROR)
     except MaxentRLError as error:
         return _fail(job, str(error), USER_ERROR)
     except KeyboardInterrupt:

@@ -18,13 +18,16 @@ from flax import struct
 from maxent_rl import losses
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks.transformer import TransformerConfig
-from maxent_rl.settings import Count, Fraction, NonNegative, Positive, Settings, Weight, static
+from maxent_rl.settings import Count, Fraction, NonNegative, Positive, Settings, Weight, setting, static
 from maxent_rl.tokens import objectives
 from maxent_rl.tokens.batch import Prompted, TokenBatch, TokenOutputs
 from maxent_rl.tokens.model import LanguageModel
 from maxent_rl.tokens.rollouts import Groups, collect, examine
 from maxent_rl.tokens.tasks.base import TokenTask
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec
+from maxent_rl.usage import above
+
+_WARM = above(warm_start_steps=0)
 
 
 @struct.dataclass
@@ -81,12 +84,12 @@ class TokenAgent(Settings):
     """Sample only from the likeliest tokens that together have this probability."""
     warm_start_steps: NonNegative = 400_000
     """Most right answers that are imitated before reinforcement begins; they count as environment steps."""
-    warm_start_loss: Weight = 0.5
+    warm_start_loss: Weight = setting(0.5, used_when=_WARM)
     """The warm start ends when the loss of right answers has come down to this, in nats per token (with that of prompts, where
     it learns these too)."""
-    warm_start_prompts: bool = static(False)
+    warm_start_prompts: bool = static(False, used_when=_WARM)
     """The warm start learns prompts too, so that the policy knows how likely one is (progrpo)."""
-    warm_start_learning_rate: Positive = 1e-3
+    warm_start_learning_rate: Positive = setting(1e-3, used_when=_WARM)
     """Step size of Adam in the warm start."""
     num_layers: Count = static(2)
     """Blocks of the transformer."""

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from maxent_rl.errors import (
     IncompatibleEnvironmentError,
     InvalidSettingError,
     NonFiniteError,
+    ProcessError,
     StorageError,
 )
 from maxent_rl.pictures.learning_curve import draw_curves
@@ -56,7 +57,9 @@ from maxent_rl.training.compilation import enable_compilation_cache
 from maxent_rl.training.display import Display, loading
 from maxent_rl.training.interrupts import catch_interrupts
 from maxent_rl.training.loops.make import Loop, learns_nothing, make_loop, plan_loop
+from maxent_rl.training.loops.size import Room
 from maxent_rl.types import PyTree
+from maxent_rl.usage import changed
 
 _SECONDS_BETWEEN_PLOTS = 30.0
 _COMPILING = "compiling the training step (first run of these shapes)"
@@ -123,7 +126,8 @@ def train(
     check_kind(built)
     name = agent if isinstance(agent, str) else agent_name(agent)
     run = RunConfig(agent=name, **(run_defaults(built) | {"env": _env_name(env, settings.get("backend"))} | settings))
-    return run_training(run, built, env, progress=progress)
+    by_hand = (*settings, *(changed(built) if built is agent else ()))
+    return run_training(run, built, env, progress=progress, by_hand=by_hand)
 
 
 def resume(
@@ -171,6 +175,7 @@ def run_training(
     progress: bool = True,
     resume: Path | None = None,
     from_step: int | None = None,
+    by_hand: Sequence[str] = (),
 ) -> TrainResult:
     """Trains with settings given as one value; `train` and the command line come down to this.
 
@@ -181,6 +186,7 @@ def run_training(
       progress: as for `train`.
       resume: folder of the run to go on with, or None to begin one.
       from_step: as for `resume`.
+      by_hand: the settings that somebody gave, of which none may be without effect.
     """
     run.check()
     enable_compilation_cache()
@@ -192,7 +198,7 @@ def run_training(
             agent = _checked(run, agent, resume)
             if resume is not None and processes.first:
                 held.enter_context(_lock(resume))
-            loop = make_loop(run, agent, env, devices, processes, load_data)
+            loop = make_loop(run, agent, env, devices, processes, load_data, by_hand)
         try:
             if resume is None or not _has_checkpoint(resume):
                 with processes.together():
@@ -202,25 +208,28 @@ def run_training(
             loop.close()
 
 
-def check_run(run: RunConfig, agent: Agent[Any], env: Env, *, resume: Path | None = None) -> str | None:
+def check_run(
+    run: RunConfig, agent: Agent[Any], env: Env, *, resume: Path | None = None, by_hand: Sequence[str] = ()
+) -> str | None:
     """Refuses all that `run_training` would refuse before its first step; compiles, trains and writes nothing.
 
     Arguments and errors are those of `run_training`. Data is read, a teacher played.
 
     Returns:
-      What a user should know of the run: a sentence, or None.
+      What a user should know of the run: a sentence or two, with the memory that it takes, or None.
     """
     run.check()
     devices = _devices(run.device)
     with jax.default_device(devices[0]):
         agent = _checked(run, agent, resume)
-        planned = plan_loop(run, agent, env, devices, load=load_data)
+        planned = plan_loop(run, agent, env, devices, load=load_data, by_hand=by_hand)
         try:
             if isinstance(agent, PreparesFromData):
                 load_data(run, agent, planned.learning.spec, None)
         finally:
             planned.close()
-    return learns_nothing(run, agent, planned.learning)
+    size = None if planned.size is None else f"It takes at least {planned.size}; {Room.of(devices)} are free."
+    return " ".join(filter(None, (learns_nothing(run, agent, planned.learning), size))) or None
 
 
 def _checked(run: RunConfig, agent: Any, resume: Path | None) -> Any:
@@ -297,6 +306,8 @@ class Training:
                 raise KeyboardInterrupt(f"Stopped at once. {self._last_saved()}") from None
             elif isinstance(error, StorageError):  # a full disk above all
                 raise StorageError(f"{error} {self._last_saved('once there is space, ')}") from error
+            elif isinstance(error, ProcessError):
+                raise ProcessError(f"{error} {self._after_a_loss()}") from error
             raise
         done = self._loop.step >= self._total
         states = self._loop.learner.seeds.agent
@@ -324,6 +335,7 @@ class Training:
 
     def _run_in_folder(self, told: str | None) -> None:
         """Trains, and records it in the folder; begins with what has been told so far."""
+        self._processes.advise(self._after_a_loss)
         together = self._processes.together
         with together():
             self._checkpoints = Checkpoints(self._folder / "checkpoints", self._run.keep_checkpoints, self._processes)
@@ -563,6 +575,9 @@ class Training:
         if good is None:
             return f"No checkpoint in {where} is whole and without NaN or infinity in its replay rows."
         return f"The last good checkpoint is that of step {good} in {where}."
+
+    def _after_a_loss(self) -> str:
+        return self._last_saved("start the processes again and ")
 
     def _last_saved(self, first: str = "") -> str:
         """What is safe where a run ends at once, and how to go on."""

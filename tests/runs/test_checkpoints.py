@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import sys
 
 import jax.numpy as jnp
@@ -189,3 +190,26 @@ def test_a_disk_that_fills_up_anywhere_in_a_checkpoint_is_one_error(tmp_path, ca
     assert not beside
     assert not [record for record in caplog.records if record.name == "asyncio"]
     assert capfd.readouterr().err == ""
+
+
+def test_damaged_arrays_are_one_error_and_nothing_is_printed_beside_it(tmp_path, capfd):
+    arrays = {f"a{number}": np.random.default_rng(number).normal(size=(40, 50)) for number in range(40)}
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
+    checkpoints.save(10, arrays, {"best": 0.0}, np.zeros((1, 0, 3), np.float32), 0, None)
+    checkpoints.wait()
+    for path in (tmp_path / "checkpoints" / "10" / "arrays").rglob("d/*"):
+        path.write_bytes(path.read_bytes()[:100])
+    for _ in range(3):
+        with pytest.raises(CheckpointError, match="is missing or damaged"):
+            checkpoints.restore(10)
+    checkpoints.close()
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_checkpoint_with_a_pipe_in_it_is_not_waited_for(three, tmp_path):
+    path = tmp_path / "checkpoints" / "30" / "meta" / "metadata"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(CheckpointError, match="meta/metadata is no file"):
+        three.restore(30)
+    assert three.newest_whole(CAPACITY) == 20

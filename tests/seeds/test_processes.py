@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import signal
 import socket
 from pathlib import Path
 
@@ -73,7 +72,11 @@ def test_two_processes_killed_and_resumed_equal_one_process_with_two_devices(tmp
     first, second = start_two(*common, "--name", "killed")
     kill_at(second, killed, step=800, delay=0.02)
     output, _ = first.communicate(timeout=200)
-    assert first.returncode not in (0, None) and first.returncode != -signal.SIGKILL, output
+    assert first.returncode == 1, output
+    told = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert len(told) == 1 and "Traceback" not in output, output
+    assert f"Process 1 of this run (process {second.pid} on " in told[0] and "has ended without a word" in told[0]
+    assert f"start the processes again and go on with --resume {killed}." in told[0]
     assert int(read_csv(killed / "metrics.csv")[-1]["step"]) < 2500
     older = min(int(path.name) for path in (killed / "checkpoints").iterdir() if path.name.isdigit())
     for process in start_two("--resume", str(killed), "--from-step", str(older), "--total-steps", "2000"):

@@ -4,6 +4,8 @@ import dataclasses
 import io
 import os
 import re
+import socket
+import types
 from typing import ClassVar
 
 import pytest
@@ -11,15 +13,33 @@ from flax import struct
 from rich.console import Console
 
 from maxent_rl.agents import SAC
-from maxent_rl.errors import CheckpointError, InvalidSettingError, MaxentRLError, StorageError, UnknownNameError
+from maxent_rl.errors import (
+    CheckpointError,
+    InvalidSettingError,
+    MaxentRLError,
+    ProcessError,
+    StorageError,
+    UnknownNameError,
+)
 from maxent_rl.runs.config import RunConfig
-from maxent_rl.sweep import Sweep, expand, run_sweep
+from maxent_rl.storage.files import write_json
+from maxent_rl.sweep import Sweep, expand, ray_cluster, run_sweep, worker
 from maxent_rl.sweep import driver as driver_module
 from maxent_rl.sweep.dashboard import Dashboard, State, Status
 from maxent_rl.sweep.driver import _Driver
-from maxent_rl.sweep.folder import FINISHED, is_finished, only_one, read_manifest, write_manifest
+from maxent_rl.sweep.folder import (
+    ATTEMPT,
+    FAILED,
+    FINISHED,
+    is_finished,
+    only_one,
+    read_manifest,
+    read_mark,
+    write_manifest,
+)
 from maxent_rl.sweep.local import make_slots
-from maxent_rl.sweep.process import Outcome
+from maxent_rl.sweep.process import JobProcess, Outcome
+from maxent_rl.sweep.worker import STORAGE_ERROR, Claim
 
 
 def sweep(values=None, **settings):
@@ -323,6 +343,55 @@ def test_a_table_larger_than_the_terminal_shows_what_matters(planned):
     assert "job50" in output.getvalue() and "59 finished, 1 failed (46 not shown)" in output.getvalue()
 
 
+def test_a_job_whose_disk_is_full_says_so_where_not_even_its_mark_can_be_written(tmp_path):
+    process = object.__new__(JobProcess)
+    process._folder, process._process = tmp_path, types.SimpleNamespace(poll=lambda: STORAGE_ERROR)
+    outcome = process.poll()
+    assert outcome.kind == "failed" and "as on a full disk" in outcome.message  # of which another try has no more
+    write_json(tmp_path / FAILED, {"error": "Cannot write the log: No space left on device."})
+    assert process.poll() == Outcome("failed", "Cannot write the log: No space left on device.")
+
+
+@pytest.mark.parametrize("mark", ['{"step": "all"}', '{"step": Infinity}', "[500]", '{"step": null}', "[" * 3000])
+def test_a_damaged_mark_is_none(planned, mark):
+    _, (job, _) = planned
+    job.folder.mkdir(parents=True)
+    (job.folder / FINISHED).write_text(mark)
+    assert not is_finished(job)
+
+
+def test_a_clock_that_jumps_decides_nothing(planned, monkeypatch):
+    """Who has a job is a matter of tokens and of seconds that only go forward, whatever the wall clock says."""
+    _, (job, _) = planned
+    job.folder.mkdir(parents=True)
+    monkeypatch.setattr(worker.threading, "Thread", lambda **told: types.SimpleNamespace(start=lambda: None))
+    monkeypatch.setattr(worker, "_PREDECESSOR_SECONDS", 0.2)
+    claims = [Claim(job.folder.parent, job, f"session/{number}", os.getppid()) for number in (1, 2)]
+    for claim, now in zip(claims, (4e9, 0.0), strict=True):  # the second is long before the first
+        monkeypatch.setattr("time.time", lambda now=now: now)
+        claim.take()
+    assert read_mark(job.folder / ATTEMPT)["token"] == "session/2"
+    claims[0].release()  # has lost it
+    assert read_mark(job.folder / ATTEMPT)["token"] == "session/2"
+    claims[1].release()
+    assert read_mark(job.folder / ATTEMPT) is None
+
+
+def test_a_head_that_does_not_answer_any_more_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(ray_cluster, "_SECONDS_BETWEEN_QUESTIONS", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        head = ray_cluster._Head(f"127.0.0.1:{server.getsockname()[1]}", "auto")
+        for _ in range(5):
+            head.check()
+    head.check()  # once may be an accident
+    head.check()
+    with pytest.raises(
+        ProcessError, match="at auto does not answer any more: start the cluster, and run the same command"
+    ):
+        head.check()
+    assert head.is_lost
+
+
 def test_ray_is_asked_for_when_it_is_missing(tmp_path, monkeypatch):
     import builtins
 
@@ -336,3 +405,16 @@ def test_ray_is_asked_for_when_it_is_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_ray)
     with pytest.raises(MaxentRLError, match=r'pip install "maxent_rl\[sweep\]"'):
         run_sweep(sweep(run={"output_dir": str(tmp_path)}), ray_address="auto", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"ray_address": "auto", "jobs": 2}, "--jobs has no effect here: it is used only without --ray-address"),
+        ({"gpus_per_job": 1.0}, "--gpus-per-job has no effect here: it is used only with --ray-address"),
+    ],
+)
+def test_settings_of_the_other_kind_of_machine_are_refused(tmp_path, settings, words):
+    with pytest.raises(InvalidSettingError, match=words):
+        run_sweep(sweep(run={"output_dir": str(tmp_path)}), progress=False, **settings)
+    assert not list(tmp_path.iterdir())

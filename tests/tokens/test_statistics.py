@@ -296,7 +296,6 @@ import re
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from support.closeness import assert_close
-from support.lowering import lower_for, on_each_platform
 from test_statistics import case, slopes, chunked
 from maxent_rl.tokens.statistics import token_statistics
 

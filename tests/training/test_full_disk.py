@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from run_processes import assert_same, finish, start_run
+from run_processes import assert_same, run_here, start_run
 from support.disks import small_disk
 
 FLAGS = (
@@ -32,6 +32,6 @@ def test_a_full_disk_is_one_sentence_and_goes_on_once_there_is_space(disk, tmp_p
     assert f"The checkpoint of step {newest} is safe: once there is space, go on with --resume {folder}." in told
 
     subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
-    finish(start_run("--resume", str(folder)))
-    finish(start_run(*common, "--output-dir", str(tmp_path), "--name", "whole"))
+    run_here("--resume", str(folder))
+    run_here(*common, "--output-dir", str(tmp_path), "--name", "whole")
     assert_same(folder, tmp_path / "Pendulum-v1" / "sac" / "whole")

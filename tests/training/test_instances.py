@@ -60,7 +60,7 @@ def test_one_simulator_for_training_and_one_for_evaluation_are_enough(tmp_path: 
 
 
 def test_a_single_simulator_trains_without_evaluation(tmp_path: Path) -> None:
-    result = run(tmp_path, limit=1, eval_episodes=0, eval_every=32)
+    result = run(tmp_path, limit=1, eval_episodes=0)
     assert Simulator.most == 1 and Simulator.open == 0 and result.evaluations == []
     names = {path.name for path in result.folder.iterdir()}
     assert {"policy", "checkpoints", "metrics.csv"} <= names and not {"eval.csv", "learning_curve.png"} & names

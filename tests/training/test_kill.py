@@ -4,7 +4,7 @@ import random
 import shlex
 
 import pytest
-from run_processes import assert_same, finish, kill_at, start_run
+from run_processes import assert_same, finish, kill_at, run_here, start_run
 
 COMMON = "--num-seeds 2 --eval-episodes 1 --log-every 100 --checkpoint-every 250"
 OFF_POLICY = f"{COMMON} --hidden-sizes 32 32 --batch-size 32 --start-steps 200"
@@ -51,7 +51,7 @@ def test_a_run_killed_twice_equals_one_never_killed(case, tmp_path):
     agent, env, folder_name, flags = CASES[case]
     total = int(flags.split("--total-steps ")[1].split()[0])
     common = ["--agent", agent, "--env", env, *shlex.split(flags), "--output-dir", str(tmp_path)]
-    finish(start_run(*common, "--name", "whole"))
+    run_here(*common, "--name", "whole")
     whole, killed = (tmp_path / folder_name / agent / name for name in ("whole", "killed"))
 
     draw = random.Random(20261123)

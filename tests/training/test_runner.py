@@ -514,7 +514,7 @@ def test_pendulum_is_held_up_within_10k_steps(tmp_path):
     assert result.evaluations[-1][1][0].mean >= -300
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 @pytest.mark.usefixtures("optimised")
 def test_discrete_sac_balances_the_pole_within_10k_steps(tmp_path):
     """500 is the most there is; untrained policies get less than 20. Over 8 seeds 10,000 steps lead to 431, deviation 33."""

@@ -59,10 +59,10 @@ class Kind(NamedTuple):
     read: Callable[[Path], Any]
 
 
-def write_run(folder: Path) -> None:
+def write_run(folder: Path, agent: Any = AGENT, name: str = RUN.agent) -> None:
     """A run's folder without checkpoints: configuration, tables, policy."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = describe(RUN, AGENT)
+    config = describe(dataclasses.replace(RUN, agent=name), agent)
     write_json(folder / "config.json", config)
     record = Recorder(folder, config={}, tensorboard=False)
     for step in _STEPS:
@@ -71,7 +71,7 @@ def write_run(folder: Path) -> None:
             step,
             [{"seed": seed, "return_mean": -step - seed, "return_std": 1.0, "returns": "-1.0 -2.0"} for seed in (0, 1)],
         )
-    shapes = jax.eval_shape(lambda key: acting_state(AGENT, AGENT.init(key, SPEC)), jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: acting_state(agent, agent.init(key, SPEC)), jax.random.key(0))
     states = jax.tree.map(lambda leaf: np.zeros((2, *leaf.shape), leaf.dtype), shapes)
     export_policy(folder / "policy", config, to_arrays(states), SPEC, 300)
 

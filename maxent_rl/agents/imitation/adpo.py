@@ -27,8 +27,12 @@ from maxent_rl.networks import (
     TanhGaussianPolicy,
     TrunkPlan,
 )
-from maxent_rl.settings import Count, Finite, Fraction, Positive, Settings, static
+from maxent_rl.settings import Count, Finite, Fraction, Positive, Settings, setting, static
 from maxent_rl.types import Array, CandidateSets, Learns, Metrics, PyTree, Spec
+from maxent_rl.usage import CONTINUOUS, unless, when
+
+_ANCHORED = when(method="adpo")
+_RANKING = unless(method="bc")
 
 
 @struct.dataclass
@@ -62,38 +66,38 @@ class ADPO(Settings):
 
     learning_rate: Positive = 1e-3
     """Adam's step size."""
-    anchoring_temperature: Positive = 4.0
+    anchoring_temperature: Positive = setting(4.0, used_when=_ANCHORED)
     """Anchoring temperature (tau); the smaller, the nearer the student stays to its anchor."""
-    teacher_temperature: Positive = 1.0
+    teacher_temperature: Positive = setting(1.0, used_when=when(method="kd") | when(method="adpo", target="teacher"))
     """Temperature of the teacher's log-probabilities where the target is the teacher's alone (T)."""
-    anchor_every: Count = 1_000
+    anchor_every: Count = setting(1_000, used_when=when(method="adpo", anchor="copy"))
     """Updates between copies of the student into the anchor, with --anchor copy."""
-    anchor_decay: Fraction = 0.99
+    anchor_decay: Fraction = setting(0.99, used_when=when(method="adpo", anchor="ema"))
     """Share of the anchor that stays in each update, with --anchor ema."""
-    anchor_threshold: Positive = 0.1
+    anchor_threshold: Positive = setting(0.1, used_when=when(method="adpo", anchor="kl"))
     """Mean of |log-probability - that under the anchor|, in nats, above which --anchor kl copies the student."""
-    log_std_min: Finite = -20.0
+    log_std_min: Finite = setting(-20.0, used_when=CONTINUOUS)
     """Lower bound of the student's log standard deviation before squashing."""
-    log_std_max: Finite = 2.0
+    log_std_max: Finite = setting(2.0, used_when=CONTINUOUS)
     """Upper bound of the student's log standard deviation before squashing."""
 
     method: Literal["adpo", "kd", "bc"] = static("adpo")
     """adpo; kd: the teacher's softmax with a uniform anchor; bc: likelihood of the teacher's own actions."""
-    target: Literal["teacher_over_anchor", "teacher"] = static("teacher_over_anchor")
+    target: Literal["teacher_over_anchor", "teacher"] = static("teacher_over_anchor", used_when=_ANCHORED)
     """What the target distribution weighs: the teacher relative to the anchor, which leads to the teacher whatever the
     anchor, or the teacher alone, which leads to anchor x teacher^(anchoring-temperature / teacher-temperature)."""
-    target_shape: Literal["softmax", "kde", "rank"] = static("softmax")
+    target_shape: Literal["softmax", "kde", "rank"] = static("softmax", used_when=_RANKING)
     """From scores to the target: their softmax, or one of their places in the set, smoothed or as ranks."""
-    loss: Literal["listwise", "pairs", "hard-pairs", "ranking"] = static("listwise")
+    loss: Literal["listwise", "pairs", "hard-pairs", "ranking"] = static("listwise", used_when=_RANKING)
     """Cross-entropy over the set, soft or hard labels for all pairs, or the whole ranking (Plackett-Luce)."""
-    anchor: AnchorName = static("fixed")
+    anchor: AnchorName = static("fixed", used_when=_ANCHORED)
     """uniform: none; fixed: the student as it began; copy, ema, kl: follows the student."""
-    temperature_rule: Literal["fixed", "falling"] = static("fixed")
+    temperature_rule: Literal["fixed", "falling"] = static("fixed", used_when=_RANKING)
     """Whether the anchoring temperature falls as the target spreads."""
-    standardize: bool = static(False)
+    standardize: bool = static(False, used_when=_RANKING)
     """Divide scores and log-ratios by their standard deviation within each set, which leaves open how far the student goes
     from its anchor."""
-    density: Literal["tanh", "gaussian"] = static("tanh")
+    density: Literal["tanh", "gaussian"] = static("tanh", used_when=CONTINUOUS)
     """Kind of a continuous student: tanh for teachers such as sac, gaussian for those of ppo. Discrete ones need none."""
     hidden_sizes: tuple[Count, ...] = static((256, 256))
     """Width of each hidden layer (mlp) or residual block (simba) of the student."""
@@ -107,9 +111,9 @@ class ADPO(Settings):
     """States of the teacher's episodes to learn from."""
     held_out_states: Count = static(5_000)
     """States of other episodes, on which the divergence from the teacher is measured."""
-    num_candidates: Count = static(8)
+    num_candidates: Count = static(8, used_when=CONTINUOUS)
     """Candidate actions of each state, half of them drawn from the teacher; all actions where they are discrete."""
-    proposal: Literal["broad", "uniform"] = static("broad")
+    proposal: Literal["broad", "uniform"] = static("broad", used_when=CONTINUOUS)
     """Where the other half comes from: the teacher with twice its standard deviation, or uniform actions."""
     data_seed: int = static(0)
     """Decides states and candidates, which are the same for all seeds of a run."""

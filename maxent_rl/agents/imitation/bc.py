@@ -18,8 +18,11 @@ from maxent_rl import losses
 from maxent_rl.distributions import Categorical, TanhGaussian
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.networks import Activation, FeedForward
-from maxent_rl.settings import Count, Finite, Positive, Settings, static
+from maxent_rl.settings import Count, Finite, Positive, Settings, setting, static
 from maxent_rl.types import Array, Learns, LoggedTransition, Metrics, PyTree, Spec
+from maxent_rl.usage import CONTINUOUS, when
+
+_GAUSSIAN = when(density="gaussian") & CONTINUOUS
 
 Kind = Literal["categorical", "deterministic", "gaussian"]
 
@@ -46,9 +49,9 @@ class BC(Settings):
 
     learning_rate: Positive = 1e-4
     """Adam's step size."""
-    log_std_min: Finite = -5.0
+    log_std_min: Finite = setting(-5.0, used_when=_GAUSSIAN)
     """Lower bound of the policy's log standard deviation before squashing, for --density gaussian."""
-    log_std_max: Finite = 2.0
+    log_std_max: Finite = setting(2.0, used_when=_GAUSSIAN)
     """Upper bound of it."""
 
     batch_size: Count = static(128)
@@ -57,7 +60,7 @@ class BC(Settings):
     """Width of each hidden layer."""
     activation: Activation = static("selu")
     """After each hidden layer; weights are LeCun-normal, as SELU wants them."""
-    density: Literal["deterministic", "gaussian"] = static("deterministic")
+    density: Literal["deterministic", "gaussian"] = static("deterministic", used_when=CONTINUOUS)
     """Continuous actions by least squares, or by the likelihood of a tanh-Gaussian; discrete ones are always categorical."""
 
     def check(self, spec: Spec, env: str) -> None:

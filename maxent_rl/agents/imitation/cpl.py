@@ -20,8 +20,13 @@ from maxent_rl import losses
 from maxent_rl.distributions import TanhGaussian
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks import MLP, orthogonal
-from maxent_rl.settings import Count, Finite, Interval, NonNegative, Positive, Settings, Weight, static
+from maxent_rl.settings import Count, Finite, Interval, NonNegative, Positive, Settings, Weight, setting, static
 from maxent_rl.types import Array, Learns, Metrics, PyTree, SegmentPairs, Spec
+from maxent_rl.usage import unless, when
+
+_PREFERENCES = when(method="cpl")
+_AFTER_CLONING = unless(method="bc")
+_GAUSSIAN = when(density="gaussian")
 
 Bias = Annotated[float, Interval(0, 1, low_open=True)]
 
@@ -52,21 +57,21 @@ class CPL(Settings):
 
     learning_rate: Positive = 1e-4
     """Adam's step size."""
-    alpha: Positive = 0.1
+    alpha: Positive = setting(0.1, used_when=_PREFERENCES)
     """Temperature by which summed log-probabilities are scaled."""
-    bias: Bias = 0.5
+    bias: Bias = setting(0.5, used_when=_PREFERENCES)
     """Weight of the less preferred segment (lambda): below 1, likelihood of the data pays off."""
-    bc_coefficient: Weight = 0.0
+    bc_coefficient: Weight = setting(0.0, used_when=_PREFERENCES)
     """Weight of behaviour cloning beside the contrastive loss."""
-    bc_steps: NonNegative = 40_000
+    bc_steps: NonNegative = setting(40_000, used_when=_AFTER_CLONING)
     """Updates of behaviour cloning before; with --method sft, of cloning all segments."""
-    warmup_steps: Count = 10_000
+    warmup_steps: Count = setting(10_000, used_when=_AFTER_CLONING)
     """Updates over which the step size rises from 0 after that."""
-    warmup_multiplier: Positive = 1.0
+    warmup_multiplier: Positive = setting(1.0, used_when=_AFTER_CLONING)
     """Factor of the step size after behaviour cloning."""
-    log_std_min: Finite = -5.0
+    log_std_min: Finite = setting(-5.0, used_when=_GAUSSIAN)
     """Lower bound of the policy's log standard deviation before squashing, for --density gaussian."""
-    log_std_max: Finite = 2.0
+    log_std_max: Finite = setting(2.0, used_when=_GAUSSIAN)
     """Upper bound of it."""
 
     batch_size: Count = static(96)
@@ -81,7 +86,7 @@ class CPL(Settings):
     """cpl: cloning, then preferences; bc: cloning only; sft: cloning, then cloning of the preferred segments only."""
     bc: Literal["all", "pos"] = static("all")
     """Segments that are cloned: all, or the preferred one of each pair (both of a tie)."""
-    reference: bool = static(False)
+    reference: bool = static(False, used_when=_PREFERENCES)
     """Measure log-probabilities from those of the policy at the end of cloning (CPL-KL)."""
 
     # The paper's runs on MetaWorld are 500,000 updates, 200,000 of them cloning, with layers of 512 (--preset cpl-paper); the

@@ -38,8 +38,11 @@ from maxent_rl.distributions import Categorical, Gaussian
 from maxent_rl.errors import DataError
 from maxent_rl.losses import masked_mean
 from maxent_rl.networks import FutureReader, HistoryReader, LatentPolicy, OutcomeEnergy
-from maxent_rl.settings import Count, Interval, NonNegative, Positive, Weight, static
+from maxent_rl.settings import Count, Interval, NonNegative, Positive, Weight, setting, static
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Windows
+from maxent_rl.usage import when
+
+_CONSTRAINED = when(future_vae=False)
 
 LatentLaw: TypeAlias = Gaussian | Categorical
 _LOG_STD = (-5.0, 2.0)  # bounds, of posterior and prior
@@ -104,11 +107,11 @@ class EnergyTerms(NamedTuple):
 class DoC(SequenceAgent[DoCState]):
     """Dichotomy of control, for discrete actions (cross-entropy) and continuous ones (squared distance)."""
 
-    beta: Weight = 1.0
+    beta: Weight = setting(1.0, used_when=_CONSTRAINED)
     """Weight of the constraint that the latent knows nothing of outcomes."""
-    beta_start: Weight = 0.1
+    beta_start: Weight = setting(0.1, used_when=_CONSTRAINED)
     """Weight of it at the beginning, where that is less."""
-    anneal_steps: Count = 1_000
+    anneal_steps: Count = setting(1_000, used_when=_CONSTRAINED)
     """Updates over which the weight rises; a tenth of the run is a good choice."""
     prior_weight: Weight = 1.0
     """Weight of the prior's loss."""
@@ -132,15 +135,15 @@ class DoC(SequenceAgent[DoCState]):
     """Steps that a latent is kept in acting; 0 for the whole episode."""
     head_sizes: tuple[Count, ...] = static((256, 256))
     """Width of each hidden layer of policy, value and energy behind the readers."""
-    energy_steps: Count = static(5)
+    energy_steps: Count = static(5, used_when=when(adversary="ascent"))
     """Ascents of the energy before each update, for --adversary ascent."""
     adversary: Literal["ascent", "reversal"] = static("ascent")
     """reversal: one step of everything, with the gradient turned round between energy and latent; cheaper, and less exact."""
     outcomes: Literal["batch", "rewards"] = static("batch")
     """What outcomes are measured against: (reward, next state) of the batch, or all rewards of the data and nothing else."""
-    outcome_samples: Count = static(256)
+    outcome_samples: Count = static(256, used_when=when(outcomes="batch"))
     """Outcomes of the batch, drawn for each update, that an outcome is told from; all of them where there are fewer."""
-    reward_levels: Count = static(2)
+    reward_levels: Count = static(2, used_when=when(outcomes="rewards"))
     """Most different rewards that the data has, for --outcomes rewards."""
     future_vae: bool = static(False)
     """Leave the constraint out, and let the prior's loss shape the latent instead (Future-VAE)."""

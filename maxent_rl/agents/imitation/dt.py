@@ -29,8 +29,9 @@ from maxent_rl.agents.imitation.sequence import (
 )
 from maxent_rl.losses import masked_mean
 from maxent_rl.networks import SequenceReader
-from maxent_rl.settings import Finite, static
+from maxent_rl.settings import Finite, setting, static
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Windows
+from maxent_rl.usage import unless
 
 
 @struct.dataclass
@@ -50,7 +51,7 @@ class DTMemory:
 class DT(SequenceAgent[SequenceState]):
     """Decision Transformer, for discrete actions (cross-entropy) and continuous ones (squared distance)."""
 
-    target_return: Finite | None = None
+    target_return: Finite | None = setting(None, used_when=unless(condition="none"))
     """Return to ask for at an episode's start; None for the largest of the data. Rewards are taken off it."""
 
     condition: Literal["return", "none"] = static("return")

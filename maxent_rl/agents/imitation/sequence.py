@@ -16,6 +16,7 @@ from maxent_rl.agents.imitation.history import History
 from maxent_rl.networks import SequenceConfig
 from maxent_rl.settings import Count, Interval, NonNegative, Positive, Settings, Weight, static
 from maxent_rl.types import Array, Learns, PyTree, Spec, Windows
+from maxent_rl.usage import above
 
 _LEAST_STD = 1e-6
 
@@ -99,9 +100,9 @@ class SequenceAgent(Settings, abc.ABC, Generic[AnyState]):
     """Width of the transformers."""
     layers: NonNegative = static(3)
     """Blocks of attention; 0 for plain networks, each of which sees the present step alone."""
-    heads: Count = static(1)
+    heads: Count = static(1, used_when=above(layers=0))
     """Heads of the attention."""
-    dropout: Annotated[float, Interval(0, 1, high_open=True)] = static(0.1)
+    dropout: Annotated[float, Interval(0, 1, high_open=True)] = static(0.1, used_when=above(layers=0))
     """Share of each block's output that is dropped in training."""
     longest: NonNegative = static(1_000)
     """Steps of an episode with a learned embedding each, the later ones sharing the last; 0 for none."""

@@ -29,6 +29,7 @@ from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks import Temperature
 from maxent_rl.settings import Count, Positive, Weight, static
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec, Transition
+from maxent_rl.usage import above
 
 
 @struct.dataclass
@@ -58,7 +59,7 @@ class CQL(SquashedSoftActorCritic):
     lagrange_threshold: float | None = None
     """Penalty that the weight holds (tau of the paper), in units of return; None for a fixed weight."""
 
-    sampled_actions: Count = static(10)
+    sampled_actions: Count = static(10, used_when=above(conservative_weight=0))
     """Actions drawn in each state from each of three: uniform, the policy there, the policy at the next observation."""
     entropy_backup: bool = static(False)
     """Whether targets count the policy's entropy as SAC's do."""

@@ -22,6 +22,9 @@ from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks import AttentionReader, EpisodeReader, RecurrentReader
 from maxent_rl.settings import Count, static
 from maxent_rl.types import Array, PyTree, Spec, Transition
+from maxent_rl.usage import unless, when
+
+_READER = unless(history="none")
 
 
 @struct.dataclass
@@ -58,13 +61,13 @@ class RecallingPPO(PPO):
 
     history: Literal["none", "recurrent", "transformer"] = static("none")
     """What the policy sees of the episode before the present observation."""
-    history_size: Count = static(128)
+    history_size: Count = static(128, used_when=_READER)
     """Width of the recurrent or attention layers."""
-    history_layers: Count = static(2)
+    history_layers: Count = static(2, used_when=_READER)
     """Number of recurrent or attention layers."""
-    history_heads: Count = static(4)
+    history_heads: Count = static(4, used_when=when(history="transformer"))
     """Heads of the attention; twice as many must divide the width."""
-    context: Count = static(128)
+    context: Count = static(128, used_when=when(history="transformer"))
     """The most steps that the transformer remembers: at least the horizon."""
 
     def check(self, spec: Spec, env: str) -> None:

@@ -22,8 +22,12 @@ from maxent_rl.agents.on_policy.ppo import PPO, PPOState
 from maxent_rl.distributions import Distribution, Gaussian, GaussianMixture
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks import GaussianMixturePolicy, encode, init_encoded
-from maxent_rl.settings import Count, Positive, Weight, static
+from maxent_rl.settings import Count, Positive, Weight, setting, static
 from maxent_rl.types import Array, Metrics, PyTree, Spec
+from maxent_rl.usage import NEVER, above, unless
+
+_SEVERAL = above(num_experts=1)
+_Q = _SEVERAL & unless(router="policy_gradient")
 
 
 @struct.dataclass
@@ -39,16 +43,18 @@ class PMOEPPO(PPO):
 
     makes_several_choices: ClassVar[bool] = False
 
-    router_weight: Positive = 1.0
+    router_weight: Positive = setting(1.0, used_when=_Q)
     """Weight of the router's own loss."""
-    q_weight: Positive = 1.0
+    q_weight: Positive = setting(1.0, used_when=_Q)
     """Weight of the action-value function's loss."""
-    expert_spread: Weight = 0.0
+    expert_spread: Weight = setting(0.0, used_when=_SEVERAL)
     """How far from the middle the experts' means begin, in actions; they lie in opposite and orthogonal directions."""
 
+    action_distribution: Literal["auto", "gaussian", "tanh_gaussian", "categorical"] = static("auto", used_when=NEVER)
+    """Always Gaussians without tanh."""
     num_experts: Count = static(4)
     """Experts (K); 1 is PPO, to the bit. A co-author's code has 5."""
-    router: Literal["frequency", "score", "exact", "policy_gradient"] = static("frequency")
+    router: Literal["frequency", "score", "exact", "policy_gradient"] = static("frequency", used_when=_SEVERAL)
     """What the router learns from beside the surrogate: frequency of being best (the paper); score function of a drawn
     expert; exact expected value; or, with policy_gradient, nothing, and then no action values are learned."""
 

@@ -34,8 +34,12 @@ from maxent_rl.networks import (
     encode,
     init_encoded,
 )
-from maxent_rl.settings import Count, Finite, Fraction, Positive, Weight, static
+from maxent_rl.settings import Count, Finite, Fraction, Positive, Weight, setting, static
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec, Transition
+from maxent_rl.usage import CONTINUOUS, NUMBERS, above, given, not_given, when
+
+_MOVED = above(epochs=1) | above(minibatches=1) | when(normalize_observations=True)
+"""What makes a policy another one than that which acted: a ratio of exactly 1 is never clipped."""
 
 
 @struct.dataclass
@@ -89,21 +93,21 @@ class PPO(LearningRates):
     """Weight of the next step's value (gamma)."""
     trace_decay: Fraction = 0.95
     """Weight of later steps in advantages (lambda): 0 for temporal differences, 1 for sums of rewards."""
-    clip_low: Fraction = 0.2
+    clip_low: Fraction = setting(0.2, used_when=_MOVED)
     """A falling probability counts down to 1 minus this, as a ratio to the old one."""
-    clip_high: Positive = 0.2
+    clip_high: Positive = setting(0.2, used_when=_MOVED)
     """A rising probability counts up to 1 plus this, as a ratio to the old one."""
-    value_clip: Positive | None = None
+    value_clip: Positive | None = setting(None, used_when=_MOVED)
     """How far a value may move from its old one within an update and be credited, in scaled return; None for any."""
     value_weight: Weight = 0.5
     """Weight of the value function's loss."""
     max_gradient_norm: Positive = 0.5
     """Longer gradients are scaled down to this length."""
-    entropy_bonus: Weight = 0.0
+    entropy_bonus: Weight = setting(0.0, used_when=not_given("target_entropy"))
     """Weight of the policy's entropy, in normalised advantage per nat; not used with a target entropy."""
     target_entropy: Finite | None = None
     """Entropy that a learned weight holds, in nats; None for the fixed weight."""
-    initial_temperature: Positive = 0.1
+    initial_temperature: Positive = setting(0.1, used_when=given("target_entropy"))
     """The learned weight at the start, in normalised advantage per nat."""
 
     rollout_size: Count | None = static(2048)
@@ -114,7 +118,7 @@ class PPO(LearningRates):
     """Gradient steps of a pass; each takes an equal share of the steps."""
     action_distribution: Literal["auto", "gaussian", "tanh_gaussian", "categorical"] = static("auto")
     """What the policy is; auto takes categorical for discrete actions, one or several, and gaussian for others."""
-    state_dependent_std: bool = static(False)
+    state_dependent_std: bool = static(False, used_when=when(action_distribution="tanh_gaussian") & CONTINUOUS)
     """The standard deviation follows from the observation instead of being one for all (tanh_gaussian)."""
     hidden_sizes: tuple[Count, ...] = static((64, 64))
     """Width of each hidden layer of the policy."""
@@ -122,7 +126,7 @@ class PPO(LearningRates):
     """Width of each hidden layer of the value function; None for the policy's."""
     activation: Activation = static("tanh")
     """After each hidden layer."""
-    normalize_observations: bool = static(True)
+    normalize_observations: bool = static(True, used_when=NUMBERS)
     """Scale observations to mean 0 and variance 1 by running statistics."""
     normalize_rewards: bool = static(True)
     """Divide rewards by the running standard deviation of their discounted sum."""

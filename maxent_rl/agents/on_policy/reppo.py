@@ -24,8 +24,11 @@ from maxent_rl.agents.on_policy.minibatches import check_minibatches, passes, up
 from maxent_rl.distributions import TanhGaussian
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks import FlooredGaussianPolicy, Foresight, PredictiveCritic, RunningStatistics, Temperature
-from maxent_rl.settings import Count, Finite, Fraction, NonNegative, Positive, Weight, static
+from maxent_rl.settings import Count, Finite, Fraction, NonNegative, Positive, Weight, setting, static
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec, Transition
+from maxent_rl.usage import unless
+
+_BOUND = unless(divergence_use="none")
 
 _ZERO_LOGITS = 40.0
 
@@ -106,9 +109,9 @@ class REPPO(LearningRates):
     """Greatest value of an action, in scaled return: the last of the critic's bins."""
     auxiliary_weight: Weight = 1.0
     """Weight of predicting the next step's features and the reward."""
-    divergence_bound: Positive = 0.1
+    divergence_bound: Positive = setting(0.1, used_when=_BOUND)
     """How far the policy may move from what it was when the window began, in nats (KL) for each observation."""
-    initial_divergence_weight: Positive = 0.01
+    initial_divergence_weight: Positive = setting(0.01, used_when=_BOUND)
     """Weight of the divergence at the start (beta), in scaled return per nat."""
     target_entropy: Finite | None = None
     """Entropy that the temperature holds, in nats; None for minus half the number of an action's entries."""
@@ -131,9 +134,9 @@ class REPPO(LearningRates):
     """Bins of the critic's histogram."""
     divergence_use: Literal["bound", "penalty", "none"] = static("bound")
     """Beyond the bound the policy is only pulled back; or the divergence is a penalty everywhere; or it is free."""
-    divergence_samples: NonNegative = static(0)
+    divergence_samples: NonNegative = static(0, used_when=_BOUND)
     """Actions by which the divergence is estimated (16 in the released code); 0 for the exact one."""
-    reverse_divergence: bool = static(False)
+    reverse_divergence: bool = static(False, used_when=_BOUND)
     """Of the policy from what it was, KL(new || old), in place of KL(old || new)."""
     normalize_observations: bool = static(True)
     """Scale observations to mean 0 and variance 1 by running statistics."""

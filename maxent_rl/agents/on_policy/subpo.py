@@ -27,8 +27,14 @@ from maxent_rl.errors import InvalidSettingError
 from maxent_rl.networks import (
     Activation,
 )
-from maxent_rl.settings import Count, Fraction, Positive, Weight, static
+from maxent_rl.settings import Count, Fraction, Positive, Weight, setting, static
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
+from maxent_rl.usage import above, given, not_given, unless, when
+
+_SEVERAL_STEPS = above(epochs=1) | above(minibatches=1)
+_VALUE = when(baseline="value")
+_NATURAL = when(natural_gradient=True)
+_ADAM = when(natural_gradient=False) | _VALUE
 
 
 @struct.dataclass
@@ -51,32 +57,32 @@ class SubPO(RecallingPPO):
         "log_every": 5_000,
     }
 
-    learning_rate: Positive = 5e-3
+    learning_rate: Positive = setting(5e-3, used_when=_ADAM | given("target_entropy"))
     """Adam's step size; with the natural gradient that of the value function alone."""
-    discount: Fraction = 1.0
+    discount: Fraction = setting(1.0, used_when=when(horizon="full") | when(normalize_rewards=True))
     """Weight of the next step's reward (gamma); 1 for the objective itself."""
-    trace_decay: Fraction = 1.0
+    trace_decay: Fraction = setting(1.0, used_when=_VALUE)
     """Weight of later steps against the value function (lambda); less than 1 is biased where values do not see the past."""
-    max_gradient_norm: Positive = 1e3
+    max_gradient_norm: Positive = setting(1e3, used_when=_ADAM)
     """Longer gradients are scaled down to this length."""
     entropy_bonus: Weight = 0.0
     """Weight of the policy's entropy, in return per nat; not used with a target entropy."""
-    trust_region: Positive = 0.01
+    trust_region: Positive = setting(0.01, used_when=_NATURAL)
     """With the natural gradient: how far a step moves the policy, in nats of divergence."""
-    damping: Weight = 1e-3
+    damping: Weight = setting(1e-3, used_when=_NATURAL)
     """With the natural gradient: what is added to the diagonal of the Fisher matrix."""
 
     baseline: Literal["value", "mean", "none"] = static("mean")
     """What actions are compared with: a learned value of the observation, the mean of the other environments at the same
     step, or nothing."""
-    horizon: Literal["full", "myopic"] = static("full")
+    horizon: Literal["full", "myopic"] = static("full", used_when=unless(baseline="value"))
     """Credit for all that comes after an action; or, as the authors' released code has it, for what was gained up to it,
     which leaves of the future the next gain alone."""
-    entropy_annealing: bool = static(False)
+    entropy_annealing: bool = static(False, used_when=not_given("target_entropy") & above(entropy_bonus=0))
     """Divide the entropy bonus by the number of the update."""
     natural_gradient: bool = static(False)
     """Move the policy along the natural gradient instead of by Adam."""
-    fisher_iterations: Count = static(10)
+    fisher_iterations: Count = static(10, used_when=_NATURAL)
     """With the natural gradient: iterations of conjugate gradients."""
     linear: bool = static(False)
     """A policy without hidden layers: with one-hot observations a table."""
@@ -87,15 +93,17 @@ class SubPO(RecallingPPO):
     """Passes over the steps of an update."""
     minibatches: Count = static(1)
     """Gradient steps of a pass; each takes an equal share of the steps, or of the environments where there is a history."""
-    hidden_sizes: tuple[Count, ...] = static((64, 32))
+    hidden_sizes: tuple[Count, ...] = static(
+        (64, 32), used_when=when(linear=False) | _VALUE & not_given("value_hidden_sizes")
+    )
     """Width of each hidden layer of the policy."""
-    activation: Activation = static("tanh")
+    activation: Activation = static("tanh", used_when=when(linear=False) | _VALUE)
     """After each hidden layer."""
     normalize_observations: bool = static(False)
     """Scale observations to mean 0 and variance 1 by running statistics."""
     normalize_rewards: bool = static(False)
     """Divide rewards by the running standard deviation of their discounted sum."""
-    normalize_advantages: bool = static(False)
+    normalize_advantages: bool = static(False, used_when=_SEVERAL_STEPS)
     """Shift and scale the advantages of each minibatch to mean 0 and variance 1, where there are several."""
 
     def check(self, spec: Spec, env: str) -> None:

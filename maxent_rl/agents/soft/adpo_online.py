@@ -19,8 +19,9 @@ from maxent_rl.agents.soft.base import SACState
 from maxent_rl.agents.soft.sac import SAC
 from maxent_rl.distributions import TanhGaussian
 from maxent_rl.networks import Anchor, AnchorName, AnchorState, with_statistics, without_statistics
-from maxent_rl.settings import Count, Fraction, Positive, static
+from maxent_rl.settings import Count, Fraction, Positive, setting, static
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
+from maxent_rl.usage import when
 
 
 @struct.dataclass
@@ -46,11 +47,11 @@ class ADPOOnline(SAC):
 
     anchoring_temperature: Positive = 1.0
     """Anchoring temperature (tau); the smaller, the nearer the policy stays to its anchor."""
-    anchor_every: Count = 1_000
+    anchor_every: Count = setting(1_000, used_when=when(anchor="copy"))
     """Updates between copies of the policy into the anchor, with --anchor copy."""
-    anchor_decay: Fraction = 0.99
+    anchor_decay: Fraction = setting(0.99, used_when=when(anchor="ema"))
     """Share of the anchor that stays in each update, with --anchor ema."""
-    anchor_threshold: Positive = 0.1
+    anchor_threshold: Positive = setting(0.1, used_when=when(anchor="kl"))
     """Mean of |log-probability - that under the anchor|, in nats, above which --anchor kl copies the policy."""
 
     num_candidates: Count = static(8)

@@ -24,6 +24,12 @@ from maxent_rl.networks import (
 )
 from maxent_rl.settings import Count, Fraction, NonNegative, Positive, Settings, flag, static
 from maxent_rl.types import Array, PyTree
+from maxent_rl.usage import above, unless, when
+
+_PLAIN = when(network="mlp")
+_NORMALISED = when(network="mlp") & (unless(policy_norm="none") | unless(critic_norm="none"))
+_BY_BATCHES = when(network="mlp", policy_norm="batch") | when(network="mlp", critic_norm="batch")
+_CATEGORICAL = when(critic_value="categorical")
 
 
 @struct.dataclass
@@ -37,14 +43,14 @@ class Architecture(Settings):
     network: TrunkName = static("mlp")
     """Plain layers with ReLU, or residual blocks: with layer normalisation (simba, bronet), on a sphere (simbav2, which wants
     --projection columns), or with batch normalisation (flash, which wants --projection norms)."""
-    policy_norm: NormName = static("none")
+    policy_norm: NormName = static("none", used_when=_PLAIN)
     """Normalisation in the policy's plain layers."""
-    critic_norm: NormName = static("none")
+    critic_norm: NormName = static("none", used_when=_PLAIN)
     """Normalisation in the critics' plain layers: layer (DroQ), rms, or batch, with which present and next actions go through
     the critics together (CrossQ)."""
-    norm_after: bool = static(False)
+    norm_after: bool = static(False, used_when=_NORMALISED)
     """Normalise after the activation (CrossQ), not before (XQC)."""
-    batch_renorm: bool = static(False)
+    batch_renorm: bool = static(False, used_when=_BY_BATCHES)
     """Correct batch statistics towards the running ones after 100,000 updates (CrossQ)."""
     projection: ProjectionName = static("none")
     """Scale the weights of each unit to length 1 after every step: those of hidden layers, or of all (XQC, SimbaV2), and
@@ -53,25 +59,25 @@ class Architecture(Settings):
     """Critics; more than two together with target-critics is REDQ."""
     target_critics: Count = static(2)
     """Critics, drawn anew for each update, that make the target."""
-    target_value: Literal["min", "mean"] = static("min")
+    target_value: Literal["min", "mean"] = static("min", used_when=above(target_critics=1))
     """What the target takes of them: the least value, or the mean (BRO)."""
     target_network: bool = static(True)
     """Whether targets come from slow copies of the critics, or from the critics themselves (CrossQ)."""
-    actor_value: Literal["min", "mean"] = static("min")
+    actor_value: Literal["min", "mean"] = static("min", used_when=above(num_critics=1))
     """What the policy climbs: the minimum of all critics, or their mean (REDQ, TQC)."""
     critic_value: Literal["scalar", "categorical", "quantile"] = static("scalar")
     """What critics learn: the value, a histogram of it within --value-bound (C51), or quantiles (TQC)."""
-    num_bins: Count = static(101)
+    num_bins: Count = static(101, used_when=_CATEGORICAL)
     """Bins of categorical critics."""
-    value_bound: Positive = static(5.0)
+    value_bound: Positive = static(5.0, used_when=_CATEGORICAL | when(reward_scale="bound"))
     """Largest value of categorical critics, whose bins begin at minus it; in units of divided return with --reward-scale."""
-    categorical_target: Literal["moved", "gaussian"] = static("moved")
+    categorical_target: Literal["moved", "gaussian"] = static("moved", used_when=_CATEGORICAL)
     """What categorical critics learn: the next histogram, moved by the reward, or a Gaussian about its mean (HL-Gauss)."""
-    num_quantiles: Count = static(25)
+    num_quantiles: Count = static(25, used_when=when(critic_value="quantile"))
     """Quantiles of each quantile critic."""
-    dropped_quantiles: NonNegative = static(2)
+    dropped_quantiles: NonNegative = static(2, used_when=when(critic_value="quantile", target_value="min"))
     """Largest quantiles that targets leave out, for each critic."""
-    critic_dropout: Fraction = static(0.0)
+    critic_dropout: Fraction = static(0.0, used_when=_PLAIN)
     """Share of the critics' hidden units that are dropped (DroQ: 0.01)."""
 
     def _check_architecture(self) -> None:

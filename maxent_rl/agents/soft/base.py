@@ -36,8 +36,11 @@ from maxent_rl.networks import (
     with_statistics,
     without_statistics,
 )
-from maxent_rl.settings import Count, Fraction, Interval, NonNegative, Positive, Settings, Weight, static
+from maxent_rl.settings import Count, Fraction, Interval, NonNegative, Positive, Settings, Weight, setting, static
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec, Transition
+from maxent_rl.usage import NUMBERS, not_given, unless, when
+
+_LEARNED = unless(temperature_mode="fixed")
 
 PolicyLoss: TypeAlias = Callable[[PyTree], tuple[Array, tuple[Array, Metrics]]]
 
@@ -118,7 +121,7 @@ class Collecting(Settings):
 
     start_steps: NonNegative | None = None
     """Environment steps with uniform actions before the first update; None for ten episodes, at most --most-start-steps."""
-    most_start_steps: Count = 5_000
+    most_start_steps: Count = setting(5_000, used_when=not_given("start_steps"))
     """The most environment steps that ten episodes may be, where --start-steps is not given."""
     updates_per_step: Positive = 1.0
     """Gradient steps for each environment step (update-to-data ratio)."""
@@ -129,7 +132,7 @@ class Collecting(Settings):
     """Environment steps whose rewards are summed before the critics' value is used."""
     goal_relabel: Literal["none", "future"] = static("none")
     """Replay steps of goal environments as they were, or as if a goal reached later in the episode had been wanted (HER)."""
-    goal_relabel_share: Fraction = static(0.8)
+    goal_relabel_share: Fraction = static(0.8, used_when=unless(goal_relabel="none"))
     """Share of each batch whose goals are replaced; the paper's k goals for each real one are k / (k + 1), 0.8 for 4."""
     held_noise: Annotated[int, Interval(1, 100_000)] = static(1)
     """The most steps over which exploration holds its noise; each time it is drawn from P(n) ~ 1/n^2 (FlashSAC: 16)."""
@@ -152,13 +155,13 @@ class SoftActorCritic(LearningRates, Architecture, abc.ABC):
     """Adam's step size for the critics, and for what has none of its own."""
     policy_learning_rate: Positive | None = None
     """Adam's step size for the policy; None for --learning-rate."""
-    temperature_learning_rate: Positive | None = None
+    temperature_learning_rate: Positive | None = setting(None, used_when=_LEARNED)
     """Adam's step size for the temperature; None for --learning-rate."""
     discount: Fraction = 0.99
     """Weight of the next step's value (gamma)."""
-    target_update_rate: Fraction = 0.005
+    target_update_rate: Fraction = setting(0.005, used_when=when(target_network=True))
     """Share of the critics that enters their targets after each update (tau)."""
-    target_entropy: float | None = None
+    target_entropy: float | None = setting(None, used_when=_LEARNED)
     """Entropy that the temperature holds, in nats; None for the agent's own rule."""
     initial_temperature: Positive = 1.0
     """Weight of the entropy at the start (alpha), in return per nat (of divided return with --reward-scale)."""
@@ -180,7 +183,7 @@ class SoftActorCritic(LearningRates, Architecture, abc.ABC):
     resets: tuple[Count, ...] | None = static(None)
     """Updates after each of which networks, temperature and optimisers begin anew, while what was replayed stays (BRO); None
     for none."""
-    normalize_observations: bool = static(False)
+    normalize_observations: bool = static(False, used_when=NUMBERS)
     """Scale observations to mean 0 and variance 1 by running statistics of the replayed batches."""
     reward_scale: Literal["none", "spread", "bound"] = static("none")
     """Divide replayed rewards by the running standard deviation of discounted returns (XQC), and by so much that none of

@@ -22,8 +22,13 @@ from maxent_rl.agents.soft.sac import SAC
 from maxent_rl.distributions import TanhGaussian, TanhGaussianMixture
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.networks import TanhGaussianMixturePolicy, TanhGaussianPolicy
-from maxent_rl.settings import Count, Finite, Positive, Weight, static
+from maxent_rl.settings import Count, Finite, Positive, Weight, setting, static
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
+from maxent_rl.usage import above, unless, when
+
+_SEVERAL = above(num_experts=1)
+_RELAXED = ("gumbel", "straight_through")
+_CHOOSING = _SEVERAL & when(router=("frequency", "score", "exact"))
 
 
 @struct.dataclass
@@ -34,23 +39,25 @@ class PMOE(SAC):
     authors draw the expert there too (`experiments/evaluate.py --stochastic` draws expert and action).
     """
 
-    router_weight: Positive = 1.0
+    router_weight: Positive = setting(1.0, used_when=_CHOOSING)
     """Weight of the router's loss beside the experts'."""
-    relaxation: Positive = 1.0
+    relaxation: Positive = setting(1.0, used_when=_SEVERAL & when(router=_RELAXED))
     """Temperature of the Gumbel-softmax (routers gumbel and straight_through)."""
-    expert_spread: Weight = 0.0
+    expert_spread: Weight = setting(0.0, used_when=_SEVERAL)
     """How far from the middle the experts' means begin, before squashing; they lie in opposite and orthogonal directions."""
-    expert_log_std: Finite = 0.0
+    expert_log_std: Finite = setting(0.0, used_when=_SEVERAL)
     """Natural logarithm of the standard deviation, before squashing, with which the experts begin."""
 
     num_experts: Count = static(4)
     """Experts (K); 1 is SAC, to the bit."""
-    router: Literal["frequency", "score", "exact", "gumbel", "straight_through", "attention"] = static("frequency")
+    router: Literal["frequency", "score", "exact", "gumbel", "straight_through", "attention"] = static(
+        "frequency", used_when=_SEVERAL
+    )
     """How the router learns: frequency of being best (the paper); score function of a drawn expert; exact expected cost;
     Gumbel-softmax weights, soft or straight-through; or attention: experts mixed into one Gaussian, no choice at all."""
-    expert_loss: Literal["chosen", "all"] = static("chosen")
+    expert_loss: Literal["chosen", "all"] = static("chosen", used_when=_CHOOSING)
     """Which experts learn in a state: the best (or drawn) one, or all of them, which makes them alike; not for gumbel."""
-    density: Literal["component", "mixture"] = static("component")
+    density: Literal["component", "mixture"] = static("component", used_when=_SEVERAL & unless(router="attention"))
     """Whose log-probability counts as entropy: that of the expert that acts (the paper), or that of the whole mixture."""
 
     def check(self, spec: Spec, env: str) -> None:

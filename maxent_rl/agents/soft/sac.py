@@ -19,8 +19,9 @@ from maxent_rl.agents.soft.held_noise import HeldNoise
 from maxent_rl.distributions import TanhGaussian
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks import STATISTICS, Step, TanhGaussianPolicy, encode, head_size, init_encoded
-from maxent_rl.settings import Finite, Positive, static
+from maxent_rl.settings import Finite, Positive, setting, static
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
+from maxent_rl.usage import not_given, unless
 
 
 @struct.dataclass
@@ -34,9 +35,11 @@ class SquashedSoftActorCritic(SoftActorCritic):
 
     log_std_squash: bool = static(False)
     """Bring the log standard deviation within its bounds by tanh (SimbaV2, FlashSAC), not by clipping."""
-    entropy_per_dimension: Finite = -1.0
+    entropy_per_dimension: Finite = setting(
+        -1.0, used_when=unless(temperature_mode="fixed") & not_given("target_entropy")
+    )
     """Entropy for each action dimension, in nats, where --target-entropy is not given."""
-    temperature_sample: Literal["shared", "fresh"] = static("shared")
+    temperature_sample: Literal["shared", "fresh"] = static("shared", used_when=unless(temperature_mode="fixed"))
     """Actions that the temperature learns from: the policy step's own, or new ones drawn after that step."""
 
     # "shared": the policy step has drawn actions and their log-probabilities already, from a policy older by one gradient
@@ -51,7 +54,8 @@ class SquashedSoftActorCritic(SoftActorCritic):
                 "discrete ones; --agent sac-discrete and --agent ppo handle those."
             )
         most = spec.action_size * math.log(2.0)
-        if self.target_entropy is not None and not self.target_entropy < most:
+        learned = self.temperature_mode != "fixed"
+        if learned and self.target_entropy is not None and not self.target_entropy < most:
             raise InvalidSettingError(
                 f"--target-entropy must be less than {most:.6g} nats, the entropy of uniform actions in {env} "
                 f"({spec.action_size} dimensions x log 2), got {self.target_entropy:g}: the temperature would diverge."

@@ -16,8 +16,9 @@ from maxent_rl.agents.soft.base import Collecting, Following, SACState, SoftActo
 from maxent_rl.distributions import Categorical
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks import CategoricalPolicy, Step, encode, head_size, init_encoded
-from maxent_rl.settings import Fraction, flag
+from maxent_rl.settings import Fraction, flag, setting
 from maxent_rl.types import Array, Metrics, PyTree, Spec, Transition
+from maxent_rl.usage import not_given, unless
 
 
 @struct.dataclass
@@ -26,7 +27,9 @@ class SACDiscrete(Collecting, SoftActorCritic):
 
     sees_images: ClassVar[bool] = True
 
-    target_entropy_share: Fraction = 0.89
+    target_entropy_share: Fraction = setting(
+        0.89, used_when=unless(temperature_mode="fixed") & not_given("target_entropy")
+    )
     """Default target entropy as a share of that of uniform actions, log n; the paper has 0.98."""
 
     # On CartPole-v1 (three seeds, 64 x 64, 15,000 steps) shares of 0.98, 0.89, 0.5 and 0.3 came to evaluation returns of
@@ -40,12 +43,13 @@ class SACDiscrete(Collecting, SoftActorCritic):
                 f"SACDiscrete needs discrete actions, but {env} has continuous ones; --agent sac handles those."
             )
         most = math.log(spec.num_actions)
-        if self.target_entropy is not None and not 0 <= self.target_entropy < most:
+        learned = self.temperature_mode != "fixed"
+        if learned and self.target_entropy is not None and not 0 <= self.target_entropy < most:
             raise InvalidSettingError(
                 f"--target-entropy must be at least 0 and less than {most:.6g} nats, the entropy of uniform actions in "
                 f"{env} (log {spec.num_actions}), got {self.target_entropy:g}: the temperature would never settle."
             )
-        if self.target_entropy is None and not self.target_entropy_share < 1:
+        if learned and self.target_entropy is None and not self.target_entropy_share < 1:
             raise InvalidSettingError(
                 "--target-entropy-share must be less than 1: only uniform actions reach that entropy, and the temperature "
                 "would diverge."

@@ -130,7 +130,7 @@ def read_preferences(path: str | Path) -> Preferences:
     """
     path = Path(path)
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
+        what = "is a folder" if path.is_dir() else "is no file" if path.exists() else "does not exist"
         raise DataError(f"{path} {what}; expected a file that `experiments/dataset.py preferences` wrote.")
     with open_archive(path, "a data set of preferences", _REQUIRED) as archive:
         if str(archive.array("format")) != _FORMAT:

@@ -112,7 +112,7 @@ def _pieces(path: Path, size: int | None) -> Iterator[Dataset]:
         raise DataError(
             f"{path} is neither a file nor a Minari data set in {minari_root()}: download it with `minari download {path}`."
         )
-    raise DataError(f"{path} does not exist.")
+    raise DataError(f"{path} {'is neither a file nor a folder' if path.exists() else 'does not exist'}.")
 
 
 class PieceChecks:

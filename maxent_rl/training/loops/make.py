@@ -26,15 +26,19 @@ from maxent_rl.runs.config import RunConfig
 from maxent_rl.seeds.mesh import make_mesh
 from maxent_rl.seeds.processes import Processes
 from maxent_rl.seeds.streams import ENVIRONMENT, environment_seed
-from maxent_rl.seeds.variants import member_agent, member_name, variant_agents
+from maxent_rl.seeds.variants import combinations, member_agent, member_name, variant_agents
 from maxent_rl.training.loops.device import DeviceLoop
 from maxent_rl.training.loops.hindsight import Hindsight
 from maxent_rl.training.loops.host import HostLoop
 from maxent_rl.training.loops.learner import make_learning
 from maxent_rl.training.loops.offline import LoadData, plan_offline_loop
 from maxent_rl.training.loops.plan import Learner, Learning, Planned, Schedule
+from maxent_rl.training.loops.size import Room, Size, check_size
 from maxent_rl.training.loops.tokens import plan_token_loop
 from maxent_rl.types import Array, Learns, PyTree, Spec
+from maxent_rl.usage import refuse_unused
+
+_MANY = 256  # environments of the host that are not opened before it is known that there is memory for them
 
 
 class Loop(Protocol):
@@ -111,12 +115,13 @@ def make_loop(
     devices: list[jax.Device],
     processes: Processes | None = None,
     load: LoadData | None = None,
+    by_hand: Sequence[str] = (),
 ) -> Loop:
     """Builds environments and training state, after checking that agent, environment and machine fit.
 
     Arguments and errors are those of `plan_loop`.
     """
-    planned = plan_loop(run, agent, env, devices, processes, load)
+    planned = plan_loop(run, agent, env, devices, processes, load, by_hand)
     try:
         loop: Loop = planned.build()
     except BaseException:
@@ -132,6 +137,7 @@ def plan_loop(
     devices: list[jax.Device],
     processes: Processes | None = None,
     load: LoadData | None = None,
+    by_hand: Sequence[str] = (),
 ) -> Planned:
     """Checks that agent, environment, data and machine fit; host environments are open from then on.
 
@@ -142,6 +148,7 @@ def plan_loop(
       devices: the local devices to share the seeds among.
       processes: that share the members among them; None for all processes that there are.
       load: reads what agents learn from that do not act (`sources.load.load_data`), who alone need it.
+      by_hand: the settings that somebody gave, of which none may be without effect.
 
     Raises:
       UnknownNameError: no such environment or backend.
@@ -152,15 +159,30 @@ def plan_loop(
     """
     check_kind(agent)
     variants = variant_agents(agent, run.variants)
+    by_hand = (*by_hand, *(run.variants if "variants" in by_hand else ()))
+    refuse_unused(by_hand, combinations(run, agent))  # before anything is opened or read
+    share = -(-run.num_seeds * len(variants) // (processes or Processes()).count)
+    source = _environment(env, run, share)
+    size = None
+    if not callable(source):
+        size = _sized(run, variants, source.spec, source, share, devices)
+    elif share * run.num_envs > _MANY:  # of those of the host one alone is opened first
+        size = _sized(run, variants, _spec(source), source, share, devices)
     members = (processes or Processes()).share(run.members)
-    source = _environment(env, run, len(members))
     if run.stagger_episodes and (callable(source) or _BUILDERS[agent.learns] is not _acting):
         raise InvalidSettingError(
             f"--stagger-episodes is for agents that act in environments on the device, which {run.agent} in {run.env} "
             "does not: leave it out."
         )
     limited = not isinstance(env, str)
-    return _BUILDERS[agent.learns](_Order(run, agent, variants, members, source, devices, load, limited))
+    planned = _BUILDERS[agent.learns](_Order(run, agent, variants, members, source, devices, load, limited))
+    planned = dataclasses.replace(planned, size=planned.size or size)
+    try:
+        refuse_unused(by_hand, combinations(run, agent), spec=planned.learning.spec, on_device=not callable(source))
+    except BaseException:
+        planned.close()
+        raise
+    return planned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,6 +226,7 @@ def _acting(order: _Order) -> Planned:
     host_envs = env(env_seeds)
     try:
         _check_limit(run, host_envs.spec)
+        size = _sized(run, order.variants, host_envs.spec, env, len(seeds), order.devices)
         if order.limited and run.eval_episodes:
             env.check_more(len(seeds) * min(env.side_by_side, run.eval_episodes), len(env_seeds))
         learning, schedule = _plan(order, host_envs.spec)
@@ -212,7 +235,7 @@ def _acting(order: _Order) -> Planned:
         host_envs.close()
         raise
     build = partial(HostLoop, agent, learning, schedule, seeds, names, host_envs, env, hindsight)
-    return Planned(learning, build, host_envs.close)
+    return Planned(learning, build, host_envs.close, size)
 
 
 def _hindsight(host_envs: HostEnvs, learning: Learning, schedule: Schedule, name: str) -> Hindsight:
@@ -228,7 +251,9 @@ def _offline(order: _Order) -> Planned:
     """The loop of an agent that learns from fixed data, wherever it is evaluated."""
     spec = _spec(order.env)
     _check_limit(order.run, spec)
-    return plan_offline_loop(order.run, order.members, order.variants, order.env, spec, order.devices, order.load)
+    size = _sized(order.run, order.variants, spec, order.env, len(order.members), order.devices)
+    planned = plan_offline_loop(order.run, order.members, order.variants, order.env, spec, order.devices, order.load)
+    return dataclasses.replace(planned, size=size)
 
 
 def _task(order: _Order) -> Planned:
@@ -292,15 +317,22 @@ def _plan(order: _Order, spec: Spec) -> tuple[Learning, Schedule]:
     layout = make_layout(agent, spec)
     mesh = make_mesh(members, devices, run.batch_devices, layout.batch_parts, layout.batch_words)
     learning = make_learning(agent, spec, run.num_envs, mesh)
-    needed = 4 * members * layout.capacity * layout.width
-    available = _available_memory(devices)
-    if available is not None and needed > available:
-        raise InvalidSettingError(
-            f"The buffers of {members} {'agents' if run.variants else 'seed(s)'} with "
-            f"{layout.capacity:,} transitions each need {needed / 1e9:.1f} GB, but {available / 1e9:.1f} GB are free: "
-            f"lower {layout.size_setting} or --num-seeds."
-        )
     return learning, Schedule.create(agent, spec, run.num_envs)
+
+
+def _sized(
+    run: RunConfig,
+    variants: list[Any],
+    spec: Spec,
+    env: DeviceEnv | HostSource,
+    members: int,
+    devices: list[jax.Device],
+) -> Size | None:
+    """What the run takes, of an agent that fits; errors are those of `check_size` and `check_agent`."""
+    acting = dataclasses.replace(spec, num_envs=run.num_envs)
+    for variant in variants:
+        check_agent(variant, spec if variant.learns == "data" else acting, run.env)
+    return check_size(run, variants[0], spec, env, members, Room.of(devices))
 
 
 def learns_nothing(run: RunConfig, agent: Any, learning: Learning) -> str | None:
@@ -333,17 +365,3 @@ def _stays_warm(run: RunConfig, agent: Agent[Any]) -> str | None:
         f"unless the loss of right answers falls to {longest.warm_start_loss:g} before: raise --total-steps or lower "
         "--warm-start-steps."
     )
-
-
-def _available_memory(devices: list[jax.Device]) -> int | None:
-    """Bytes free for the buffers; None where that cannot be told."""
-    statistics = devices[0].memory_stats() or {}
-    if "bytes_limit" in statistics:
-        free = statistics["bytes_limit"] - statistics.get("bytes_in_use", 0)
-        return int(free) * len(devices)
-    try:
-        with open("/proc/meminfo") as file:
-            fields = dict(line.split(":", 1) for line in file)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return None

@@ -19,6 +19,7 @@ from maxent_rl.agents.base import rollout_time
 from maxent_rl.data.buffers.rows import RowLayout
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.seeds.mesh import SAME, SEEDS
+from maxent_rl.training.loops.size import Size
 from maxent_rl.types import Array, Metrics, PyTree, Spec
 
 
@@ -186,11 +187,13 @@ class Planned:
       learning: the static side.
       build: makes the training state, which takes its memory and compiles programs.
       close: frees what has been opened for it, where it is not built.
+      size: memory that it takes at least; None where that is not known.
     """
 
     learning: Learning
     build: Callable[[], Any]
     close: Callable[[], None] = lambda: None
+    size: Size | None = None
 
 
 LEARNER = Learner(seeds=SEEDS, counters=SAME)  # type: ignore[arg-type]  # how the training state is spread

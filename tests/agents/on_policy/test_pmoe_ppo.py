@@ -25,10 +25,12 @@ SPEC = Spec((3,), (2,), 100, num_envs=ENVS)
 SIZES = {"hidden_sizes": (16,), "rollout_size": TIME * ENVS, "epochs": 2, "minibatches": 4}
 SMALL = PMOEPPO(**SIZES, num_experts=K, expert_spread=0.7)
 ROUTERS = ["frequency", "score", "exact", "policy_gradient"]
-VARIANTS = {router: SMALL.replace(router=router) for router in ROUTERS} | {
-    "bonus": SMALL.replace(entropy_bonus=0.1),
-    "target_entropy": SMALL.replace(target_entropy=1.0, router="policy_gradient"),
-    "bare": SMALL.replace(normalize_observations=False, normalize_rewards=False, value_clip=0.2, activation="relu"),
+BARE = {"normalize_observations": False, "normalize_rewards": False, "value_clip": 0.2, "activation": "relu"}
+VARIANTS = {
+    "frequency": SMALL,
+    "score-bonus": SMALL.replace(router="score", entropy_bonus=0.1),
+    "exact-bare": SMALL.replace(router="exact", **BARE),
+    "policy_gradient-target_entropy": SMALL.replace(target_entropy=1.0, router="policy_gradient"),
 }
 QUICK = {"frequency"}
 KEY = jax.random.key(1)

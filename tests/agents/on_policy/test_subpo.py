@@ -136,11 +136,10 @@ def test_gradients_of_samples_are_those_of_the_exact_objective(baseline):
     mean, error = samples(SubPO(linear=True, baseline=baseline))
     assert np.all(np.abs(mean - exact) < 4 * error), (mean - exact) / error
     assert np.max(np.abs(exact)) > 5 * np.max(error)
-    wrong, error = samples(MODPO(linear=True, baseline=baseline))
-    assert np.max(np.abs(wrong - exact) / error) > 10
     if baseline == "mean":
-        myopic, error = samples(SubPO(linear=True, baseline=baseline, horizon="myopic"))
-        assert np.max(np.abs(myopic - exact) / error) > 10
+        for other in (MODPO(linear=True), SubPO(linear=True, horizon="myopic")):
+            wrong, error = samples(other)
+            assert np.max(np.abs(wrong - exact) / error) > 10
 
 
 def test_a_baseline_lowers_the_spread_and_credit_to_come_has_less_of_it_than_the_whole():
@@ -212,7 +211,7 @@ def trained(agent, env, updates=3, envs=ENVS):
 
 
 # What is made of the advantages is the same program for both: the test after this one.
-ADVANTAGES = {name: SETTINGS[name] for name in ("plain", "none", "value", "recurrent")}
+ADVANTAGES = {name: SETTINGS[name] for name in ("value", "recurrent")}
 
 
 @pytest.mark.parametrize("settings", ADVANTAGES.values(), ids=ADVANTAGES)

@@ -55,14 +55,15 @@ def test_updates_keep_structure_stay_finite_and_are_those_of_each_seed_alone(nam
     check_agent(agent, SPEC, "test")
     keys = jax.vmap(jax.random.key)(jnp.arange(2))
 
+    batch = batch_of(seed=3)
+
     def run(key):
-        before = agent.init(key, SPEC)
-        state, metrics = before, {}
-        for index in range(3):
-            batch = batch_of(seed=3)
+        def step(state, index):
             state = agent.watch(state, jax.tree.map(lambda leaf: leaf[:2], batch), jax.random.fold_in(key, index))
-            state, metrics = agent.update(state, batch, jax.random.fold_in(key, index))
-        return before, state, metrics
+            return agent.update(state, batch, jax.random.fold_in(key, index))
+
+        before = agent.init(key, SPEC)
+        return before, *jax.lax.scan(step, before, jnp.arange(3))  # which compiles an update once
 
     run = jax.jit(jax.vmap(run))
     before, after, metrics = run(keys)

@@ -35,5 +35,6 @@ def test_an_interrupted_run_is_gone_on_with_and_a_finished_one_is_kept(tmp_path,
         runs.trained_run(tmp_path, "teacher", ["--env", "Pendulum"])
     for _ in range(2):
         assert runs.trained_run(tmp_path, "teacher", ["--env", "Pendulum"]) == folder
-    expected = ["--env", "Pendulum", "--name", "teacher", "--output-dir", str(tmp_path / "teacher" / "runs")]
+    where = ["--output-dir", str(tmp_path / "teacher" / "runs")]
+    expected = ["--env", "Pendulum", "--name", "teacher", "--allow-unused", *where]
     assert command.calls == [expected, ["--resume", str(folder)]]

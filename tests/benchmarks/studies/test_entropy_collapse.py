@@ -188,7 +188,7 @@ def test_an_interrupted_run_is_gone_on_with(tmp_path, monkeypatch):
         measure_run(tmp_path, read_seeds, unit)
     found = measure_run(tmp_path, read_seeds, unit)
     assert [seed.seed for seed in found.seeds] == [0, 1] and found.versions == {"jax": "1"}
-    assert commands[0][2:-2] == list(unit.flags) and commands[1][2] == "--resume"
+    assert commands[0][2:-3] == list(unit.flags) and commands[1][2] == "--resume"
     assert list(tmp_path.iterdir()) == []  # a finished run leaves its numbers alone
 
 

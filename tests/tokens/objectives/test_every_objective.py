@@ -31,6 +31,7 @@ def step(objective, state, outputs, batch):
     return jax.value_and_grad(lambda out: objective(*scored(objective, state, out, batch)), has_aux=True)(outputs)
 
 
+@functools.cache
 def cases():
     """Batches of one shape that go through one compiled program side by side, each under its name."""
     outputs, batch = responses()
@@ -56,6 +57,15 @@ def cases():
     }
 
 
+def side_by_side(trees):
+    """Stacked by NumPy, which compiles nothing, in the types that JAX gives them."""
+
+    def stack(*leaves):
+        return np.stack(leaves, dtype=jnp.result_type(leaves[0]))
+
+    return jax.tree.map(stack, *trees)
+
+
 @functools.cache
 def found(name):
     """(objectives, state, cases, what came out of each), by jit of vmap over all cases at once."""
@@ -64,8 +74,7 @@ def found(name):
     state = objective.init()
     given = {case: (out, with_side(objective, state, batch)) for case, (out, batch) in cases().items()}
     each = [other if case == "other settings" else objective for case in given]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *each)
-    outputs, batches = jax.tree.map(lambda *leaves: jnp.stack(leaves), *given.values())
+    stacked, (outputs, batches) = side_by_side(each), side_by_side(given.values())
     results = jax.jit(jax.vmap(step, in_axes=(0, None, 0, 0)))(stacked, state, outputs, batches)
     results = jax.tree.map(lambda leaf: leaf if is_key(leaf) else np.asarray(leaf), results)
     by_case = {case: jax.tree.map(lambda leaf, i=index: leaf[i], results) for index, case in enumerate(given)}
@@ -82,12 +91,26 @@ def assert_close(first, second):
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
+@functools.cache
+def alone(name):
+    """((loss, aux), gradients in what the policy says and in what the batch holds) of one call, neither jitted nor mapped."""
+    each, state, given, _ = found(name)
+    outputs, batch = given["other settings"]
+    numbers = {key: getattr(batch, key) for key in ("logp_old", "logp_ref", "rewards", "entropy_old", "logits_old")}
+
+    def loss(out, numbers):
+        return each["other settings"](
+            *scored(each["other settings"], state, out, dataclasses.replace(batch, **numbers))
+        )
+
+    return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(outputs, numbers)
+
+
 @every
 def test_jit_and_vmap_equal_a_single_call(name):
     """Of the batch, and of the numbers in the objective, which vary over a mapped axis as seeds do."""
-    each, state, given, results = found(name)
-    for case in ("plain", "other settings"):
-        assert_close(step(each[case], state, *given[case]), results[case])
+    value, (slopes, _) = alone(name)
+    assert_close((value, slopes), found(name)[-1]["other settings"])
 
 
 @every
@@ -157,7 +180,7 @@ def test_groups_may_be_said_by_an_index(name):
     if batch.side is not None:
         side = dataclasses.replace(batch.side, group_size=1, group_index=index[:GROUP])
         by_index = dataclasses.replace(by_index, side=side)
-    found_by_index, by_size = (objective.prepare(state, one)[1] for one in (by_index, batch))
+    found_by_index, by_size = objective.prepare(state, by_index)[1], prepared(name)[-1]
     np.testing.assert_array_equal(found_by_index.mask, by_size.mask)
     assert_close(found_by_index.advantages, by_size.advantages)
 
@@ -171,24 +194,27 @@ def test_an_empty_mask_gives_0(name):
 @every
 def test_nothing_flows_into_the_batch(name):
     """Whatever drew the responses is a constant."""
-    each, state, given, _ = found(name)
-    outputs, batch = given["plain"]
-    numbers = {key: getattr(batch, key) for key in ("logp_old", "logp_ref", "rewards", "entropy_old", "logits_old")}
-    slopes = jax.grad(lambda x: step(each["plain"], state, outputs, dataclasses.replace(batch, **x))[0][0])(numbers)
+    _, (_, slopes) = alone(name)
     assert all(np.all(slope == 0) for slope in slopes.values())
+
+
+@functools.cache
+def prepared(name):
+    """(state, outputs, batch) of the plain case, prepared first, as trainers of several steps do."""
+    each, state, given, _ = found(name)
+    after, outputs, batch = scored(each["plain"], state, *given["plain"])
+    after, batch = each["plain"].prepare(after, batch)
+    return after, outputs, batch
 
 
 @every
 def test_a_prepared_batch_is_the_batch(name):
-    """Preparing first, as trainers of several steps do, gives what the call gives by itself."""
-    each, state, given, results = found(name)
-    outputs, batch = given["plain"]
-    objective = each["plain"]
-    after, outputs, batch = scored(objective, state, outputs, batch)
-    after, prepared = objective.prepare(after, batch)
-    assert prepared.prepared and prepared.advantages.shape == (ROWS, COLUMNS) and prepared.logits_old is None
-    assert_close(objective(after, outputs, prepared.rows(slice(None))), results["plain"][0])
-    assert objective.prepare(after, prepared)[1] is prepared
+    """Preparing first gives what the call gives by itself."""
+    each, _, _, results = found(name)
+    after, outputs, batch = prepared(name)
+    assert batch.prepared and batch.advantages.shape == (ROWS, COLUMNS) and batch.logits_old is None
+    assert_close(each["plain"](after, outputs, batch.rows(slice(None))), results["plain"][0])
+    assert each["plain"].prepare(after, batch)[1] is batch
 
 
 @jax.jit
@@ -212,6 +238,7 @@ def in_parts(objective, state, outputs, batch):
         wide = dataclasses.replace(wide, side=filled_up(batch.side, left=1, right=2))
     given = filled_up(outputs, above=GROUP, left=1, right=2), filled_up(of_side, left=1, right=2)
     state, of_rows, whole = surveyed(objective, state, *given, wide)
+    of_rows, whole = jax.device_get((of_rows, whole))  # NumPy takes rows of them without a program for each
     count = whole.mask.shape[0] // GROUP
     loss, slopes = 0.0, jax.tree.map(lambda leaf: np.zeros(leaf.shape), given[0])
     for rows in reversed(np.arange(count * GROUP).reshape(count, GROUP)[:, ::-1]):

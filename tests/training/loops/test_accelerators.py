@@ -33,8 +33,7 @@ def lower_what_a_loop_runs(monkeypatch, loop, module, name):
     program = getattr(module, name)
 
     def lowered(*arguments):
-        for platform in PLATFORMS:
-            assert "func.func public @main" in lower_for(platform, program, *arguments), platform
+        assert "func.func public @main" in lower_for(PLATFORMS, program, *arguments)
         raise Lowered
 
     monkeypatch.setattr(module, name, lowered)
@@ -78,7 +77,17 @@ def test_a_call_back_to_the_host_would_be_found(call, platform):
         lower_for(platform, program, shape)
 
 
-@on_each_platform
-def test_what_only_cpus_can_decompose_would_be_found(platform):
-    with pytest.raises(NotImplementedError, match=f"primitive 'schur' not found for platform {platform}"):
-        lower_for(platform, jax.jit(jax.scipy.linalg.schur), jax.ShapeDtypeStruct((3, 3), jnp.float32))
+def test_a_call_back_would_be_found_in_one_program_for_all():
+    shape = jax.ShapeDtypeStruct((), jnp.float32)
+    program = jax.jit(lambda number: jax.pure_callback(partial(np.add, np.float32(1)), shape, number))
+    with pytest.raises(NotImplementedError, match="multi-platform lowering for python_callback"):
+        lower_for(PLATFORMS, program, shape)
+
+
+@pytest.mark.parametrize(
+    ("decompose", "name", "where"),
+    [(jax.scipy.linalg.schur, "schur", "cuda', 'tpu"), (jnp.linalg.eigvals, "eig", "tpu")],
+)
+def test_what_only_some_can_decompose_would_be_found(decompose, name, where):
+    with pytest.raises(NotImplementedError, match=rf"primitive '{name}' not found for platforms \['{where}'\]"):
+        lower_for(PLATFORMS, jax.jit(decompose), jax.ShapeDtypeStruct((3, 3), jnp.float32))

@@ -5,6 +5,7 @@ SAC and PPO stand for their kinds; with `-m matrix` every other agent too.
 
 import dataclasses
 import functools
+import itertools
 import re
 
 import jax
@@ -25,6 +26,12 @@ from maxent_rl.training.loops.learner import make_learning
 from maxent_rl.training.loops.make import learns_nothing, make_loop
 
 SAC = AGENTS_UNDER_TEST["sac"].agent
+# Both kinds in both loops, and the other places where a target is written in one of them.
+CHOSEN = {*itertools.product(("sac", "ppo"), BACKENDS), ("sac-discrete", "host"), ("dqn-online", "host")}
+BOOTSTRAPPING = [
+    pytest.param(*case, marks=[pytest.mark.matrix] * (case not in CHOSEN))
+    for case in itertools.product(AGENTS_UNDER_TEST, BACKENDS)
+]
 
 
 def never():
@@ -47,9 +54,8 @@ def agents_of(*loops):
     return zip(*(jax.tree.leaves(loop.learner.seeds.agent) for loop in loops), strict=True)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("terminates", [True, False], ids=["terminated", "truncated"])
-@every_agent("sac", "sac-discrete", "dqn-online", "ppo")  # one for each place where a target is written
+@pytest.mark.parametrize(("name", "backend"), BOOTSTRAPPING)
 def test_a_truncated_episode_bootstraps_and_a_terminated_one_does_not(name, backend, terminates):
     """Every step pays 1 and ends the episode; with discount 1/2 the value is 1 by termination, 2 by truncation."""
     row = AGENTS_UNDER_TEST[name]
@@ -80,10 +86,14 @@ def test_where_environments_cannot_be_saved_the_episodes_before_end_at_the_seam(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", ["sac", "pmoe"])
+@pytest.mark.parametrize(
+    ("name", "backend"), [("sac", "host"), ("sac", "device"), ("pmoe", "device"), ("sac-discrete", "host")]
+)
 def test_learns_the_point(name, backend):
-    """Driving to the origin from a distance of up to 1: about -4 at best, -13 untrained, over 20 steps."""
+    """Driving to the origin from a distance of up to 1: about -4 at best, -13 untrained, over 20 steps.
+
+    By discrete SAC -2.3 with deviation 0.4 over 20 seeds, untrained -39 with deviation 12, and -17 at best.
+    """
     row = AGENTS_UNDER_TEST[name]
     agent = row.agent.replace(hidden_sizes=(32, 32), learning_rate=3e-3, replay_size=2_000)
     loop = loop_of(row.env(backend), agent, num_seeds=2, num_envs=1)
@@ -99,21 +109,22 @@ def test_learns_the_point(name, backend):
 def test_a_seed_alone_and_among_others(name, backend):
     """Bit-equal start states, actions and rows while actions are uniform; nearly equal parameters after.
 
-    An agent that acts by its policy from the start has bit-equal start states, and rows up to rounding.
+    An agent that acts by its policy from the start has bit-equal start states, and rows up to rounding. Eight seeds side by
+    side are those of `test_seeds.py`.
     """
-    many, alone = loop_for(name, backend, num_seeds=8), loop_for(name, backend, seed=3)
+    many, alone = loop_for(name, backend, num_seeds=2), loop_for(name, backend, seed=1)
     for loop in (many, alone):
         loop.advance(10, never)
     rows, other = np.asarray(many.learner.seeds.rows), np.asarray(alone.learner.seeds.rows)
     uniform = int(many._schedule.start) > 0
     near = np.testing.assert_array_equal if uniform else functools.partial(np.testing.assert_allclose, atol=1e-5)
-    near(rows[3, :20], other[0, :20])
-    np.testing.assert_array_equal(rows[3, :NUM_ENVS, :2], other[0, :NUM_ENVS, :2])  # observations of the first step
-    assert len({rows[seed, :NUM_ENVS, :2].tobytes() for seed in range(8)}) == 8
+    near(rows[1, :20], other[0, :20])
+    np.testing.assert_array_equal(rows[1, :NUM_ENVS, :2], other[0, :NUM_ENVS, :2])  # observations of the first step
+    assert not np.array_equal(rows[0, :NUM_ENVS, :2], rows[1, :NUM_ENVS, :2])
     for loop in (many, alone):
         loop.advance(20, never)
     for a, b in agents_of(many, alone):
-        np.testing.assert_allclose(a[3], b[0], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(a[1], b[0], rtol=1e-3, atol=1e-4)
     many.close(), alone.close()
 
 
@@ -144,12 +155,12 @@ def test_where_the_steps_are_cut_changes_nothing_and_neither_does_evaluating(nam
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("num_envs", [1, 4])
-def test_parallel_environments_keep_the_ratio(backend, num_envs):
+def test_parallel_environments_keep_the_ratio(backend):
+    """The two of other tests here, whose program this shares: the ratio is a number."""
     row = AGENTS_UNDER_TEST["sac"]
-    loop = loop_of(row.env(backend), row.agent.replace(updates_per_step=0.5), num_envs=num_envs)
+    loop = loop_of(row.env(backend), row.agent.replace(updates_per_step=0.5))
     loop.advance(60, never)
-    learning_steps = 60 * num_envs - 20
+    learning_steps = 60 * NUM_ENVS - 20
     assert int(loop.learner.counters.update) == learning_steps // 2
     loop.close()
 

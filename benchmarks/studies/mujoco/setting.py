@@ -20,24 +20,22 @@ CONTENDERS = {
 """Flags of experiments/run.py. What is not said has its default."""
 _TWICE = "--agent sac --preset crossq-small --batch-size 128 --updates-per-step 2"
 _COOL = f"{_TWICE} --initial-temperature 0.1"
-_EARLY = f"{_COOL} --most-start-steps 2000"
+_EFFICIENT = f"{_COOL} --entropy-per-dimension -0.5"
 TRIALS = {
-    "efficient": f"{_EARLY} --entropy-per-dimension -0.5",
-    "late-start": f"{_COOL} --entropy-per-dimension -0.5",
-    "sac-entropy": _EARLY,
-    "sac-entropy-late-start": _COOL,
+    "efficient": _EFFICIENT,
+    "early-start": f"{_EFFICIENT} --most-start-steps 2000",
+    "sac-entropy": _COOL,
+    "sac-entropy-early-start": f"{_COOL} --most-start-steps 2000",
     "sac-entropy-warm": _TWICE,
-    "one-update": f"{_EARLY} --entropy-per-dimension -0.5 --batch-size 256 --updates-per-step 1",
-    "three-updates": f"{_EARLY} --entropy-per-dimension -0.5 --batch-size 64 --updates-per-step 3",
-    "wide": f"{_EARLY} --entropy-per-dimension -0.5 --batch-size 64 --updates-per-step 1 --critic-hidden-sizes 512 512",
-    "three-steps": f"{_EARLY} --entropy-per-dimension -0.5 --n-step 3",
-    "held-noise": f"{_EARLY} --entropy-per-dimension -0.5 --held-noise 16",
-    "bins": f"{_TWICE} --most-start-steps 2000 --entropy-per-dimension -0.5 --critic-value categorical --reward-scale bound "
-    "--initial-temperature 0.01",
-    "target-network": f"{_EARLY} --entropy-per-dimension -0.5 --target-network",
-    "no-normalisation": f"{_EARLY} --entropy-per-dimension -0.5 --critic-norm none --policy-norm none --target-network "
-    "--no-batch-renorm",
-    "sac-early": "--agent sac --initial-temperature 0.1 --most-start-steps 2000 --entropy-per-dimension -0.5",
+    "one-update": f"{_EFFICIENT} --batch-size 256 --updates-per-step 1",
+    "three-updates": f"{_EFFICIENT} --batch-size 64 --updates-per-step 3",
+    "wide": f"{_EFFICIENT} --batch-size 64 --updates-per-step 1 --critic-hidden-sizes 512 512",
+    "three-steps": f"{_EFFICIENT} --n-step 3",
+    "held-noise": f"{_EFFICIENT} --held-noise 16",
+    "bins": f"{_EFFICIENT} --critic-value categorical --reward-scale bound --initial-temperature 0.01",
+    "target-network": f"{_EFFICIENT} --target-network",
+    "no-normalisation": f"{_EFFICIENT} --critic-norm none --policy-norm none --target-network --no-batch-renorm",
+    "sac-like": "--agent sac --initial-temperature 0.1 --entropy-per-dimension -0.5",
 }
 """The efficient preset, and with one thing changed; SAC with its start."""
 LABELS = {
@@ -48,10 +46,10 @@ LABELS = {
     "tqc": "TQC, 2 x (2 x 256)",
     "efficient": "SAC, efficient",
     "ppo": "PPO",
-    "late-start": "5,000 random steps",
+    "early-start": "2,000 random steps",
     "sac-entropy": "SAC's entropy",
-    "sac-entropy-late-start": "SAC's entropy, 5,000 random steps",
-    "sac-entropy-warm": "SAC's entropy, 5,000 random steps, temperature 1",
+    "sac-entropy-early-start": "SAC's entropy, 2,000 random steps",
+    "sac-entropy-warm": "SAC's entropy, temperature 1 at the start",
     "one-update": "one update of 256 rows",
     "three-updates": "three updates of 64 rows",
     "wide": "one update of 64 rows, critics 2 x 512",
@@ -60,7 +58,7 @@ LABELS = {
     "bins": "101 bins, divided rewards",
     "target-network": "a target network",
     "no-normalisation": "no normalisation, a target network",
-    "sac-early": "SAC with the preset's start and entropy",
+    "sac-like": "SAC with the preset's temperature and entropy",
 }
 PARTS = {"short": "100,000 steps", "long": "300,000 steps", "trials": "one thing changed, 15,000 steps"}
 """What each part is called."""

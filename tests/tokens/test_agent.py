@@ -46,6 +46,12 @@ def test_imitation_lowers_the_loss_of_right_answers():
     assert np.mean(losses[-20:]) < 0.85
 
 
+def test_the_warm_start_may_learn_prompts_too():
+    """Their second letters, of five tokens each as likely at first, beside the answers."""
+    plain, both = (warm_started(AGENT.replace(warm_start_prompts=prompts), 1)[1][0] for prompts in (False, True))
+    assert both - plain == pytest.approx(math.log(5), abs=0.3)
+
+
 def test_the_warm_start_ends_after_its_steps_with_a_reference_and_a_new_optimiser():
     agent = AGENT.replace(objective_settings=("kl_weight=0.1",), warm_start_steps=2 * NUM_RESPONSES + 1)
     states, _ = warm_started(agent, 3)

@@ -121,3 +121,23 @@ def test_masks_and_groups_that_are_none_are_refused(changes, message):
 def test_every_array_of_a_batch_is_a_column():
     arrays = {field.name for field in dataclasses.fields(TokenBatch) if field.metadata.get("pytree_node", True)}
     assert set(columns(TokenBatch)) == arrays - {"side"}
+
+
+def test_what_belongs_to_prompts_has_a_row_for_each_response():
+    """Of as many columns as prompts are long; it is cut with its row, and a response's mask says nothing of it."""
+    assert how_to_pass(TokenBatch, "logp_prompt").startswith(
+        "pass TokenBatch(logp_prompt=[N, P]), log-probabilities of"
+    )
+    for wrong in (jnp.zeros(ROWS), jnp.zeros((ROWS + 1, 3))):
+        with pytest.raises(ShapeError, match=r"logp_prompt must have shape \(8, P\), one row for each response; got"):
+            check_batch(dataclasses.replace(BATCH, logp_prompt=wrong))
+    found = cleaned(BATCH)
+    np.testing.assert_array_equal(found.logp_prompt, BATCH.logp_prompt)
+    few = dataclasses.replace(BATCH, group_size=1).rows(jnp.array([3, 1]))
+    np.testing.assert_array_equal(few.logp_prompt, BATCH.logp_prompt[jnp.array([3, 1])])
+
+
+@pytest.mark.parametrize("name", ["problem", "task", "answers"])
+def test_what_tells_rows_apart_is_whole_numbers(name):
+    with pytest.raises(ShapeError, match=rf"{name} must be whole numbers, got float32: of other ids, np\.unique"):
+        check_batch(dataclasses.replace(BATCH, **{name: jnp.zeros(ROWS)}))

@@ -1,13 +1,17 @@
 """Responses of an iteration: a model alone draws them, and groups that teach take the place of those that do not."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from echo_task import TASK, assert_equal, rows
+from flax import struct
 
 from maxent_rl.networks.transformer import TransformerConfig
 from maxent_rl.tokens import LanguageModel, objectives
+from maxent_rl.tokens.objectives import Sampling, Stage, chain
 from maxent_rl.tokens.rollouts import Groups, collect, examine
 from maxent_rl.tokens.rollouts.responses import _fill
 
@@ -57,3 +61,30 @@ def test_informative_groups_take_the_place_of_uniform_ones_in_order():
     assert_equal(filled, expected)
     assert_equal(_fill(expected, rows(*((9, (1, 1)),) * 4), 2), expected)
     assert_equal(_fill(filled, rows(*((9, (1, 0)),) * 4), 2), rows((6, (1, 0)), (2, (0, 1)), (8, (0, 1)), (9, (1, 0))))
+
+
+@struct.dataclass
+class AsksForAll(Stage):
+    """Reads every column that only some objectives read, and draws unsure tokens hotter."""
+
+    slot: ClassVar[str] = "reward"
+    needs: ClassVar[tuple[str, ...]] = ("problem", "task", "answers", "difficulty", "logp_prompt", "logp_drawn")
+
+    def sampling(self, state):
+        return Sampling(temperature=lambda entropy: 1.0 + entropy, teaches=lambda batch: batch.answers >= 0)
+
+
+def test_an_objective_is_given_the_columns_that_it_reads():
+    objective = chain(AsksForAll(), *objectives.make("grpo").stages)
+    batch, _ = jax.jit(
+        lambda model, key: collect(model, TASK, key, 8, Groups(4, 3, rounds=2), objective, objective.init())
+    )(MODEL, jax.random.key(0))
+    prompts, prompt_mask = batch.context.prompts, np.asarray(batch.context.prompt_mask)
+    np.testing.assert_array_equal(batch.answers, TASK.parsed(prompts, batch.tokens, batch.mask))
+    np.testing.assert_array_equal(batch.problem, TASK.problems(prompts))
+    assert np.all(batch.task == 0) and np.all(batch.difficulty == 0)
+    np.testing.assert_array_equal(np.isfinite(batch.logp_prompt), prompt_mask & (np.cumsum(prompt_mask, axis=1) > 1))
+    known = np.isfinite(batch.logp_prompt)
+    assert np.all(batch.logp_prompt[known] < 0)
+    differ = np.abs(batch.logp_drawn - batch.logp_old)
+    assert np.all(differ[~np.asarray(batch.mask)] == 0) and np.any(differ > 0.01)

@@ -17,7 +17,9 @@ def figures(results: Results, folder: Path) -> dict[str, Path]:
         write_curves(result, folder / f"{part}.csv")
         path = folder / f"{part}.png"
         beside = part != Trials.part
-        draw(result, LABELS, path, PUBLISHED if beside else None)
+        there = {run["contender"] for run in result["runs"]}  # colours are shared among those alone
+        labels = {name: label for name, label in LABELS.items() if name in there}
+        draw(result, labels, path, PUBLISHED if beside else None)
         theirs = ", and published means with standard deviations" if beside else ""
         found[f"Evaluation returns by environment step, {PARTS[part]}{theirs}"] = path
     return found

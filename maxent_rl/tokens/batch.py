@@ -463,6 +463,11 @@ def responses(batch: TokenBatch) -> Array:
     return came if batch.whole is None else batch.whole.adds["responses"] > 0
 
 
+def drawn_lengths(batch: TokenBatch) -> Array:
+    """How many tokens each response has, whatever has been left out of the loss since: [N]."""
+    return jnp.sum(jnp.asarray(batch.mask, bool), axis=-1) if batch.whole is None else batch.whole.adds["drawn"]
+
+
 def without_masked(tree: PyTree, mask: Array) -> PyTree:
     """The arrays with 0 wherever a position [N, T] is masked; their gradient there is 0 too."""
 

@@ -18,7 +18,8 @@ class Whole:
     Attributes:
       number: [N] int32 which response a row is; what is drawn at random for it is drawn by this number.
       adds: what each row adds to a count of the whole, by name, each [N]: "responses" (1 where the row came with a token),
-        "tokens" (in the loss), "sequences" (1 where the row has any of these), and what stages count besides.
+        "drawn" (the tokens that it came with), "tokens" (in the loss), "sequences" (1 where the row has any of these), and
+        what stages count besides.
       counts: the counts of the whole by name, each [N] and the same in every row; "longest" is that of the longest response
         of the prepared batch, in tokens, and stays.
       found: what stages found in all tokens of the whole (`Objective.survey`), by stage, each [N, T] or with further axes.
@@ -36,7 +37,8 @@ class Whole:
         """What is known of rows as they come, before a stage leaves any out: mask [N, T] bool."""
         lengths = jnp.sum(mask, axis=-1)
         longest = jnp.broadcast_to(jnp.max(lengths, initial=0), lengths.shape)
-        return cls(jnp.zeros_like(lengths), {"responses": (lengths > 0).astype(jnp.int32)}, {"longest": longest}, {})
+        adds = {"responses": (lengths > 0).astype(jnp.int32), "drawn": lengths}
+        return cls(jnp.zeros_like(lengths), adds, {"longest": longest}, {})
 
     def counted(self, adds: dict[str, Array]) -> Whole:
         """With the rows numbered, and counted by what each of them adds."""

@@ -22,7 +22,7 @@ from jax import Array
 from maxent_rl import losses
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.settings import Weight, static
-from maxent_rl.tokens.batch import TokenBatch
+from maxent_rl.tokens.batch import TokenBatch, drawn_lengths
 from maxent_rl.tokens.objectives.advantages import AdvantageStage, DynamicSampling, RewardStage
 from maxent_rl.tokens.objectives.aggregates import Aggregate, of_part
 from maxent_rl.tokens.objectives.grouping import Grouping
@@ -109,7 +109,7 @@ class TaskLengthReward(RewardStage):
         """Raises the rewards [N]."""
         assert batch.task is not None and self.length_bounds is not None
         bounds = jnp.asarray(self.length_bounds, jnp.float32)[batch.task]
-        added = self.length_weight * length_reward(jnp.sum(batch.mask, axis=-1), bounds)
+        added = self.length_weight * length_reward(drawn_lengths(batch), bounds)
         return state, dataclasses.replace(batch, rewards=jnp.asarray(batch.rewards, jnp.float32) + added)
 
 

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support import second_references_b as reference
 from token_batches import responses
-from tokens.objectives import second_references_b as reference
 
 from maxent_rl.tokens import TokenOutputs, objectives
 

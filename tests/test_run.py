@@ -208,7 +208,7 @@ def test_names_that_lead_elsewhere_are_refused(command, capsys, tmp_path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dry_run_refuses_processes_that_could_not_be_joined(capsys):
+def test_a_dry_run_refuses_processes_that_could_not_be_joined(command, capsys):
     for flags, words in (
         (["--coordinator", "somewhere"], "--coordinator must be HOST:PORT or auto, got 'somewhere'"),
         (["--coordinator", "host:1"], "needs --num-processes and --process-id too"),

@@ -34,6 +34,10 @@ def _main(arguments: list[str]) -> int:
     check_settings(agent)
     if processes.coordinator is None and not processes.num_processes is processes.process_id is None:
         raise InvalidSettingError("--num-processes and --process-id go with --coordinator HOST:PORT.")
+    if processes.coordinator is not None:
+        from maxent_rl.seeds.processes import check_processes
+
+        check_processes(processes.coordinator, processes.num_processes, processes.process_id)
     by_hand = () if flags.start.allow_unused else flags.by_hand
     if flags.start.allow_unused:
         for name in unused_in(flags.by_hand, combinations(run, agent)):

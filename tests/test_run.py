@@ -206,3 +206,13 @@ def test_names_that_lead_elsewhere_are_refused(command, capsys, tmp_path, monkey
     assert command.main([*flags, "--env", "Pendulum", "--dry-run"]) == 1
     assert words in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_refuses_processes_that_could_not_be_joined(command, capsys):
+    for flags, words in (
+        (["--coordinator", "somewhere"], "--coordinator must be HOST:PORT or auto, got 'somewhere'"),
+        (["--coordinator", "host:1"], "needs --num-processes and --process-id too"),
+        (["--coordinator", "host:1", "--num-processes", "2", "--process-id", "2"], "--process-id must be from 0 to 1"),
+    ):
+        assert command.main(["--env", "Pendulum", "--dry-run", *flags]) == 1
+        assert words in capsys.readouterr().err

@@ -31,6 +31,24 @@ _SHUTDOWN_SECONDS = 30
 _SECONDS_TO_HEAR = 3.0
 
 
+def check_processes(coordinator: str, num_processes: int | None, process_id: int | None) -> None:
+    """Refuses what no processes can be joined by; the arguments are those of `start_processes`.
+
+    Raises:
+      InvalidSettingError: an address without a port, or numbers that do not fit.
+    """
+    if coordinator != "auto":
+        host, _, port = coordinator.rpartition(":")
+        if not host or not port.isdigit():
+            raise InvalidSettingError(f"--coordinator must be HOST:PORT or auto, got {coordinator!r}.")
+        if num_processes is None or process_id is None:
+            raise InvalidSettingError("--coordinator HOST:PORT needs --num-processes and --process-id too.")
+    if num_processes is not None and process_id is not None and not 0 <= process_id < num_processes:
+        raise InvalidSettingError(
+            f"--process-id must be from 0 to {num_processes - 1} (--num-processes is {num_processes}), got {process_id}."
+        )
+
+
 def start_processes(
     coordinator: str = "auto", num_processes: int | None = None, process_id: int | None = None, timeout: int = 300
 ) -> None:
@@ -47,18 +65,8 @@ def start_processes(
       InvalidSettingError: an address without a port, or numbers that do not fit.
       ProcessError: the others cannot be reached, or nothing tells who they are.
     """
-    if coordinator == "auto":
-        address = None
-    else:
-        address = coordinator
-        if not coordinator.rpartition(":")[0] or not coordinator.rpartition(":")[2].isdigit():
-            raise InvalidSettingError(f"--coordinator must be HOST:PORT or auto, got {coordinator!r}.")
-        if num_processes is None or process_id is None:
-            raise InvalidSettingError("--coordinator HOST:PORT needs --num-processes and --process-id too.")
-    if num_processes is not None and process_id is not None and not 0 <= process_id < num_processes:
-        raise InvalidSettingError(
-            f"--process-id must be from 0 to {num_processes - 1} (--num-processes is {num_processes}), got {process_id}."
-        )
+    check_processes(coordinator, num_processes, process_id)
+    address = None if coordinator == "auto" else coordinator
     try:
         jax.distributed.initialize(
             address,

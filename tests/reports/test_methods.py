@@ -35,9 +35,9 @@ def test_only_what_differs_between_runs_of_an_agent_is_in_the_name(tmp_path):
     (other / "config.json").write_text((other / "config.json").read_text().replace('"sac"', '"mine"'))
     assert list(study_of(tmp_path).methods) == [
         "mine",
-        "sac num_envs=1 learning_rate=0.0001 hidden_sizes=256x256 normalize_observations=off",
-        "sac num_envs=1 learning_rate=0.001 hidden_sizes=64x64 normalize_observations=off",
-        "sac num_envs=4 learning_rate=0.001 hidden_sizes=64x64 normalize_observations=on",
+        "sac num_envs=1 hidden_sizes=256x256 learning_rate=0.0001 normalize_observations=off",
+        "sac num_envs=1 hidden_sizes=64x64 learning_rate=0.001 normalize_observations=off",
+        "sac num_envs=4 hidden_sizes=64x64 learning_rate=0.001 normalize_observations=on",
     ]
 
 

@@ -326,7 +326,9 @@ def test_impossible_settings_are_refused(tmp_path, settings, error, words):
 
 
 def test_a_buffer_larger_than_memory_is_refused(tmp_path):
-    with pytest.raises(InvalidSettingError, match="lower --replay-size or --num-seeds"):
+    with pytest.raises(
+        InvalidSettingError, match=r"takes at least .* of memory .*: it would fit with --replay-size at most"
+    ):
         train(SAC(replay_size=10**12), Point(), output_dir=str(tmp_path), progress=False)
 
 

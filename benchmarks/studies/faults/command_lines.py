@@ -40,9 +40,9 @@ _NUMBERS = {
     "total_steps": (100, 5000),
     "num_seeds": (1, 4),
     "seed": (0, 1000),
-    "eval_every": (0, 500),
-    "eval_episodes": (0, 5),
-    "checkpoint_every": (0, 500),
+    "eval_every": (1, 500),
+    "eval_episodes": (1, 5),
+    "checkpoint_every": (1, 500),
     "keep_checkpoints": (1, 5),
     "log_every": (1, 500),
 }

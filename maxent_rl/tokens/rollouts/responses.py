@@ -127,20 +127,22 @@ class _Drawing:
             own = model.statistics(context, found.tokens)
             logp, entropy = own.logp, own.entropy
         ended = jnp.any(found.mask & (found.tokens == TokenTask.end_token), axis=-1)
+        rewards = self.task.reward(prompts, found.tokens, found.mask)
         return TokenBatch(
             logp_old=logp,
             mask=found.mask,
-            rewards=self.task.reward(prompts, found.tokens, found.mask),
+            rewards=rewards,
             group_size=groups.size,
             tokens=found.tokens,
             entropy_old=entropy,
             truncated=~ended,
             context=context,
-            **self._further(prompts, found),
+            **self._further(context, found, rewards),
         )
 
-    def _further(self, prompts: Array, found: Responses) -> dict[str, Any]:
+    def _further(self, context: Prompted, found: Responses, rewards: Array) -> dict[str, Any]:
         """The columns that only some objectives read, of those that this one does."""
+        prompts = context.prompts
         task = self.task
         makers: dict[str, Callable[[], Array]] = {
             "problem": lambda: task.problems(prompts),
@@ -148,8 +150,17 @@ class _Drawing:
             "answers": lambda: task.parsed(prompts, found.tokens, found.mask),
             "difficulty": lambda: task.difficulties(prompts),
             "logp_drawn": lambda: found.logp_drawn,
+            "greedy_rewards": lambda: self._greedy_rewards(context),
+            "reward_parts": lambda: rewards[:, None],  # tasks pay one reward
         }
         return {name: make() for name, make in makers.items() if name in self._needed}
+
+    def _greedy_rewards(self, context: Prompted) -> Array:
+        """[N] the reward of the likeliest response to each prompt, which is found once for a group."""
+        size = self.groups.size
+        prompts, mask = context.prompts[::size], context.prompt_mask[::size]
+        found = self.model.respond(prompts, mask, None, self.groups.response_length)
+        return jnp.repeat(self.task.reward(prompts, found.tokens, found.mask), size)
 
     @property
     def _needed(self) -> set[str]:

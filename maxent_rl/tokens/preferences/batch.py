@@ -110,6 +110,10 @@ class Pairs:
         """[B] how much more the policy prefers the chosen response than the reference does."""
         return margin_of(self.ratio)
 
+    def margin_by(self, per_token: bool) -> Array:
+        """[B] the margin of sums over the tokens, or of means per token."""
+        return margin_of(self.ratio / self.lengths) if per_token else self.margin
+
     @property
     def ratio(self) -> Array:
         """`log_ratio`, where it must be there."""

@@ -99,8 +99,7 @@ class DPO(PairLoss):
 
     def of_pairs(self, pairs: Pairs) -> Array:
         """The loss [B]."""
-        margin = margin_of(pairs.ratio / pairs.lengths) if self.length_average else pairs.margin
-        return losses.dpo_loss(margin, self.beta)
+        return losses.dpo_loss(pairs.margin_by(self.length_average), self.beta)
 
 
 @struct.dataclass
@@ -161,8 +160,7 @@ class IPO(PairLoss):
 
     def of_pairs(self, pairs: Pairs) -> Array:
         """The loss [B]."""
-        margin = margin_of(pairs.ratio / pairs.lengths) if self.length_average else pairs.margin
-        return losses.ipo_loss(margin, self.beta)
+        return losses.ipo_loss(pairs.margin_by(self.length_average), self.beta)
 
 
 @struct.dataclass

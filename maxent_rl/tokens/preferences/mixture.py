@@ -9,6 +9,7 @@ from flax import struct
 from jax import Array
 from jax.typing import ArrayLike
 
+from maxent_rl import losses
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.settings import static
 from maxent_rl.tokens.batch import TokenOutputs
@@ -58,8 +59,7 @@ class Mixture(PreferenceLoss):
         leading = next((aux for part, (_, aux) in zip(self.parts, found, strict=True) if part.reference), found[0][1])
         total = sum(jnp.asarray(weight) * loss for weight, (loss, _) in zip(self.weights, found, strict=True))
         loss = jnp.where(leading.counts, total, 0.0)
-        mean = jnp.sum(loss) / jnp.maximum(jnp.sum(leading.counts), 1)
-        metrics = leading.metrics | {"preference/loss": mean}
+        metrics = leading.metrics | {"preference/loss": losses.masked_mean(loss, leading.counts)}
         return loss, PreferenceAux(metrics, leading.counts, leading.rewards)
 
 

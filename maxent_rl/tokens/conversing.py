@@ -1,0 +1,212 @@
+"""Conversations of a language model with an environment that replies, all on the device, one token after the other.
+
+Rows are not in step with each other: at one place one row is drawn by the model and another is read out of a reply. Every
+token, whoever says it, is read once through the cache, so that a conversation costs what its longest one has tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+from jax.typing import ArrayLike
+
+from maxent_rl.errors import ShapeError
+from maxent_rl.networks.transformer import Transformer, init_cache
+from maxent_rl.tokens.sampling import Responses, any_going, drawer, reader, to_the_end
+from maxent_rl.tokens.tasks.conversation import ConversationTask, Reply
+from maxent_rl.tokens.tasks.writing import END_TOKEN, PAD_TOKEN
+from maxent_rl.types import PyTree
+
+
+@struct.dataclass
+class Conversations:
+    """What was said, by whom, and what it earned.
+
+    Attributes:
+      said: [N, T] tokens; its mask is True on what the model said, its log-probabilities and entropies 0 elsewhere.
+      there: [N, T] bool; True on what anybody said.
+      turns: [N, T] int32 the turn that each token belongs to, from 0; 0 where there is none.
+      turn_rewards: [N, K] float32.
+      ended: [N] bool: the environment has ended it; a conversation that was cut is truncated.
+    """
+
+    said: Responses
+    there: Array
+    turns: Array
+    turn_rewards: Array
+    ended: Array
+
+    @property
+    def rewards(self) -> Array:
+        """[N] what each conversation earned."""
+        return jnp.sum(self.turn_rewards, axis=-1)
+
+
+@struct.dataclass
+class _Row:
+    """What is known of each conversation at a place; a leading axis [N] everywhere.
+
+    Attributes:
+      environment: its state.
+      said: [N, S] of this turn so far, padded.
+      length: [N] tokens of it.
+      reply: [N, R] what the environment has said to the last turn.
+      heard: [N] how many of its tokens have been read.
+      to_hear: [N] how many there are.
+      turn: [N] from 0.
+      rewards: [N, K].
+      going: [N] bool.
+      ended: [N] bool.
+    """
+
+    environment: PyTree
+    said: Array
+    length: Array
+    reply: Array
+    heard: Array
+    to_hear: Array
+    turn: Array
+    rewards: Array
+    going: Array
+    ended: Array
+
+
+def converse(
+    model: Transformer,
+    params: Any,
+    task: ConversationTask[Any],
+    prompts: Array,
+    prompt_mask: Array,
+    key: Array,
+    *,
+    response_length: int | None = None,
+    temperature: ArrayLike = 1.0,
+    top_p: ArrayLike = 1.0,
+    greedy: bool = False,
+    token_temperature: Callable[[Array], Array] | None = None,
+) -> Conversations:
+    """Lets a model talk with the environments that prompts begin.
+
+    Pure: jit it with `model`, `task`, `response_length` and `greedy` static, vmap it over seeds of `params` and `key`. Row n
+    draws the same numbers whatever the number of rows. When all rows (of all seeds) have ended, the remaining steps do nothing.
+
+    Args:
+      model: with the configuration of `params`.
+      params: its parameters.
+      task: that replies.
+      prompts: [N, P] int32 of the task.
+      prompt_mask: [N, P] bool; False for padding.
+      key: random key.
+      response_length: T, the most tokens of all turns and replies; None for the task's own; static.
+      temperature: as `sample` takes it, and so all others.
+      top_p: [].
+      greedy: take the likeliest token instead of drawing; static.
+      token_temperature: factors of the tokens' own temperatures.
+
+    Raises:
+      ShapeError: if the arguments' shapes do not fit together.
+      InvalidSettingError: if the temperature is a Python number that is not greater than 0.
+    """
+    length = task.response_length if response_length is None else response_length
+    if length < 1:
+        raise ShapeError(f"A conversation needs room for at least one token, got response_length={length}.")
+    prompts, prompt_mask = to_the_end(prompts, prompt_mask)
+    read = reader(model, params)
+    draw = drawer(
+        model, params, key, len(prompts), temperature=temperature, top_p=top_p, greedy=greedy,
+        token_temperature=token_temperature,
+    )  # fmt: skip
+    cache = init_cache(model.config, len(prompts), prompts.shape[1] + length - 1)
+    hidden, cache = read(prompts, prompt_mask, cache)
+    rows = _begun(task, prompts, jnp.any(prompt_mask, axis=-1))
+
+    def speak(hidden: Array, rows: _Row, place: ArrayLike) -> tuple[_Row, tuple[Responses, Array, Array]]:
+        hears = rows.going & (rows.heard < rows.to_hear)
+        speaks = rows.going & ~hears
+        found = draw(hidden, speaks, place)
+        heard = jnp.take_along_axis(rows.reply, jnp.minimum(rows.heard, task.reply_length - 1)[:, None], 1)[:, 0]
+        found = found.replace(tokens=jnp.where(hears, heard, jnp.where(speaks, found.tokens, PAD_TOKEN)))
+        said = found, rows.going, jnp.where(rows.going, rows.turn, 0)
+        return _after(task, rows, found.tokens, speaks, hears), said
+
+    rows, first = speak(hidden, rows, 0)
+    nothing = jax.tree.map(jnp.zeros_like, first)
+
+    def step(carry: tuple[Any, Any, _Row], place: Array) -> tuple[Any, Any]:
+        def proceed(cache: Any, last: Any, rows: _Row) -> tuple[Any, ...]:
+            hidden, cache = read(last[0].tokens[:, None], last[1][:, None], cache)
+            rows, said = speak(hidden, rows, place)
+            return cache, said, rows
+
+        def idle(cache: Any, last: Any, rows: _Row) -> tuple[Any, ...]:
+            return cache, nothing, rows
+
+        carry = jax.lax.cond(any_going(carry[2].going), proceed, idle, *carry)
+        return carry, carry[1]
+
+    (_, _, rows), others = jax.lax.scan(step, (cache, first, rows), jnp.arange(1, length))
+    said, there, turns = jax.tree.map(
+        lambda one, more: jnp.concatenate([one[:, None], jnp.moveaxis(more, 0, 1)], axis=1), first, others
+    )
+    return Conversations(said, there, turns, rows.rewards, rows.ended)
+
+
+def _begun(task: ConversationTask[Any], prompts: Array, asked: Array) -> _Row:
+    """Before the first token; rows that are not `asked` [N] have ended from the start."""
+    count = len(prompts)
+    nothing = jnp.zeros(count, jnp.int32)
+    return _Row(
+        environment=jax.vmap(lambda prompt: task.begin(task.read(prompt)))(prompts),
+        said=jnp.full((count, task.turn_length), PAD_TOKEN, jnp.int32),
+        length=nothing,
+        reply=jnp.full((count, task.reply_length), PAD_TOKEN, jnp.int32),
+        heard=nothing,
+        to_hear=nothing,
+        turn=nothing,
+        rewards=jnp.zeros((count, task.max_turns)),
+        going=asked,
+        ended=jnp.zeros(count, bool),
+    )
+
+
+def _after(task: ConversationTask[Any], rows: _Row, tokens: Array, speaks: Array, hears: Array) -> _Row:
+    """The conversations once `tokens` [N] have been said, by the model where it `speaks`, by the environment where it is heard."""
+    place = jnp.arange(task.turn_length) == rows.length[:, None]
+    said = jnp.where(place & speaks[:, None], tokens[:, None], rows.said)
+    length = rows.length + speaks
+    done = speaks & ((tokens == END_TOKEN) | (length == task.turn_length))
+    heard = rows.heard + hears
+    # Whoever has heard all of a reply begins a turn.
+    begins = hears & (heard == rows.to_hear)
+    rows = rows.replace(said=said, length=length, heard=heard, turn=rows.turn + begins)
+
+    def replied(rows: _Row) -> _Row:
+        found: Reply = jax.vmap(task.reply)(rows.environment, rows.said, rows.length)
+
+        def where(new: Array, old: Array) -> Array:
+            return jnp.where(done.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+
+        ended = done & found.ended
+        cut = done & ~found.ended & (rows.turn + 1 == task.max_turns)
+        to_hear = jnp.clip(found.length, 0, task.reply_length)
+        goes_on = done & ~ended & ~cut
+        earned = (jnp.arange(task.max_turns) == rows.turn[:, None]) & done[:, None]
+        return rows.replace(
+            environment=jax.tree.map(where, found.state, rows.environment),
+            said=where(jnp.full_like(rows.said, PAD_TOKEN), rows.said),
+            length=where(jnp.zeros_like(rows.length), rows.length),
+            reply=where(found.tokens.astype(jnp.int32), rows.reply),
+            heard=where(jnp.zeros_like(rows.heard), rows.heard),
+            to_hear=where(jnp.where(goes_on, to_hear, 0), rows.to_hear),
+            turn=rows.turn + (goes_on & (to_hear == 0)),
+            rewards=rows.rewards + jnp.where(earned, found.reward[:, None], 0.0),
+            going=rows.going & ~ended & ~cut,
+            ended=rows.ended | ended,
+        )
+
+    return jax.lax.cond(any_going(done), replied, lambda rows: rows, rows)

@@ -106,6 +106,7 @@ class TokenBatch:
       logp_drawn: [N, T] log-probability of each token under the distribution that it was drawn from, where that was not the
         policy's own at its temperature (`Sampling.temperature`).
       greedy_rewards: [N] the reward of the policy's most likely response to the same prompt.
+      turns: [N, T] int32 which turn of a conversation each token belongs to, from 0; what the environment said is masked.
       reward_parts: [N, K] the K rewards that an outcome is made of, where they are to be normalised apart.
       context: what else belongs to each row and no objective reads, such as its prompt: a pytree of [N, ...].
       side: responses drawn besides the batch (`Objective.side`), or None.
@@ -149,6 +150,7 @@ class TokenBatch:
     greedy_rewards: Array | None = column(
         "row", about="the reward of the policy's most likely response to the same prompt", default=None
     )
+    turns: Array | None = column("token", about="the turn of the conversation that each token belongs to, from 0", default=None)
     reward_parts: Array | None = column("part", about="the rewards that each outcome is made of", default=None)
     context: PyTree | None = column("context", default=None)
     side: TokenBatch | None = None
@@ -317,7 +319,7 @@ def check_batch(batch: TokenBatch) -> None:
             )
         if not np.issubdtype(batch.group_index.dtype, np.integer):
             raise _no_ids("group_index", batch.group_index)
-    for name in ("problem", "task", "answers"):
+    for name in ("problem", "task", "answers", "turns"):
         values = getattr(batch, name)
         if values is not None and not np.issubdtype(values.dtype, np.integer):
             raise _no_ids(name, values)

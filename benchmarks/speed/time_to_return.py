@@ -53,7 +53,8 @@ class Returns(Options):
     eval_episodes: int = 10
     """Episodes of an evaluation."""
     contenders: tuple[str, ...] = ("maxent_rl", "fast", "sbx")
-    """Of: maxent_rl (our defaults), fast (--fast-arguments), efficient (--preset efficient), sbx (SBX's defaults, learning after 100 steps), sbx-zoo (as SBX's
+    """Of: maxent_rl (our defaults), fast (--fast-arguments), efficient (--preset efficient), sbx (SBX's
+    defaults, learning after 100 steps), sbx-zoo (as SBX's
     authors' collection of settings has it for MuJoCo: learning after 10,000 steps)."""
     fast_arguments: str = "--preset fast"
     """Flags of experiments/run.py that make ours `fast`."""

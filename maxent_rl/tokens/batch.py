@@ -150,7 +150,9 @@ class TokenBatch:
     greedy_rewards: Array | None = column(
         "row", about="the reward of the policy's most likely response to the same prompt", default=None
     )
-    turns: Array | None = column("token", about="the turn of the conversation that each token belongs to, from 0", default=None)
+    turns: Array | None = column(
+        "token", about="the turn of the conversation that each token belongs to, from 0", default=None
+    )
     reward_parts: Array | None = column("part", about="the rewards that each outcome is made of", default=None)
     context: PyTree | None = column("context", default=None)
     side: TokenBatch | None = None

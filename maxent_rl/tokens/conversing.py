@@ -93,7 +93,7 @@ def converse(
     """Lets a model talk with the environments that prompts begin.
 
     Pure: jit it with `model`, `task`, `response_length` and `greedy` static, vmap it over seeds of `params` and `key`. Row n
-    draws the same numbers whatever the number of rows. When all rows (of all seeds) have ended, the remaining steps do nothing.
+    draws the same numbers whatever the number of rows. When all rows (of all seeds) have ended, what remains does nothing.
 
     Args:
       model: with the configuration of `params`.
@@ -175,7 +175,7 @@ def _begun(task: ConversationTask[Any], prompts: Array, asked: Array) -> _Row:
 
 
 def _after(task: ConversationTask[Any], rows: _Row, tokens: Array, speaks: Array, hears: Array) -> _Row:
-    """The conversations once `tokens` [N] have been said, by the model where it `speaks`, by the environment where it is heard."""
+    """The conversations once `tokens` [N] have been said, by the model where it `speaks`, or by the environment."""
     place = jnp.arange(task.turn_length) == rows.length[:, None]
     said = jnp.where(place & speaks[:, None], tokens[:, None], rows.said)
     length = rows.length + speaks

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from maxent_rl.tokens.tasks.base import Problem, TokenTask
-from maxent_rl.tokens.tasks.writing import END_TOKEN, PAD_TOKEN, join, response_mask
+from maxent_rl.tokens.tasks.writing import PAD_TOKEN, join, response_mask
 from maxent_rl.types import Array, PyTree
 
 
@@ -143,7 +143,9 @@ class ConversationTask(TokenTask[Problem]):
             said = response_mask(line) & (line != PAD_TOKEN)
             heard = self.reply(state, line, jnp.sum(said))
             goes_on = going & ~heard.ended
-            heard_at = jnp.arange(self.reply_length) < jnp.where(goes_on & (index + 1 < self.max_turns), heard.length, 0)
+            heard_at = jnp.arange(self.reply_length) < jnp.where(
+                goes_on & (index + 1 < self.max_turns), heard.length, 0
+            )
             reward = jnp.where(going, heard.reward, 0.0).astype(jnp.float32)
             return (heard.state, goes_on), (said & going, heard.tokens, heard_at, reward, going & heard.ended)
 

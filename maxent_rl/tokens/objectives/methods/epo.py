@@ -1,10 +1,10 @@
 """EPO: an entropy bonus averaged over turns, and a penalty on entropies outside a corridor around their own history.
 
 Source: EPO: Entropy-regularized Policy Optimization for LLM Agents Reinforcement Learning (arXiv 2509.22576), in its second
-version. Its first version and the released code have a penalty that is a constant outside the corridor: it has no gradient, and
-changes the reported value of the loss alone (`epo_penalty=indicator`). Whatever that code reached is due to the bonus. With
-the published weights the penalty of the second version weakens the bonus by a tenth at most: it turns against entropy only where
-`corridor_weight` times the schedule is above 1.
+version. Its first version and the released code have a penalty that is a constant outside the corridor: it has no gradient,
+and changes the reported value of the loss alone (`epo_penalty=indicator`). Whatever that code reached is due to the bonus.
+With the published weights the penalty of the second version weakens the bonus by a tenth at most: it turns against entropy
+only where `corridor_weight` times the schedule is above 1.
 """
 
 from __future__ import annotations
@@ -144,4 +144,3 @@ PRESETS: dict[str, Preset] = {
         (GroupAdvantage(), Clipped(), EntropyCorridor(), Aggregate()),
     ),
 }
-

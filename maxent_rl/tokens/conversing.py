@@ -123,7 +123,8 @@ def converse(
     )  # fmt: skip
     cache = init_cache(model.config, len(prompts), prompts.shape[1] + length - 1)
     hidden, cache = read(prompts, prompt_mask, cache)
-    rows = _begun(task, prompts, jnp.any(prompt_mask, axis=-1))
+    # `fold_in` of a place is what tokens are drawn with; of no place are there so many.
+    rows = _begun(task, prompts, jnp.any(prompt_mask, axis=-1), jax.random.fold_in(key, 2**31 - 1))
 
     def speak(hidden: Array, rows: _Row, place: ArrayLike) -> tuple[_Row, tuple[Responses, Array, Array]]:
         hears = rows.going & (rows.heard < rows.to_hear)
@@ -156,12 +157,16 @@ def converse(
     return Conversations(said, there, turns, rows.rewards, rows.ended)
 
 
-def _begun(task: ConversationTask[Any], prompts: Array, asked: Array) -> _Row:
+def _begun(task: ConversationTask[Any], prompts: Array, asked: Array, key: Array) -> _Row:
     """Before the first token; rows that are not `asked` [N] have ended from the start."""
     count = len(prompts)
     nothing = jnp.zeros(count, jnp.int32)
+
+    def begin(prompt: Array, row: Array) -> PyTree:
+        return task.begin(task.read(prompt), jax.random.fold_in(key, row))
+
     return _Row(
-        environment=jax.vmap(lambda prompt: task.begin(task.read(prompt)))(prompts),
+        environment=jax.vmap(begin)(prompts, jnp.arange(count)),
         said=jnp.full((count, task.turn_length), PAD_TOKEN, jnp.int32),
         length=nothing,
         reply=jnp.full((count, task.reply_length), PAD_TOKEN, jnp.int32),
@@ -186,7 +191,7 @@ def _after(task: ConversationTask[Any], rows: _Row, tokens: Array, speaks: Array
     rows = rows.replace(said=said, length=length, heard=heard, turn=rows.turn + begins)
 
     def replied(rows: _Row) -> _Row:
-        found: Reply = jax.vmap(task.reply)(rows.environment, rows.said, rows.length)
+        found: Reply = task.replies(rows.environment, rows.said, rows.length, done)
 
         def where(new: Array, old: Array) -> Array:
             return jnp.where(done.reshape(-1, *[1] * (old.ndim - 1)), new, old)

@@ -62,7 +62,7 @@ def test_every_turn_ends_as_it_must_and_is_replied_to_as_the_task_says():
     reply = jax.jit(TASK.reply)
     lengths = set()
     for row in range(ROWS):
-        state, ended = TASK.begin(TASK.read(prompts()[0][row])), False
+        state, ended = TASK.begin(TASK.read(prompts()[0][row]), jax.random.key(0)), False
         turns = pieces(out.said.tokens[row], out.there[row], out.said.mask[row], out.turns[row])
         for turn, own, told in turns:
             lengths.add(len(own))
@@ -139,7 +139,9 @@ def test_a_conversation_without_an_end_has_its_turns_and_no_more(task, told):
 
 def test_lines_are_spoken_as_the_model_would_be_replied_to():
     asked, _ = prompts(3)
-    best = jax.jit(jax.vmap(lambda prompt: TASK.spoken(TASK.read(prompt), *TASK.lines(None, TASK.read(prompt)))))(asked)
+    best = jax.jit(
+        jax.vmap(lambda prompt: TASK.spoken(jax.random.key(0), TASK.read(prompt), *TASK.lines(None, TASK.read(prompt))))
+    )(asked)
     assert np.all(best.ended) and np.all(np.sum(best.turn_rewards, axis=-1) == 1)
     some = TASK.transcripts(jax.random.key(0), asked)
     earned = np.sum(some.turn_rewards, axis=-1)

@@ -87,8 +87,8 @@ class ConversationTask(TokenTask[Problem]):
         return self.max_turns * self.turn_length + (self.max_turns - 1) * self.reply_length
 
     @abc.abstractmethod
-    def begin(self, problem: Problem) -> PyTree:
-        """The environment's state before the first turn: a pytree of arrays."""
+    def begin(self, problem: Problem, key: Array) -> PyTree:
+        """The environment's state before the first turn: a pytree of arrays; with a random key [] of this conversation."""
 
     @abc.abstractmethod
     def reply(self, state: PyTree, said: Array, length: Array) -> Reply:
@@ -99,6 +99,11 @@ class ConversationTask(TokenTask[Problem]):
           said: [S] int32 what the model said in this turn, its end token included; padding beyond.
           length: [] int32 how many tokens that are; a turn without an end token has used up its room.
         """
+
+    def replies(self, state: PyTree, said: Array, length: Array, asked: Array) -> Reply:
+        """What environments say to the turns of many conversations, [N, ...] everywhere; only the `asked` [N] count."""
+        found: Reply = jax.vmap(self.reply)(state, said, length)
+        return found
 
     @abc.abstractmethod
     def lines(self, key: Array | None, problem: Problem) -> tuple[Array, Array]:
@@ -130,10 +135,10 @@ class ConversationTask(TokenTask[Problem]):
 
     def candidates(self, problem: Problem) -> tuple[Array, Array]:
         """The one transcript [1, T] of the best lines."""
-        found = self.spoken(problem, *self.lines(None, problem))
+        found = self.spoken(jax.random.key(0), problem, *self.lines(None, problem))
         return found.tokens[None], found.ended[None]
 
-    def spoken(self, problem: Problem, lines: Array, number: Array) -> Transcript:
+    def spoken(self, key: Array, problem: Problem, lines: Array, number: Array) -> Transcript:
         """The conversation [T] in which a model says these lines [K, S], of which there are `number` []."""
 
         def turn(carry: tuple[PyTree, Array], given: tuple[Array, Array]) -> tuple[Any, Any]:
@@ -150,7 +155,7 @@ class ConversationTask(TokenTask[Problem]):
             return (heard.state, goes_on), (said & going, heard.tokens, heard_at, reward, going & heard.ended)
 
         given = lines, jnp.arange(self.max_turns)
-        _, (said, replies, heard, rewards, ends) = jax.lax.scan(turn, (self.begin(problem), number > 0), given)
+        _, (said, replies, heard, rewards, ends) = jax.lax.scan(turn, (self.begin(problem, key), number > 0), given)
         tokens = jnp.concatenate([lines, replies], axis=1).ravel()
         shown = jnp.concatenate([said, heard], axis=1)
         own = jnp.concatenate([said, jnp.zeros_like(heard)], axis=1).ravel()
@@ -173,6 +178,7 @@ class ConversationTask(TokenTask[Problem]):
 def _transcripts(task: ConversationTask[Any], key: Array, prompts: Array) -> Transcript:
     def one(key: Array, prompt: Array) -> Transcript:
         problem = task.read(prompt)
-        return task.spoken(problem, *task.lines(key, problem))
+        begin_key, lines_key = jax.random.split(key)
+        return task.spoken(begin_key, problem, *task.lines(lines_key, problem))
 
     return jax.vmap(one)(jax.random.split(key, prompts.shape[0]), prompts)

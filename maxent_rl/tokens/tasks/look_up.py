@@ -112,7 +112,7 @@ class LookUp(ConversationTask[Wanted]):
         ordered = jnp.sort(problem.keys)
         return 1.0 + jnp.sum(ordered[1:] != ordered[:-1])
 
-    def begin(self, problem: Wanted) -> Opened:
+    def begin(self, problem: Wanted, key: Array) -> Opened:
         """The book is open."""
         return Opened(problem)
 

@@ -157,7 +157,9 @@ def test_ratios_are_those_of_the_whole_mixture(parameters):
     assert_close(kept.log_prob.ravel(), exact_log_prob(policy, batch.action.reshape(-1, 2)))
 
 
-@pytest.mark.parametrize("router", [ROUTERS[0], *(pytest.param(each, marks=pytest.mark.matrix) for each in ROUTERS[1:3])])
+@pytest.mark.parametrize(
+    "router", [ROUTERS[0], *(pytest.param(each, marks=pytest.mark.matrix) for each in ROUTERS[1:3])]
+)
 def test_losses_by_hand(parameters, router):
     """The router's loss from the values of one sample of each expert, and the mean squared error of the action values."""
     agent, samples = SMALL.replace(router=router, router_weight=3.0, q_weight=0.7), samples_of()

@@ -260,7 +260,9 @@ def test_all_logits_that_do_not_fit_are_left_out(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chosen", [("loss", "generation small"), pytest.param(("",), marks=pytest.mark.matrix)], ids=str)
+@pytest.mark.parametrize(
+    "chosen", [("loss", "generation small"), pytest.param(("",), marks=pytest.mark.matrix)], ids=str
+)
 def test_every_path_runs_at_small_sizes(chosen, tmp_path, monkeypatch):
     """Of one compiled program each, or of all, which takes a minute and more."""
     plan = accelerator.plan

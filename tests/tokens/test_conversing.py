@@ -139,9 +139,12 @@ def test_a_conversation_without_an_end_has_its_turns_and_no_more(task, told):
 
 def test_lines_are_spoken_as_the_model_would_be_replied_to():
     asked, _ = prompts(3)
-    best = jax.jit(
-        jax.vmap(lambda prompt: TASK.spoken(jax.random.key(0), TASK.read(prompt), *TASK.lines(None, TASK.read(prompt))))
-    )(asked)
+
+    def spoken(prompt):
+        problem = TASK.read(prompt)
+        return TASK.spoken(jax.random.key(0), problem, *TASK.lines(None, problem))
+
+    best = jax.jit(jax.vmap(spoken))(asked)
     assert np.all(best.ended) and np.all(np.sum(best.turn_rewards, axis=-1) == 1)
     some = TASK.transcripts(jax.random.key(0), asked)
     earned = np.sum(some.turn_rewards, axis=-1)

@@ -226,8 +226,7 @@ class _Desk:
             else:
                 lengths[row] = len(encoded)
                 tokens[row, : len(encoded)] = encoded
-        flat = tokens.reshape(*shape, -1), lengths.reshape(shape), rewards.reshape(shape), ends.reshape(shape)
-        return flat
+        return tokens.reshape(*shape, -1), lengths.reshape(shape), rewards.reshape(shape), ends.reshape(shape)
 
     def _ask(self, episode: tuple[int, ...], turn: int, said: str) -> tuple[str, float, bool]:
         with self._lock:

@@ -1,8 +1,8 @@
 """EMPG: turns that a policy was sure of count more, and a turn that leads to a sure one is paid for it.
 
 The score function of a softmax grows with the entropy of a decision, so that sure turns learn slowly and unsure ones make
-large steps. The outcome's advantage is scaled turn by turn, by a factor that falls with the turn's entropy and has the mean 1 over
-all turns of the batch, and a small bonus goes to the turn before one of low entropy.
+large steps. The outcome's advantage is scaled turn by turn, by a factor that falls with the turn's entropy and has the mean 1
+over all turns of the batch, and a small bonus goes to the turn before one of low entropy.
 
 Source: Harnessing Uncertainty: Entropy-Modulated Policy Gradients for Long-Horizon LLM Agents (arXiv 2509.09265), in the form
 of the authors' published pseudocode. Which `clarity_bonus` made its tables is not confirmed: 0.1 and 0.05 are both seen.

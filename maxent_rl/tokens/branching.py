@@ -1,12 +1,13 @@
 """Rollouts that branch: which conversations are continued twice from where they are, by how unsure the model was.
 
-Source: Agentic Entropy-Balanced Policy Optimization (arXiv 2510.14545), in the form of public copies of the released code. There
-all conversations of a batch wait for each other after each turn, and a prompt's count of rounds in a row starts anew when
-another prompt forked and it did not; here each prompt's rounds are its own.
+Source: Agentic Entropy-Balanced Policy Optimization (arXiv 2510.14545), in the form of public copies of the released code.
+There all conversations of a batch wait for each other after each turn, and a prompt's count of rounds in a row starts anew
+when another prompt forked and it did not; here each prompt's rounds are its own.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated
 
 import jax
@@ -76,7 +77,7 @@ class Growth:
         """After a token of entropy [N] in nats, which is number `length` [N] of its turn [N], where one is spoken."""
         counts = speaks & (length < MONITORED_TOKENS)
         so_far = jnp.where(speaks & (length == 0), 0.0, self.turn) + jnp.where(counts, entropy / scale, 0.0)
-        return self.replace(turn=so_far, first=jnp.where(speaks & (turn == 0), so_far, self.first))  # type: ignore[attr-defined]
+        return dataclasses.replace(self, turn=so_far, first=jnp.where(speaks & (turn == 0), so_far, self.first))
 
     def fork(self, forks: Forks, waits: Array, key: Array) -> tuple[Growth, Array]:
         """Decides which of the conversations that have just been replied to, `waits` [N], are continued twice.
@@ -88,8 +89,7 @@ class Growth:
         rounds = jnp.repeat(self.rounds, forks.size)
         change = self.turn - self.first
         wants = waits & (self.draws(forks, chance, change, rounds) >= 0.5)
-        groups = lambda values: values.reshape(-1, forks.size)  # noqa: E731
-        wants_there, free_there = groups(wants), groups(self.free)
+        wants_there, free_there, waits_there = (values.reshape(-1, forks.size) for values in (wants, self.free, waits))
         order_of_wants = jnp.cumsum(wants_there, axis=-1) - 1
         order_of_free = jnp.cumsum(free_there, axis=-1) - 1
         # The i-th that wants to takes the i-th free room of its prompt.
@@ -98,9 +98,9 @@ class Growth:
         )
         taken = jnp.any(takes, axis=-1)
         first = jnp.arange(len(taken))[:, None] * forks.size
-        own = jnp.arange(waits.shape[0], dtype=jnp.int32)
-        source = jnp.where(taken, first + jnp.argmax(takes, axis=-1), groups(own)).ravel().astype(jnp.int32)
-        asked = jnp.any(groups(waits), axis=-1)
+        own = jnp.arange(waits.shape[0], dtype=jnp.int32).reshape(-1, forks.size)
+        source = jnp.where(taken, first + jnp.argmax(takes, axis=-1), own).ravel().astype(jnp.int32)
+        asked = jnp.any(waits_there, axis=-1)
         created = jnp.any(taken, axis=-1)
         rounds = jnp.where(asked, jnp.where(created, self.rounds + 1, 0), self.rounds)
         taken = taken.ravel()

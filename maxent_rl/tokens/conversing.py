@@ -6,6 +6,7 @@ token, whoever says it, is read once through the cache, so that a conversation c
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -161,7 +162,7 @@ def converse(
         speaks = rows.going & ~hears
         found = draw(hidden, speaks, place)
         heard = jnp.take_along_axis(rows.reply, jnp.minimum(rows.heard, task.reply_length - 1)[:, None], 1)[:, 0]
-        found = found.replace(tokens=jnp.where(hears, heard, jnp.where(speaks, found.tokens, PAD_TOKEN)))
+        found = dataclasses.replace(found, tokens=jnp.where(hears, heard, jnp.where(speaks, found.tokens, PAD_TOKEN)))
         said = _Spoken(found, rows.going, jnp.where(rows.going, rows.turn, 0), None)
         after, waits = _after(task, rows, found.tokens, speaks, hears)
         last = found.tokens[:, None], rows.going[:, None]
@@ -169,13 +170,13 @@ def converse(
             return (cache, last, after), said
         grown = rows.growth.heard(found.entropy, speaks, rows.length, rows.turn, scale)
         grown, source = grown.fork(forks, waits, jax.random.fold_in(fork_key, place))
-        kept = _as_source_says(source, (cache, last, after.replace(growth=None)))
-        return (kept[0], kept[1], kept[2].replace(growth=grown)), said.replace(source=source)
+        kept = _as_source_says(source, (cache, last, dataclasses.replace(after, growth=None)))
+        return (kept[0], kept[1], dataclasses.replace(kept[2], growth=grown)), dataclasses.replace(said, source=source)
 
     carry, first = speak(cache, hidden, rows, 0)
     nothing = jax.tree.map(jnp.zeros_like, first)
     if forks is not None:
-        nothing = nothing.replace(source=jnp.arange(len(prompts), dtype=jnp.int32))
+        nothing = dataclasses.replace(nothing, source=jnp.arange(len(prompts), dtype=jnp.int32))
 
     def step(carry: tuple[Any, ...], place: Array) -> tuple[Any, Any]:
         def proceed(cache: TransformerCache, last: tuple[Array, Array], rows: _Row) -> tuple[Any, ...]:
@@ -207,7 +208,9 @@ def _together(spoken: _Spoken, rows: _Row) -> Conversations:
     """The conversations [N, T] of what was said at each place [T, N]; a fork has what its parent said before it."""
     if spoken.source is not None:
         held = unbranched(spoken.source)
-        spoken = jax.tree.map(lambda leaf: jnp.take_along_axis(leaf, held, axis=1), spoken.replace(source=None))
+        spoken = jax.tree.map(
+            lambda leaf: jnp.take_along_axis(leaf, held, axis=1), dataclasses.replace(spoken, source=None)
+        )
     spoken = jax.tree.map(lambda leaf: leaf.T, spoken)
     growth = rows.growth
     return Conversations(
@@ -264,7 +267,7 @@ def _after(task: ConversationTask[Any], rows: _Row, tokens: Array, speaks: Array
     heard = rows.heard + hears
     # Whoever has heard all of a reply begins a turn.
     begins = hears & (heard == rows.to_hear)
-    rows = rows.replace(said=said, length=length, heard=heard, turn=rows.turn + begins)
+    rows = dataclasses.replace(rows, said=said, length=length, heard=heard, turn=rows.turn + begins)
 
     def replied(rows: _Row) -> tuple[_Row, Array]:
         found: Reply = task.replies(rows.environment, rows.said, rows.length, done)
@@ -277,7 +280,8 @@ def _after(task: ConversationTask[Any], rows: _Row, tokens: Array, speaks: Array
         to_hear = jnp.clip(found.length, 0, task.reply_length)
         goes_on = done & ~ended & ~cut
         earned = (jnp.arange(task.max_turns) == rows.turn[:, None]) & done[:, None]
-        after = rows.replace(
+        after = dataclasses.replace(
+            rows,
             environment=jax.tree.map(where, found.state, rows.environment),
             said=where(jnp.full_like(rows.said, PAD_TOKEN), rows.said),
             length=where(jnp.zeros_like(rows.length), rows.length),

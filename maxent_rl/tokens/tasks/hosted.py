@@ -149,17 +149,17 @@ class HostedTask(ConversationTask[Posed]):
 
     def reply(self, state: Episode, said: Array, length: Array) -> Reply:
         """Asks the partner of one episode."""
-        one = jax.tree.map(lambda leaf: leaf[None], (state, said, length))
-        found: Reply = jax.tree.map(lambda leaf: leaf[0], self.replies(*one, jnp.ones(1, bool)))
+        state, said, length = jax.tree.map(lambda leaf: leaf[None], (state, said, length))
+        found: Reply = jax.tree.map(lambda leaf: leaf[0], self.replies(state, said, length, jnp.ones(1, bool)))
         return found
 
     def replies(self, state: Episode, said: Array, length: Array, asked: Array) -> Reply:
         """Asks the partners of those episodes that are `asked` [N]; of all seeds in one call."""
         shapes = (
-            jax.ShapeDtypeStruct((*said.shape[:-1], self.reply_room), jnp.int32),
-            jax.ShapeDtypeStruct(length.shape, jnp.int32),
-            jax.ShapeDtypeStruct(length.shape, jnp.float32),
-            jax.ShapeDtypeStruct(length.shape, bool),
+            jnp.zeros((*said.shape[:-1], self.reply_room), jnp.int32),
+            jnp.zeros(length.shape, jnp.int32),
+            jnp.zeros(length.shape, jnp.float32),
+            jnp.zeros(length.shape, bool),
         )
         # It is pure in this sense: the same turn of the same episode, asked again, is answered from memory.
         found = jax.pure_callback(

@@ -7,6 +7,7 @@ import pytest
 
 from maxent_rl.tokens import TokenBatch, TokenOutputs, objectives
 from maxent_rl.tokens.objectives.aggregates import Aggregate
+from maxent_rl.tokens.objectives.methods.aepo_agentic import EntropyBalancedClip, standardised
 from maxent_rl.tokens.objectives.methods.empg import EntropyModulation
 from maxent_rl.tokens.objectives.methods.epo import (
     EntropyCorridor,
@@ -131,3 +132,26 @@ def test_a_mean_over_turns_weighs_turns_and_not_tokens(rows):
     slope = jax.jit(jax.grad(loss))(jnp.asarray(ENTROPY))
     expected = [[1 / 12, 1 / 12, 0, 1 / 6, 1 / 6], [1 / 4, 0, 0, 1 / 8, 1 / 8]]
     np.testing.assert_allclose(slope, -np.array(expected), rtol=1e-5)
+
+
+def test_advantages_grow_with_entropy_and_the_upper_bound_keeps_a_gradient():
+    """Agentic AEPO, by the sheet's numbers."""
+    mask = jnp.ones((1, 4), bool)
+    factor = 1.0 + 0.2 * standardised(jnp.array([[0.1, 0.4, 1.2, 0.3]]), mask)
+    np.testing.assert_allclose(factor[0], [0.834384, 0.958596, 1.289828, 0.917192], atol=1e-6)
+    np.testing.assert_array_equal(standardised(jnp.full((1, 4), 0.3), mask), 0.0)
+    objective = objectives.chain(EntropyBalancedClip(balanced_clip_high=0.28), Aggregate(aggregation="token-sum"))
+
+    @jax.jit
+    def found(logp, advantage):
+        given = batch(
+            logp_old=jnp.zeros((1, 4)), mask=mask, rewards=jnp.zeros(1), advantages=advantage[None],
+            entropy_old=jnp.ones((1, 4)), turns=jnp.zeros((1, 4), int),
+        )  # fmt: skip
+        return jax.value_and_grad(lambda logp: objective((), TokenOutputs(logp), given)[0])(logp)
+
+    logp = jnp.log(jnp.array([[0.7, 1.0, 1.5, 3.5]]))
+    loss, slope = found(logp, jnp.array(1.0))
+    np.testing.assert_allclose([loss, *-slope[0]], [-4.26, 0.7, 1.0, 1.28, 1.28], rtol=1e-5)
+    loss, slope = found(logp, jnp.array(-1.0))
+    np.testing.assert_allclose([loss, *-slope[0]], [6.3, 0.0, -1.0, -1.5, 0.0], rtol=1e-5)

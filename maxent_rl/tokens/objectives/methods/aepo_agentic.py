@@ -1,10 +1,11 @@
 """Agentic AEPO: uncertain tokens count more, and a token beyond the upper clip keeps a bounded gradient.
 
-Not to be confused with Arbitrary Entropy Policy Optimization (`aepo_arbitrary`). Which branches a rollout takes, the other half
-of the method, is not an objective's: see `maxent_rl.tokens.branching`.
+Not to be confused with Arbitrary Entropy Policy Optimization (`aepo_arbitrary`). Which branches a rollout takes, the other
+half of the method, is not an objective's: see `maxent_rl.tokens.branching`.
 
-Source: Agentic Entropy-Balanced Policy Optimization (arXiv 2510.14545), in the form of public copies of the released code. Whether
-the published run had the entropy factor on, and which clip widths, is not confirmed; the widths here are that code's defaults.
+Source: Agentic Entropy-Balanced Policy Optimization (arXiv 2510.14545), in the form of public copies of the released code.
+Whether the published run had the entropy factor on, and which clip widths, is not confirmed; the widths here are that code's
+defaults.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from maxent_rl.tokens.objectives.shapes import Shape
 from maxent_rl.tokens.objectives.stage import Preset, Work
 from maxent_rl.tokens.objectives.surrogates import Surrogate, bounds
 from maxent_rl.types import PyTree
+
+_TINY = 1e-30
 
 
 @struct.dataclass
@@ -76,7 +79,7 @@ class EntropyBalancedClip(Surrogate):
     def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
         """Sets the loss [N, T] and where it was bounded."""
         low, high = bounds(work, self.balanced_clip_low, self.balanced_clip_high)
-        own = work.ratio / jax.lax.stop_gradient(jnp.maximum(work.ratio, jnp.finfo(work.ratio.dtype).tiny))
+        own = work.ratio / jax.lax.stop_gradient(jnp.maximum(work.ratio, _TINY))
         bounded = (1.0 + jnp.asarray(high)) * own - 1.0  # of the value `high`, with a gradient
         loss = losses.clipped_surrogate(work.ratio, work.advantages, low, bounded, self.balanced_dual_clip)
         clipped = losses.clipped_away(work.ratio, work.advantages, low, high)

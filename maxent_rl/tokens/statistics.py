@@ -124,9 +124,11 @@ def token_statistics(
         hidden, tokens = jnp.where(there[..., None], hidden, 0), jnp.where(there, tokens, 0)
     given = None if teacher is None or not compared else _of_teacher(teacher, hidden, unembedding, mask)
     if compared and given is None:
-        raise MissingInputError(f"{', '.join(compared)} compares the policy with a teacher: pass teacher=TeacherStates(...).")
+        raise MissingInputError(
+            f"{', '.join(compared)} compares the policy with a teacher: pass teacher=TeacherStates(...)."
+        )
     dtype = jnp.promote_types(hidden.dtype, unembedding.dtype)
-    # The pull of a function back to its log-probabilities holds some arrays of a chunk more, that of two models' twice as many.
+    # The pull of a function back to its log-probabilities holds some arrays of a chunk more; of two models, twice as many.
     held = _LOGITS_HELD // (4 if compared else 2 if differentiable else 1)
     chunks, rows = _division(tokens.shape[0], tokens.shape[1], chunk or max(1, held // unembedding.shape[1]))
     constant, moving = extra or {}, differentiable or {}
@@ -196,7 +198,9 @@ def logits_statistics(
 
 def _teacher_log_probs(logits: ArrayLike | None, shape: tuple[int, ...], compared: Mapping[str, Comparison]) -> Array:
     if logits is None:
-        raise MissingInputError(f"{', '.join(compared)} compares the policy with a teacher: pass teacher_logits=[..., V].")
+        raise MissingInputError(
+            f"{', '.join(compared)} compares the policy with a teacher: pass teacher_logits=[..., V]."
+        )
     if jnp.shape(logits) != shape:
         raise ShapeError(f"teacher_logits has the shape {jnp.shape(logits)}; that of the policy's, {shape}, is needed.")
     return jax.lax.stop_gradient(jax.nn.log_softmax(_as_float(jnp.asarray(logits))))
@@ -224,8 +228,8 @@ def _of_teacher(
         )
     if matrix.shape[1] != unembedding.shape[1]:
         raise ShapeError(
-            f"The teacher has a vocabulary of {matrix.shape[1]} tokens and the policy one of {unembedding.shape[1]}: what they "
-            "say of a token can be compared over one vocabulary alone."
+            f"The teacher has a vocabulary of {matrix.shape[1]} tokens and the policy one of {unembedding.shape[1]}: what "
+            "they say of a token can be compared over one vocabulary alone."
         )
     temperature = _checked_temperature(teacher.temperature)
     if mask is not None:
@@ -426,7 +430,9 @@ def _statistics_forward(
         logp, entropy, *normaliser = _summary(logits, some_tokens)
         log_probs = _log_probs(logits, *normaliser)
         told = _told(teacher, of_teacher, log_probs)
-        others = (each(log_probs, told, some_tokens, *values) for each, values in zip(functions[0], constants, strict=True))
+        others = (
+            each(log_probs, told, some_tokens, *values) for each, values in zip(functions[0], constants, strict=True)
+        )
         return None, (logp, entropy, *normaliser, *others)
 
     of_teacher = None if teacher is None else _deal(teacher[0], division)

@@ -1,4 +1,4 @@
-"""Divergences of a student from a teacher: worked numbers, loops over choices in double precision, limits, and whole responses."""
+"""Divergences of a student from a teacher: worked numbers, loops in double precision, limits, whole responses."""
 
 import itertools
 import math

@@ -39,9 +39,7 @@ def chunked(hidden, matrix, tokens, teacher, weights, mask):
     """(statistics, gradients in the policy and in the teacher), four tokens at a time."""
 
     def loss(hidden, matrix, teacher):
-        found = token_statistics(
-            hidden, matrix, tokens, 0.8, chunk=4, mask=mask, teacher=teacher, compared=COMPARED
-        )
+        found = token_statistics(hidden, matrix, tokens, 0.8, chunk=4, mask=mask, teacher=teacher, compared=COMPARED)
         return loss_of(found, weights), found
 
     return jax.grad(loss, (0, 1, 2), has_aux=True)(hidden, matrix, teacher)
@@ -114,7 +112,9 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence():
         ask(teacher=TeacherStates(teacher.hidden, matrix))
     with pytest.raises(MissingInputError, match="divergence compares the policy with a teacher"):
         ask(teacher=None)
-    with pytest.raises(InvalidSettingError, match="divergence is asked for in two of extra, differentiable and compared"):
+    with pytest.raises(
+        InvalidSettingError, match="divergence is asked for in two of extra, differentiable and compared"
+    ):
         ask(extra={"divergence": lambda log_probs, tokens: log_probs[..., 0]})
     with pytest.raises(MissingInputError, match="pass teacher_logits"):
         logits_statistics(np.zeros((2, 3)), np.zeros(2, int), compared=compared)

@@ -32,6 +32,7 @@ from maxent_rl.tokens.objectives.advantages import (
 )
 from maxent_rl.tokens.objectives.aggregates import Aggregate
 from maxent_rl.tokens.objectives.credit import Credit
+from maxent_rl.tokens.objectives.distillation import AdvantageMix, Distillation, HintedRows
 from maxent_rl.tokens.objectives.elsewhere import Translated, from_trl, from_tunix, from_verl
 from maxent_rl.tokens.objectives.estimate import EntropyEstimate
 from maxent_rl.tokens.objectives.pipeline import Objective, chain
@@ -47,7 +48,19 @@ from maxent_rl.tokens.objectives.presets import (
 )
 from maxent_rl.tokens.objectives.regularisers import EntropyBonus, KLPenalty, UncertainTokens
 from maxent_rl.tokens.objectives.sampler import SAMPLER_CORRECTIONS, SamplerCorrection, SamplerRejection
-from maxent_rl.tokens.objectives.stage import Preset, Sampling, Side, Stage, Statistic, TokenTemperature, Work
+from maxent_rl.tokens.objectives.stage import (
+    Comparison,
+    Hint,
+    Preset,
+    Sampling,
+    Side,
+    Stage,
+    Statistic,
+    TeacherName,
+    Teaching,
+    TokenTemperature,
+    Work,
+)
 from maxent_rl.tokens.objectives.surrogates import Clipped, LogProbability
 
 __all__ = [
@@ -55,13 +68,18 @@ __all__ = [
     "OPTIONAL",
     "PRESETS",
     "SAMPLER_CORRECTIONS",
+    "AdvantageMix",
     "Aggregate",
     "Clipped",
+    "Comparison",
     "Credit",
+    "Distillation",
     "DynamicSampling",
     "EntropyBonus",
     "EntropyEstimate",
     "GroupAdvantage",
+    "Hint",
+    "HintedRows",
     "KLPenalty",
     "KLReward",
     "LogProbability",
@@ -75,6 +93,8 @@ __all__ = [
     "Side",
     "Stage",
     "Statistic",
+    "TeacherName",
+    "Teaching",
     "TokenTemperature",
     "Translated",
     "UncertainTokens",

@@ -62,6 +62,7 @@ from maxent_rl.tokens.objectives.stage import (
     Work,
 )
 from maxent_rl.tokens.objectives.surrogates import Clipped, LogProbability
+from maxent_rl.tokens.objectives.words import from_words
 
 __all__ = [
     "ELSEWHERE",
@@ -105,6 +106,7 @@ __all__ = [
     "from_trl",
     "from_tunix",
     "from_verl",
+    "from_words",
     "informative_groups",
     "make",
     "names",

@@ -8,7 +8,7 @@ so seeds are a `vmap` and many iterations a loop on the device.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ from maxent_rl.tokens.teachers import Teacher, TeacherState, check_first, first_
 from maxent_rl.tokens.teachers.rules import AVERAGED, COMPARED, TAUGHT, has_reference, has_teacher
 from maxent_rl.tokens.warm_start import WarmStart, WarmStartObjective, hinted
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec
-from maxent_rl.usage import above, when
+from maxent_rl.usage import above, not_given, when
 
 _WARM = above(warm_start_steps=0)
 _HARDEST = _WARM & when(warm_start_objective="entropy-sft")
@@ -107,13 +107,16 @@ class TokenAgent(Settings):
     """Share of right answers before whose prompt the answer stands, so that the policy learns to use what it is told."""
     initial_policy: str | None = static(None)
     """Folder of a run whose policy is the first one; RUN:SEED for another seed than its first."""
-    teacher: objectives.TeacherName | None = static(None, used_when=TAUGHT)
+    teacher_kind: Literal["ema", "frozen", "self"] | None = static(
+        None, used_when=TAUGHT & not_given("teacher_policies")
+    )
     """Who teaches, or, where nobody is taught, is the reference: an average over the policy's steps (ema), the policy as
-    reinforcement began (frozen), the policy itself (self), or those of --teacher-policies. None for the objective's own."""
+    reinforcement began (frozen), or the policy itself (self). None for what the objective wants."""
     teacher_rate: Fraction = setting(0.05, used_when=AVERAGED)
     """Share of the way to the policy that the average goes after each optimiser step."""
-    teacher_policies: tuple[str, ...] | None = static(None, used_when=when(teacher="policies"))
-    """Folders of runs: one is the teacher, several are averaged (a soup); RUN:SEED for another seed than the first."""
+    teacher_policies: tuple[str, ...] | None = static(None, used_when=TAUGHT)
+    """Folders of runs whose policies are to teach, in place of this one's: several are averaged (a soup). RUN:SEED for another
+    seed than the first."""
     teacher_hint: objectives.Hint | None = static(None, used_when=COMPARED)
     """What the teacher is told before the prompt: nothing (none), a right response of the group (sibling), or a right answer
     (answer). None for what the objective wants."""
@@ -300,13 +303,9 @@ class TokenAgent(Settings):
         return objectives.make(self.objective, **settings)
 
     def build_teacher(self, objective: objectives.Objective) -> Teacher | None:
-        """Who teaches with an objective; None where nobody is taught and the reference is the policy as it began.
-
-        Raises:
-          InvalidSettingError: policies without a folder.
-        """
+        """Who teaches with an objective; None where nobody is taught and the reference is the policy as it began."""
         wanted = objective.teaching(objective.init()).teacher if has_teacher(objective) else None
-        kind = self.teacher or wanted
+        kind = "policies" if self.teacher_policies else self.teacher_kind or wanted
         if kind is None or not (wanted or has_reference(objective)):
             return None
         return Teacher(kind, self.teacher_rate, self.teacher_policies or ())

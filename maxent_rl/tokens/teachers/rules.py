@@ -37,7 +37,8 @@ def _of_objective(holds: Callable[[Objective, Values], bool]) -> Callable[[Value
 
 def _is_average(objective: Objective, values: Values) -> bool:
     own = objective.teaching(objective.init()).teacher
-    return (values["teacher"] or own) == "ema" and (has_teacher(objective) or has_reference(objective))
+    kind = "policies" if values.get("teacher_policies") else values["teacher_kind"] or own
+    return kind == "ema" and (has_teacher(objective) or has_reference(objective))
 
 
 COMPARED = When(
@@ -49,6 +50,6 @@ TAUGHT = When(
     _of_objective(lambda objective, _: has_teacher(objective) or has_reference(objective)),
 )
 AVERAGED = When(
-    "with --teacher ema, or an objective whose teacher that is (sdpo, srpo)",
+    "with --teacher-kind ema, or an objective whose teacher that is (sdpo, srpo)",
     _of_objective(_is_average),
 )

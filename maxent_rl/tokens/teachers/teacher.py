@@ -45,7 +45,7 @@ class Teacher:
       policies: of "policies", folders of runs (`StoredModel.find`).
 
     Raises:
-      InvalidSettingError: "policies" without any, or any without that.
+      InvalidSettingError: "policies" without any.
     """
 
     kind: TeacherName = struct.field(pytree_node=False)  # type: ignore[no-untyped-call]
@@ -53,9 +53,9 @@ class Teacher:
     policies: tuple[str, ...] = struct.field(pytree_node=False, default=())  # type: ignore[no-untyped-call]
 
     def __post_init__(self) -> None:
-        """Refuses a teacher without weights, and weights that nobody reads."""
+        """Refuses a teacher without weights."""
         if self.kind == "policies" and not self.policies:
-            raise InvalidSettingError("--teacher policies needs --teacher-policies, the folders of one or more runs.")
+            raise InvalidSettingError("A teacher of the kind policies needs the folders of one or more runs, got none.")
 
     def check(self, env: str, vocabulary_size: int) -> None:
         """Looks at the policies of others, before anything is built.

@@ -38,7 +38,7 @@ def run(tmp_path_factory):
 
 def test_one_is_read_and_several_are_averaged(run):
     folder, params = run
-    agent = AGENT.replace(objective="gkd", teacher="policies", initial_policy=f"{folder}:1")
+    agent = AGENT.replace(objective="gkd", initial_policy=f"{folder}:1")
     for policies, expected in (
         ((f"{folder}:1",), jax.tree.map(lambda leaf: leaf[1], params)),
         ((str(folder), f"{folder}:1"), jax.tree.map(lambda leaf: leaf.mean(axis=0), params)),
@@ -58,9 +58,7 @@ def test_one_is_read_and_several_are_averaged(run):
 def test_a_policy_that_was_taught_is_loaded_without_its_teacher(tmp_path):
     teacher, own = tmp_path / "teacher", tmp_path / "own"
     export(teacher, AGENT, seeds=1)
-    taught = AGENT.replace(
-        objective="gkd", teacher="policies", teacher_policies=(str(teacher),), initial_policy=str(teacher)
-    )
+    taught = AGENT.replace(objective="gkd", teacher_policies=(str(teacher),), initial_policy=str(teacher))
     export(own, taught, seeds=1)
     shutil.rmtree(teacher)
     assert load_policy(own).agent.teacher_policies == (str(teacher),)
@@ -78,14 +76,14 @@ def test_what_cannot_teach_or_be_begun_from_is_refused_in_one_sentence(run, tmp_
         check_agent(AGENT.replace(objective="gkd", **settings), SPEC, ENV)
 
     with pytest.raises(ShapeError, match=r"averages networks of one shape: .* has hidden_size 16 and .* 8"):
-        check(teacher="policies", teacher_policies=(str(folder), str(small)))
+        check(teacher_policies=(str(folder), str(small)))
     with pytest.raises(InvalidSettingError, match=r"has a vocabulary of \d+ tokens and tokens/modular-addition one of"):
-        check(teacher="policies", teacher_policies=(str(other),))
+        check(teacher_policies=(str(other),))
     with pytest.raises(InvalidSettingError, match=r"has seeds \[0, 1\], not 7"):
-        check(teacher="policies", teacher_policies=(f"{folder}:7",))
+        check(teacher_policies=(f"{folder}:7",))
     with pytest.raises(InvalidSettingError, match=r"has another shape than this run's: .*--hidden-size 8"):
         check(initial_policy=str(small))
-    check(teacher="policies", teacher_policies=(str(small),))  # a teacher may be of any size
+    check(teacher_policies=(str(small),))  # a teacher may be of any size
     stored = StoredModel.find(str(folder))
     same = dataclasses.replace(stored, env="tokens/countdown")
     with pytest.raises(

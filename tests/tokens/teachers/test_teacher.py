@@ -20,7 +20,7 @@ CONFIG = AGENT.build_config(TASK.vocabulary_size)
 @pytest.fixture(scope="module")
 def begun():
     """The states of an agent that distils, before and after its warm start of one step."""
-    agent = AGENT.replace(objective="gkd", teacher="ema", teacher_rate=0.25, learning_rate=1e-2)
+    agent = AGENT.replace(objective="gkd", teacher_kind="ema", teacher_rate=0.25, learning_rate=1e-2)
     first = init(agent, jax.random.key(0))
     return agent, first, imitate(agent, first, jax.random.key(1), 0)[0]
 
@@ -54,20 +54,20 @@ def test_the_rate_freezes_or_copies():
 
 def test_a_teacher_is_the_reference_where_nobody_is_taught():
     """Of an objective that is taught it is not: that has the policy as it began."""
-    agent = AGENT.replace(objective="salsa", teacher="ema")
+    agent = AGENT.replace(objective="salsa", teacher_kind="ema")
     state = jax.eval_shape(lambda key: agent.init(key, SPEC), jax.random.key(0))
     assert state.reference is None and state.teacher is not None
     both = agent.replace(objective="sdpo", objective_settings=("kl_weight=0.1",))
     state = jax.eval_shape(lambda key: both.init(key, SPEC), jax.random.key(0))
     assert state.reference is not None and state.teacher is not None
-    plain = agent.replace(objective="grpo", teacher="ema")
+    plain = agent.replace(objective="grpo", teacher_kind="ema")
     assert jax.eval_shape(lambda key: plain.init(key, SPEC), jax.random.key(0)).teacher is None
 
 
 @pytest.mark.parametrize("hint", ["none", "answer"])
 def test_other_hints_are_granted(hint):
     """Traced alone: what an objective wants, or what is said in its place, is in the batch."""
-    agent = AGENT.replace(objective="srpo", teacher_hint=hint, teacher="self")
+    agent = AGENT.replace(objective="srpo", teacher_hint=hint, teacher_kind="self")
     check_agent(agent, SPEC, "echo")
     state = jax.eval_shape(lambda key: agent.init(key, SPEC), jax.random.key(0))
     batch, _ = jax.eval_shape(lambda s: agent.collect(s, TASK, jax.random.key(0), NUM_RESPONSES), state)
@@ -99,19 +99,21 @@ def test_entropy_sft_learns_the_hardest_tokens_and_shows_all():
 
 def test_settings_of_a_teacher_that_have_no_effect_are_found():
     def of(**settings):
-        names = ("teacher", "teacher_rate", "teacher_policies", "teacher_hint", "warm_start_token_share")
+        names = ("teacher_kind", "teacher_rate", "teacher_policies", "teacher_hint", "warm_start_token_share")
         return {name for name in unused(AGENT.replace(**settings)) if name in names}
 
-    assert of() == {"teacher", "teacher_rate", "teacher_policies", "teacher_hint", "warm_start_token_share"}
-    assert of(objective="srpo", warm_start_objective="entropy-sft") == {"teacher_policies"}
-    assert of(objective="grpo", objective_settings=("kl_weight=0.1",), teacher="ema") == {
-        "teacher_policies", "teacher_hint", "warm_start_token_share",
-    }  # fmt: skip
+    assert of() == {"teacher_kind", "teacher_rate", "teacher_policies", "teacher_hint", "warm_start_token_share"}
+    assert of(objective="srpo", warm_start_objective="entropy-sft") == set()
+    assert of(objective="grpo", objective_settings=("kl_weight=0.1",), teacher_kind="ema") == {
+        "teacher_hint",
+        "warm_start_token_share",
+    }
+    assert of(objective="srpo", teacher_policies=("run",)) == {"teacher_kind", "teacher_rate", "warm_start_token_share"}
     assert "teacher_rate" in of(objective="gkd")
 
 
 def test_teachers_that_cannot_be_are_refused():
-    with pytest.raises(InvalidSettingError, match="--teacher policies needs --teacher-policies"):
-        check_agent(AGENT.replace(objective="gkd", teacher="policies"), SPEC, "echo")
+    with pytest.raises(InvalidSettingError, match="needs the folders of one or more runs, got none"):
+        Teacher("policies")
     with pytest.raises(UnknownNameError, match="Did you mean 'ema'"):
-        check_agent(AGENT.replace(objective="gkd", teacher="emaa"), SPEC, "echo")
+        check_agent(AGENT.replace(objective="gkd", teacher_kind="emaa"), SPEC, "echo")

@@ -13,6 +13,7 @@ from maxent_rl.networks.transformer import Transformer, TransformerConfig, unemb
 from maxent_rl.settings import Fraction, Positive
 from maxent_rl.tokens.batch import Prompted
 from maxent_rl.tokens.objectives import TokenTemperature
+from maxent_rl.tokens.packing import Packed
 from maxent_rl.tokens.sampling import Responses, sample, score, score_layers, score_prompts
 from maxent_rl.tokens.statistics import TokenStatistics, token_statistics
 from maxent_rl.tokens.tasks.base import TokenTask
@@ -93,6 +94,26 @@ class LanguageModel:
         hidden = score(Transformer(self.config), self.params, *given)
         matrix = unembedding(self.params, self.config)
         return token_statistics(hidden, matrix, tokens, self.temperature, extra=extra, mask=prompted.response_mask)
+
+    def packed_statistics(self, packed: Packed, extra: dict[str, Any] | None = None) -> TokenStatistics:
+        """What `statistics` says of the same responses, [N, T], from a pass over rows that hold several sequences.
+
+        Equal to rounding, 0 at tokens that were not asked of `packing.pack`. The vocabulary is looked at only where a token of
+        a response is predicted.
+
+        Args:
+          packed: prompts and responses.
+          extra: further statistics of the whole vocabulary, as `token_statistics` takes them.
+        """
+        segments = jnp.asarray(packed.segments)
+        hidden: Any = Transformer(self.config).apply(
+            {"params": self.params}, jnp.asarray(packed.tokens), segments > 0, segments=segments
+        )
+        hidden = packed.predicting(hidden)[None]
+        matrix, known = unembedding(self.params, self.config), jnp.asarray(packed.known)[None]
+        found = token_statistics(hidden, matrix, packed.targets[None], self.temperature, extra=extra, mask=known)
+        spread: TokenStatistics = jax.tree.map(lambda values: packed.spread(values[0]), found)
+        return spread
 
     def prompt_log_probs(self, prompts: Array, prompt_mask: Array) -> Array:
         """[N, P] the log-probability of each token of prompts after those before it, in nats, at its temperature.

@@ -182,8 +182,8 @@ def _checked_temperature(temperature: ArrayLike) -> Array:
 def _on_the_same_devices(given: Any) -> Any:
     """Arrays that all vary over the axes of `shard_map` that any of them varies over.
 
-    What is the same on each device, as parameters are, then has the sum of the devices' gradients, as JAX gives it elsewhere; a
-    gradient of one's own making could not tell.
+    What is the same on each device, as parameters are, then has the sum of the devices' gradients, as JAX gives it elsewhere:
+    the closed form, which stands in the place of JAX's own, does not see where an array comes from.
     """
     every = frozenset[Any]().union(*map(_axes_of, jax.tree.leaves(given)))
 

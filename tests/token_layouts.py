@@ -63,6 +63,7 @@ def of_objective(objective):
     batch, draw = drawn()
     rewards, logp_old, mask = (np.array(getattr(batch, name)) for name in ("rewards", "logp_old", "mask"))
     rewards[[6, 7, 8]] = rewards[5]  # of a group whose rewards are equal but for one
+    rewards[9:13] = [1.0, 0.1, 0.0, 0.2]  # of one right response alone
     rewards[4], logp_old[9, 0] = np.nan, np.nan
     if objective.whole_groups:  # of one size, which rows without tokens fill up
         groups, size, index = np.repeat(np.arange(4), 4), 4, None

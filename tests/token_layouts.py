@@ -11,7 +11,7 @@ from token_batches import COLUMNS, PROMPT, VOCABULARY, arrays, responses
 
 from maxent_rl import losses
 from maxent_rl.networks.transformer import Transformer, TransformerConfig, unembedding
-from maxent_rl.tokens import LanguageModel, PreferenceBatch, Prompted, TokenOutputs, packing, preferences
+from maxent_rl.tokens import LanguageModel, PreferenceBatch, Prompted, TokenOutputs, objectives, packing, preferences
 from maxent_rl.tokens.sampling import score
 
 CONFIG = TransformerConfig(
@@ -83,14 +83,23 @@ def of_objective(objective):
     return jax.tree.map(jnp.asarray, arrays(batch))
 
 
-def outputs(params, batch):
-    found = model().having(params).statistics(batch.context, batch.tokens)
-    return TokenOutputs(found.logp, found.entropy)
+def outputs(params, batch, told=None):
+    found = model().having(params).statistics(batch.context, batch.tokens, **(told or {}))
+    return TokenOutputs(found.logp, found.entropy, compared=found.extra)
 
 
-def packed_outputs(params, packed):
-    found = model().having(params).packed_statistics(packed)
-    return TokenOutputs(found.logp, found.entropy)
+def packed_outputs(params, packed, told=None):
+    found = model().having(params).packed_statistics(packed, **(told or {}))
+    return TokenOutputs(found.logp, found.entropy, compared=found.extra)
+
+
+@functools.cache
+def teaching():
+    """A teacher, and what any objective asks of it."""
+    made = [objectives.make(name) for name in objectives.names()]
+    compared = {name: each for own in made for name, each in own.teaching(own.init()).compared.items()}
+    teacher = model().having(jax.tree.map(lambda leaf: 0.9 * leaf, model().params))
+    return {"teacher": teacher, "compared": compared}
 
 
 @jax.jit
@@ -187,18 +196,18 @@ def differences(objective):
 
 @jax.jit
 def said(params, batch):
-    return outputs(params, batch)
+    return outputs(params, batch, teaching())
 
 
 @jax.jit
 def pulled(params, batch, slope):
     """The gradient in the parameters, of one in what the policy says."""
-    return jax.vjp(lambda p: outputs(p, batch), params)[1](slope)[0]
+    return jax.vjp(lambda p: outputs(p, batch, teaching()), params)[1](slope)[0]
 
 
 @jax.jit
 def said_of_parts(params, layouts):
-    return jax.lax.map(lambda packed: packed_outputs(params, packed), layouts)
+    return jax.lax.map(lambda packed: packed_outputs(params, packed, teaching()), layouts)
 
 
 @jax.jit

@@ -127,6 +127,29 @@ def test_numbers_go_into_rows_and_come_back():
         packed.unpack(rows, at="tokens")
 
 
+def test_a_teacher_reads_hints_in_rows_of_its_own():
+    """And says at the same places what it says of each sequence alone."""
+    prompted, tokens = drawn()
+    hints = np.random.default_rng(2).integers(0, 9, (6, 2))
+    hinted = dataclasses.replace(prompted, hints=hints, hint_mask=np.arange(2) < np.array([[2, 0, 1, 1, 2, 0]]).T)
+    packed, of_teacher = packing.pack(hinted, tokens, 9), packing.pack(hinted.hinted(), tokens, 10)
+    compared = {"cross_entropy": lambda own, told, tokens: -jnp.sum(jnp.exp(told) * own, -1)}
+
+    @jax.jit
+    def both(params, prompted, tokens, packed, of_teacher):
+        teacher, own = model(), model().having(params)
+        alone = own.statistics(prompted, tokens, teacher=teacher, compared=compared)
+        return alone, own.packed_statistics(packed, teacher=teacher, teacher_packed=of_teacher, compared=compared)
+
+    params = jax.tree.map(lambda leaf: 0.8 * leaf, model().params)
+    given = jax.tree.map(jnp.asarray, (hinted, tokens))
+    alone, together = (found.extra["cross_entropy"] for found in both(params, *given, packed, of_teacher))
+    np.testing.assert_allclose(together, jnp.where(hinted.response_mask, alone, 0.0), rtol=0, atol=1e-5)
+    with pytest.raises(ShapeError, match=r"The teacher's hidden states have the shape \(1, 20, 16\)"):
+        fewer = packing.pack(hinted.hinted(), tokens, 10, places=20)
+        jax.eval_shape(both, params, *given, packed, fewer)
+
+
 def test_rows_that_somebody_else_has_packed_are_read():
     """In reading order; a tool's answer within a response stays masked, and one compiled program fits other rows."""
     segments = np.array([[7, 7, 7, 7, 7, 0], [1, 1, 2, 2, 2, 2]])

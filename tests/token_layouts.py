@@ -96,9 +96,10 @@ def packed_outputs(params, packed, told=None):
 @functools.cache
 def teaching():
     """A teacher, and what any objective asks of it."""
-    made = [objectives.make(name) for name in objectives.names()]
-    compared = {name: each for own in made for name, each in own.teaching(own.init()).compared.items()}
-    teacher = model().having(jax.tree.map(lambda leaf: 0.9 * leaf, model().params))
+    with jax.ensure_compile_time_eval():  # it may be asked first where all else is traced
+        made = [objectives.make(name) for name in objectives.names()]
+        compared = {name: each for own in made for name, each in own.teaching(own.init()).compared.items()}
+        teacher = model().having(jax.tree.map(lambda leaf: 0.9 * leaf, model().params))
     return {"teacher": teacher, "compared": compared}
 
 

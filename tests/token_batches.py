@@ -42,9 +42,11 @@ def responses(seed=0, lengths=LENGTHS, rows=None, **overrides):
         "logp_drawn": log_prob(1.1 * old),
         "greedy_rewards": draw.normal(size=ROWS // GROUP).round(2).repeat(GROUP),
         "reward_parts": draw.normal(size=(ROWS, 2)).round(2),
+        "values": draw.normal(size=(ROWS, COLUMNS)).round(2),
     }
     batch = TokenBatch(**(fields | overrides))
-    outputs = TokenOutputs(logp=jnp.asarray(log_prob(new)), entropy=losses.softmax_entropy(new))
+    value = jnp.asarray(draw.normal(size=(ROWS, COLUMNS)), jnp.float32)
+    outputs = TokenOutputs(logp=jnp.asarray(log_prob(new)), entropy=losses.softmax_entropy(new), value=value)
     return jax.tree.map(lambda leaf: leaf[:rows], (outputs, arrays(batch)))
 
 

@@ -21,13 +21,15 @@ from maxent_rl.networks.transformer import TransformerConfig
 from maxent_rl.settings import Count, Fraction, NonNegative, Positive, Settings, Weight, setting, static
 from maxent_rl.tokens import objectives
 from maxent_rl.tokens.batch import Prompted, TokenBatch, TokenOutputs
+from maxent_rl.tokens.critic import WITH_CRITIC, CriticState, TokenCritic, Trunk, has_critic, held
 from maxent_rl.tokens.model import LanguageModel
 from maxent_rl.tokens.rollouts import Groups, collect, examine
 from maxent_rl.tokens.tasks.base import TokenTask
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec
-from maxent_rl.usage import above
+from maxent_rl.usage import above, when
 
 _WARM = above(warm_start_steps=0)
+_CRITIC = when(objective=WITH_CRITIC)
 
 
 @struct.dataclass
@@ -42,6 +44,7 @@ class TokenState:
       warm: [] bool: whether the warm start still lasts.
       updates: [] int32 optimiser steps taken, those of the warm start included.
       response_length: T, the most tokens of a response.
+      critic: what learns beside the policy, where the objective has a critic.
     """
 
     params: PyTree
@@ -51,6 +54,7 @@ class TokenState:
     warm: Array | None
     updates: Array | None
     response_length: int = struct.field(pytree_node=False)  # type: ignore[no-untyped-call]
+    critic: CriticState | None = None
 
 
 @struct.dataclass
@@ -91,6 +95,14 @@ class TokenAgent(Settings):
     """The warm start learns prompts too, so that the policy knows how likely one is (progrpo)."""
     warm_start_learning_rate: Positive = setting(1e-3, used_when=_WARM)
     """Step size of Adam in the warm start."""
+    critic_trunk: Trunk = static("own", used_when=_CRITIC)
+    """What the critic stands on: a transformer of its own, which begins as the policy after its warm start, or the policy's,
+    through which both then learn."""
+    critic_learning_rate: Positive = setting(1e-3, used_when=_CRITIC)
+    """Step size of the critic's Adam."""
+    critic_warm_start_steps: NonNegative = setting(0, used_when=_CRITIC)
+    """Responses from which the critic learns alone, after the warm start and before the policy learns; they count as
+    environment steps."""
     num_layers: Count = static(2)
     """Blocks of the transformer."""
     hidden_size: Count = static(64)
@@ -153,6 +165,7 @@ class TokenAgent(Settings):
             warm=jnp.asarray(self.warm_start_steps, jnp.int32) > 0,
             updates=jnp.zeros((), jnp.int32),
             response_length=spec.action_shape[0],
+            critic=self._new_critic(params) if has_critic(objective.stages) else None,
         )
 
     def act(self, state: TokenState, observation: Array, key: Array) -> Array:
@@ -196,11 +209,15 @@ class TokenAgent(Settings):
         return jax.lax.cond(goes_on, lambda same: same, self._begin, state), {"supervised/loss": value}
 
     def reinforce(self, state: TokenState, task: TokenTask[Any], key: Array, count: int) -> tuple[TokenState, Metrics]:
-        """Draws `count` responses and learns from them: one iteration."""
+        """Draws `count` responses and learns from them: one iteration.
+
+        While its critic learns alone, the policy and its objective's state stay as they are.
+        """
         collect_key, learn_key = jax.random.split(key)
         objective = self.build_objective(state.response_length, _vocabulary_size(state.params))
         batch, metrics = self.collect(state, task, collect_key, count)
-        own, batch = objective.prepare(state.objective, batch)
+        before = state.objective
+        own, batch = objective.prepare(before, batch)
         state = dataclasses.replace(state, objective=own)
         rows = batch.mask.shape[0]  # more than `count` where an objective adds some; what fills no part is left out
         cut, size = (batch.groups, rows // batch.group_size) if objective.whole_groups else (batch.rows, rows)
@@ -213,14 +230,22 @@ class TokenAgent(Settings):
             return self._learn(carry, objective, cut(index).as_step())
 
         state, found = jax.lax.scan(learn, state, orders)
+        if state.critic is not None:
+            own = held(state.critic, before, state.objective)
+            state = dataclasses.replace(state, objective=own, critic=state.critic.seen(count))
         return state, metrics | jax.tree.map(jnp.mean, found)
 
     def collect(self, state: TokenState, task: TokenTask[Any], key: Array, count: int) -> tuple[TokenBatch, Metrics]:
         """Draws the `count` responses of an iteration, with all that its objective asks of them."""
         objective = self.build_objective(state.response_length, _vocabulary_size(state.params))
         groups = Groups(self.group_size, state.response_length, self.sampling_rounds)
-        reference = None if state.reference is None else self.model(state.reference)
-        return collect(self.model(state.params), task, key, count, groups, objective, state.objective, reference)
+        model = self.model(state.params)
+        reference = None if state.reference is None else model.having(state.reference)
+        critic = None
+        if state.critic is not None:
+            of_critic = TokenCritic(model.config, state.critic.params)
+            critic = lambda prompted, tokens: of_critic.values(prompted, tokens, model.hidden(prompted, tokens))  # noqa: E731
+        return collect(model, task, key, count, groups, objective, state.objective, reference, critic)
 
     def examine(self, state: TokenState, task: TokenTask[Any], key: Array, prompts: int) -> dict[str, Array]:
         """Answers held-out prompts: `rollouts.examine`."""
@@ -292,21 +317,38 @@ class TokenAgent(Settings):
 
     def _begin(self, state: TokenState) -> TokenState:
         reference = None if state.reference is None else state.params
-        return dataclasses.replace(state, reference=reference, optimizer=self._adam().init(state.params))
+        critic = None if state.critic is None else self._new_critic(state.params)
+        return dataclasses.replace(state, reference=reference, optimizer=self._adam().init(state.params), critic=critic)
+
+    def _new_critic(self, policy: PyTree) -> CriticState:
+        params = TokenCritic.create(self.build_config(_vocabulary_size(policy)), policy, self.critic_trunk).params
+        return CriticState(params, self._adam().init(params), jnp.asarray(self.critic_warm_start_steps, jnp.int32))
 
     def _learn(
         self, state: TokenState, objective: objectives.Objective, part: TokenBatch
     ) -> tuple[TokenState, Metrics]:
-        """One optimiser step on prepared responses."""
+        """One optimiser step on prepared responses, of the policy and of its critic."""
+        prompted, tokens, critic = cast(Prompted, part.context), cast(Array, part.tokens), state.critic
 
-        def loss(params: PyTree) -> tuple[Array, Any]:
-            found = self.model(params).statistics(cast(Prompted, part.context), cast(Array, part.tokens))
-            return objective(state.objective, TokenOutputs(found.logp, found.entropy), part)
+        def loss(params: PyTree, of_critic: PyTree) -> tuple[Array, Any]:
+            model = self.model(params)
+            hidden = model.hidden(prompted, tokens)
+            found = model.statistics(prompted, tokens, hidden=hidden)
+            value = None
+            if of_critic is not None:
+                value = TokenCritic(model.config, of_critic).values(prompted, tokens, hidden)
+            return objective(state.objective, TokenOutputs(found.logp, found.entropy, value=value), part)
 
-        (_, aux), slope = jax.value_and_grad(loss, has_aux=True)(state.params)
+        learned = state.params, None if critic is None else critic.params
+        (_, aux), (slope, of_critic) = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(*learned)
         metrics = aux.metrics | {"policy/gradient_norm": optax.tree.norm(slope)}
-        state = dataclasses.replace(state, objective=aux.state)
-        return self._step(state, slope, self.learning_rate), metrics
+        moved = self._step(dataclasses.replace(state, objective=aux.state), slope, self.learning_rate)
+        if critic is not None:
+            params, optimizer = held(critic, (state.params, state.optimizer), (moved.params, moved.optimizer))
+            critic = critic.step(of_critic, self._adam(), self.critic_learning_rate)
+            moved = dataclasses.replace(moved, params=params, optimizer=optimizer, critic=critic)
+            metrics |= {"critic/gradient_norm": optax.tree.norm(of_critic)}
+        return moved, metrics
 
     def _step(self, state: TokenState, slope: PyTree, learning_rate: Any) -> TokenState:
         updates, optimizer = self._adam().update(slope, state.optimizer, state.params)

@@ -107,6 +107,8 @@ class TokenBatch:
         policy's own at its temperature (`Sampling.temperature`).
       greedy_rewards: [N] the reward of the policy's most likely response to the same prompt.
       reward_parts: [N, K] the K rewards that an outcome is made of, where they are to be normalised apart.
+      values: [N, T] what a critic said of what stood before each token, in units of reward.
+      value_targets: [N, T] what it should have said; set by `Objective.prepare`, where a stage makes them of the values.
       context: what else belongs to each row and no objective reads, such as its prompt: a pytree of [N, ...].
       side: responses drawn besides the batch (`Objective.side`), or None.
       source: [N] int32 which response each row holds, once `Objective.prepare` has moved any: below 0 it is of `side`, so
@@ -150,6 +152,10 @@ class TokenBatch:
         "row", about="the reward of the policy's most likely response to the same prompt", default=None
     )
     reward_parts: Array | None = column("part", about="the rewards that each outcome is made of", default=None)
+    values: Array | None = column("token", about="what the critic said of what stood before each token", default=None)
+    value_targets: Array | None = column(
+        "token", about="what the critic should have said, which critic_advantage makes of rewards", default=None
+    )
     context: PyTree | None = column("context", default=None)
     side: TokenBatch | None = None
     source: Array | None = column("row", default=None)
@@ -273,6 +279,7 @@ class TokenOutputs:
       logp: [N, T] log-probability of each token, in nats.
       entropy: [N, T] entropy at its position, in nats; None where neither the objective nor its metrics need it.
       logits: [N, T, V] for those who hold them; where `entropy` is None it is computed from these.
+      value: [N, T] what the critic that learns says of what stands before each token, in units of reward; None without one.
     """
 
     logp: Array = column("token")
@@ -280,6 +287,9 @@ class TokenOutputs:
         "token", about="as token_statistics gives it, or TokenOutputs(logits=[N, T, V])", default=None
     )
     logits: Array | None = column("vocabulary", default=None)
+    value: Array | None = column(
+        "token", about="what the critic that learns says of what stands before each token", default=None
+    )
 
 
 @struct.dataclass

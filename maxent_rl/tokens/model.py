@@ -81,16 +81,23 @@ class LanguageModel:
             token_temperature=token_temperature,
         )
 
-    def statistics(self, prompted: Prompted, tokens: Array, extra: dict[str, Any] | None = None) -> TokenStatistics:
+    def hidden(self, prompted: Prompted, tokens: Array) -> Array:
+        """The last hidden state where each token [N, T] is predicted, [N, T, D]."""
+        given = prompted.prompts, prompted.prompt_mask, tokens, prompted.response_mask
+        return score(Transformer(self.config), self.params, *given)
+
+    def statistics(
+        self, prompted: Prompted, tokens: Array, extra: dict[str, Any] | None = None, hidden: Array | None = None
+    ) -> TokenStatistics:
         """What it says of given responses, at its temperature.
 
         Args:
           prompted: what they answer, and where they have tokens.
           tokens: [N, T] int32 the responses.
           extra: further statistics of the whole vocabulary, as `token_statistics` takes them.
+          hidden: [N, T, D] what `hidden` has given, where it is there already.
         """
-        given = prompted.prompts, prompted.prompt_mask, tokens, prompted.response_mask
-        hidden = score(Transformer(self.config), self.params, *given)
+        hidden = self.hidden(prompted, tokens) if hidden is None else hidden
         matrix = unembedding(self.params, self.config)
         return token_statistics(hidden, matrix, tokens, self.temperature, extra=extra, mask=prompted.response_mask)
 

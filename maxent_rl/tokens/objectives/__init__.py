@@ -22,6 +22,7 @@ from __future__ import annotations
 from typing import Any
 
 from maxent_rl.tokens.objectives.advantages import (
+    AdaptiveKLReward,
     DynamicSampling,
     GroupAdvantage,
     KLReward,
@@ -32,6 +33,7 @@ from maxent_rl.tokens.objectives.advantages import (
 )
 from maxent_rl.tokens.objectives.aggregates import Aggregate
 from maxent_rl.tokens.objectives.credit import Credit
+from maxent_rl.tokens.objectives.critics import CriticAdvantage, CriticLoss
 from maxent_rl.tokens.objectives.elsewhere import Translated, from_trl, from_tunix, from_verl
 from maxent_rl.tokens.objectives.estimate import EntropyEstimate
 from maxent_rl.tokens.objectives.pipeline import Objective, chain
@@ -45,8 +47,19 @@ from maxent_rl.tokens.objectives.presets import (
     names,
     settings,
 )
-from maxent_rl.tokens.objectives.regularisers import EntropyBonus, KLPenalty, UncertainTokens
-from maxent_rl.tokens.objectives.sampler import SAMPLER_CORRECTIONS, SamplerCorrection, SamplerRejection
+from maxent_rl.tokens.objectives.regularisers import (
+    AdaptiveEntropyBonus,
+    AdaptiveKLPenalty,
+    EntropyBonus,
+    KLPenalty,
+    UncertainTokens,
+)
+from maxent_rl.tokens.objectives.sampler import (
+    SAMPLER_CORRECTIONS,
+    OffPolicyMask,
+    SamplerCorrection,
+    SamplerRejection,
+)
 from maxent_rl.tokens.objectives.stage import Preset, Sampling, Side, Stage, Statistic, TokenTemperature, Work
 from maxent_rl.tokens.objectives.surrogates import Clipped, LogProbability
 
@@ -55,9 +68,14 @@ __all__ = [
     "OPTIONAL",
     "PRESETS",
     "SAMPLER_CORRECTIONS",
+    "AdaptiveEntropyBonus",
+    "AdaptiveKLPenalty",
+    "AdaptiveKLReward",
     "Aggregate",
     "Clipped",
     "Credit",
+    "CriticAdvantage",
+    "CriticLoss",
     "DynamicSampling",
     "EntropyBonus",
     "EntropyEstimate",
@@ -66,6 +84,7 @@ __all__ = [
     "KLReward",
     "LogProbability",
     "Objective",
+    "OffPolicyMask",
     "OverlongFilter",
     "OverlongPenalty",
     "Preset",

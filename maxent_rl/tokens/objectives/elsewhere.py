@@ -10,9 +10,10 @@ around it (learning rates, batch sizes, engines) is named in `left`. Nothing is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from maxent_rl.errors import InvalidSettingError, unknown_name
+from maxent_rl.losses.aggregation import Aggregation
 from maxent_rl.tokens.objectives.advantages import (
     AdvantageStage,
     DynamicSampling,
@@ -38,7 +39,7 @@ from maxent_rl.tokens.objectives.methods.token_baseline import OptimalTokenBasel
 from maxent_rl.tokens.objectives.methods.vespo import GammaWeight
 from maxent_rl.tokens.objectives.pipeline import Objective, chain
 from maxent_rl.tokens.objectives.regularisers import EntropyBonus, KLPenalty, UncertainTokens
-from maxent_rl.tokens.objectives.sampler import SamplerCorrection
+from maxent_rl.tokens.objectives.sampler import OffPolicyMask, SamplerCorrection
 from maxent_rl.tokens.objectives.stage import Stage
 from maxent_rl.tokens.objectives.surrogates import Clipped, LogProbability
 
@@ -99,11 +100,10 @@ def from_verl(config: Mapping[str, Any]) -> Translated:
     """
     given = _Given(config)
     mode, surrogates = _verl_surrogates(given)
-    modes = ("token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm")
-    aggregation = given.one_of("loss_agg_mode", dict(zip(modes, modes, strict=True)), "token-mean")
+    aggregation = given.one_of("loss_agg_mode", {mode: mode for mode in get_args(Aggregation)}, "token-mean")
     if mode in ("gspo", "sapo", "geo_mean"):  # which average by response, whatever loss_agg_mode says
         aggregation = "seq-mean-token-mean"
-    divide = aggregation == "seq-mean-token-sum-norm"
+    divide = aggregation == "seq-mean-token-sum-norm"  # since verl's pull request 6157; before, by the length alone
     stages = [
         *_verl_rewards(given),
         _verl_advantages(given),
@@ -160,7 +160,8 @@ def from_trl(config: Mapping[str, Any]) -> Translated:
     if given.take("use_vllm", False) and given.take("vllm_importance_sampling_correction", True):
         stages.append(_trl_correction(given))
     if given.take("off_policy_mask_threshold") is not None:
-        given.left["off_policy_mask_threshold"] = "not here: reject_level leaves out responses for all advantages"
+        since: Any = "sampler" if given.take("use_vllm", False) else "policy"
+        stages.append(OffPolicyMask(given.take("off_policy_mask_threshold"), since))
     return Translated(chain(*stages, name=f"TRL's {kind}"), given.rest())
 
 

@@ -240,7 +240,8 @@ class Objective:
         mask = batch.mask
         outputs = without_masked(jax.tree.map(jnp.asarray, outputs), mask)
         entropy = None if outputs.entropy is None else losses.at_least_single(outputs.entropy)
-        outputs = dataclasses.replace(outputs, logp=losses.at_least_single(outputs.logp), entropy=entropy)
+        value = None if outputs.value is None else losses.at_least_single(outputs.value)
+        outputs = dataclasses.replace(outputs, logp=losses.at_least_single(outputs.logp), entropy=entropy, value=value)
         if outputs.entropy is None and outputs.logits is not None:
             outputs = dataclasses.replace(outputs, entropy=losses.softmax_entropy(outputs.logits))
         zeros = jnp.zeros(mask.shape)
@@ -276,7 +277,7 @@ class Objective:
     def _to_be_known(self, state: PyTree) -> set[str]:
         """The columns by token, and the statistics, that a token must have a finite number in."""
         needed = {name for stage in self.stages for name in stage.inputs}
-        return {"logp_old"} | (needed & {"logp_ref", "entropy_old"}) | set(self.statistics(state))
+        return {"logp_old"} | (needed & {"logp_ref", "entropy_old", "values"}) | set(self.statistics(state))
 
     def _check_statistics(self, state: PyTree, batch: TokenBatch) -> None:
         missing = [name for name in self.statistics(state) if name not in batch.statistics]

@@ -1,15 +1,23 @@
-"""Regulariser stages that any objective can have: divergence from a reference, entropy bonus, only uncertain tokens."""
+"""Regulariser stages that any objective can have: divergence from a reference, entropy bonus, only uncertain tokens.
+
+The weights of the first two are fixed, or move from batch to batch (`AdaptiveKLPenalty`), or from step to step
+(`AdaptiveEntropyBonus`).
+"""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 from flax import struct
+from jax import Array
 
 from maxent_rl import losses
 from maxent_rl.losses.divergence import KLEstimator
 from maxent_rl.settings import Finite, Fraction, Positive, Weight, static
+from maxent_rl.tokens.batch import TokenBatch
+from maxent_rl.tokens.objectives.advantages import drawn_divergence
 from maxent_rl.tokens.objectives.stage import Slot, Stage, Work
 from maxent_rl.types import PyTree
 
@@ -39,13 +47,55 @@ class KLPenalty(Regulariser):
 
     def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
         """Adds to the penalty [N, T]."""
-        assert work.batch.logp_ref is not None
-        divergence = losses.kl_estimate(work.outputs.logp, work.batch.logp_ref, self.kl_estimator, self.kl_largest)
+        divergence = _reference_divergence(work, self.kl_estimator, self.kl_largest)
         if self.kl_unbiased:
             divergence = divergence * work.ratio
-        if work.kl_weight is not None:
-            divergence = work.kl_weight * divergence
         return state, work.replace(penalty=work.penalty + self.kl_weight * divergence)
+
+
+@struct.dataclass
+class AdaptiveKLPenalty(Regulariser):
+    """Adds the divergence from a reference policy, with a weight that grows while it is above a target and falls while below.
+
+    The weight moves once for each batch, by the divergence of the policy that drew it (`losses.proportional_weight`), before
+    the batch is learned from. It is the state of the stage, so that it is saved with it.
+
+    Source: Fine-Tuning Language Models from Human Preferences (arXiv 1909.08593), section 2.2, where the divergence is part of
+    the reward: `AdaptiveKLReward`.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("logp_ref",)
+    adaptive_kl_target: Positive = 0.1
+    """The divergence to hold, in nats per token: the mean over responses of their mean."""
+    adaptive_kl_weight: Positive = 0.001
+    """The weight before the first batch."""
+    adaptive_kl_horizon: Positive = 10_000.0
+    """Responses in which the weight changes by a fifth, if it is pushed as far as can be."""
+    adaptive_kl_estimator: KLEstimator = static("k3")
+    """Which estimator, of what is added and of what the weight is moved by."""
+
+    def init(self, key: Array) -> PyTree:
+        """The first weight."""
+        return jnp.asarray(self.adaptive_kl_weight, jnp.float32)
+
+    def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
+        """Moves the weight."""
+        measured, count = drawn_divergence(batch, self.adaptive_kl_estimator)
+        moved = losses.proportional_weight(state, measured, self.adaptive_kl_target, count, self.adaptive_kl_horizon)
+        return moved, batch
+
+    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
+        """Adds to the penalty [N, T]."""
+        divergence = _reference_divergence(work, self.adaptive_kl_estimator)
+        work = work.measure(**{"reference/kl_weight": state})
+        return state, work.replace(penalty=work.penalty + state * divergence)
+
+
+def _reference_divergence(work: Work, estimator: KLEstimator, largest: float | None = None) -> Array:
+    """[N, T] from the reference, weighed by what a shape stage said of single tokens."""
+    assert work.batch.logp_ref is not None
+    divergence = losses.kl_estimate(work.outputs.logp, work.batch.logp_ref, estimator, largest)
+    return divergence if work.kl_weight is None else work.kl_weight * divergence
 
 
 @struct.dataclass
@@ -64,6 +114,59 @@ class EntropyBonus(Regulariser):
         assert work.outputs.entropy is not None
         bonus = self.entropy_bonus * work.outputs.entropy
         return state, work.replace(penalty=work.penalty - (bonus if work.kept is None else work.kept * bonus))
+
+
+@struct.dataclass
+class AdaptiveEntropyBonus(Regulariser):
+    """Rewards entropy while its mean over the step is at most a target, with a weight that each such step raises.
+
+    The weight goes up by a fixed amount at each step below the target and down by it at each step above, never below 0
+    (`losses.stepped_weight`); above the target nothing is rewarded or punished, whatever the weight. `EntropyTarget` moves the
+    logarithm of its weight by Adam instead, adds a proportional term, and punishes what is above: it holds an entropy from
+    both sides, this one from below alone. What the entropy is, and how its bonus is averaged, is the same.
+
+    Source: Skywork Open Reasoner 1 (arXiv 2505.22312); names and bounds as in TRL's `use_adaptive_entropy`.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("entropy",)
+    adaptive_entropy_target: Weight = 0.2
+    """The least entropy to hold, in nats per token."""
+    adaptive_entropy_step: Positive = 0.005
+    """How far the weight moves at each step, in advantage per nat."""
+    adaptive_entropy_weight: Weight = 0.0
+    """The weight before the first step."""
+    adaptive_entropy_most: Positive = 1.0
+    """The largest weight."""
+
+    def init(self, key: Array) -> PyTree:
+        """The first weight."""
+        return jnp.asarray(self.adaptive_entropy_weight, jnp.float32)
+
+    def survey(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
+        """Finds the weight of the entropy, the same at every token [N, T], and moves it for the next step."""
+        target = self.adaptive_entropy_target
+        mean = step_entropy(work, target)
+        weight = jnp.where(mean <= target, state, 0.0)
+        moved = losses.stepped_weight(state, mean, target, self.adaptive_entropy_step, self.adaptive_entropy_most)
+        work = work.measure(**{"entropy/weight": weight})
+        return moved, work.replace(found=jnp.broadcast_to(weight, work.mask.shape))
+
+    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
+        """Adds to the penalty [N, T]."""
+        return state, with_found_bonus(work)
+
+
+def step_entropy(work: Work, otherwise: Array | float) -> Array:
+    """[] the mean entropy over the tokens of a step, constant; `otherwise` where there are none."""
+    assert work.outputs.entropy is not None
+    mean = jax.lax.stop_gradient(losses.masked_mean(work.outputs.entropy, work.mask))
+    return jnp.where(jnp.any(work.mask), mean, otherwise)
+
+
+def with_found_bonus(work: Work) -> Work:
+    """The entropy rewarded with the weight that a survey found for each token."""
+    assert work.found is not None and work.outputs.entropy is not None
+    return work.replace(penalty=work.penalty - work.found * work.outputs.entropy)
 
 
 @struct.dataclass

@@ -1,7 +1,7 @@
 """Stages of a critic over tokens: advantages from its values, and its own loss.
 
-Source: PPO (arXiv 1707.06347) as Fine-Tuning Language Models from Human Preferences (arXiv 1909.08593) uses it; a lambda for the
-critic, and one by length for the policy, VAPO (arXiv 2504.05118).
+Source: PPO (arXiv 1707.06347) as Fine-Tuning Language Models from Human Preferences (arXiv 1909.08593) uses it; a lambda of
+the critic's own, and one by length for the policy, VAPO (arXiv 2504.05118).
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, get_args
 from maxent_rl.errors import InvalidSettingError, unknown_name
 from maxent_rl.losses.aggregation import Aggregation
 from maxent_rl.tokens.objectives.advantages import (
+    AdaptiveKLReward,
     AdvantageStage,
     DynamicSampling,
     GroupAdvantage,
@@ -24,6 +25,7 @@ from maxent_rl.tokens.objectives.advantages import (
     WhitenedReturns,
 )
 from maxent_rl.tokens.objectives.aggregates import Aggregate
+from maxent_rl.tokens.objectives.critics import CriticAdvantage
 from maxent_rl.tokens.objectives.methods.best_of_group import BestOfGroup
 from maxent_rl.tokens.objectives.methods.cispo import ClippedWeight
 from maxent_rl.tokens.objectives.methods.covariance import ClipCov, KLCov, Unclipped
@@ -38,7 +40,7 @@ from maxent_rl.tokens.objectives.methods.sapo import SoftGate
 from maxent_rl.tokens.objectives.methods.token_baseline import OptimalTokenBaseline
 from maxent_rl.tokens.objectives.methods.vespo import GammaWeight
 from maxent_rl.tokens.objectives.pipeline import Objective, chain
-from maxent_rl.tokens.objectives.regularisers import EntropyBonus, KLPenalty, UncertainTokens
+from maxent_rl.tokens.objectives.regularisers import AdaptiveEntropyBonus, EntropyBonus, KLPenalty, UncertainTokens
 from maxent_rl.tokens.objectives.sampler import OffPolicyMask, SamplerCorrection
 from maxent_rl.tokens.objectives.stage import Stage
 from maxent_rl.tokens.objectives.surrogates import Clipped, LogProbability
@@ -155,6 +157,7 @@ def from_trl(config: Mapping[str, Any]) -> Translated:
         stages.append(KLPenalty(given.take("beta"), "k3", kl_unbiased=unbiased))
     if given.take("mask_truncated_completions", False):
         stages.append(OverlongFilter())
+    stages += _trl_entropy(given)
     if given.take("top_entropy_quantile", 1.0) < 1.0:
         stages.append(UncertainTokens(given.take("top_entropy_quantile")))
     if given.take("use_vllm", False) and given.take("vllm_importance_sampling_correction", True):
@@ -215,9 +218,15 @@ def _verl_rewards(given: _Given) -> list[Stage]:
         length, limit = given.take("overlong_buffer_len"), given.take("max_resp_len")
         stages.append(OverlongPenalty(limit, length, given.take("penalty_factor", 1.0)))
     if given.take("use_kl_in_reward", False):
-        stages.append(KLReward(given.take("kl_coef", 0.001)))
-        given.left["kl_ctrl"] = "a fixed weight: move kl_reward_weight yourself where verl's adapts it"
+        estimator = given.one_of("kl_penalty", _VERL_ESTIMATORS, "kl")
+        weight, target, horizon = (given.take(*each) for each in _VERL_CONTROLLER)
+        adaptive = given.one_of("kl_ctrl_type", {"fixed": False, "adaptive": True}, "fixed")
+        stages.append(AdaptiveKLReward(target, weight, horizon, estimator) if adaptive else KLReward(weight, estimator))
     return stages
+
+
+_VERL_CONTROLLER = ("kl_coef", 0.001), ("target_kl", 0.1), ("horizon", 10_000)
+_VERL_ESTIMATORS = {"kl": "k1", "k1": "k1", "abs": "abs", "mse": "k2", "k2": "k2", "low_var_kl": "k3", "k3": "k3"}
 
 
 def _verl_surrogates(given: _Given) -> tuple[str, list[Stage]]:
@@ -244,8 +253,8 @@ def _verl_surrogates(given: _Given) -> tuple[str, list[Stage]]:
 def _verl_regularisers(given: _Given) -> list[Stage]:
     stages: list[Stage] = []
     if given.take("use_kl_loss", False):
-        estimators = {"kl": "k1", "k1": "k1", "abs": "abs", "mse": "k2", "k2": "k2", "low_var_kl": "k3", "k3": "k3"}
-        estimators |= {f"{name}+": f"{value}+" for name, value in estimators.items() if value != "k2"}
+        straight = {f"{name}+": f"{value}+" for name, value in _VERL_ESTIMATORS.items() if value != "k2"}
+        estimators = _VERL_ESTIMATORS | straight
         estimator = given.one_of("kl_loss_type", estimators, "low_var_kl")
         stages.append(KLPenalty(given.take("kl_loss_coef", 0.001), estimator, 10.0))
     if given.take("entropy_coeff", 0.0):
@@ -258,11 +267,15 @@ def _verl_regularisers(given: _Given) -> list[Stage]:
 
 def _verl_advantages(given: _Given) -> AdvantageStage:
     discount = given.take("gamma", 1.0)
+    decay = 1.0
     if given.values.get("adv_estimator", "gae") == "gae":
-        given.left["adv_estimator"] = "gae is a critic's: give its advantages as TokenBatch(advantages=[N, T])"
+        decay = given.take("lam", 1.0)
+        given.left["adv_estimator"] = (
+            "gae is a critic's: give its values as TokenBatch(values=[N, T]), or give its advantages; CriticLoss trains it"
+        )
     scale = "group" if given.take("norm_adv_by_std_in_grpo", True) else "none"
     known: dict[str, AdvantageStage] = {
-        "gae": WhitenedReturns(discount),
+        "gae": CriticAdvantage(discount, decay),
         "grpo": GroupAdvantage(scale),  # type: ignore[arg-type]
         "grpo_vectorized": GroupAdvantage(scale),  # type: ignore[arg-type]
         "reinforce_plus_plus": WhitenedReturns(discount),
@@ -290,6 +303,17 @@ def _trl_advantages(given: _Given) -> AdvantageStage:
     return GroupAdvantage(given.one_of("scale_rewards", scales, "group"), 1e-4)
 
 
+def _trl_entropy(given: _Given) -> list[Stage]:
+    weight = given.take("entropy_coef", 0.0)
+    if not given.take("use_adaptive_entropy", False):
+        return [EntropyBonus(weight)] if weight else []
+    if given.values.get("entropy_coef_min"):
+        given.left["entropy_coef_min"] = "the least weight is 0 here"
+    given.take("entropy_coef_min")
+    target, step = given.take("entropy_target", 0.2), given.take("entropy_coef_delta", 0.005)
+    return [AdaptiveEntropyBonus(target, step, weight, given.take("entropy_coef_max", 1.0))]
+
+
 def _trl_correction(given: _Given) -> SamplerCorrection:
     modes: dict[str, tuple[Any, Any]] = {
         "token_truncate": ("token", "hold"),
@@ -303,7 +327,7 @@ def _trl_correction(given: _Given) -> SamplerCorrection:
     )
 
 
-_SECTIONS = {"enable": "{section}", "len": "{section}_len"}
+_SECTIONS = {"enable": "{section}", "len": "{section}_len", "type": "{section}_type"}
 """Names that mean nothing without their section's, in verl's files."""
 
 

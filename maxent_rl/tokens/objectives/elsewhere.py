@@ -123,7 +123,7 @@ def from_trl(config: Mapping[str, Any]) -> Translated:
     """The objective of a configuration of TRL's GRPOTrainer or RLOOTrainer (a `GRPOConfig` as a dict).
 
     Args:
-      config: of its settings those that are given; for the others the defaults of TRL 1.10 hold.
+      config: of its settings those that are given; for the others the defaults of TRL 1.16 hold.
 
     Raises:
       UnknownNameError: a loss type that we do not have.
@@ -153,7 +153,7 @@ def from_trl(config: Mapping[str, Any]) -> Translated:
     }
     stages = [_trl_advantages(given), surrogates[kind], aggregates.get(kind, Aggregate())]
     if given.take("beta", 0.0):
-        unbiased = bool(given.take("use_bias_correction_kl", False))
+        unbiased = bool(given.take("use_bias_correction_kl", True))
         stages.append(KLPenalty(given.take("beta"), "k3", kl_unbiased=unbiased))
     if given.take("mask_truncated_completions", False):
         stages.append(OverlongFilter())
@@ -274,6 +274,7 @@ def _verl_advantages(given: _Given) -> AdvantageStage:
             "gae is a critic's: give its values as TokenBatch(values=[N, T]), or give its advantages; CriticLoss trains it"
         )
     scale = "group" if given.take("norm_adv_by_std_in_grpo", True) else "none"
+    parts = given.take("gdpo_reward_weights")
     known: dict[str, AdvantageStage] = {
         "gae": CriticAdvantage(discount, decay),
         "grpo": GroupAdvantage(scale),  # type: ignore[arg-type]
@@ -286,7 +287,7 @@ def _verl_advantages(given: _Given) -> AdvantageStage:
         "opo": LengthBaseline(),
         "grpo_passk": BestOfGroup(),
         "gpg": NonzeroScale(given.take("f_norm", 1.0)),
-        "gdpo": PartAdvantages(),
+        "gdpo": PartAdvantages(None if parts is None else tuple(map(float, parts)), part_epsilon=1e-6),
         "optimal_token_baseline": OptimalTokenBaseline(),
     }
     found: AdvantageStage = given.one_of("adv_estimator", known, "gae")
@@ -296,7 +297,7 @@ def _verl_advantages(given: _Given) -> AdvantageStage:
 def _trl_advantages(given: _Given) -> AdvantageStage:
     weights = given.take("reward_weights")
     if given.take("multi_objective_aggregation", "sum_then_normalize") == "normalize_then_sum":
-        return PartAdvantages(None if weights is None else tuple(map(float, weights)))
+        return PartAdvantages(None if weights is None else tuple(map(float, weights)), normalise_sum="responses")
     if weights is not None:
         given.left["reward_weights"] = "rewards are summed by the caller: TokenBatch(rewards=[N])"
     scales: dict[str, Any] = {"group": "group", "True": "group", "batch": "batch", "none": "none", "False": "none"}
@@ -306,12 +307,12 @@ def _trl_advantages(given: _Given) -> AdvantageStage:
 def _trl_entropy(given: _Given) -> list[Stage]:
     weight = given.take("entropy_coef", 0.0)
     if not given.take("use_adaptive_entropy", False):
-        return [EntropyBonus(weight)] if weight else []
+        return [EntropyBonus(weight, "tokens")] if weight else []
     if given.values.get("entropy_coef_min"):
         given.left["entropy_coef_min"] = "the least weight is 0 here"
     given.take("entropy_coef_min")
     target, step = given.take("entropy_target", 0.2), given.take("entropy_coef_delta", 0.005)
-    return [AdaptiveEntropyBonus(target, step, weight, given.take("entropy_coef_max", 1.0))]
+    return [AdaptiveEntropyBonus(target, step, weight, given.take("entropy_coef_max", 1.0), "tokens")]
 
 
 def _trl_correction(given: _Given) -> SamplerCorrection:
@@ -322,9 +323,9 @@ def _trl_correction(given: _Given) -> SamplerCorrection:
         "sequence_mask": ("sequence", "drop"),
     }
     level, beyond = given.one_of("vllm_importance_sampling_mode", modes, "sequence_mask")
-    return SamplerCorrection(
-        given.take("vllm_importance_sampling_cap", 3.0), sampler_level=level, sampler_beyond=beyond
-    )
+    high = given.take("vllm_importance_sampling_cap", 3.0)  # as it was called before
+    high = given.take("vllm_importance_sampling_clip_max", high)
+    return SamplerCorrection(high, given.take("vllm_importance_sampling_clip_min", 0.0), level, beyond)
 
 
 _SECTIONS = {"enable": "{section}", "len": "{section}_len", "type": "{section}_type"}

@@ -277,7 +277,9 @@ class Objective:
     def _to_be_known(self, state: PyTree) -> set[str]:
         """The columns by token, and the statistics, that a token must have a finite number in."""
         needed = {name for stage in self.stages for name in stage.inputs}
-        return {"logp_old"} | (needed & {"logp_ref", "entropy_old", "values"}) | set(self.statistics(state))
+        return (
+            {"logp_old"} | (needed & {"logp_ref", "logp_drawn", "entropy_old", "values"}) | set(self.statistics(state))
+        )
 
     def _check_statistics(self, state: PyTree, batch: TokenBatch) -> None:
         missing = [name for name in self.statistics(state) if name not in batch.statistics]

@@ -6,7 +6,7 @@ The weights of the first two are fixed, or move from batch to batch (`AdaptiveKL
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,11 @@ from maxent_rl.losses.divergence import KLEstimator
 from maxent_rl.settings import Finite, Fraction, Positive, Weight, static
 from maxent_rl.tokens.batch import TokenBatch
 from maxent_rl.tokens.objectives.advantages import drawn_divergence
+from maxent_rl.tokens.objectives.aggregates import of_part
 from maxent_rl.tokens.objectives.stage import Slot, Stage, Work
 from maxent_rl.types import PyTree
+
+EntropyAverage: TypeAlias = Literal["loss", "tokens"]
 
 
 class Regulariser(Stage):
@@ -100,7 +103,7 @@ def _reference_divergence(work: Work, estimator: KLEstimator, largest: float | N
 
 @struct.dataclass
 class EntropyBonus(Regulariser):
-    """Rewards entropy with a fixed weight, averaged as the loss is.
+    """Rewards entropy with a fixed weight.
 
     After `UncertainTokens` it is the entropy of the tokens alone that those keep, and their mean (as in TRL).
     """
@@ -108,12 +111,24 @@ class EntropyBonus(Regulariser):
     needs: ClassVar[tuple[str, ...]] = ("entropy",)
     entropy_bonus: Finite = 0.01
     """Weight of the entropy, in advantage per nat; a negative one lowers entropy."""
+    entropy_average: EntropyAverage = static("loss")
+    """Averaged as the loss is (verl), or over all tokens, however that is (TRL)."""
 
     def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
-        """Adds to the penalty [N, T]."""
-        assert work.outputs.entropy is not None
-        bonus = self.entropy_bonus * work.outputs.entropy
-        return state, work.replace(penalty=work.penalty - (bonus if work.kept is None else work.kept * bonus))
+        """Adds the bonus."""
+        return state, with_bonus(work, self.entropy_bonus, self.entropy_average)
+
+
+def with_bonus(work: Work, weight: Array | float, average: EntropyAverage = "loss") -> Work:
+    """The entropy of each token rewarded with a weight [] or [N, T], where only some tokens count, of those."""
+    assert work.outputs.entropy is not None
+    bonus = weight * work.outputs.entropy
+    bonus = bonus if work.kept is None else work.kept * bonus
+    if average == "loss":
+        return work.replace(penalty=work.penalty - bonus)
+    count = jnp.maximum(work.batch.count("tokens", jnp.sum(work.mask)), 1)
+    mean = jnp.sum(jnp.where(work.mask, bonus, 0.0)) / count
+    return work.replace(extra=work.extra - of_part(mean, work.batch))
 
 
 @struct.dataclass
@@ -125,7 +140,8 @@ class AdaptiveEntropyBonus(Regulariser):
     logarithm of its weight by Adam instead, adds a proportional term, and punishes what is above: it holds an entropy from
     both sides, this one from below alone. What the entropy is, and how its bonus is averaged, is the same.
 
-    Source: Skywork Open Reasoner 1 (arXiv 2505.22312); names and bounds as in TRL's `use_adaptive_entropy`.
+    Source: Skywork Open Reasoner 1 (arXiv 2505.22312); bounds as in TRL's `use_adaptive_entropy`, which asks for the entropy
+    of the step before, where this stage has that of the step itself.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("entropy",)
@@ -137,6 +153,8 @@ class AdaptiveEntropyBonus(Regulariser):
     """The weight before the first step."""
     adaptive_entropy_most: Positive = 1.0
     """The largest weight."""
+    adaptive_entropy_average: EntropyAverage = static("loss")
+    """Averaged as the loss is, or over all tokens, however that is (TRL)."""
 
     def init(self, key: Array) -> PyTree:
         """The first weight."""
@@ -152,8 +170,9 @@ class AdaptiveEntropyBonus(Regulariser):
         return moved, work.replace(found=jnp.broadcast_to(weight, work.mask.shape))
 
     def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
-        """Adds to the penalty [N, T]."""
-        return state, with_found_bonus(work)
+        """Adds the bonus."""
+        assert work.found is not None
+        return state, with_bonus(work, work.found, self.adaptive_entropy_average)
 
 
 def step_entropy(work: Work, otherwise: Array | float) -> Array:
@@ -161,12 +180,6 @@ def step_entropy(work: Work, otherwise: Array | float) -> Array:
     assert work.outputs.entropy is not None
     mean = jax.lax.stop_gradient(losses.masked_mean(work.outputs.entropy, work.mask))
     return jnp.where(jnp.any(work.mask), mean, otherwise)
-
-
-def with_found_bonus(work: Work) -> Work:
-    """The entropy rewarded with the weight that a survey found for each token."""
-    assert work.found is not None and work.outputs.entropy is not None
-    return work.replace(penalty=work.penalty - work.found * work.outputs.entropy)
 
 
 @struct.dataclass

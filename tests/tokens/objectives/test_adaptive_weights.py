@@ -138,9 +138,9 @@ def test_trls_adaptive_entropy_is_translated():
     translated = objectives.from_trl(config | {"entropy_coef_max": 0.5, "entropy_coef_min": 0.0})
     expected = objectives.make(
         "grpo", group_epsilon=1e-4, adaptive_entropy_weight=0.1, adaptive_entropy_target=0.3, adaptive_entropy_step=0.01,
-        adaptive_entropy_most=0.5,
+        adaptive_entropy_most=0.5, adaptive_entropy_average="tokens",
     )  # fmt: skip
     one, other = ({type(stage): stage for stage in each.stages} for each in (translated.objective, expected))
     assert one == other and translated.left == {}
     fixed = objectives.from_trl({"entropy_coef": 0.1}).objective
-    assert any(stage == objectives.EntropyBonus(0.1) for stage in fixed.stages)
+    assert any(stage == objectives.EntropyBonus(0.1, "tokens") for stage in fixed.stages)

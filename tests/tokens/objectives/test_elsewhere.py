@@ -82,7 +82,8 @@ def test_verl(config, name, settings):
         ({"loss_type": "grpo", "use_vllm": True, "vllm_importance_sampling_correction": False,
           "off_policy_mask_threshold": 0.1}, "grpo_trl", {"off_policy_threshold": 0.1}),
         ({"multi_objective_aggregation": "normalize_then_sum", "reward_weights": [1.0, 0.5]}, "gdpo",
-         {"part_weights": (1.0, 0.5)}),
+         {"part_weights": (1.0, 0.5), "normalise_sum": "responses"}),
+        ({"loss_type": "grpo", "entropy_coef": 0.1}, "grpo_trl", {"entropy_bonus": 0.1, "entropy_average": "tokens"}),
     ],
 )  # fmt: skip
 def test_trl(config, name, settings):

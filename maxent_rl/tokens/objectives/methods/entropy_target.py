@@ -17,7 +17,7 @@ from maxent_rl.networks.temperature import Temperature
 from maxent_rl.settings import Positive, Weight
 from maxent_rl.tokens.objectives.advantages import GroupAdvantage
 from maxent_rl.tokens.objectives.aggregates import Aggregate
-from maxent_rl.tokens.objectives.regularisers import Regulariser, step_entropy, with_found_bonus
+from maxent_rl.tokens.objectives.regularisers import Regulariser, step_entropy
 from maxent_rl.tokens.objectives.stage import Preset, Work
 from maxent_rl.tokens.objectives.surrogates import Clipped
 from maxent_rl.types import PyTree
@@ -66,7 +66,8 @@ class EntropyTarget(Regulariser):
 
     def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
         """Adds to the penalty [N, T]."""
-        return state, with_found_bonus(work)
+        assert work.found is not None and work.outputs.entropy is not None
+        return state, work.replace(penalty=work.penalty - work.found * work.outputs.entropy)
 
     @property
     def _temperature(self) -> Temperature:

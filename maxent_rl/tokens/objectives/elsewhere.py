@@ -157,9 +157,9 @@ def from_trl(config: Mapping[str, Any]) -> Translated:
         stages.append(KLPenalty(given.take("beta"), "k3", kl_unbiased=unbiased))
     if given.take("mask_truncated_completions", False):
         stages.append(OverlongFilter())
-    stages += _trl_entropy(given)
     if given.take("top_entropy_quantile", 1.0) < 1.0:
         stages.append(UncertainTokens(given.take("top_entropy_quantile")))
+    stages += _trl_entropy(given)  # of the tokens that are kept
     if given.take("use_vllm", False) and given.take("vllm_importance_sampling_correction", True):
         stages.append(_trl_correction(given))
     if given.take("off_policy_mask_threshold") is not None:

@@ -163,7 +163,7 @@ class AdaptiveEntropyBonus(Regulariser):
     def survey(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
         """Finds the weight of the entropy, the same at every token [N, T], and moves it for the next step."""
         target = self.adaptive_entropy_target
-        mean = step_entropy(work, target)
+        mean = step_entropy(work, target, None if work.kept is None else work.mask & (work.kept > 0))
         weight = jnp.where(mean <= target, state, 0.0)
         moved = losses.stepped_weight(state, mean, target, self.adaptive_entropy_step, self.adaptive_entropy_most)
         work = work.measure(**{"entropy/weight": weight})
@@ -175,11 +175,15 @@ class AdaptiveEntropyBonus(Regulariser):
         return state, with_bonus(work, work.found, self.adaptive_entropy_average)
 
 
-def step_entropy(work: Work, otherwise: Array | float) -> Array:
-    """[] the mean entropy over the tokens of a step, constant; `otherwise` where there are none."""
+def step_entropy(work: Work, otherwise: Array | float, mask: Array | None = None) -> Array:
+    """[] the mean entropy over the tokens of a step, or over those of a mask [N, T]; `otherwise` where there are none.
+
+    Constant.
+    """
     assert work.outputs.entropy is not None
-    mean = jax.lax.stop_gradient(losses.masked_mean(work.outputs.entropy, work.mask))
-    return jnp.where(jnp.any(work.mask), mean, otherwise)
+    mask = work.mask if mask is None else mask
+    mean = jax.lax.stop_gradient(losses.masked_mean(work.outputs.entropy, mask))
+    return jnp.where(jnp.any(mask), mean, otherwise)
 
 
 @struct.dataclass

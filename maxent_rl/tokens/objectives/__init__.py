@@ -34,6 +34,7 @@ from maxent_rl.tokens.objectives.advantages import (
 from maxent_rl.tokens.objectives.aggregates import Aggregate
 from maxent_rl.tokens.objectives.credit import Credit
 from maxent_rl.tokens.objectives.critics import CriticAdvantage, CriticLoss
+from maxent_rl.tokens.objectives.distillation import AdvantageMix, Distillation, HintedRows
 from maxent_rl.tokens.objectives.elsewhere import Translated, from_trl, from_tunix, from_verl
 from maxent_rl.tokens.objectives.estimate import EntropyEstimate
 from maxent_rl.tokens.objectives.pipeline import Objective, chain
@@ -60,8 +61,21 @@ from maxent_rl.tokens.objectives.sampler import (
     SamplerCorrection,
     SamplerRejection,
 )
-from maxent_rl.tokens.objectives.stage import Preset, Sampling, Side, Stage, Statistic, TokenTemperature, Work
+from maxent_rl.tokens.objectives.stage import (
+    Comparison,
+    Hint,
+    Preset,
+    Sampling,
+    Side,
+    Stage,
+    Statistic,
+    TeacherName,
+    Teaching,
+    TokenTemperature,
+    Work,
+)
 from maxent_rl.tokens.objectives.surrogates import Clipped, LogProbability
+from maxent_rl.tokens.objectives.words import from_words
 
 __all__ = [
     "ELSEWHERE",
@@ -71,15 +85,20 @@ __all__ = [
     "AdaptiveEntropyBonus",
     "AdaptiveKLPenalty",
     "AdaptiveKLReward",
+    "AdvantageMix",
     "Aggregate",
     "Clipped",
+    "Comparison",
     "Credit",
     "CriticAdvantage",
     "CriticLoss",
+    "Distillation",
     "DynamicSampling",
     "EntropyBonus",
     "EntropyEstimate",
     "GroupAdvantage",
+    "Hint",
+    "HintedRows",
     "KLPenalty",
     "KLReward",
     "LogProbability",
@@ -94,6 +113,8 @@ __all__ = [
     "Side",
     "Stage",
     "Statistic",
+    "TeacherName",
+    "Teaching",
     "TokenTemperature",
     "Translated",
     "UncertainTokens",
@@ -104,6 +125,7 @@ __all__ = [
     "from_trl",
     "from_tunix",
     "from_verl",
+    "from_words",
     "informative_groups",
     "make",
     "names",

@@ -84,13 +84,17 @@ def of_objective(objective):
 
 
 def outputs(params, batch, told=None):
-    found = model().having(params).statistics(batch.context, batch.tokens, **(told or {}))
-    return TokenOutputs(found.logp, found.entropy, compared=found.extra)
+    own = model().having(params)
+    hidden = own.hidden(batch.context, batch.tokens)
+    found = own.statistics(batch.context, batch.tokens, hidden=hidden, **(told or {}))
+    return TokenOutputs(found.logp, found.entropy, compared=found.extra, value=hidden[..., 0])
 
 
 def packed_outputs(params, packed, told=None):
-    found = model().having(params).packed_statistics(packed, **(told or {}))
-    return TokenOutputs(found.logp, found.entropy, compared=found.extra)
+    own = model().having(params)
+    hidden = own.packed_hidden(packed)
+    found = own.packed_statistics(packed, hidden=hidden, **(told or {}))
+    return TokenOutputs(found.logp, found.entropy, compared=found.extra, value=packed.spread(hidden[..., 0]))
 
 
 @functools.cache

@@ -124,7 +124,7 @@ class LanguageModel:
         )
 
     def packed_hidden(self, packed: Packed) -> Array:
-        """The last hidden state at each place that predicts a token, [K, D]; `packed.spread` brings to [N, T] what is made of it."""
+        """The last hidden states [K, D] where tokens are predicted; `packed.spread` brings what is made of them to [N, T]."""
         segments = jnp.asarray(packed.segments)
         hidden: Any = Transformer(self.config).apply(
             {"params": self.params}, jnp.asarray(packed.tokens), segments > 0, segments=segments

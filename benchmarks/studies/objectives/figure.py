@@ -1,0 +1,173 @@
+"""The board as a picture, what variety costs, and all numbers of every seed as a table."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks.lab.statistics import interquartile
+from benchmarks.lab.study import Result, Results
+from benchmarks.studies.objectives.scores import Place, board, scores, tasks, with_start
+from benchmarks.studies.objectives.setting import BASE, LABELS, START, Defaults, Tuned
+from maxent_rl.pictures.style import FAINT, GRID, INK, save, style
+from maxent_rl.reports.statistics import interquartile_mean
+
+_COLOURS = {"better": "#009E73", "worse": "#D55E00", "": "#7F7F7F"}
+_BASE_COLOUR = "#0072B2"
+_ROW = 0.175  # inches
+
+
+def figures(results: Results, folder: Path) -> dict[str, Path]:
+    """Writes the numbers of every seed as a table, draws both figures of each part, and says what they show."""
+    write_table(results, folder / "objectives.csv")
+    found = {}
+    for part, shows in ((Tuned.part, "tuned"), (Defaults.part, "with one learning rate for all")):
+        places = board(with_start(results, part)) if part in results else []
+        if not places:
+            continue
+        ranked, variety = folder / f"{part}.png", folder / f"{part}-entropy.png"
+        save(_ranked(results, part, places), ranked, dpi=110)
+        save(_variety(with_start(results, part), places), variety, dpi=110)
+        found[f"pass@1 of every objective, {shows}, with 95 % intervals, over all tasks and on each"] = ranked
+        found[f"pass@1 by entropy after learning, {shows}, a point with intervals for each objective"] = variety
+    return found
+
+
+def write_table(results: Results, path: Path) -> None:
+    """Writes one row for each part, task, competitor and seed."""
+    rows = [
+        {"part": part, "task": run["env"], "objective": run["contender"], "seed": run["repeat"]}
+        | {name: f"{value:.6g}" for name, value in run["values"].items()}
+        for part, result in results.items()
+        for run in result["runs"]
+        if "values" in run
+    ]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(partial, path)
+
+
+def _ranked(results: Results, part: str, places: Sequence[Place]) -> Figure:
+    """A row for each competitor; a panel for all tasks, and one for each."""
+    result = with_start(results, part)
+    wanted, reached = tasks(result), scores(result, "pass@1")
+    before = scores(results[Defaults.part], "pass@1") if part == Tuned.part and Defaults.part in results else {}
+    panels = [wanted, *([task] for task in wanted)] if len(wanted) > 1 else [wanted]
+    size = (2.4 + 2.7 * len(panels), 1.3 + _ROW * len(places))
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, chosen in zip(grid, panels, strict=True):
+        for row, place in enumerate(places):
+            _bar(axes, row, place, [reached[place.name][task] for task in chosen])
+            own = before.get(place.name, {})
+            if place.name != START and set(chosen) <= own.keys():
+                middle = interquartile_mean([np.asarray(own[task]) for task in chosen])
+                axes.plot(middle, row, "o", markerfacecolor="white", markeredgecolor=FAINT, markersize=3.2, zorder=1.9)
+        style(axes)
+        axes.grid(axis="x", color=GRID, linewidth=0.8)
+        axes.grid(axis="y", visible=False)
+        title = "all tasks" if len(chosen) > 1 else LABELS[chosen[0]]
+        axes.set_title(title, loc="left", color=INK, fontsize=10.5, fontweight="bold")
+        axes.set_xlabel("pass@1, held out", color=FAINT, fontsize=9)
+    grid[0].set_yticks(range(len(places)), [place.name for place in places], fontsize=8)
+    grid[0].set_ylim(len(places) - 0.4, -0.6)
+    for text, place in zip(grid[0].get_yticklabels(), places, strict=True):
+        text.set_color(_colour(place) if place.verdict or place.name == BASE else INK)
+    _key(figure, bool(before))
+    return figure
+
+
+def _bar(axes: Any, row: int, place: Place, values: Sequence[Sequence[float]]) -> None:
+    found, colour = interquartile(values), _colour(place)
+    axes.plot([found.low, found.high], [row, row], color=colour, linewidth=1.6, solid_capstyle="round")
+    axes.plot(found.estimate, row, "o", color=colour, markersize=4.2)
+    if place.name == BASE:
+        axes.axvspan(found.low, found.high, color=colour, alpha=0.10, linewidth=0)
+
+
+def _colour(place: Place) -> str:
+    return INK if place.name == START else _BASE_COLOUR if place.name == BASE else _COLOURS[place.verdict]
+
+
+def _key(figure: Figure, before: bool) -> None:
+    from matplotlib.lines import Line2D
+
+    shown = {
+        f"better than {BASE}": _COLOURS["better"],
+        f"not told apart from {BASE}": _COLOURS[""],
+        f"worse than {BASE}": _COLOURS["worse"],
+        BASE: _BASE_COLOUR,
+    }
+    handles = [Line2D([], [], color=colour, marker="o", linewidth=1.6, markersize=4.2) for colour in shown.values()]
+    names = list(shown)
+    if before:
+        handles.append(Line2D([], [], color=FAINT, marker="o", linewidth=0, markerfacecolor="white", markersize=3.4))
+        names.append("with one learning rate for all")
+    figure.legend(
+        handles,
+        names,
+        loc="outside upper left",
+        ncols=5,
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+    )
+
+
+def _variety(result: Result, places: Sequence[Place]) -> Figure:
+    """pass@1 by entropy, a panel for each task."""
+    wanted, (reached, entropy) = tasks(result), (scores(result, metric) for metric in ("pass@1", "entropy"))
+    figure = Figure(figsize=(5.6 * len(wanted), 5.4), layout="constrained", facecolor="white")
+    for axes, task in zip(figure.subplots(1, len(wanted), squeeze=False)[0], wanted, strict=True):
+        points = {}
+        for place in places:
+            across, up = (interquartile([values[place.name][task]]) for values in (entropy, reached))
+            colour = _colour(place)
+            axes.plot([across.low, across.high], [up.estimate] * 2, color=colour, linewidth=0.9, alpha=0.55)
+            axes.plot([across.estimate] * 2, [up.low, up.high], color=colour, linewidth=0.9, alpha=0.55)
+            axes.plot(across.estimate, up.estimate, "o", color=colour, markersize=4.5)
+            points[place.name] = (float(across.estimate), float(up.estimate))
+        style(axes)
+        axes.set_xlim(left=0)
+        axes.set_title(LABELS[task], loc="left", color=INK, fontsize=11, fontweight="bold")
+        axes.set_xlabel("entropy, nats per token", color=FAINT, fontsize=9)
+        axes.set_ylabel("pass@1, held out", color=FAINT, fontsize=9)
+        _label(axes, points)
+    return figure
+
+
+def _label(axes: Any, points: Mapping[str, tuple[float, float]]) -> None:
+    """Names those whose name has room: the ones compared with first, then whoever lies farthest out."""
+    axes.figure.draw_without_rendering()
+    place = {name: axes.transData.transform(point) for name, point in points.items()}
+    middle = np.median(list(place.values()), axis=0)
+    order = sorted(place, key=lambda name: (name not in (BASE, START), -float(np.hypot(*(place[name] - middle)))))
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in place.values()]
+    scale = axes.figure.dpi / 72
+    frame = axes.get_window_extent()
+    for name in order:
+        wide, high = 4.3 * scale * len(name), 9 * scale
+        for right, up in ((1, 0), (0, 0), (1, 1), (0, 1), (1, -1), (0, -1)):
+            left = place[name][0] + (6 if right else -6 - wide)
+            low = place[name][1] - high / 2 + up * high
+            box = (left, low, left + wide, low + high)
+            inside = box[0] > frame.x0 and box[2] < frame.x1 and box[1] > frame.y0 and box[3] < frame.y1
+            if inside and not any(_meet(box, other) for other in taken):
+                at = axes.transData.inverted().transform((left, low + high / 2))
+                axes.text(*at, name, fontsize=7.5, color=INK, va="center", ha="left", parse_math=False)
+                taken.append(box)
+                break
+
+
+def _meet(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -107,6 +107,8 @@ class TokenBatch:
         policy's own at its temperature (`Sampling.temperature`).
       greedy_rewards: [N] the reward of the policy's most likely response to the same prompt.
       reward_parts: [N, K] the K rewards that an outcome is made of, where they are to be normalised apart.
+      taught: [N] True where the teacher knows what the policy does not, such as another response that is right
+        (`Teaching.hint`).
       context: what else belongs to each row and no objective reads, such as its prompt: a pytree of [N, ...].
       side: responses drawn besides the batch (`Objective.side`), or None.
       source: [N] int32 which response each row holds, once `Objective.prepare` has moved any: below 0 it is of `side`, so
@@ -150,6 +152,7 @@ class TokenBatch:
         "row", about="the reward of the policy's most likely response to the same prompt", default=None
     )
     reward_parts: Array | None = column("part", about="the rewards that each outcome is made of", default=None)
+    taught: Array | None = column("row", about="True where the teacher is told what the policy is not", default=None)
     context: PyTree | None = column("context", default=None)
     side: TokenBatch | None = None
     source: Array | None = column("row", default=None)
@@ -258,11 +261,22 @@ class Prompted:
       prompts: [N, P] int32, padded on either side.
       prompt_mask: [N, P] bool.
       response_mask: [N, T] bool: where a response has tokens, whatever an objective leaves out of its loss.
+      hints: [N, H] int32 what stands before the prompt for those who are told more than the policy; None for nothing.
+      hint_mask: [N, H] bool; False for padding, and in rows without a hint.
     """
 
     prompts: Array
     prompt_mask: Array
     response_mask: Array
+    hints: Array | None = None
+    hint_mask: Array | None = None
+
+    def hinted(self) -> Prompted:
+        """The same responses after prompts that begin with their hints, [N, H + P]; without hints, itself."""
+        if self.hints is None or self.hint_mask is None:
+            return self
+        prompts = jnp.concatenate([self.hints, self.prompts], axis=1)
+        return Prompted(prompts, jnp.concatenate([self.hint_mask, self.prompt_mask], axis=1), self.response_mask)
 
 
 @struct.dataclass
@@ -273,6 +287,7 @@ class TokenOutputs:
       logp: [N, T] log-probability of each token, in nats.
       entropy: [N, T] entropy at its position, in nats; None where neither the objective nor its metrics need it.
       logits: [N, T, V] for those who hold them; where `entropy` is None it is computed from these.
+      compared: what objectives ask of the policy beside a teacher (`Objective.teaching`), each [N, T].
     """
 
     logp: Array = column("token")
@@ -280,6 +295,7 @@ class TokenOutputs:
         "token", about="as token_statistics gives it, or TokenOutputs(logits=[N, T, V])", default=None
     )
     logits: Array | None = column("vocabulary", default=None)
+    compared: dict[str, Array] = column("token", default_factory=dict)
 
 
 @struct.dataclass

@@ -32,6 +32,7 @@ from maxent_rl.tokens.objectives.advantages import (
 )
 from maxent_rl.tokens.objectives.aggregates import Aggregate
 from maxent_rl.tokens.objectives.credit import Credit
+from maxent_rl.tokens.objectives.distillation import AdvantageMix, Distillation, HintedRows
 from maxent_rl.tokens.objectives.elsewhere import Translated, from_trl, from_tunix, from_verl
 from maxent_rl.tokens.objectives.estimate import EntropyEstimate
 from maxent_rl.tokens.objectives.pipeline import Objective, chain
@@ -47,21 +48,39 @@ from maxent_rl.tokens.objectives.presets import (
 )
 from maxent_rl.tokens.objectives.regularisers import EntropyBonus, KLPenalty, UncertainTokens
 from maxent_rl.tokens.objectives.sampler import SAMPLER_CORRECTIONS, SamplerCorrection, SamplerRejection
-from maxent_rl.tokens.objectives.stage import Preset, Sampling, Side, Stage, Statistic, TokenTemperature, Work
+from maxent_rl.tokens.objectives.stage import (
+    Comparison,
+    Hint,
+    Preset,
+    Sampling,
+    Side,
+    Stage,
+    Statistic,
+    TeacherName,
+    Teaching,
+    TokenTemperature,
+    Work,
+)
 from maxent_rl.tokens.objectives.surrogates import Clipped, LogProbability
+from maxent_rl.tokens.objectives.words import from_words
 
 __all__ = [
     "ELSEWHERE",
     "OPTIONAL",
     "PRESETS",
     "SAMPLER_CORRECTIONS",
+    "AdvantageMix",
     "Aggregate",
     "Clipped",
+    "Comparison",
     "Credit",
+    "Distillation",
     "DynamicSampling",
     "EntropyBonus",
     "EntropyEstimate",
     "GroupAdvantage",
+    "Hint",
+    "HintedRows",
     "KLPenalty",
     "KLReward",
     "LogProbability",
@@ -75,6 +94,8 @@ __all__ = [
     "Side",
     "Stage",
     "Statistic",
+    "TeacherName",
+    "Teaching",
     "TokenTemperature",
     "Translated",
     "UncertainTokens",
@@ -85,6 +106,7 @@ __all__ = [
     "from_trl",
     "from_tunix",
     "from_verl",
+    "from_words",
     "informative_groups",
     "make",
     "names",

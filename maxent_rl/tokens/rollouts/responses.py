@@ -12,10 +12,13 @@ import jax.numpy as jnp
 from maxent_rl import losses
 from maxent_rl.tokens.batch import Prompted, TokenBatch
 from maxent_rl.tokens.model import LanguageModel
-from maxent_rl.tokens.objectives import Objective, Sampling, Statistic, informative_groups
+from maxent_rl.tokens.objectives import Hint, Objective, Sampling, Statistic, Teaching, informative_groups
 from maxent_rl.tokens.sampling import Responses
 from maxent_rl.tokens.tasks.base import TokenTask
+from maxent_rl.tokens.teachers.hints import with_answers, with_siblings
 from maxent_rl.types import Array, Metrics, PyTree
+
+_FURTHER = 2**20  # beyond what keys are split into
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +45,7 @@ def collect(
     objective: Objective,
     state: PyTree,
     reference: LanguageModel | None = None,
+    hint: Hint | None = None,
 ) -> tuple[TokenBatch, Metrics]:
     """Draws the responses of one iteration.
 
@@ -54,13 +58,13 @@ def collect(
       objective: that will learn from them; it says what statistics and side responses it needs.
       state: of the objective.
       reference: the model whose log-probabilities go into the batch too; None for none.
+      hint: what a teacher is told before the prompt; None for what the objective wants.
 
     Returns:
       (batch, metrics): all metrics but "rollout/mixed_groups" are those of the first round.
     """
-    drawing = _Drawing(
-        model, task, groups, objective, objective.sampling(state), objective.statistics(state), reference
-    )
+    wanted, asked = objective.sampling(state), objective.statistics(state)
+    drawing = _Drawing(model, task, groups, objective, wanted, asked, reference)
     # `fold_in` and `split` of one key give the same keys, so each use has one of its own.
     prompt_key, draw_key, more_key, side_key = jax.random.split(key, 4)
     num_groups = count // groups.size
@@ -78,7 +82,7 @@ def collect(
     mixed = informative_groups(batch.rewards, groups.size)
     metrics |= {"rollout/mixed_groups": jnp.mean(mixed.astype(jnp.float32)), "rollout/rounds": rounds}
     side = drawing.wanted.side
-    batch = drawing.completed(batch)
+    batch = _told(drawing.completed(batch), task, jax.random.fold_in(key, _FURTHER), objective.teaching(state), hint)
     if side is not None:
         few = side.prompts(num_groups)
         context = cast(Prompted, batch.context)
@@ -87,6 +91,19 @@ def collect(
             batch, side=drawing.completed(drawing.draw(side_key, prompts, prompt_mask, side.temperature))
         )
     return batch, metrics
+
+
+def _told(batch: TokenBatch, task: TokenTask[Any], key: Array, wanted: Teaching, hint: Hint | None) -> TokenBatch:
+    """With what a teacher is told before the prompts, where there is one."""
+    hint = hint or wanted.hint
+    if not wanted.compared or hint is None:
+        return batch
+    if hint == "answer":
+        return with_answers(batch, task, key)
+    if hint == "sibling":
+        return with_siblings(batch, 0.5 if wanted.threshold is None else wanted.threshold)
+    # A teacher who is told nothing may know more all the same: of all rows alike.
+    return dataclasses.replace(batch, taught=jnp.ones(batch.mask.shape[0], bool))
 
 
 @dataclasses.dataclass(frozen=True)

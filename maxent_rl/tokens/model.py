@@ -82,6 +82,11 @@ class LanguageModel:
             token_temperature=token_temperature,
         )
 
+    def hidden(self, prompted: Prompted, tokens: Array) -> Array:
+        """The last hidden state where each token [N, T] is predicted, [N, T, D]."""
+        given = prompted.prompts, prompted.prompt_mask, tokens, prompted.response_mask
+        return score(Transformer(self.config), self.params, *given)
+
     def statistics(
         self,
         prompted: Prompted,
@@ -90,6 +95,7 @@ class LanguageModel:
         *,
         teacher: LanguageModel | None = None,
         compared: dict[str, Comparison] | None = None,
+        hidden: Array | None = None,
     ) -> TokenStatistics:
         """What it says of given responses, at its temperature.
 
@@ -99,14 +105,15 @@ class LanguageModel:
           extra: further statistics of the whole vocabulary, as `token_statistics` takes them.
           teacher: another model, which reads the hints before the prompts, too, if there are any; constant.
           compared: statistics of both, as `token_statistics` takes them.
+          hidden: [N, T, D] what `hidden` has given, where it is there already.
         """
-        hidden, matrix = self._states(prompted, tokens)
         told = None
         if teacher is not None and compared:
-            told = TeacherStates(*teacher._states(prompted.hinted(), tokens), teacher.temperature)
+            states = teacher.hidden(prompted.hinted(), tokens)
+            told = TeacherStates(states, unembedding(teacher.params, teacher.config), teacher.temperature)
         return token_statistics(
-            hidden,
-            matrix,
+            self.hidden(prompted, tokens) if hidden is None else hidden,
+            unembedding(self.params, self.config),
             tokens,
             self.temperature,
             extra=extra,
@@ -114,11 +121,6 @@ class LanguageModel:
             teacher=told,
             compared=compared,
         )
-
-    def _states(self, prompted: Prompted, tokens: Array) -> tuple[Array, Array]:
-        """(hidden states [N, T, D] that predict each token, unembedding [D, V])."""
-        given = prompted.prompts, prompted.prompt_mask, tokens, prompted.response_mask
-        return score(Transformer(self.config), self.params, *given), unembedding(self.params, self.config)
 
     def prompt_log_probs(self, prompts: Array, prompt_mask: Array) -> Array:
         """[N, P] the log-probability of each token of prompts after those before it, in nats, at its temperature.

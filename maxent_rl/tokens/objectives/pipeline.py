@@ -257,6 +257,7 @@ class Objective:
             logp=losses.at_least_single(outputs.logp),
             entropy=entropy,
             compared={name: losses.at_least_single(values) for name, values in outputs.compared.items()},
+            value=None if outputs.value is None else losses.at_least_single(outputs.value),
         )
         if outputs.entropy is None and outputs.logits is not None:
             outputs = dataclasses.replace(outputs, entropy=losses.softmax_entropy(outputs.logits))
@@ -293,7 +294,9 @@ class Objective:
     def _to_be_known(self, state: PyTree) -> set[str]:
         """The columns by token, and the statistics, that a token must have a finite number in."""
         needed = {name for stage in self.stages for name in stage.inputs}
-        return {"logp_old"} | (needed & {"logp_ref", "entropy_old"}) | set(self.statistics(state))
+        return (
+            {"logp_old"} | (needed & {"logp_ref", "logp_drawn", "entropy_old", "values"}) | set(self.statistics(state))
+        )
 
     def _check_statistics(self, state: PyTree, batch: TokenBatch) -> None:
         missing = [name for name in self.statistics(state) if name not in batch.statistics]

@@ -20,18 +20,22 @@ class Place(NamedTuple):
       score: interquartile mean over tasks and seeds.
       difference: interquartile mean of the differences from the one compared with, seed by seed.
       chance: that a run of it scores higher than one of that.
+      equal: whether every seed has the very same score as with that.
     """
 
     name: str
     score: Interval
     difference: Interval
     chance: Interval
+    equal: bool
 
     @property
     def verdict(self) -> str:
-        """`better` or `worse` where the interval of the difference leaves out zero, else nothing."""
+        """`better` or `worse` where the difference's interval leaves out zero, `equal` where no seed differs, else nothing."""
         if self.name == BASE:
             return ""
+        if self.equal:
+            return "equal"
         return "better" if self.difference.low > 0 else "worse" if self.difference.high < 0 else ""
 
 
@@ -60,16 +64,17 @@ def scores(result: Result, metric: str) -> dict[str, dict[str, list[float]]]:
 
 
 def board(result: Result, metric: str = "pass@1") -> list[Place]:
-    """Those who ran on all tasks that the one compared with ran on, the best first."""
+    """Those who ran on all tasks that the one compared with ran on, the best first, by the difference from it."""
     found, wanted = scores(result, metric), tasks(result)
     rows = {name: [np.array(own[task]) for task in wanted] for name, own in found.items() if set(wanted) <= own.keys()}
     if BASE not in rows:
         return []
     places = [_place(name, own, rows[BASE]) for name, own in rows.items()]
-    return sorted(places, key=lambda place: -float(place.score.estimate))
+    return sorted(places, key=lambda place: -float(place.difference.estimate))
 
 
 def _place(name: str, own: list[np.ndarray], base: list[np.ndarray]) -> Place:
     apart = [list(mine - theirs) for mine, theirs in zip(own, base, strict=True)]
     chance = stratified_bootstrap(probability_of_improvement, own, base)
-    return Place(name, interquartile([list(mine) for mine in own]), interquartile(apart), chance)
+    equal = not any(map(any, apart))
+    return Place(name, interquartile([list(mine) for mine in own]), interquartile(apart), chance, equal)

@@ -35,19 +35,18 @@ def tables(results: Results) -> str:
 
 
 def overall(result: Result) -> str:
-    """The board over the tasks, by pass@1; of a single task its own table says it."""
+    """The board over the tasks, by pass@1."""
     wanted, by_task = tasks(result), scores(result, "pass@1")
-    rows, place = [], 0
+    several, rows, place = len(wanted) > 1, [], 0
     for each in board(result):
         place += each.name != START
         rank = "" if each.name == START else str(place)
-        own = [f"{_middle(by_task[each.name][task]):.3f}" for task in wanted]
+        own = [f"{_middle(by_task[each.name][task]):.3f}" for task in wanted] if several else []
         rows.append([rank, _shown(each), *own, *_compared(each)])
     if not rows:
         return ""
-    names = [LABELS[task] for task in wanted]
-    head = ["", "pass@1 of", *names, "all tasks", f"minus {BASE}", "", f"chance to beat {BASE}"]
-    return markdown(head, rows, texts=2)
+    names = [*(LABELS[task] for task in wanted), "all tasks"] if several else [LABELS[wanted[0]]]
+    return markdown(["", "pass@1 of", *names, f"minus {BASE}", "", f"chance to beat {BASE}"], rows, texts=2)
 
 
 def table(result: Result, task: str) -> str:
@@ -84,7 +83,8 @@ def note(result: Result, plan: Part) -> str:
     lines += [f"`{name}` did not run on {LABELS[task]}: {error}" for (name, task), error in failed.items()]
     for task in BUDGETS:
         names = _missing(result, plan, task)
-        lines += [f"Not measured on {LABELS[task]}: {', '.join(map(_code, names))}."] if names else []
+        shown = "anyone" if len(names) == len(plan.known()) else ", ".join(map(_code, names))
+        lines += [f"Not measured on {LABELS[task]} so far: {shown}."] if names else []
     return "\n\n".join(lines)
 
 

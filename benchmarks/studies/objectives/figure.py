@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from benchmarks.lab.study import Result, Results
 from benchmarks.studies.objectives.scores import Place, board, scores, tasks, with_start
 from benchmarks.studies.objectives.setting import BASE, LABELS, START, Defaults, Tuned
 from maxent_rl.pictures.style import FAINT, GRID, INK, save, style
-from maxent_rl.reports.statistics import interquartile_mean
+from maxent_rl.reports.statistics import Interval, interquartile_mean
 
 _COLOURS = {"better": "#009E73", "worse": "#D55E00", "": "#7F7F7F", "equal": "#56B4E9"}
 _BASE_COLOUR = "#0072B2"
@@ -68,16 +68,20 @@ def _ranked(results: Results, part: str, places: Sequence[Place]) -> Figure:
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, chosen in zip(grid, panels, strict=True):
         axes.axvline(0, color=_BASE_COLOUR, linewidth=1.2, zorder=1)
-        base = [np.asarray(reached[BASE][task]) for task in chosen]
+        base, bars = [np.asarray(reached[BASE][task]) for task in chosen], []
+        untuned: dict[int, float] = {}
         for row, place in enumerate(places):
             own = before.get(place.name, {})
             if place.name != START and set(chosen) <= own.keys():
-                middle = interquartile_mean(
-                    [np.asarray(own[task]) - than for task, than in zip(chosen, base, strict=True)]
-                )
-                axes.plot(middle, row, "o", markerfacecolor="white", markeredgecolor=FAINT, markersize=3.2, zorder=1.9)
+                earlier = [np.asarray(own[task]) - than for task, than in zip(chosen, base, strict=True)]
+                untuned[row] = float(interquartile_mean(earlier))
             apart = [np.asarray(reached[place.name][task]) - than for task, than in zip(chosen, base, strict=True)]
-            _bar(axes, row, place, [list(each) for each in apart])
+            bars.append(interquartile([list(each) for each in apart]))
+        edge = _edge(bars)
+        for row, (place, found) in enumerate(zip(places, bars, strict=True)):
+            _bar(axes, row, _colour(place), found, edge)
+            if untuned.get(row, edge) > edge:
+                axes.plot(untuned[row], row, "o", color="white", markeredgecolor=FAINT, markersize=3.2, zorder=1.9)
         style(axes)
         axes.grid(axis="x", color=GRID, linewidth=0.8)
         axes.grid(axis="y", visible=False)
@@ -92,9 +96,21 @@ def _ranked(results: Results, part: str, places: Sequence[Place]) -> Figure:
     return figure
 
 
-def _bar(axes: Any, row: int, place: Place, values: Sequence[Sequence[float]]) -> None:
-    found, colour = interquartile(values), _colour(place)
-    axes.plot([found.low, found.high], [row, row], color=colour, linewidth=1.6, solid_capstyle="round")
+def _edge(bars: Sequence[Interval]) -> float:
+    """Where a panel ends on the left: a few who fell far behind would leave no room to tell the others apart."""
+    lows = sorted(float(found.low) for found in bars)
+    return 1.3 * lows[len(lows) // 6]
+
+
+def _bar(axes: Any, row: int, colour: str, found: Interval, edge: float) -> None:
+    """An interval, or, where its middle lies beyond the edge, an arrow with the number."""
+    if found.estimate < edge:
+        axes.plot(edge, row, "<", color=colour, markersize=4.5)
+        axes.text(edge, row, f"   {found.estimate:+.2f}", color=colour, fontsize=7.5, va="center", ha="left")
+        return
+    axes.plot(
+        [max(float(found.low), edge), found.high], [row, row], color=colour, linewidth=1.6, solid_capstyle="round"
+    )
     axes.plot(found.estimate, row, "o", color=colour, markersize=4.2)
 
 
@@ -128,45 +144,58 @@ def _key(figure: Figure, before: bool, columns: int) -> None:
 
 
 def _variety(result: Result, places: Sequence[Place]) -> Figure:
-    """pass@1 by entropy, a panel for each task."""
+    """pass@1 by entropy: a column for each task, above all of them, below those in the middle from near."""
     wanted, (reached, entropy) = tasks(result), (scores(result, metric) for metric in ("pass@1", "entropy"))
-    figure = Figure(figsize=(5.6 * len(wanted), 5.4), layout="constrained", facecolor="white")
-    for axes, task in zip(figure.subplots(1, len(wanted), squeeze=False)[0], wanted, strict=True):
+    figure = Figure(figsize=(6.6 * len(wanted), 10), layout="constrained", facecolor="white")
+    for column, task in zip(figure.subplots(2, len(wanted), squeeze=False).T, wanted, strict=True):
         points = {}
         for place in places:
             across, up = (interquartile([values[place.name][task]]) for values in (entropy, reached))
             colour = _colour(place)
-            axes.plot([across.low, across.high], [up.estimate] * 2, color=colour, linewidth=0.9, alpha=0.55)
-            axes.plot([across.estimate] * 2, [up.low, up.high], color=colour, linewidth=0.9, alpha=0.55)
-            axes.plot(across.estimate, up.estimate, "o", color=colour, markersize=4.5)
+            column[0].plot([across.low, across.high], [up.estimate] * 2, color=colour, linewidth=0.9, alpha=0.5)
+            column[0].plot([across.estimate] * 2, [up.low, up.high], color=colour, linewidth=0.9, alpha=0.5)
+            for axes in column:
+                axes.plot(across.estimate, up.estimate, "o", color=colour, markersize=4.5)
             points[place.name] = (float(across.estimate), float(up.estimate))
-        style(axes)
-        axes.set_title(LABELS[task], loc="left", color=INK, fontsize=11, fontweight="bold")
-        axes.set_xlabel("entropy, nats per token", color=FAINT, fontsize=9)
-        axes.set_ylabel("pass@1, held out", color=FAINT, fontsize=9)
-        _label(axes, points)
+        for axes, title in zip(column, (LABELS[task], "the middle from near, without intervals"), strict=True):
+            style(axes)
+            axes.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold")
+            axes.set_xlabel("entropy, nats per token", color=FAINT, fontsize=9)
+            axes.set_ylabel("pass@1, held out", color=FAINT, fontsize=9)
+        (left, right), (low, high) = (_middle(values) for values in zip(*points.values(), strict=True))
+        column[1].set(xlim=(left, right), ylim=(low, high))
+        near = {name for name, (x, y) in points.items() if left < x < right and low < y < high}
+        _label(column[0], points, skipped=near - {BASE, START})
+        _label(column[1], {name: points[name] for name in points if name in near})
     return figure
 
 
-def _label(axes: Any, points: Mapping[str, tuple[float, float]]) -> None:
+def _middle(values: Sequence[float]) -> tuple[float, float]:
+    """A stretch around the median, wide enough for three in four."""
+    median = float(np.median(values))
+    reach = 1.15 * float(np.quantile(np.abs(np.asarray(values) - median), 0.75))
+    return median - reach, median + reach
+
+
+def _label(axes: Any, points: Mapping[str, tuple[float, float]], skipped: Container[str] = ()) -> None:
     """Names those whose name has room: the ones compared with first, then whoever lies farthest out."""
     axes.figure.draw_without_rendering()
     place = {name: axes.transData.transform(point) for name, point in points.items()}
     middle = np.median(list(place.values()), axis=0)
     order = sorted(place, key=lambda name: (name not in (BASE, START), -float(np.hypot(*(place[name] - middle)))))
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in place.values()]
-    scale = axes.figure.dpi / 72
-    frame = axes.get_window_extent()
+    scale, frame = axes.figure.dpi / 72, axes.get_window_extent()
     for name in order:
-        wide, high = 4.3 * scale * len(name), 9 * scale
-        for right, up in ((1, 0), (0, 0), (1, 1), (0, 1), (1, -1), (0, -1)):
-            left = place[name][0] + (6 if right else -6 - wide)
+        wide, high = 4.4 * scale * len(name), 9 * scale
+        for side, up in ((1, 0), (-1, 0), (1, 0.8), (-1, 0.8), (1, -0.8), (-1, -0.8)):
+            near = place[name][0] + 7 * side
             low = place[name][1] - high / 2 + up * high
-            box = (left, low, left + wide, low + high)
+            box = (min(near, near + side * wide), low, max(near, near + side * wide), low + high)
             inside = box[0] > frame.x0 and box[2] < frame.x1 and box[1] > frame.y0 and box[3] < frame.y1
-            if inside and not any(_meet(box, other) for other in taken):
-                at = axes.transData.inverted().transform((left, low + high / 2))
-                axes.text(*at, name, fontsize=7.5, color=INK, va="center", ha="left", parse_math=False)
+            if name not in skipped and inside and not any(_meet(box, other) for other in taken):
+                at = axes.transData.inverted().transform((near, low + high / 2))
+                align = "left" if side > 0 else "right"
+                axes.text(*at, name, fontsize=7.5, color=INK, va="center", ha=align, parse_math=False)
                 taken.append(box)
                 break
 

@@ -164,7 +164,7 @@ def _examined(work: Work, params: PyTree, seeds: Sequence[int]) -> dict[str, np.
 
 
 def _at(values: dict[str, np.ndarray], index: int) -> dict[str, float]:
-    return {name: float(found[index]) for name, found in values.items()}
+    return {name: round(float(found[index]), 6) for name, found in values.items()}
 
 
 def _shown(scores: dict[float, float]) -> str:

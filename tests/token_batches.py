@@ -43,6 +43,7 @@ def responses(seed=0, lengths=LENGTHS, rows=None, **overrides):
         "greedy_rewards": draw.normal(size=ROWS // GROUP).round(2).repeat(GROUP),
         "reward_parts": draw.normal(size=(ROWS, 2)).round(2),
         "taught": np.arange(ROWS) != 1,
+        "values": draw.normal(size=(ROWS, COLUMNS)).round(2),
     }
     batch = TokenBatch(**(fields | overrides))
     own, told = (np.asarray(jax.nn.log_softmax(logits)) for logits in (new, reference))
@@ -56,6 +57,7 @@ def responses(seed=0, lengths=LENGTHS, rows=None, **overrides):
         logp=jnp.asarray(log_prob(new)),
         entropy=losses.softmax_entropy(new),
         compared={name: jnp.asarray(values, jnp.float32) for name, values in compared.items()},
+        value=jnp.asarray(draw.normal(size=(ROWS, COLUMNS)), jnp.float32),
     )
     return jax.tree.map(lambda leaf: leaf[:rows], (outputs, arrays(batch)))
 

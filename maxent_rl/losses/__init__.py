@@ -10,6 +10,8 @@ from maxent_rl.losses.advantages import (
     clipped_value_loss,
     generalized_advantages,
     lambda_returns,
+    length_trace_decay,
+    response_advantages,
     soft_reward,
 )
 from maxent_rl.losses.aggregation import aggregate, masked_deviation, masked_mean, masked_quantile
@@ -40,6 +42,7 @@ from maxent_rl.losses.contrastive import (
     segment_score,
     squared_error_log_prob,
 )
+from maxent_rl.losses.controllers import proportional_weight, stepped_weight
 from maxent_rl.losses.dichotomy import energy_term, reverse_gradient
 from maxent_rl.losses.differential_information import (
     best_rejected,
@@ -188,6 +191,7 @@ __all__ = [
     "kto_baseline",
     "kto_loss",
     "lambda_returns",
+    "length_trace_decay",
     "likeliest_buckets",
     "likely_choices",
     "logistic_loss",
@@ -209,9 +213,11 @@ __all__ = [
     "probability_entropy",
     "project_onto_support",
     "projected_ascent",
+    "proportional_weight",
     "quantile_huber_loss",
     "quantile_midpoints",
     "rank_target",
+    "response_advantages",
     "reverse_gradient",
     "reverse_kl",
     "robust_dpo_loss",
@@ -240,6 +246,7 @@ __all__ = [
     "sorted_margin",
     "sppo_loss",
     "squared_error_log_prob",
+    "stepped_weight",
     "support",
     "taken_value",
     "teacher_divergence",

@@ -20,6 +20,7 @@ from maxent_rl.networks.transformer import TransformerConfig
 from maxent_rl.settings import Count, Fraction, NonNegative, Positive, Settings, Weight, setting, static
 from maxent_rl.tokens import objectives
 from maxent_rl.tokens.batch import Prompted, TokenBatch, TokenOutputs
+from maxent_rl.tokens.critic import WITH_CRITIC, CriticState, TokenCritic, Trunk, has_critic, held
 from maxent_rl.tokens.model import LanguageModel, small_config
 from maxent_rl.tokens.rollouts import Groups, collect, examine
 from maxent_rl.tokens.tasks.base import TokenTask
@@ -31,6 +32,7 @@ from maxent_rl.usage import above, not_given, when
 
 _WARM = above(warm_start_steps=0)
 _HARDEST = _WARM & when(warm_start_objective="entropy-sft")
+_CRITIC = when(objective=WITH_CRITIC)
 _FURTHER = 2**20  # beyond what keys are split into
 
 
@@ -47,6 +49,7 @@ class TokenState:
       updates: [] int32 optimiser steps taken, those of the warm start included.
       response_length: T, the most tokens of a response.
       teacher: of those that are taught, or whose reference a teacher is.
+      critic: what learns beside the policy, where the objective has a critic.
     """
 
     params: PyTree
@@ -57,6 +60,7 @@ class TokenState:
     updates: Array | None
     response_length: int = struct.field(pytree_node=False)  # type: ignore[no-untyped-call]
     teacher: TeacherState | None = None
+    critic: CriticState | None = None
 
 
 @struct.dataclass
@@ -120,6 +124,14 @@ class TokenAgent(Settings):
     teacher_hint: objectives.Hint | None = static(None, used_when=COMPARED)
     """What the teacher is told before the prompt: nothing (none), a right response of the group (sibling), or a right answer
     (answer). None for what the objective wants."""
+    critic_trunk: Trunk = static("own", used_when=_CRITIC)
+    """What the critic stands on: a transformer of its own, which begins as the policy after its warm start, or the policy's,
+    through which both then learn."""
+    critic_learning_rate: Positive = setting(1e-3, used_when=_CRITIC)
+    """Step size of the critic's Adam."""
+    critic_warm_start_steps: NonNegative = setting(0, used_when=_CRITIC)
+    """Responses from which the critic learns alone, after the warm start and before the policy learns; they count as
+    environment steps."""
     num_layers: Count = static(2)
     """Blocks of the transformer."""
     hidden_size: Count = static(64)
@@ -192,6 +204,7 @@ class TokenAgent(Settings):
             updates=jnp.zeros((), jnp.int32),
             response_length=spec.action_shape[0],
             teacher=None if teacher is None else teacher.init(LanguageModel(config, params)),
+            critic=self._new_critic(params) if has_critic(objective.stages) else None,
         )
 
     def act(self, state: TokenState, observation: Array, key: Array) -> Array:
@@ -237,11 +250,15 @@ class TokenAgent(Settings):
         return jax.lax.cond(goes_on, lambda same: same, self._begin, state), {"supervised/loss": value}
 
     def reinforce(self, state: TokenState, task: TokenTask[Any], key: Array, count: int) -> tuple[TokenState, Metrics]:
-        """Draws `count` responses and learns from them: one iteration."""
+        """Draws `count` responses and learns from them: one iteration.
+
+        While its critic learns alone, the policy and its objective's state stay as they are.
+        """
         collect_key, learn_key = jax.random.split(key)
         objective = self.build_objective(state.response_length, _vocabulary_size(state.params))
         batch, metrics = self.collect(state, task, collect_key, count)
-        own, batch = objective.prepare(state.objective, batch)
+        before = state.objective
+        own, batch = objective.prepare(before, batch)
         state = dataclasses.replace(state, objective=own)
         rows = batch.mask.shape[0]  # more than `count` where an objective adds some; what fills no part is left out
         cut, size = (batch.groups, rows // batch.group_size) if objective.whole_groups else (batch.rows, rows)
@@ -254,6 +271,9 @@ class TokenAgent(Settings):
             return self._learn(carry, objective, cut(index).as_step())
 
         state, found = jax.lax.scan(learn, state, orders)
+        if state.critic is not None:
+            own = held(state.critic, before, state.objective)
+            state = dataclasses.replace(state, objective=own, critic=state.critic.seen(count))
         return state, metrics | jax.tree.map(jnp.mean, found)
 
     def collect(self, state: TokenState, task: TokenTask[Any], key: Array, count: int) -> tuple[TokenBatch, Metrics]:
@@ -264,7 +284,13 @@ class TokenAgent(Settings):
         reference = None if state.reference is None else self.model(state.reference)
         if reference is None and teacher is not None and has_reference(objective):
             reference = teacher.model(cast(TeacherState, state.teacher), model)
-        return collect(model, task, key, count, groups, objective, state.objective, reference, self.teacher_hint)
+        critic = None
+        if state.critic is not None:
+            of_critic = TokenCritic(model.config, state.critic.params)
+            critic = lambda prompted, tokens: of_critic.values(prompted, tokens, model.hidden(prompted, tokens))  # noqa: E731
+        return collect(
+            model, task, key, count, groups, objective, state.objective, reference, self.teacher_hint, critic
+        )
 
     def examine(self, state: TokenState, task: TokenTask[Any], key: Array, prompts: int) -> dict[str, Array]:
         """Answers held-out prompts: `rollouts.examine`."""
@@ -331,32 +357,51 @@ class TokenAgent(Settings):
 
     def _begin(self, state: TokenState) -> TokenState:
         reference = None if state.reference is None else state.params
-        state = dataclasses.replace(state, reference=reference, optimizer=self._adam().init(state.params))
+        critic = None if state.critic is None else self._new_critic(state.params)
+        state = dataclasses.replace(
+            state, reference=reference, optimizer=self._adam().init(state.params), critic=critic
+        )
         if state.teacher is None:
             return state
         teacher = self.build_teacher(self.build_objective())
         return dataclasses.replace(state, teacher=cast(Teacher, teacher).begin(state.teacher, state.params))
 
+    def _new_critic(self, policy: PyTree) -> CriticState:
+        params = TokenCritic.create(self.build_config(_vocabulary_size(policy)), policy, self.critic_trunk).params
+        return CriticState(params, self._adam().init(params), jnp.asarray(self.critic_warm_start_steps, jnp.int32))
+
     def _learn(
         self, state: TokenState, objective: objectives.Objective, part: TokenBatch
     ) -> tuple[TokenState, Metrics]:
-        """One optimiser step on prepared responses, after which the teacher follows."""
-        given = cast(Prompted, part.context), cast(Array, part.tokens)
+        """One optimiser step on prepared responses, of the policy and of its critic, after which the teacher follows."""
+        given, critic = (cast(Prompted, part.context), cast(Array, part.tokens)), state.critic
         teacher, compared = self.build_teacher(objective), objective.teaching(state.objective).compared
         told = (
             teacher.model(state.teacher, self.model(state.params)) if teacher and state.teacher and compared else None
         )
 
-        def loss(params: PyTree) -> tuple[Array, Any]:
-            found = self.model(params).statistics(*given, teacher=told, compared=compared)
-            return objective(state.objective, TokenOutputs(found.logp, found.entropy, compared=found.extra), part)
+        def loss(params: PyTree, of_critic: PyTree) -> tuple[Array, Any]:
+            model = self.model(params)
+            hidden = model.hidden(*given)
+            found = model.statistics(*given, teacher=told, compared=compared, hidden=hidden)
+            value = None
+            if of_critic is not None:
+                value = TokenCritic(model.config, of_critic).values(*given, hidden)
+            outputs = TokenOutputs(found.logp, found.entropy, compared=found.extra, value=value)
+            return objective(state.objective, outputs, part)
 
-        (_, aux), slope = jax.value_and_grad(loss, has_aux=True)(state.params)
+        learned = state.params, None if critic is None else critic.params
+        (_, aux), (slope, of_critic) = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(*learned)
         metrics = aux.metrics | {"policy/gradient_norm": optax.tree.norm(slope)}
-        state = self._step(dataclasses.replace(state, objective=aux.state), slope, self.learning_rate)
-        if teacher is not None and state.teacher is not None:
-            state = dataclasses.replace(state, teacher=teacher.follow(state.teacher, state.params))
-        return state, metrics
+        moved = self._step(dataclasses.replace(state, objective=aux.state), slope, self.learning_rate)
+        if critic is not None:
+            params, optimizer = held(critic, (state.params, state.optimizer), (moved.params, moved.optimizer))
+            critic = critic.step(of_critic, self._adam(), self.critic_learning_rate)
+            moved = dataclasses.replace(moved, params=params, optimizer=optimizer, critic=critic)
+            metrics |= {"critic/gradient_norm": optax.tree.norm(of_critic)}
+        if teacher is not None and moved.teacher is not None:
+            moved = dataclasses.replace(moved, teacher=teacher.follow(moved.teacher, moved.params))
+        return moved, metrics
 
     def _step(self, state: TokenState, slope: PyTree, learning_rate: Any) -> TokenState:
         updates, optimizer = self._adam().update(slope, state.optimizer, state.params)

@@ -108,6 +108,8 @@ class TokenBatch:
       greedy_rewards: [N] the reward of the policy's most likely response to the same prompt.
       turns: [N, T] int32 which turn of a conversation each token belongs to, from 0; what the environment said is masked.
       reward_parts: [N, K] the K rewards that an outcome is made of, where they are to be normalised apart.
+      values: [N, T] what a critic said of what stood before each token, in units of reward.
+      value_targets: [N, T] what it should have said; set by `Objective.prepare`, where a stage makes them of the values.
       taught: [N] True where the teacher knows what the policy does not, such as another response that is right
         (`Teaching.hint`).
       context: what else belongs to each row and no objective reads, such as its prompt: a pytree of [N, ...].
@@ -156,6 +158,10 @@ class TokenBatch:
         "token", about="the turn of the conversation that each token belongs to, from 0", default=None
     )
     reward_parts: Array | None = column("part", about="the rewards that each outcome is made of", default=None)
+    values: Array | None = column("token", about="what the critic said of what stood before each token", default=None)
+    value_targets: Array | None = column(
+        "token", about="what the critic should have said, which critic_advantage makes of rewards", default=None
+    )
     taught: Array | None = column("row", about="True where the teacher is told what the policy is not", default=None)
     context: PyTree | None = column("context", default=None)
     side: TokenBatch | None = None
@@ -291,6 +297,7 @@ class TokenOutputs:
       logp: [N, T] log-probability of each token, in nats.
       entropy: [N, T] entropy at its position, in nats; None where neither the objective nor its metrics need it.
       logits: [N, T, V] for those who hold them; where `entropy` is None it is computed from these.
+      value: [N, T] what the critic that learns says of what stands before each token, in units of reward; None without one.
       compared: what objectives ask of the policy beside a teacher (`Objective.teaching`), each [N, T].
     """
 
@@ -299,6 +306,9 @@ class TokenOutputs:
         "token", about="as token_statistics gives it, or TokenOutputs(logits=[N, T, V])", default=None
     )
     logits: Array | None = column("vocabulary", default=None)
+    value: Array | None = column(
+        "token", about="what the critic that learns says of what stands before each token", default=None
+    )
     compared: dict[str, Array] = column("token", default_factory=dict)
 
 

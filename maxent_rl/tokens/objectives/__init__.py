@@ -22,6 +22,7 @@ from __future__ import annotations
 from typing import Any
 
 from maxent_rl.tokens.objectives.advantages import (
+    AdaptiveKLReward,
     DynamicSampling,
     GroupAdvantage,
     KLReward,
@@ -32,6 +33,7 @@ from maxent_rl.tokens.objectives.advantages import (
 )
 from maxent_rl.tokens.objectives.aggregates import Aggregate
 from maxent_rl.tokens.objectives.credit import Credit
+from maxent_rl.tokens.objectives.critics import CriticAdvantage, CriticLoss
 from maxent_rl.tokens.objectives.distillation import AdvantageMix, Distillation, HintedRows
 from maxent_rl.tokens.objectives.elsewhere import Translated, from_trl, from_tunix, from_verl
 from maxent_rl.tokens.objectives.estimate import EntropyEstimate
@@ -46,8 +48,19 @@ from maxent_rl.tokens.objectives.presets import (
     names,
     settings,
 )
-from maxent_rl.tokens.objectives.regularisers import EntropyBonus, KLPenalty, UncertainTokens
-from maxent_rl.tokens.objectives.sampler import SAMPLER_CORRECTIONS, SamplerCorrection, SamplerRejection
+from maxent_rl.tokens.objectives.regularisers import (
+    AdaptiveEntropyBonus,
+    AdaptiveKLPenalty,
+    EntropyBonus,
+    KLPenalty,
+    UncertainTokens,
+)
+from maxent_rl.tokens.objectives.sampler import (
+    SAMPLER_CORRECTIONS,
+    OffPolicyMask,
+    SamplerCorrection,
+    SamplerRejection,
+)
 from maxent_rl.tokens.objectives.stage import (
     Comparison,
     Hint,
@@ -69,11 +82,16 @@ __all__ = [
     "OPTIONAL",
     "PRESETS",
     "SAMPLER_CORRECTIONS",
+    "AdaptiveEntropyBonus",
+    "AdaptiveKLPenalty",
+    "AdaptiveKLReward",
     "AdvantageMix",
     "Aggregate",
     "Clipped",
     "Comparison",
     "Credit",
+    "CriticAdvantage",
+    "CriticLoss",
     "Distillation",
     "DynamicSampling",
     "EntropyBonus",
@@ -85,6 +103,7 @@ __all__ = [
     "KLReward",
     "LogProbability",
     "Objective",
+    "OffPolicyMask",
     "OverlongFilter",
     "OverlongPenalty",
     "Preset",

@@ -196,6 +196,25 @@ class Objective:
         _, state, _, work = self._run(state, outputs, batch)
         return work.total, _aux(state, work)
 
+    def merge(self, before: PyTree, after: PyTree, axis_name: str) -> PyTree:
+        """The state after a step of which each device has seen a part, as after the same parts one after the other.
+
+        Args:
+          before: the state that went into every device's first part.
+          after: what came out of this device's last one, `Aux.state`.
+          axis_name: of the devices, as in `jax.lax.psum`.
+        """
+
+        def joined(before: Array, after: Array) -> Array:
+            if not jnp.issubdtype(jnp.asarray(after).dtype, jnp.number):
+                return after  # keys and flags, which parts leave as they are
+            moved = jnp.where(after == before, 0, after - before)
+            total: Array = before + jax.lax.psum(moved, axis_name)  # type: ignore[no-untyped-call]
+            return total
+
+        merged: PyTree = jax.tree.map(joined, before, after)
+        return merged
+
     def _ready(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
         """Prepared, if it is not yet."""
         unprepared = not batch.prepared
@@ -257,6 +276,7 @@ class Objective:
             logp=losses.at_least_single(outputs.logp),
             entropy=entropy,
             compared={name: losses.at_least_single(values) for name, values in outputs.compared.items()},
+            value=None if outputs.value is None else losses.at_least_single(outputs.value),
         )
         if outputs.entropy is None and outputs.logits is not None:
             outputs = dataclasses.replace(outputs, entropy=losses.softmax_entropy(outputs.logits))
@@ -293,7 +313,9 @@ class Objective:
     def _to_be_known(self, state: PyTree) -> set[str]:
         """The columns by token, and the statistics, that a token must have a finite number in."""
         needed = {name for stage in self.stages for name in stage.inputs}
-        return {"logp_old"} | (needed & {"logp_ref", "entropy_old"}) | set(self.statistics(state))
+        return (
+            {"logp_old"} | (needed & {"logp_ref", "logp_drawn", "entropy_old", "values"}) | set(self.statistics(state))
+        )
 
     def _check_statistics(self, state: PyTree, batch: TokenBatch) -> None:
         missing = [name for name in self.statistics(state) if name not in batch.statistics]

@@ -46,6 +46,7 @@ def collect(
     state: PyTree,
     reference: LanguageModel | None = None,
     hint: Hint | None = None,
+    critic: Callable[[Prompted, Array], Array] | None = None,
 ) -> tuple[TokenBatch, Metrics]:
     """Draws the responses of one iteration.
 
@@ -59,12 +60,13 @@ def collect(
       state: of the objective.
       reference: the model whose log-probabilities go into the batch too; None for none.
       hint: what a teacher is told before the prompt; None for what the objective wants.
+      critic: gives the values [N, T] of what stands before each of the tokens [N, T] of responses; None for none.
 
     Returns:
       (batch, metrics): all metrics but "rollout/mixed_groups" are those of the first round.
     """
     wanted, asked = objective.sampling(state), objective.statistics(state)
-    drawing = _Drawing(model, task, groups, objective, wanted, asked, reference)
+    drawing = _Drawing(model, task, groups, objective, wanted, asked, reference, critic)
     # `fold_in` and `split` of one key give the same keys, so each use has one of its own.
     prompt_key, draw_key, more_key, side_key = jax.random.split(key, 4)
     num_groups = count // groups.size
@@ -111,7 +113,7 @@ class _Drawing:
     """Who answers what, and what an objective wants of it.
 
     Attributes:
-      model, task, groups, objective, reference: as `collect` takes them.
+      model, task, groups, objective, reference, critic: as `collect` takes them.
       wanted: how the objective wants responses to be drawn.
       asked: the statistics that it asks for.
     """
@@ -123,6 +125,7 @@ class _Drawing:
     wanted: Sampling
     asked: dict[str, Statistic]
     reference: LanguageModel | None
+    critic: Callable[[Prompted, Array], Array] | None
 
     def draw(self, key: Array, prompts: Array, prompt_mask: Array, temperature: Array | None = None) -> TokenBatch:
         """Draws and checks a group of responses to each prompt, at the model's temperature or at so many times that.
@@ -215,6 +218,8 @@ class _Drawing:
             batch = dataclasses.replace(batch, statistics=self.model.statistics(context, tokens, self.asked).extra)
         if self.reference is not None:
             batch = dataclasses.replace(batch, logp_ref=self.reference.statistics(context, tokens).logp)
+        if self.critic is not None:
+            batch = dataclasses.replace(batch, values=self.critic(context, tokens))
         if "logp_prompt" in self._needed:
             of_prompts = self.model.prompt_log_probs(
                 *(rows[:: self.groups.size] for rows in (context.prompts, context.prompt_mask))

@@ -19,15 +19,17 @@ from maxent_rl import losses
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks.transformer import TransformerConfig
 from maxent_rl.settings import Count, Fraction, NonNegative, Positive, Settings, Weight, setting, static
-from maxent_rl.tokens import objectives
+from maxent_rl.tokens import objectives, prompts
 from maxent_rl.tokens.batch import Prompted, TokenBatch, TokenOutputs
 from maxent_rl.tokens.model import LanguageModel
-from maxent_rl.tokens.rollouts import Groups, collect, examine
+from maxent_rl.tokens.rollouts import Groups, examine, gather
+from maxent_rl.tokens.tasks import TASKS, make_task
 from maxent_rl.tokens.tasks.base import TokenTask
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec
-from maxent_rl.usage import above
+from maxent_rl.usage import above, unless
 
 _WARM = above(warm_start_steps=0)
+_PROMPTS_STREAM = 0x50A3C7E5  # folded into the first key: far from the two numbers that it is split into
 
 
 @struct.dataclass
@@ -42,6 +44,7 @@ class TokenState:
       warm: [] bool: whether the warm start still lasts.
       updates: [] int32 optimiser steps taken, those of the warm start included.
       response_length: T, the most tokens of a response.
+      prompts: state of the source of prompts, or None where it has none.
     """
 
     params: PyTree
@@ -51,6 +54,7 @@ class TokenState:
     warm: Array | None
     updates: Array | None
     response_length: int = struct.field(pytree_node=False)  # type: ignore[no-untyped-call]
+    prompts: PyTree = None
 
 
 @struct.dataclass
@@ -63,6 +67,10 @@ class TokenAgent(Settings):
     """Name of the objective: grpo, dapo, clip_cov, ... (maxent_rl.tokens.objectives)."""
     objective_settings: tuple[str, ...] | None = static(None)
     """Hyper-parameters of the objective in place of its defaults, as NAME=VALUE, or STAGE.NAME=VALUE where several have it."""
+    prompts: str = static("task")
+    """Where prompts come from: task, templates, pool, mixture, synthesis (maxent_rl.tokens.prompts)."""
+    prompt_settings: tuple[str, ...] | None = static(None, used_when=unless(prompts="task"))
+    """Settings of the source of prompts in place of its defaults, as NAME=VALUE (docs/tokens.md, Where prompts come from)."""
     group_size: Count = static(16)
     """Responses to each prompt; --num-envs is the number of all responses of an iteration."""
     num_minibatches: Count = static(4)
@@ -131,6 +139,7 @@ class TokenAgent(Settings):
                 f"--num-envs {spec.num_envs}, the responses of an iteration, must be a multiple of --group-size "
                 f"{self.group_size} and of --num-minibatches {self.num_minibatches}."
             )
+        self._check_prompts(objective, env)
         groups = spec.num_envs // self.group_size
         if objective.whole_groups and groups % self.num_minibatches:
             raise InvalidSettingError(
@@ -143,6 +152,7 @@ class TokenAgent(Settings):
         assert spec.num_actions is not None
         config = self.build_config(spec.num_actions)
         params_key, objective_key = jax.random.split(key)
+        prompts_key = jax.random.fold_in(key, _PROMPTS_STREAM)
         params = LanguageModel.create(config, params_key).params
         objective = self.build_objective(spec.action_shape[0], spec.num_actions)
         return TokenState(
@@ -153,6 +163,7 @@ class TokenAgent(Settings):
             warm=jnp.asarray(self.warm_start_steps, jnp.int32) > 0,
             updates=jnp.zeros((), jnp.int32),
             response_length=spec.action_shape[0],
+            prompts=self.build_prompts().init(prompts_key, spec),
         )
 
     def act(self, state: TokenState, observation: Array, key: Array) -> Array:
@@ -171,9 +182,7 @@ class TokenAgent(Settings):
         When the warm start ends with it, this policy becomes the reference, and Adam starts anew.
         """
         prompt_key, answer_key = jax.random.split(key)
-        prompts, prompt_mask = task.prompts(prompt_key, count)
-        tokens, mask = task.demonstrations(answer_key, prompts)
-        answers = (Prompted(prompts, prompt_mask, mask), tokens)
+        answers = self.build_prompts().demonstrations(task, prompt_key, answer_key, count)
 
         def learn(carry: TokenState, part: tuple[Prompted, Array]) -> tuple[TokenState, Array]:
             def loss(params: PyTree) -> Array:
@@ -199,9 +208,9 @@ class TokenAgent(Settings):
         """Draws `count` responses and learns from them: one iteration."""
         collect_key, learn_key = jax.random.split(key)
         objective = self.build_objective(state.response_length, _vocabulary_size(state.params))
-        batch, metrics = self.collect(state, task, collect_key, count)
+        heard, batch, metrics = self._gather(state, task, collect_key, count)
         own, batch = objective.prepare(state.objective, batch)
-        state = dataclasses.replace(state, objective=own)
+        state = dataclasses.replace(state, objective=own, prompts=heard)
         rows = batch.mask.shape[0]  # more than `count` where an objective adds some; what fills no part is left out
         cut, size = (batch.groups, rows // batch.group_size) if objective.whole_groups else (batch.rows, rows)
         orders = jax.vmap(lambda one: jax.random.permutation(one, size))(jax.random.split(learn_key, self.num_epochs))
@@ -217,10 +226,18 @@ class TokenAgent(Settings):
 
     def collect(self, state: TokenState, task: TokenTask[Any], key: Array, count: int) -> tuple[TokenBatch, Metrics]:
         """Draws the `count` responses of an iteration, with all that its objective asks of them."""
+        return self._gather(state, task, key, count)[1:]
+
+    def _gather(
+        self, state: TokenState, task: TokenTask[Any], key: Array, count: int
+    ) -> tuple[PyTree, TokenBatch, Metrics]:
         objective = self.build_objective(state.response_length, _vocabulary_size(state.params))
         groups = Groups(self.group_size, state.response_length, self.sampling_rounds)
         reference = None if state.reference is None else self.model(state.reference)
-        return collect(self.model(state.params), task, key, count, groups, objective, state.objective, reference)
+        model, source = self.model(state.params), self.build_prompts()
+        return gather(
+            model, task, key, count, groups, objective, state.objective, reference, source, state.prompts
+        )
 
     def examine(self, state: TokenState, task: TokenTask[Any], key: Array, prompts: int) -> dict[str, Array]:
         """Answers held-out prompts: `rollouts.examine`."""
@@ -264,6 +281,25 @@ class TokenAgent(Settings):
         if vocabulary_size and "vocabulary_size" in known and "vocabulary_size" not in given:
             settings["vocabulary_size"] = vocabulary_size
         return objectives.make(self.objective, **settings)
+
+    def build_prompts(self) -> prompts.PromptSource:
+        """The source of prompts with its settings.
+
+        Raises:
+          InvalidSettingError: a setting that is not NAME=VALUE, or a value that cannot be.
+          UnknownNameError: no such source, or no such setting of it.
+        """
+        return prompts.make(self.prompts, self.prompt_settings or ())
+
+    def _check_prompts(self, objective: objectives.Objective, env: str) -> None:
+        source, name = self.build_prompts(), env.removeprefix("tokens/")
+        if name in TASKS:
+            source.check(make_task(name))
+        if source.credits_apart and not any("span_advantages" in stage.inputs for stage in objective.stages):
+            raise InvalidSettingError(
+                f"--prompts {self.prompts} has descriptions credited apart from answers, which --objective {self.objective} "
+                "does not do: use syn_grpo_style."
+            )
 
     def build_config(self, vocabulary_size: int) -> TransformerConfig:
         """The transformer's configuration.

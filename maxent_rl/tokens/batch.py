@@ -107,6 +107,8 @@ class TokenBatch:
         policy's own at its temperature (`Sampling.temperature`).
       greedy_rewards: [N] the reward of the policy's most likely response to the same prompt.
       reward_parts: [N, K] the K rewards that an outcome is made of, where they are to be normalised apart.
+      span: [N, T] True on tokens that are no part of the answer and are credited apart from it.
+      span_advantages: [N] the advantage of those tokens of each response.
       context: what else belongs to each row and no objective reads, such as its prompt: a pytree of [N, ...].
       side: responses drawn besides the batch (`Objective.side`), or None.
       source: [N] int32 which response each row holds, once `Objective.prepare` has moved any: below 0 it is of `side`, so
@@ -150,6 +152,8 @@ class TokenBatch:
         "row", about="the reward of the policy's most likely response to the same prompt", default=None
     )
     reward_parts: Array | None = column("part", about="the rewards that each outcome is made of", default=None)
+    span: Array | None = column("token", about="True on tokens that are credited apart from the answer", default=None)
+    span_advantages: Array | None = column("row", about="the advantage of the tokens of its span", default=None)
     context: PyTree | None = column("context", default=None)
     side: TokenBatch | None = None
     source: Array | None = column("row", default=None)
@@ -258,11 +262,15 @@ class Prompted:
       prompts: [N, P] int32, padded on either side.
       prompt_mask: [N, P] bool.
       response_mask: [N, T] bool: where a response has tokens, whatever an objective leaves out of its loss.
+      problems: [N, Q] the task's own prompts, where a source of prompts has changed them; None where it has not.
+      notes: pytree of [N, ...]: what a source of prompts noted of them.
     """
 
     prompts: Array
     prompt_mask: Array
     response_mask: Array
+    problems: Array | None = None
+    notes: PyTree = None
 
 
 @struct.dataclass

@@ -19,9 +19,10 @@ from maxent_rl import losses
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks.transformer import TransformerConfig
 from maxent_rl.settings import Count, Fraction, NonNegative, Positive, Settings, Weight, setting, static
-from maxent_rl.tokens import objectives, prompts
+from maxent_rl.tokens import objectives
 from maxent_rl.tokens.batch import Prompted, TokenBatch, TokenOutputs
 from maxent_rl.tokens.model import LanguageModel
+from maxent_rl.tokens.prompts import PromptSource, make_source
 from maxent_rl.tokens.rollouts import Groups, examine, gather
 from maxent_rl.tokens.tasks import TASKS, make_task
 from maxent_rl.tokens.tasks.base import TokenTask
@@ -235,9 +236,7 @@ class TokenAgent(Settings):
         groups = Groups(self.group_size, state.response_length, self.sampling_rounds)
         reference = None if state.reference is None else self.model(state.reference)
         model, source = self.model(state.params), self.build_prompts()
-        return gather(
-            model, task, key, count, groups, objective, state.objective, reference, source, state.prompts
-        )
+        return gather(model, task, key, count, groups, objective, state.objective, reference, source, state.prompts)
 
     def examine(self, state: TokenState, task: TokenTask[Any], key: Array, prompts: int) -> dict[str, Array]:
         """Answers held-out prompts: `rollouts.examine`."""
@@ -282,14 +281,14 @@ class TokenAgent(Settings):
             settings["vocabulary_size"] = vocabulary_size
         return objectives.make(self.objective, **settings)
 
-    def build_prompts(self) -> prompts.PromptSource:
+    def build_prompts(self) -> PromptSource:
         """The source of prompts with its settings.
 
         Raises:
           InvalidSettingError: a setting that is not NAME=VALUE, or a value that cannot be.
           UnknownNameError: no such source, or no such setting of it.
         """
-        return prompts.make(self.prompts, self.prompt_settings or ())
+        return make_source(self.prompts, self.prompt_settings or ())
 
     def _check_prompts(self, objective: objectives.Objective, env: str) -> None:
         source, name = self.build_prompts(), env.removeprefix("tokens/")

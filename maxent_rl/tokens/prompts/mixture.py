@@ -34,7 +34,7 @@ class MixturePrompts(PromptSource):
         """
         if len(self.sources) != len(self.shares) or not self.sources:
             raise InvalidSettingError(
-                f"A mixture has a share for each of its sources, got {len(self.sources)} sources and {len(self.shares)} shares."
+                f"A mixture has a share for each source, got {len(self.sources)} sources and {len(self.shares)} shares."
             )
         if min(self.shares) < 0 or not sum(self.shares) > 0:
             raise InvalidSettingError(f"Shares are not negative, and one is above 0; got {self.shares}.")
@@ -97,13 +97,22 @@ class MixturePrompts(PromptSource):
                 parts = source.reward_parts(task, own, tokens, mask)
                 found.append(jnp.where((posed.notes["source"] == index)[:, None], parts, 0.0))
         most = max(parts.shape[1] for parts in found)
-        return sum(jnp.pad(parts, ((0, 0), (0, most - parts.shape[1]))) for parts in found)
+        wide = [jnp.pad(parts, ((0, 0), (0, most - parts.shape[1]))) for parts in found]
+        return jnp.sum(jnp.stack(wide), axis=0)
 
     def feedback(
-        self, task: TokenTask[Any], state: PyTree, key: Array, batch: TokenBatch, own: Array, notes: PyTree, answer: Answer
+        self,
+        task: TokenTask[Any],
+        state: PyTree,
+        key: Array,
+        batch: TokenBatch,
+        own: Array,
+        notes: PyTree,
+        answer: Answer,
     ) -> tuple[PyTree, TokenBatch, Metrics]:
         """Tells each source of its own prompts; metrics of the same name are of the last that has it."""
-        states, metrics = list(state), {}
+        metrics: Metrics = {}
+        states = list(state)
         keys = jax.random.split(key, len(self.sources))
         for index, source in enumerate(self.sources):
             if f"of {index}" in notes:

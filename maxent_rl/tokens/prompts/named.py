@@ -22,15 +22,15 @@ _OF_TEMPLATE = ("prefill", "marker", "form")
 _WORDS = {"true": True, "false": False, "none": None}
 
 
-def make(name: str, settings: Iterable[str] = ()) -> PromptSource:
+def make_source(name: str, settings: Iterable[str] = ()) -> PromptSource:
     """Makes a source of prompts.
 
     Args:
       name: as in `SOURCES`.
       settings: NAME=VALUE each. Those of a source within another have its name before them, `pool.capacity=64`: of `over` of
         `templates`, and of each of the `sources` of `mixture`, names with commas between (`sources=task,pool shares=1,1`).
-        `template='b{}'` gives `templates` one in place of the task's own, again for further ones; `prefill`, `marker` (again for
-        further ones) and `form` behind it are of that template.
+        `template='b{}'` gives `templates` one in place of the task's own, again for further ones; `prefill`, `marker` (again
+        for further ones) and `form` behind it are of that template.
 
     Raises:
       UnknownNameError: no such source or setting, with the nearest right ones.
@@ -58,7 +58,7 @@ def make(name: str, settings: Iterable[str] = ()) -> PromptSource:
             raise InvalidSettingError(f"--prompt-settings gives {setting} twice.")
         else:
             values[setting] = _value(name, setting, value, typing.get_type_hints(kind)[setting])
-    made = tuple(make(each, nested[each]) for each in inner)
+    made = tuple(make_source(each, nested[each]) for each in inner)
     if kind is TemplatePrompts and made:
         values["over"] = made[0]
     if kind is MixturePrompts:

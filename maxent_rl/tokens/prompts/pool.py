@@ -63,13 +63,17 @@ class PoolPrompts(PromptSource):
           InvalidSettingError: it is.
         """
         if self.keep == "none" and not self.filled:
-            raise InvalidSettingError("A pool that keeps none and does not begin filled stays empty: set filled=true or keep.")
+            raise InvalidSettingError(
+                "A pool that keeps none and does not begin filled stays empty: set filled=true or keep."
+            )
         if self.keep == "none" and self.staleness is not None:
-            raise InvalidSettingError("A pool that keeps none is empty for good after its staleness: leave out one of them.")
+            raise InvalidSettingError(
+                "A pool that keeps none is empty for good after its staleness: leave out one of them."
+            )
 
     def init(self, key: Array, spec: Spec) -> PoolState:
         """An empty pool; it is filled, where it is to be, at the first draw."""
-        ring = Ring.create(self.capacity, jax.ShapeDtypeStruct(spec.observation_shape, jnp.int32))
+        ring = Ring.create(self.capacity, jnp.zeros(spec.observation_shape, jnp.int32))
         return PoolState(ring, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
 
     def draw(self, task: TokenTask[Any], state: PoolState, key: Array, count: int) -> tuple[PoolState, Posed]:

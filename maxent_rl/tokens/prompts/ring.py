@@ -10,6 +10,8 @@ from flax import struct
 
 from maxent_rl.types import Array, PyTree
 
+_LATEST = 2**31 - 1
+
 
 @struct.dataclass
 class Ring:
@@ -35,7 +37,7 @@ class Ring:
 
         Args:
           capacity: C.
-          like: pytree of arrays, or of their shapes, of one entry each.
+          like: pytree of arrays: one entry.
         """
         entries = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), like)
         zeros = jnp.zeros(capacity, jnp.int32)
@@ -89,7 +91,7 @@ class Ring:
         """
         takes = self.filled if ready is None else self.filled & ready
         number = min(count, self.capacity)
-        order = jnp.argsort(jnp.where(takes, self.arrivals, jnp.iinfo(jnp.int32).max))[:number]
+        order = jnp.argsort(jnp.where(takes, self.arrivals, _LATEST))[:number]
         there = takes[order]
         return jnp.pad(order, (0, count - number)).astype(jnp.int32), jnp.pad(there, (0, count - number))
 

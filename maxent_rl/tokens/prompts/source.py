@@ -1,8 +1,8 @@
 """Where prompts come from: what a source with state is, and the one without, the task itself.
 
-A source is a frozen dataclass of its settings, hashable like a task. Its state is a pytree of arrays of fixed shapes, part of the
-training state: it is saved with it, and seeds are a `vmap`. Shapes: B prompts of P tokens, each answered by a group of G
-responses of T tokens, N = B * G of them, a group next to each other.
+A source is a frozen dataclass of its settings, hashable like a task. Its state is a pytree of arrays of fixed shapes, a
+part of the training state: it is saved with it, and seeds are a `vmap`. Shapes: B prompts of P tokens, each answered by a
+group of G responses of T tokens, N = B * G of them, a group next to each other.
 """
 
 from __future__ import annotations
@@ -119,7 +119,14 @@ class PromptSource(Settings, abc.ABC):
         return task.reward(posed.checked, tokens, mask)[:, None]
 
     def feedback(
-        self, task: TokenTask[Any], state: PyTree, key: Array, batch: TokenBatch, own: Array, notes: PyTree, answer: Answer
+        self,
+        task: TokenTask[Any],
+        state: PyTree,
+        key: Array,
+        batch: TokenBatch,
+        own: Array,
+        notes: PyTree,
+        answer: Answer,
     ) -> tuple[PyTree, TokenBatch, Metrics]:
         """Hears what came of the prompts; may put rows behind those of the batch, or set columns of it.
 

@@ -1,13 +1,15 @@
 """Syn-GRPO-style synthesis: a policy describes, behind its answers, further problems, and is rewarded where they divide it.
 
-The equations of Syn-GRPO (arXiv 2511.19343) could not be confirmed and no code of it was found: what follows is a proposed form
-that has its name for what it is after. Each iteration, one description is picked among the well-formed ones of each group and
-rendered around the unchanged core of the problem; the new problem waits in a ring, is posed in a later iteration, and when its
-group has been checked, the tokens of the description are credited with how divided the responses were (`diversity`), less a
-moving baseline. Their log-probabilities are those of the time when they were written, and are clipped as all others.
+The equations of Syn-GRPO (arXiv 2511.19343) could not be confirmed and no code of it was found: what follows is a proposed
+form that has its name for what it is after. In each iteration, one description is picked among the well-formed ones of each
+group and rendered around the unchanged core of the problem; the new problem waits in a ring, is posed in a later iteration,
+and when its group has been checked, the tokens of the description are credited with how divided the responses were
+(`diversity`), less a moving baseline. Their log-probabilities are those of the time when they were written; they are
+clipped as all others.
 
-Safeguards: what a rendered problem asks for is read from it by an oracle, and it is dropped where that differs from its core's;
-it is dropped where none of its responses was right (`solvable`), where it is too old, and where it is a held-out problem.
+Safeguards: what a rendered problem asks for is read from it by an oracle, and it is dropped where that differs from its
+core's; it is dropped where none of its responses was right (`solvable`), where it is too old, and where it is a held-out
+problem.
 """
 
 from __future__ import annotations
@@ -163,13 +165,14 @@ class SynthesisPrompts(PromptSource):
                 f"{task.name} is none."
             )
         if self.describe == "random" and self.credit == "immediate":
-            raise InvalidSettingError("Descriptions drawn at random are nobody's to credit: leave out credit=immediate.")
+            raise InvalidSettingError(
+                "Descriptions drawn at random are nobody's to credit: leave out credit=immediate."
+            )
 
     def init(self, key: Array, spec: Spec) -> SynthesisState:
         """Nothing described yet."""
-        (width,), (length,) = spec.observation_shape, spec.action_shape
-        prompt, tokens = (jax.ShapeDtypeStruct((size,), jnp.int32) for size in (width, length))
-        number, mask = (jax.ShapeDtypeStruct((length,), kind) for kind in (jnp.float32, jnp.bool_))
+        prompt, tokens = (jnp.zeros(shape, jnp.int32) for shape in (spec.observation_shape, spec.action_shape))
+        number, mask = (jnp.zeros(spec.action_shape, kind) for kind in (jnp.float32, jnp.bool_))
         ring = Ring.create(self.capacity, Request(prompt, prompt, tokens, mask, number, number))
         return SynthesisState(ring, jnp.zeros((), jnp.int32), jnp.zeros(()), jnp.zeros((), bool))
 
@@ -275,7 +278,7 @@ class SynthesisPrompts(PromptSource):
             span=span,
             span_advantages=jnp.where(there, credited[places], 0.0),
             context=dataclasses.replace(
-                behind.context, prompts=prompts, prompt_mask=prompts != PAD_TOKEN, response_mask=found.mask
+                cast(Any, behind.context), prompts=prompts, prompt_mask=prompts != PAD_TOKEN, response_mask=found.mask
             ),
         )
         joined: TokenBatch = jax.tree.map(lambda first, second: jnp.concatenate([first, second]), batch, behind)

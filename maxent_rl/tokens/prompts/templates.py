@@ -1,11 +1,11 @@
-"""Prompt augmentation: problems in templates, one drawn anew each time, that ask for different forms of answers and pay for them.
+"""Prompt augmentation: problems in templates, drawn anew each time, that ask for several forms of answers and pay for them.
 
 All responses of a group answer the same template. The reward is the task's, which knows nothing of templates, plus what the
 template pays for the form of the answer, from 0 to 1.
 
 Source: Prompt Augmentation Scales up GRPO Training on Mathematical Reasoning (arXiv 2602.03190) and its released code
-(wenquanlu/prompt-augmentation-GRPO). It trains by GRPO with the upper bound of the clip at 0.28, dual clip 3 and means over tokens:
-`objectives.make("grpo", clip_high=0.28, dual_clip=3)`.
+(wenquanlu/prompt-augmentation-GRPO). It trains by GRPO with an upper bound of the clip of 0.28, dual clip 3 and means over
+tokens: `objectives.make("grpo", clip_high=0.28, dual_clip=3)`.
 """
 
 from __future__ import annotations
@@ -60,15 +60,19 @@ class TemplateBank:
         """
         if not templates:
             raise InvalidSettingError("Prompts need one template at least, got none.")
-        texts = [[getattr(each, part) for each in templates] for part in ("prefix", "suffix", "prefill")]
+        prefixes, suffixes, prefills = (
+            _table([getattr(each, part) for each in templates], task) for part in ("prefix", "suffix", "prefill")
+        )
         most = max(1, *(len(each.asked) for each in templates))
         markers = [each.asked + ("",) * (most - len(each.asked)) for each in templates]
         table = _table([marker for row in markers for marker in row], task, least=1)
         return cls(
-            *(_table(column, task) for column in texts),
-            markers=table.reshape(len(templates), most, -1),
-            asked=jnp.asarray([[bool(marker) for marker in row] for row in markers]),
-            forms=jnp.asarray([("none", "phrase", "tags").index(each.form) for each in templates], jnp.int32),
+            prefixes,
+            suffixes,
+            prefills,
+            table.reshape(len(templates), most, -1),
+            jnp.asarray([[bool(marker) for marker in row] for row in markers]),
+            jnp.asarray([("none", "phrase", "tags").index(each.form) for each in templates], jnp.int32),
         )
 
     @property
@@ -161,7 +165,7 @@ class TemplatePrompts(PromptSource):
     """Share of wrong answers in a warm start, of tasks that have `noise`."""
     given: tuple[Template, ...] | None = None
     """Templates in place of the task's own."""
-    over: PromptSource = TaskPrompts()
+    over: PromptSource = TaskPrompts()  # noqa: RUF009  # frozen
     """Whose problems are put into templates."""
 
     def check(self, task: TokenTask[Any]) -> None:
@@ -177,7 +181,9 @@ class TemplatePrompts(PromptSource):
         if not known:
             raise InvalidSettingError(f"{task.name} has no templates of its own: give some, as in template='{{}}'.")
         if self.templates is not None and self.templates > len(known):
-            raise InvalidSettingError(f"{task.name} has {len(known)} templates of its own, got templates={self.templates}.")
+            raise InvalidSettingError(
+                f"{task.name} has {len(known)} templates of its own, got templates={self.templates}."
+            )
         if self.noise and not hasattr(task, "noise"):
             raise InvalidSettingError(f"{task.name} shows right answers alone: leave out noise={self.noise:g}.")
         TemplateBank.of(known, task)
@@ -213,7 +219,14 @@ class TemplatePrompts(PromptSource):
         return jnp.concatenate([found, form[:, None]], axis=-1)
 
     def feedback(
-        self, task: TokenTask[Any], state: PyTree, key: Array, batch: TokenBatch, own: Array, notes: PyTree, answer: Answer
+        self,
+        task: TokenTask[Any],
+        state: PyTree,
+        key: Array,
+        batch: TokenBatch,
+        own: Array,
+        notes: PyTree,
+        answer: Answer,
     ) -> tuple[PyTree, TokenBatch, Metrics]:
         """Tells the source of problems, which hears rewards with those for form; measures right answers and form apart."""
         state, batch, metrics = self.over.feedback(task, state, key, batch, own, notes["over"], answer)
@@ -244,4 +257,6 @@ def _table(texts: list[str], task: TokenTask[Any], least: int = 0) -> Array:
     """[len(texts), longest] int32, padded behind; `least` columns at least."""
     rows = [task.encode(text) for text in texts]
     longest = max(least, *map(len, rows))
-    return jnp.asarray(np.array([np.pad(row, (0, longest - len(row))) for row in rows], np.int32).reshape(len(rows), -1))
+    return jnp.asarray(
+        np.array([np.pad(row, (0, longest - len(row))) for row in rows], np.int32).reshape(len(rows), -1)
+    )

@@ -18,7 +18,6 @@ from maxent_rl.tokens.sampling import Responses
 from maxent_rl.tokens.tasks.base import TokenTask
 from maxent_rl.types import Array, Metrics, PyTree
 
-
 _FEEDBACK_STREAM = 0xFEEDBACC  # folded into an iteration's key: far from the few numbers that it is split into
 
 
@@ -109,9 +108,7 @@ def gather(
         few = side.prompts(num_groups)
         context = cast(Prompted, batch.context)
         answered = jax.tree.map(lambda rows: rows[:: groups.size][:few], rows_posed(context))
-        batch = dataclasses.replace(
-            batch, side=drawing.completed(drawing.draw(side_key, answered, side.temperature))
-        )
+        batch = dataclasses.replace(batch, side=drawing.completed(drawing.draw(side_key, answered, side.temperature)))
     return source_state, batch, metrics | heard
 
 

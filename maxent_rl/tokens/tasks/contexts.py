@@ -103,9 +103,7 @@ class Contexts(TokenTask[Marked]):
         core_key, number_key, *keys = jax.random.split(key, 1 + len(self._choices))
         left, right = jax.random.randint(core_key, (2,), 0, self.modulus)
         number = jax.random.randint(number_key, (), self.least, self.most + 1)
-        others = [
-            jax.random.randint(one, (), 0, most) for one, most in zip(keys, self._choices[1:], strict=True)
-        ]
+        others = [jax.random.randint(one, (), 0, most) for one, most in zip(keys, self._choices[1:], strict=True)]
         return self.laid_out(left, right, jnp.stack([number, *others])), jnp.ones((), bool)
 
     def write(self, problem: Marked) -> Array:

@@ -64,8 +64,8 @@ class Layouts(TokenTask[Question]):
     The answer is the number between the last of the markers `#`, `~` and `!` and the end; behind `~` its digits stand in
     reverse. Any text may stand before. Layouts are, by the letter before the problem: none, the answer alone (`#25`); b, the
     operands copied first (`37+85#25`); c, digits reversed (`~52`); d, the sum before it is reduced (`:122#25`); e, the answer
-    twice (`#25!25`); f, copied and reversed; g, copied and twice; h, sum and twice. The letters i to o ask for the answer alone,
-    as none does. Prompts of the task itself have no letter. `3+5` is held out where `5+3` is.
+    twice (`#25!25`); f, copied and reversed; g, copied and twice; h, sum and twice. The letters i to o ask for the answer
+    alone, as none does. Prompts of the task itself have no letter. `3+5` is held out where `5+3` is.
 
     Attributes:
       modulus: the sum is taken modulo this; both numbers lie below it.

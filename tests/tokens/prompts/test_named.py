@@ -8,23 +8,35 @@ from agents_under_test import TOKEN_AGENTS_UNDER_TEST
 
 from maxent_rl.envs.adapters.tokens import TokenEnv
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, UnknownNameError
-from maxent_rl.tokens.prompts import SOURCES, MixturePrompts, PoolPrompts, SynthesisPrompts, TaskPrompts, TemplatePrompts, make
+from maxent_rl.tokens.prompts import (
+    SOURCES,
+    MixturePrompts,
+    PoolPrompts,
+    SynthesisPrompts,
+    TaskPrompts,
+    TemplatePrompts,
+    make_source,
+)
 from maxent_rl.tokens.tasks import TASKS, Template, make_task
 
 AGENT = TOKEN_AGENTS_UNDER_TEST["grpo"]
 
 
 def test_settings_make_sources():
-    assert make("task") == TaskPrompts()
-    assert make("pool", ("capacity=8", "keep=none", "filled=true", "share=1")) == PoolPrompts(8, 1, None, "none", True)
-    given = make("templates", ("template=b{}", "marker=#", "marker=+,", "form=tags", "template=={}", "prefill=#"))
+    assert make_source("task") == TaskPrompts()
+    assert make_source("pool", ("capacity=8", "keep=none", "filled=true", "share=1")) == PoolPrompts(
+        8, 1, None, "none", True
+    )
+    given = make_source(
+        "templates", ("template=b{}", "marker=#", "marker=+,", "form=tags", "template=={}", "prefill=#")
+    )
     assert given == TemplatePrompts(given=(Template("b{}", "", ("#", "+,"), "tags"), Template("={}", "#")))
-    over = make("templates", ("over=pool", "pool.capacity=9", "templates=4", "format-rewards=false"))
+    over = make_source("templates", ("over=pool", "pool.capacity=9", "templates=4", "format-rewards=false"))
     assert over == TemplatePrompts(templates=4, format_rewards=False, over=PoolPrompts(capacity=9))
-    mixed = make("mixture", ("sources=task,pool", "shares=1,2", "pool.share=1"))
+    mixed = make_source("mixture", ("sources=task,pool", "shares=1,2", "pool.share=1"))
     assert mixed == MixturePrompts((TaskPrompts(), PoolPrompts(share=1)), (1, 2))
-    assert make("synthesis", ("credit=immediate",)) == SynthesisPrompts(credit="immediate")
-    assert hash(mixed) == hash(make("mixture", ("sources=task,pool", "shares=1,2", "pool.share=1")))
+    assert make_source("synthesis", ("credit=immediate",)) == SynthesisPrompts(credit="immediate")
+    assert hash(mixed) == hash(make_source("mixture", ("sources=task,pool", "shares=1,2", "pool.share=1")))
     assert set(SOURCES) == {"task", "templates", "pool", "mixture", "synthesis"}
 
 
@@ -49,14 +61,19 @@ def test_settings_make_sources():
 )
 def test_what_cannot_be_is_refused_in_one_sentence(name, settings, error, words):
     with pytest.raises(error, match=re.escape(words)):
-        make(name, settings)
+        make_source(name, settings)
 
 
 @pytest.mark.parametrize(
     ("settings", "task", "error", "words"),
     [
         ({"prompts": "templates"}, "countdown", InvalidSettingError, "countdown has no templates of its own"),
-        ({"prompts": "synthesis"}, "countdown", IncompatibleEnvironmentError, "such as tokens/contexts; countdown is none"),
+        (
+            {"prompts": "synthesis"},
+            "countdown",
+            IncompatibleEnvironmentError,
+            "such as tokens/contexts; countdown is none",
+        ),
         ({"prompts": "synthesis"}, "contexts", InvalidSettingError, "use syn_grpo_style"),
         ({"prompts": "pool", "prompt_settings": ("keep=none",)}, "contexts", InvalidSettingError, "stays empty"),
     ],

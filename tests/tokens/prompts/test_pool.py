@@ -63,7 +63,9 @@ def told(source, state, posed, rewards):
     context = Prompted(rows.prompts, rows.prompt_mask, jnp.ones((count, 3), bool), rows.problems, rows.notes)
     rewards = jnp.asarray(rewards, jnp.float32).reshape(-1)
     tokens = jnp.ones((count, 3), jnp.int32)
-    batch = TokenBatch(jnp.zeros((count, 3)), jnp.ones((count, 3), bool), rewards, GROUP, tokens=tokens, context=context)
+    batch = TokenBatch(
+        jnp.zeros((count, 3)), jnp.ones((count, 3), bool), rewards, GROUP, tokens=tokens, context=context
+    )
     own = jnp.ones(count // GROUP, bool)
     state, _, metrics = source.feedback(TASK, state, jax.random.key(9), batch, own, posed.notes, None)
     return state, metrics

@@ -1,4 +1,4 @@
-"""Syn-GRPO-style synthesis: diversity and its smoothing, who is credited when, and that labels, held-out problems and limits hold."""
+"""Syn-GRPO-style synthesis: diversity and its smoothing, who is credited when, and that labels and limits hold."""
 
 import jax
 import jax.numpy as jnp
@@ -88,7 +88,7 @@ def right_answers(posed):
 
 
 def run(source, steps, describe="2103", right=2):
-    """Iterations in which of each group `right` answer rightly, and all describe the same: [(posed, batch, after, metrics)]."""
+    """Iterations in which of each group `right` answer rightly, and all describe the same."""
     state, found = source.init(jax.random.key(0), SPEC), []
     for step in range(steps):
         before, posed = source.draw(TASK, state, jax.random.key(step), PROMPTS)
@@ -109,8 +109,10 @@ GOOD = "2102"
 
 def test_a_description_is_posed_and_then_its_tokens_alone_are_credited():
     source = SynthesisPrompts(share=0.5)
-    (first, batch, same, metrics, state), (second, _, after, then, _) = run(source, 2, GOOD)
-    np.testing.assert_array_equal(first.prompts, TASK.prompts(jax.random.key(0), PROMPTS)[0])  # nothing was described yet
+    (first, batch, same, metrics, _), (second, _, after, then, _) = run(source, 2, GOOD)
+    np.testing.assert_array_equal(
+        first.prompts, TASK.prompts(jax.random.key(0), PROMPTS)[0]
+    )  # nothing was described yet
     assert not np.asarray(same.mask)[GROUP * PROMPTS :].any() and metrics["prompts/well_formed"] == 1
     assert metrics["prompts/diversity"] == 0.5 and metrics["prompts/other_label"] == 0 and metrics["prompts/new"] == 0
     parents = np.asarray(first.prompts)
@@ -181,7 +183,9 @@ def test_at_once_all_descriptions_of_a_group_are_tried_against_each_other():
         rows = np.asarray(tried.prompts != 0).sum(axis=1)
         rights = np.select([rows == rows.min(), rows == rows.max()], [4, 1], 2)
         rewards = np.arange(GROUP) < rights[:, None]
-        return TokenBatch(jnp.zeros((rewards.size, 1)), jnp.ones((rewards.size, 1)), jnp.asarray(rewards.ravel()), GROUP)
+        return TokenBatch(
+            jnp.zeros((rewards.size, 1)), jnp.ones((rewards.size, 1)), jnp.asarray(rewards.ravel()), GROUP
+        )
 
     _, after, _ = heard(source, before, jax.random.key(1), batch, posed, answer)
     assert asked[0].prompts.shape[0] == 2 * GROUP  # of half of the prompts

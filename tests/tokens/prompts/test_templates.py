@@ -102,7 +102,10 @@ def test_one_template_that_asks_for_nothing_is_the_task_itself_to_the_bit():
     assert not np.asarray(posed.prompt_mask)[:, : -task.prompt_length].any()
     tokens, mask = task.demonstrations(key, plain.prompts)
     tokens = jnp.where(jnp.arange(16)[:, None] % 2 == 0, tokens, 2)
-    own, augmented = TaskPrompts().reward_parts(task, plain, tokens, mask), source.reward_parts(task, posed, tokens, mask)
+    own, augmented = (
+        TaskPrompts().reward_parts(task, plain, tokens, mask),
+        source.reward_parts(task, posed, tokens, mask),
+    )
     assert augmented.shape == (16, 2) and np.all(np.asarray(augmented)[:, 1] == 1)
     np.testing.assert_array_equal(augmented[:, 0], own[:, 0])
 

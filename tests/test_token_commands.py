@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 from agents_under_test import TOKEN_AGENTS_UNDER_TEST
-from run_processes import assert_same, finish, start_run
+from run_processes import assert_same, finish, kill_at, start_run
 
 from maxent_rl import RunConfig, load_policy
 from maxent_rl.envs import make_device
@@ -61,14 +61,23 @@ SIZES = (
 )
 
 
+# One with a teacher that follows the policy and is told right responses, beside a stage with a state.
+TAUGHT = (
+    "srpo --objective-settings target_entropy=0.5 --teacher-rate 0.3 --warm-start-hints 0.5 "
+    "--warm-start-objective entropy-sft"
+)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", ["clip_cov", pytest.param("dapo", marks=pytest.mark.matrix)])  # one with a state
-def test_the_command_trains_and_goes_on(tmp_path, objective):
+@pytest.mark.parametrize(
+    "objective", [TAUGHT, *(pytest.param(name, marks=pytest.mark.matrix) for name in ("dapo", "clip_cov"))]
+)
+def test_the_command_trains_and_goes_on_after_a_kill(tmp_path, objective):
     flags = shlex.split(f"--agent grpo --env {ENV} --objective {objective} {SIZES} --output-dir {tmp_path}")
     finish(start_run(*flags, "--total-steps", "320", "--name", "whole"))
-    finish(start_run(*flags, "--total-steps", "128", "--name", "part"))
     whole, part = (tmp_path / "tokens-modular-addition" / NAME / name for name in ("whole", "part"))
-    finish(start_run("--resume", str(part), "--total-steps", "320"))
+    kill_at(start_run(*flags, "--total-steps", "320", "--name", "part"), part, step=128, delay=0.0)
+    finish(start_run("--resume", str(part)))
     assert_same(part, whole)
     for row in read_csv(whole / "metrics.csv")[-2:]:
         assert np.isfinite([value for name, value in row.items() if name != "supervised/loss"]).all()

@@ -44,9 +44,23 @@ def responses(seed=0, lengths=LENGTHS, rows=None, **overrides):
         "reward_parts": draw.normal(size=(ROWS, 2)).round(2),
         "span": np.broadcast_to(np.arange(COLUMNS) >= 2, (ROWS, COLUMNS)),
         "span_advantages": draw.normal(size=ROWS).round(2),
+        "taught": np.arange(ROWS) != 1,
+        "values": draw.normal(size=(ROWS, COLUMNS)).round(2),
     }
     batch = TokenBatch(**(fields | overrides))
-    outputs = TokenOutputs(logp=jnp.asarray(log_prob(new)), entropy=losses.softmax_entropy(new))
+    own, told = (np.asarray(jax.nn.log_softmax(logits)) for logits in (new, reference))
+    compared = {
+        "divergence": np.sum(np.exp(told) * (told - own), axis=-1),
+        "reverse_kl": np.sum(np.exp(own) * (own - told), axis=-1),
+        "teacher_log_prob": log_prob(reference),
+        "teacher_entropy": -np.sum(np.exp(told) * told, axis=-1),
+    }
+    outputs = TokenOutputs(
+        logp=jnp.asarray(log_prob(new)),
+        entropy=losses.softmax_entropy(new),
+        compared={name: jnp.asarray(values, jnp.float32) for name, values in compared.items()},
+        value=jnp.asarray(draw.normal(size=(ROWS, COLUMNS)), jnp.float32),
+    )
     return jax.tree.map(lambda leaf: leaf[:rows], (outputs, arrays(batch)))
 
 

@@ -10,6 +10,8 @@ from maxent_rl.losses.advantages import (
     clipped_value_loss,
     generalized_advantages,
     lambda_returns,
+    length_trace_decay,
+    response_advantages,
     soft_reward,
 )
 from maxent_rl.losses.aggregation import aggregate, masked_deviation, masked_mean, masked_quantile
@@ -40,6 +42,7 @@ from maxent_rl.losses.contrastive import (
     segment_score,
     squared_error_log_prob,
 )
+from maxent_rl.losses.controllers import proportional_weight, stepped_weight
 from maxent_rl.losses.dichotomy import energy_term, reverse_gradient
 from maxent_rl.losses.differential_information import (
     best_rejected,
@@ -48,6 +51,16 @@ from maxent_rl.losses.differential_information import (
     preference_probability,
     projected_ascent,
     sampled_differential_information_entropy,
+)
+from maxent_rl.losses.distillation import (
+    distillation_returns,
+    forward_kl,
+    jensen_shannon,
+    likeliest_buckets,
+    reverse_kl,
+    sampled_reverse_kl,
+    teacher_divergence,
+    truncated_weight,
 )
 from maxent_rl.losses.divergence import kl_estimate
 from maxent_rl.losses.entropy import (
@@ -146,6 +159,7 @@ __all__ = [
     "differential_information_entropy",
     "differing_groups",
     "discopop_loss",
+    "distillation_returns",
     "divergence_reward",
     "double_q_value",
     "dpo_loss",
@@ -158,6 +172,7 @@ __all__ = [
     "expected_value",
     "expectile_loss",
     "falling_temperature",
+    "forward_kl",
     "gaussian_histogram",
     "generalized_advantages",
     "group_advantages",
@@ -169,12 +184,15 @@ __all__ = [
     "importance_ratio",
     "in_single_precision",
     "ipo_loss",
+    "jensen_shannon",
     "kde_target",
     "kept_quantiles",
     "kl_estimate",
     "kto_baseline",
     "kto_loss",
     "lambda_returns",
+    "length_trace_decay",
+    "likeliest_buckets",
     "likely_choices",
     "logistic_loss",
     "masked_deviation",
@@ -195,10 +213,13 @@ __all__ = [
     "probability_entropy",
     "project_onto_support",
     "projected_ascent",
+    "proportional_weight",
     "quantile_huber_loss",
     "quantile_midpoints",
     "rank_target",
+    "response_advantages",
     "reverse_gradient",
+    "reverse_kl",
     "robust_dpo_loss",
     "rounding_of",
     "router_exact_loss",
@@ -207,6 +228,7 @@ __all__ = [
     "rpo_loss",
     "sampled_conservative_gap",
     "sampled_differential_information_entropy",
+    "sampled_reverse_kl",
     "sampled_soft_maximum",
     "segment_score",
     "shift_divergence",
@@ -224,12 +246,15 @@ __all__ = [
     "sorted_margin",
     "sppo_loss",
     "squared_error_log_prob",
+    "stepped_weight",
     "support",
     "taken_value",
+    "teacher_divergence",
     "teacher_over_anchor_target",
     "temperature_loss",
     "temperature_loss_dual",
     "temporal_difference_loss",
+    "truncated_weight",
     "two_hot",
     "weighted_cloning_loss",
     "whiten",

@@ -32,8 +32,9 @@ def generalized_advantages(
       next_value: [time, ...] of the observations that followed, the true last ones of episodes included.
       terminated: [time, ...] 1 or True where the task itself ended.
       truncated: [time, ...] 1 or True where the episode was cut.
-      discount: [] factor per step.
-      trace_decay: [] lambda: 0 gives temporal differences, 1 the discounted sum of rewards less the value.
+      discount: [] factor per step, or [time, ...] of each step.
+      trace_decay: [] lambda, or [time, ...] of each step: 0 gives temporal differences, 1 the discounted sum of rewards less
+        the value.
 
     Returns:
       [time, ...] advantages, in units of return; with `value` added they are targets for the value function.
@@ -51,6 +52,60 @@ def generalized_advantages(
 
     _, advantages = jax.lax.scan(step, jnp.zeros_like(difference[0]), (difference, decay), reverse=True)
     return jax.lax.stop_gradient(advantages)
+
+
+@in_single_precision
+def response_advantages(
+    reward: ArrayLike, value: ArrayLike, mask: ArrayLike, discount: ArrayLike = 1.0, trace_decay: ArrayLike = 0.95
+) -> Array:
+    """Generalized advantage estimation over the tokens of responses, from the values of what stood before each token.
+
+    A response is an episode, and its valid tokens are the steps. What stands between two of them, as what a tool replied does,
+    is passed over, however long it is: the value after a token is that before the next valid one, and the sum over later steps
+    goes on there, undiscounted by what was passed over. Nothing follows the last one.
+
+    Args:
+      reward: [N, T] of each token; an outcome stands on the last valid one.
+      value: [N, T] of what stood before each token.
+      mask: [N, T] where a token is the policy's; elsewhere the others may hold anything.
+      discount: [] factor per valid token, or one that broadcasts to [N, T].
+      trace_decay: [] lambda, or one that broadcasts to [N, T], such as [N, 1] from `length_trace_decay`.
+
+    Returns:
+      [N, T] advantages in units of return, 0 where masked; constant. With `value` added they are targets for the critic.
+
+    Source: arXiv 1506.02438, equation 16; passing over as verl's compute_gae_advantage_return does.
+    """
+    valid = jnp.asarray(mask, bool)
+    rewards, values = (jnp.where(valid, jnp.asarray(given), 0.0) for given in (reward, value))
+    # At masked places stands what the next valid token has: such a step pays nothing and changes nothing.
+    places = jnp.where(valid, jnp.arange(valid.shape[1]), valid.shape[1])
+    next_valid = jax.lax.cummin(places, axis=1, reverse=True)
+    before = jnp.take_along_axis(jnp.pad(values, ((0, 0), (0, 1))), next_valid, axis=1)
+    after = jnp.pad(before[:, 1:], ((0, 0), (0, 1)))
+    discounts, decays = (jnp.where(valid, jnp.asarray(factor), 1.0) for factor in (discount, trace_decay))
+    found = generalized_advantages(rewards.T, before.T, after.T, 0.0, 0.0, discounts.T, decays.T)
+    return jnp.where(valid, found.T, 0.0)
+
+
+@in_single_precision
+def length_trace_decay(length: ArrayLike, scale: ArrayLike = 0.05) -> Array:
+    """The lambda whose traces reach over a set share of a response: `1 - 1 / (scale * length)`.
+
+    Its powers add up to `scale * length`, so that a long response is not credited by its last few tokens alone, and a short
+    one not by its outcome alone.
+
+    Args:
+      length: [...] tokens of each response.
+      scale: [] the share, alpha in the paper; above 0.
+
+    Returns:
+      [...] at least 0, which it is for responses shorter than `1 / scale`; constant.
+
+    Source: VAPO (arXiv 2504.05118), equation 8, where alpha is 0.05.
+    """
+    reach = jax.lax.stop_gradient(jnp.asarray(scale) * jnp.maximum(jnp.asarray(length), 1))
+    return jnp.maximum(1.0 - 1.0 / reach, 0.0)
 
 
 @in_single_precision

@@ -1,4 +1,4 @@
-"""From one value per token to one number: the four ways in which trainers of language models average.
+"""From one value per token to one number: the five ways in which trainers of language models average or sum.
 
 Source: verl's aggregation modes (https://github.com/volcengine/verl); TRL's loss types are noted where they differ.
 """
@@ -14,7 +14,9 @@ from jax.typing import ArrayLike
 from maxent_rl.losses.precision import in_single_precision
 from maxent_rl.losses.rounding import apart, without_rounding
 
-Aggregation: TypeAlias = Literal["token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"]
+Aggregation: TypeAlias = Literal[
+    "token-mean", "token-sum", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"
+]
 
 
 @in_single_precision
@@ -92,14 +94,15 @@ def aggregate(
     Args:
       values: [row, token]; masked ones may hold anything.
       mask: [row, token] where a token counts.
-      mode: "token-mean": the sum over the number of tokens. "seq-mean-token-mean": each row's mean, then the mean of the
-        rows. "seq-mean-token-sum": each row's sum, then the mean of the rows. "seq-mean-token-sum-norm": the sum over
-        a constant length.
+      mode: "token-mean": the sum over the number of tokens. "token-sum": the sum, divided by nothing. "seq-mean-token-mean":
+        each row's mean, then the mean of the rows. "seq-mean-token-sum": each row's sum, then the mean of the rows.
+        "seq-mean-token-sum-norm": the sum over a constant length.
       count: [] tokens to divide by under "token-mean" (of a whole batch that is learned from in slices); None for the mask's.
       length: [] the constant of "seq-mean-token-sum-norm"; None for the number of columns.
       rows: whether rows without a valid token count as rows ("all", as in TRL) or not ("valid", as in verl).
       num_rows: [] rows to divide by (of a whole batch that is learned from in slices); None for those here.
-      divide_rows: divide "seq-mean-token-sum-norm" by the number of rows too (as TRL's `dr_grpo`, and verl since 2026).
+      divide_rows: divide "seq-mean-token-sum-norm" by the number of rows too: as TRL's `dr_grpo`, and as verl since its pull
+        request 6157 of 2026; before, verl divided the sum by the length alone, which is what False says.
 
     Returns:
       [] 0 for an empty mask.
@@ -117,6 +120,8 @@ def aggregate(
     num_rows = jnp.maximum(jnp.asarray(num_rows), 1)
     if mode == "token-mean":
         return jnp.sum(kept) / jnp.maximum(jnp.sum(valid) if count is None else jnp.asarray(count), 1)
+    if mode == "token-sum":
+        return jnp.sum(kept)
     if mode == "seq-mean-token-sum-norm":
         total = jnp.sum(kept) / (valid.shape[-1] if length is None else jnp.asarray(length))
         return total / num_rows if divide_rows else total

@@ -57,7 +57,8 @@ def check_source(run: RunConfig, agent: Agent[Any]) -> None:
     read = SOURCES[kind][0] if kind is not None else None
     for setting in ("teacher", "dataset"):
         if getattr(run, setting) is not None and setting != read:
-            raise InvalidSettingError(f"--agent {run.agent} reads no {flag(setting)}: leave it out.")
+            instead = "teach with --teacher-policies" if hasattr(agent, f"{setting}_policies") else "leave it out"
+            raise InvalidSettingError(f"--agent {run.agent} reads no {flag(setting)}: {instead}.")
     if read is not None and getattr(run, read) is None:
         what = {"teacher": "a trained policy: pass --teacher RUN", "dataset": "a data set: pass --dataset PATH"}[read]
         online = f"{run.agent}-online"

@@ -8,29 +8,35 @@ so seeds are a `vmap` and many iterations a loop on the device.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 
-from maxent_rl import losses
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks.transformer import TransformerConfig
 from maxent_rl.settings import Count, Fraction, NonNegative, Positive, Settings, Weight, setting, static
 from maxent_rl.tokens import objectives
 from maxent_rl.tokens.batch import Prompted, TokenBatch, TokenOutputs
-from maxent_rl.tokens.model import LanguageModel
+from maxent_rl.tokens.critic import WITH_CRITIC, CriticState, TokenCritic, Trunk, has_critic, held
+from maxent_rl.tokens.model import LanguageModel, small_config
 from maxent_rl.tokens.prompts import PromptSource, make_source
 from maxent_rl.tokens.rollouts import Groups, examine, gather
 from maxent_rl.tokens.tasks import TASKS, make_task
 from maxent_rl.tokens.tasks.base import TokenTask
+from maxent_rl.tokens.teachers import Teacher, TeacherState, check_first, first_params
+from maxent_rl.tokens.teachers.rules import AVERAGED, COMPARED, TAUGHT, has_reference, has_teacher
+from maxent_rl.tokens.warm_start import WarmStart, WarmStartObjective, hinted
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec
-from maxent_rl.usage import above, unless
+from maxent_rl.usage import above, not_given, unless, when
 
 _WARM = above(warm_start_steps=0)
-_PROMPTS_STREAM = 0x50A3C7E5  # folded into the first key: far from the two numbers that it is split into
+_HARDEST = _WARM & when(warm_start_objective="entropy-sft")
+_CRITIC = when(objective=WITH_CRITIC)
+_FURTHER = 2**20  # beyond what keys are split into
+_PROMPTS_STREAM = 0x50A3C7E5  # likewise
 
 
 @struct.dataclass
@@ -45,6 +51,8 @@ class TokenState:
       warm: [] bool: whether the warm start still lasts.
       updates: [] int32 optimiser steps taken, those of the warm start included.
       response_length: T, the most tokens of a response.
+      teacher: of those that are taught, or whose reference a teacher is.
+      critic: what learns beside the policy, where the objective has a critic.
       prompts: state of the source of prompts, or None where it has none.
     """
 
@@ -55,6 +63,8 @@ class TokenState:
     warm: Array | None
     updates: Array | None
     response_length: int = struct.field(pytree_node=False)  # type: ignore[no-untyped-call]
+    teacher: TeacherState | None = None
+    critic: CriticState | None = None
     prompts: PyTree = None
 
 
@@ -100,6 +110,37 @@ class TokenAgent(Settings):
     """The warm start learns prompts too, so that the policy knows how likely one is (progrpo)."""
     warm_start_learning_rate: Positive = setting(1e-3, used_when=_WARM)
     """Step size of Adam in the warm start."""
+    warm_start_objective: WarmStartObjective = static("likelihood", used_when=_WARM)
+    """What the warm start learns of right answers: all tokens (likelihood), or the hardest alone (entropy-sft, Light-IF)."""
+    warm_start_token_share: Fraction = static(0.8, used_when=_HARDEST)
+    """Share of the tokens that entropy-sft learns."""
+    warm_start_entropy_weight: Weight = setting(0.8, used_when=_HARDEST)
+    """How much of the policy's entropy entropy-sft takes off a token's loss before it ranks them."""
+    warm_start_hints: Fraction = static(0.0, used_when=_WARM)
+    """Share of right answers before whose prompt the answer stands, so that the policy learns to use what it is told."""
+    initial_policy: str | None = static(None)
+    """Folder of a run whose policy is the first one; RUN:SEED for another seed than its first."""
+    teacher_kind: Literal["ema", "frozen", "self"] | None = static(
+        None, used_when=TAUGHT & not_given("teacher_policies")
+    )
+    """Who teaches, or, where nobody is taught, is the reference: an average over the policy's steps (ema), the policy as
+    reinforcement began (frozen), or the policy itself (self). None for what the objective wants."""
+    teacher_rate: Fraction = setting(0.05, used_when=AVERAGED)
+    """Share of the way to the policy that the average goes after each optimiser step."""
+    teacher_policies: tuple[str, ...] | None = static(None, used_when=TAUGHT)
+    """Folders of runs whose policies are to teach, in place of this one's: several are averaged (a soup). RUN:SEED for another
+    seed than the first."""
+    teacher_hint: objectives.Hint | None = static(None, used_when=COMPARED)
+    """What the teacher is told before the prompt: nothing (none), a right response of the group (sibling), or a right answer
+    (answer). None for what the objective wants."""
+    critic_trunk: Trunk = static("own", used_when=_CRITIC)
+    """What the critic stands on: a transformer of its own, which begins as the policy after its warm start, or the policy's,
+    through which both then learn."""
+    critic_learning_rate: Positive = setting(1e-3, used_when=_CRITIC)
+    """Step size of the critic's Adam."""
+    critic_warm_start_steps: NonNegative = setting(0, used_when=_CRITIC)
+    """Responses from which the critic learns alone, after the warm start and before the policy learns; they count as
+    environment steps."""
     num_layers: Count = static(2)
     """Blocks of the transformer."""
     hidden_size: Count = static(64)
@@ -134,7 +175,12 @@ class TokenAgent(Settings):
         if spec.num_actions is None or len(spec.action_shape) != 1:
             raise IncompatibleEnvironmentError(f"{env} is no task of tokens: use one such as tokens/modular-addition.")
         objective = self.build_objective(spec.action_shape[0], spec.num_actions)
-        self.build_config(spec.num_actions)
+        config = self.build_config(spec.num_actions)
+        teacher = self.build_teacher(objective)
+        if teacher is not None:
+            teacher.check(env, spec.num_actions)
+        if self.initial_policy is not None:
+            check_first(self.initial_policy, config, env)
         if spec.num_envs % self.group_size or spec.num_envs % self.num_minibatches:
             raise InvalidSettingError(
                 f"--num-envs {spec.num_envs}, the responses of an iteration, must be a multiple of --group-size "
@@ -155,15 +201,21 @@ class TokenAgent(Settings):
         params_key, objective_key = jax.random.split(key)
         prompts_key = jax.random.fold_in(key, _PROMPTS_STREAM)
         params = LanguageModel.create(config, params_key).params
+        if self.initial_policy is not None:
+            params = first_params(self.initial_policy, params)
         objective = self.build_objective(spec.action_shape[0], spec.num_actions)
+        teacher = self.build_teacher(objective)
+        refers = has_reference(objective) and not (teacher is not None and not has_teacher(objective))
         return TokenState(
             params=params,
             optimizer=self._adam().init(params),
-            reference=params if _needs_reference(objective) else None,
+            reference=params if refers else None,
             objective=objective.init(objective_key),
             warm=jnp.asarray(self.warm_start_steps, jnp.int32) > 0,
             updates=jnp.zeros((), jnp.int32),
             response_length=spec.action_shape[0],
+            teacher=None if teacher is None else teacher.init(LanguageModel(config, params)),
+            critic=self._new_critic(params) if has_critic(objective.stages) else None,
             prompts=self.build_prompts().init(prompts_key, spec),
         )
 
@@ -183,22 +235,24 @@ class TokenAgent(Settings):
         When the warm start ends with it, this policy becomes the reference, and Adam starts anew.
         """
         prompt_key, answer_key = jax.random.split(key)
-        answers = self.build_prompts().demonstrations(task, prompt_key, answer_key, count)
+        prompted, tokens = self.build_prompts().demonstrations(task, prompt_key, answer_key, count)
+        if self.warm_start_hints > 0:
+            prompted = hinted(jax.random.fold_in(key, _FURTHER), prompted, tokens, self.warm_start_hints)
+        warm_start = WarmStart(
+            self.warm_start_objective,
+            self.warm_start_token_share,
+            self.warm_start_entropy_weight,
+            self.warm_start_prompts,
+        )
 
         def learn(carry: TokenState, part: tuple[Prompted, Array]) -> tuple[TokenState, Array]:
-            def loss(params: PyTree) -> Array:
-                model, prompted = self.model(params), part[0]
-                found = losses.masked_mean(-model.statistics(*part).logp, prompted.response_mask)
-                if not self.warm_start_prompts:
-                    return found
-                of_prompts = model.prompt_log_probs(prompted.prompts, prompted.prompt_mask)
-                known = jnp.isfinite(of_prompts)
-                return found + losses.masked_mean(-jnp.where(known, of_prompts, 0.0), known)
+            def loss(params: PyTree) -> tuple[Array, Array]:
+                return warm_start.loss(self.model(params), *part)
 
-            value, slope = jax.value_and_grad(loss)(carry.params)
+            slope, value = jax.grad(loss, has_aux=True)(carry.params)
             return self._step(carry, slope, self.warm_start_learning_rate), value
 
-        parts = jax.tree.map(lambda rows: rows.reshape(self.num_minibatches, -1, *rows.shape[1:]), answers)
+        parts = jax.tree.map(lambda rows: rows.reshape(self.num_minibatches, -1, *rows.shape[1:]), (prompted, tokens))
         state, values = jax.lax.scan(learn, state, parts)
         value = jnp.mean(values)
         goes_on = (value > self.warm_start_loss) & ((step + 1) * count < self.warm_start_steps)
@@ -206,11 +260,15 @@ class TokenAgent(Settings):
         return jax.lax.cond(goes_on, lambda same: same, self._begin, state), {"supervised/loss": value}
 
     def reinforce(self, state: TokenState, task: TokenTask[Any], key: Array, count: int) -> tuple[TokenState, Metrics]:
-        """Draws `count` responses and learns from them: one iteration."""
+        """Draws `count` responses and learns from them: one iteration.
+
+        While its critic learns alone, the policy and its objective's state stay as they are.
+        """
         collect_key, learn_key = jax.random.split(key)
         objective = self.build_objective(state.response_length, _vocabulary_size(state.params))
         heard, batch, metrics = self._gather(state, task, collect_key, count)
-        own, batch = objective.prepare(state.objective, batch)
+        before = state.objective
+        own, batch = objective.prepare(before, batch)
         state = dataclasses.replace(state, objective=own, prompts=heard)
         rows = batch.mask.shape[0]  # more than `count` where an objective adds some; what fills no part is left out
         cut, size = (batch.groups, rows // batch.group_size) if objective.whole_groups else (batch.rows, rows)
@@ -223,6 +281,9 @@ class TokenAgent(Settings):
             return self._learn(carry, objective, cut(index).as_step())
 
         state, found = jax.lax.scan(learn, state, orders)
+        if state.critic is not None:
+            own = held(state.critic, before, state.objective)
+            state = dataclasses.replace(state, objective=own, critic=state.critic.seen(count))
         return state, metrics | jax.tree.map(jnp.mean, found)
 
     def collect(self, state: TokenState, task: TokenTask[Any], key: Array, count: int) -> tuple[TokenBatch, Metrics]:
@@ -234,9 +295,28 @@ class TokenAgent(Settings):
     ) -> tuple[PyTree, TokenBatch, Metrics]:
         objective = self.build_objective(state.response_length, _vocabulary_size(state.params))
         groups = Groups(self.group_size, state.response_length, self.sampling_rounds)
+        model, teacher = self.model(state.params), self.build_teacher(objective)
         reference = None if state.reference is None else self.model(state.reference)
-        model, source = self.model(state.params), self.build_prompts()
-        return gather(model, task, key, count, groups, objective, state.objective, reference, source, state.prompts)
+        if reference is None and teacher is not None and has_reference(objective):
+            reference = teacher.model(cast(TeacherState, state.teacher), model)
+        critic = None
+        if state.critic is not None:
+            of_critic = TokenCritic(model.config, state.critic.params)
+            critic = lambda prompted, tokens: of_critic.values(prompted, tokens, model.hidden(prompted, tokens))  # noqa: E731
+        return gather(
+            model,
+            task,
+            key,
+            count,
+            groups,
+            objective,
+            state.objective,
+            reference,
+            self.teacher_hint,
+            critic,
+            self.build_prompts(),
+            state.prompts,
+        )
 
     def examine(self, state: TokenState, task: TokenTask[Any], key: Array, prompts: int) -> dict[str, Array]:
         """Answers held-out prompts: `rollouts.examine`."""
@@ -263,14 +343,7 @@ class TokenAgent(Settings):
           InvalidSettingError: a setting that is not NAME=VALUE, or a value out of its bounds.
           UnknownNameError: no such objective, or no such setting of it.
         """
-        settings: dict[str, Any] = {}
-        for text in self.objective_settings or ():
-            name, equals, value = text.partition("=")
-            if not equals or not name or not value:
-                raise InvalidSettingError(f"--objective-settings takes NAME=VALUE, got {text!r}.")
-            name, value = name.strip().replace("-", "_"), value.strip()
-            is_word = isinstance(objectives.default_of(self.objective, name), str)  # "none" is one
-            settings[name] = value if is_word else _value(value)
+        settings = objectives.from_words(self.objective, self.objective_settings or ())
         known, given = objectives.settings(self.objective), {name.rpartition(".")[2] for name in settings}
         penalty = any(name.startswith("overlong_") for name in settings)
         if response_length and penalty and not given & {"overlong_limit", "limit"}:
@@ -290,6 +363,14 @@ class TokenAgent(Settings):
         """
         return make_source(self.prompts, self.prompt_settings or ())
 
+    def build_teacher(self, objective: objectives.Objective) -> Teacher | None:
+        """Who teaches with an objective; None where nobody is taught and the reference is the policy as it began."""
+        wanted = objective.teaching(objective.init()).teacher if has_teacher(objective) else None
+        kind = "policies" if self.teacher_policies else self.teacher_kind or wanted
+        if kind is None or not (wanted or has_reference(objective)):
+            return None
+        return Teacher(kind, self.teacher_rate, self.teacher_policies or ())
+
     def _check_prompts(self, objective: objectives.Objective, env: str) -> None:
         source, name = self.build_prompts(), env.removeprefix("tokens/")
         if name in TASKS:
@@ -306,19 +387,13 @@ class TokenAgent(Settings):
         Raises:
           InvalidSettingError: sizes that do not fit together.
         """
-        if self.hidden_size % (2 * self.num_heads):  # rotary positions turn pairs of a head's entries
-            raise InvalidSettingError(
-                f"--hidden-size must be a multiple of twice --num-heads, got {self.hidden_size} and {self.num_heads}."
-            )
-        return TransformerConfig(
-            vocabulary_size=vocabulary_size,
+        return small_config(
+            vocabulary_size,
             hidden_size=self.hidden_size,
             num_layers=self.num_layers,
             num_heads=self.num_heads,
             num_key_value_heads=self.num_key_value_heads,
-            head_size=self.hidden_size // self.num_heads,
             intermediate_size=self.intermediate_size,
-            qk_norm=True,
         )
 
     def acting(self, state: TokenState) -> TokenState:
@@ -327,21 +402,51 @@ class TokenAgent(Settings):
 
     def _begin(self, state: TokenState) -> TokenState:
         reference = None if state.reference is None else state.params
-        return dataclasses.replace(state, reference=reference, optimizer=self._adam().init(state.params))
+        critic = None if state.critic is None else self._new_critic(state.params)
+        state = dataclasses.replace(
+            state, reference=reference, optimizer=self._adam().init(state.params), critic=critic
+        )
+        if state.teacher is None:
+            return state
+        teacher = self.build_teacher(self.build_objective())
+        return dataclasses.replace(state, teacher=cast(Teacher, teacher).begin(state.teacher, state.params))
+
+    def _new_critic(self, policy: PyTree) -> CriticState:
+        params = TokenCritic.create(self.build_config(_vocabulary_size(policy)), policy, self.critic_trunk).params
+        return CriticState(params, self._adam().init(params), jnp.asarray(self.critic_warm_start_steps, jnp.int32))
 
     def _learn(
         self, state: TokenState, objective: objectives.Objective, part: TokenBatch
     ) -> tuple[TokenState, Metrics]:
-        """One optimiser step on prepared responses."""
+        """One optimiser step on prepared responses, of the policy and of its critic, after which the teacher follows."""
+        given, critic = (cast(Prompted, part.context), cast(Array, part.tokens)), state.critic
+        teacher, compared = self.build_teacher(objective), objective.teaching(state.objective).compared
+        told = (
+            teacher.model(state.teacher, self.model(state.params)) if teacher and state.teacher and compared else None
+        )
 
-        def loss(params: PyTree) -> tuple[Array, Any]:
-            found = self.model(params).statistics(cast(Prompted, part.context), cast(Array, part.tokens))
-            return objective(state.objective, TokenOutputs(found.logp, found.entropy), part)
+        def loss(params: PyTree, of_critic: PyTree) -> tuple[Array, Any]:
+            model = self.model(params)
+            hidden = model.hidden(*given)
+            found = model.statistics(*given, teacher=told, compared=compared, hidden=hidden)
+            value = None
+            if of_critic is not None:
+                value = TokenCritic(model.config, of_critic).values(*given, hidden)
+            outputs = TokenOutputs(found.logp, found.entropy, compared=found.extra, value=value)
+            return objective(state.objective, outputs, part)
 
-        (_, aux), slope = jax.value_and_grad(loss, has_aux=True)(state.params)
+        learned = state.params, None if critic is None else critic.params
+        (_, aux), (slope, of_critic) = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(*learned)
         metrics = aux.metrics | {"policy/gradient_norm": optax.tree.norm(slope)}
-        state = dataclasses.replace(state, objective=aux.state)
-        return self._step(state, slope, self.learning_rate), metrics
+        moved = self._step(dataclasses.replace(state, objective=aux.state), slope, self.learning_rate)
+        if critic is not None:
+            params, optimizer = held(critic, (state.params, state.optimizer), (moved.params, moved.optimizer))
+            critic = critic.step(of_critic, self._adam(), self.critic_learning_rate)
+            moved = dataclasses.replace(moved, params=params, optimizer=optimizer, critic=critic)
+            metrics |= {"critic/gradient_norm": optax.tree.norm(of_critic)}
+        if teacher is not None and moved.teacher is not None:
+            moved = dataclasses.replace(moved, teacher=teacher.follow(moved.teacher, moved.params))
+        return moved, metrics
 
     def _step(self, state: TokenState, slope: PyTree, learning_rate: Any) -> TokenState:
         updates, optimizer = self._adam().update(slope, state.optimizer, state.params)
@@ -358,22 +463,5 @@ class TokenAgent(Settings):
         return found.tokens.reshape(*prompts.shape[:-1], state.response_length)
 
 
-def _needs_reference(objective: objectives.Objective) -> bool:
-    return any("logp_ref" in stage.inputs for stage in objective.stages)
-
-
 def _vocabulary_size(params: PyTree) -> int:
     return int(params["embed_tokens"]["embedding"].shape[0])
-
-
-def _value(text: str) -> Any:
-    """A setting's value: a whole number, a number, true, false, none, or a word."""
-    words = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

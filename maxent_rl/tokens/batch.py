@@ -109,6 +109,10 @@ class TokenBatch:
       reward_parts: [N, K] the K rewards that an outcome is made of, where they are to be normalised apart.
       span: [N, T] True on tokens that are no part of the answer and are credited apart from it.
       span_advantages: [N] the advantage of those tokens of each response.
+      values: [N, T] what a critic said of what stood before each token, in units of reward.
+      value_targets: [N, T] what it should have said; set by `Objective.prepare`, where a stage makes them of the values.
+      taught: [N] True where the teacher knows what the policy does not, such as another response that is right
+        (`Teaching.hint`).
       context: what else belongs to each row and no objective reads, such as its prompt: a pytree of [N, ...].
       side: responses drawn besides the batch (`Objective.side`), or None.
       source: [N] int32 which response each row holds, once `Objective.prepare` has moved any: below 0 it is of `side`, so
@@ -154,6 +158,11 @@ class TokenBatch:
     reward_parts: Array | None = column("part", about="the rewards that each outcome is made of", default=None)
     span: Array | None = column("token", about="True on tokens that are credited apart from the answer", default=None)
     span_advantages: Array | None = column("row", about="the advantage of the tokens of its span", default=None)
+    values: Array | None = column("token", about="what the critic said of what stood before each token", default=None)
+    value_targets: Array | None = column(
+        "token", about="what the critic should have said, which critic_advantage makes of rewards", default=None
+    )
+    taught: Array | None = column("row", about="True where the teacher is told what the policy is not", default=None)
     context: PyTree | None = column("context", default=None)
     side: TokenBatch | None = None
     source: Array | None = column("row", default=None)
@@ -264,6 +273,8 @@ class Prompted:
       response_mask: [N, T] bool: where a response has tokens, whatever an objective leaves out of its loss.
       problems: [N, Q] the task's own prompts, where a source of prompts has changed them; None where it has not.
       notes: pytree of [N, ...]: what a source of prompts noted of them.
+      hints: [N, H] int32 what stands before the prompt for those who are told more than the policy; None for nothing.
+      hint_mask: [N, H] bool; False for padding, and in rows without a hint.
     """
 
     prompts: Array
@@ -271,6 +282,20 @@ class Prompted:
     response_mask: Array
     problems: Array | None = None
     notes: PyTree = None
+    hints: Array | None = None
+    hint_mask: Array | None = None
+
+    @property
+    def checked(self) -> Array:
+        """[N, Q] the task's own prompts, by which responses are checked."""
+        return self.prompts if self.problems is None else self.problems
+
+    def hinted(self) -> Prompted:
+        """The same responses after prompts that begin with their hints, [N, H + P]; without hints, itself."""
+        if self.hints is None or self.hint_mask is None:
+            return self
+        prompts = jnp.concatenate([self.hints, self.prompts], axis=1)
+        return Prompted(prompts, jnp.concatenate([self.hint_mask, self.prompt_mask], axis=1), self.response_mask)
 
 
 @struct.dataclass
@@ -281,6 +306,8 @@ class TokenOutputs:
       logp: [N, T] log-probability of each token, in nats.
       entropy: [N, T] entropy at its position, in nats; None where neither the objective nor its metrics need it.
       logits: [N, T, V] for those who hold them; where `entropy` is None it is computed from these.
+      value: [N, T] what the critic that learns says of what stands before each token, in units of reward; None without one.
+      compared: what objectives ask of the policy beside a teacher (`Objective.teaching`), each [N, T].
     """
 
     logp: Array = column("token")
@@ -288,6 +315,10 @@ class TokenOutputs:
         "token", about="as token_statistics gives it, or TokenOutputs(logits=[N, T, V])", default=None
     )
     logits: Array | None = column("vocabulary", default=None)
+    value: Array | None = column(
+        "token", about="what the critic that learns says of what stands before each token", default=None
+    )
+    compared: dict[str, Array] = column("token", default_factory=dict)
 
 
 @struct.dataclass

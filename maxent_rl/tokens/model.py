@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from maxent_rl.errors import InvalidSettingError
 from maxent_rl.networks.transformer import Transformer, TransformerConfig, unembedding
 from maxent_rl.settings import Fraction, Positive
 from maxent_rl.tokens.batch import Prompted
-from maxent_rl.tokens.objectives import TokenTemperature
+from maxent_rl.tokens.objectives import Comparison, TokenTemperature
 from maxent_rl.tokens.sampling import Responses, sample, score, score_layers, score_prompts
-from maxent_rl.tokens.statistics import TokenStatistics, token_statistics
+from maxent_rl.tokens.statistics import TeacherStates, TokenStatistics, token_statistics
 from maxent_rl.tokens.tasks.base import TokenTask
 from maxent_rl.types import Array, PyTree
 
@@ -81,18 +82,45 @@ class LanguageModel:
             token_temperature=token_temperature,
         )
 
-    def statistics(self, prompted: Prompted, tokens: Array, extra: dict[str, Any] | None = None) -> TokenStatistics:
+    def hidden(self, prompted: Prompted, tokens: Array) -> Array:
+        """The last hidden state where each token [N, T] is predicted, [N, T, D]."""
+        given = prompted.prompts, prompted.prompt_mask, tokens, prompted.response_mask
+        return score(Transformer(self.config), self.params, *given)
+
+    def statistics(
+        self,
+        prompted: Prompted,
+        tokens: Array,
+        extra: dict[str, Any] | None = None,
+        *,
+        teacher: LanguageModel | None = None,
+        compared: dict[str, Comparison] | None = None,
+        hidden: Array | None = None,
+    ) -> TokenStatistics:
         """What it says of given responses, at its temperature.
 
         Args:
           prompted: what they answer, and where they have tokens.
           tokens: [N, T] int32 the responses.
           extra: further statistics of the whole vocabulary, as `token_statistics` takes them.
+          teacher: another model, which reads the hints before the prompts, too, if there are any; constant.
+          compared: statistics of both, as `token_statistics` takes them.
+          hidden: [N, T, D] what `hidden` has given, where it is there already.
         """
-        given = prompted.prompts, prompted.prompt_mask, tokens, prompted.response_mask
-        hidden = score(Transformer(self.config), self.params, *given)
-        matrix = unembedding(self.params, self.config)
-        return token_statistics(hidden, matrix, tokens, self.temperature, extra=extra, mask=prompted.response_mask)
+        told = None
+        if teacher is not None and compared:
+            states = teacher.hidden(prompted.hinted(), tokens)
+            told = TeacherStates(states, unembedding(teacher.params, teacher.config), teacher.temperature)
+        return token_statistics(
+            self.hidden(prompted, tokens) if hidden is None else hidden,
+            unembedding(self.params, self.config),
+            tokens,
+            self.temperature,
+            extra=extra,
+            mask=prompted.response_mask,
+            teacher=told,
+            compared=compared,
+        )
 
     def prompt_log_probs(self, prompts: Array, prompt_mask: Array) -> Array:
         """[N, P] the log-probability of each token of prompts after those before it, in nats, at its temperature.
@@ -112,3 +140,33 @@ class LanguageModel:
         """The residual stream after each block where each token [N, T] is predicted, [layer, N, T, D]; not normalised."""
         given = prompted.prompts, prompted.prompt_mask, tokens, prompted.response_mask
         return score_layers(Transformer(self.config), self.params, *given)
+
+
+def small_config(
+    vocabulary_size: int,
+    *,
+    hidden_size: int,
+    num_layers: int,
+    num_heads: int,
+    num_key_value_heads: int,
+    intermediate_size: int,
+) -> TransformerConfig:
+    """The transformer of the token agent, from its sizes.
+
+    Raises:
+      InvalidSettingError: sizes that do not fit together.
+    """
+    if hidden_size % (2 * num_heads):  # rotary positions turn pairs of a head's entries
+        raise InvalidSettingError(
+            f"--hidden-size must be a multiple of twice --num-heads, got {hidden_size} and {num_heads}."
+        )
+    return TransformerConfig(
+        vocabulary_size=vocabulary_size,
+        hidden_size=hidden_size,
+        num_layers=num_layers,
+        num_heads=num_heads,
+        num_key_value_heads=num_key_value_heads,
+        head_size=hidden_size // num_heads,
+        intermediate_size=intermediate_size,
+        qk_norm=True,
+    )

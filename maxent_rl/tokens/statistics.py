@@ -1,4 +1,4 @@
-"""What losses need of a policy over a large vocabulary, without ever holding the logits of all tokens.
+"""What losses need of a policy over a large vocabulary, and of a teacher beside it, without ever holding all logits.
 
 Log-probability and entropy come from hidden states and the unembedding in chunks of tokens; the backward pass computes each
 chunk's logits again and uses the closed forms of both gradients, so that memory does not grow with the number of tokens.
@@ -22,14 +22,31 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from maxent_rl.errors import InvalidSettingError, ShapeError
+from maxent_rl.errors import InvalidSettingError, MissingInputError, ShapeError
 
 VocabularyFunction = Callable[[Array, Array], Array]
 """Takes log-probabilities [..., V] in nats and tokens [...], and gives for each token a number, [...], or several [..., K]."""
+Comparison = Callable[[Array, Array, Array], Array]
+"""Takes log-probabilities of a policy and of its teacher, [..., V] each in nats, and tokens [...], and gives as much."""
 
 # Logits held at once, in elements: 512 tokens of a vocabulary of 151,936, 320 MB. The gradient of the unembedding is read
 # and written once for each chunk, which costs less the larger chunks are; benchmarks/NOTES.md has the measurements.
 _LOGITS_HELD = 80_000_000
+
+
+@flax.struct.dataclass
+class TeacherStates:
+    """What a teacher says of the same tokens, before it is made numbers over the vocabulary; all of it is held constant.
+
+    Attributes:
+      hidden: [N, T, D'] its last hidden states where the tokens are predicted; D' need not be the policy's width.
+      unembedding: [D', V] maps them to logits of the same vocabulary.
+      temperature: [] divides these, larger than 0.
+    """
+
+    hidden: Array
+    unembedding: Array
+    temperature: ArrayLike = 1.0
 
 
 @flax.struct.dataclass
@@ -58,6 +75,8 @@ def token_statistics(
     extra: Mapping[str, VocabularyFunction] | None = None,
     differentiable: Mapping[str, VocabularyFunction] | None = None,
     mask: ArrayLike | None = None,
+    teacher: TeacherStates | None = None,
+    compared: Mapping[str, Comparison] | None = None,
 ) -> TokenStatistics:
     """Log-probabilities and entropies of `softmax(hidden @ unembedding / temperature)`, chunk by chunk.
 
@@ -79,14 +98,19 @@ def token_statistics(
       differentiable: further such functions through which gradients flow, each of them computed again for a chunk backward.
       mask: [N, T] 0 where nothing is to be read: there `hidden` and `tokens` may hold anything, NaN included, and the
         statistics are those of the zero vector. Without it, positions with a cotangent of zero give no gradient either.
+      teacher: another model over the same vocabulary, whose log-probabilities are made chunk by chunk beside the policy's.
+      compared: by name, functions of both, such as divergences (`maxent_rl.tokens.vocabulary` has some); gradients flow
+        through them into the policy, none into the teacher.
 
     Returns:
-      The statistics, [N, T] each; `logp`, `entropy` and what is `differentiable` have gradients in `hidden` and `unembedding`.
+      The statistics, [N, T] each; `logp`, `entropy` and what is `differentiable` or `compared` have gradients in `hidden` and
+      `unembedding`.
 
     Raises:
-      ShapeError: shapes do not fit.
-      InvalidSettingError: a name stands in `extra` and in `differentiable`, `chunk` or `temperature` is not positive, or
-        `tokens` are no integers.
+      ShapeError: shapes do not fit, or the teacher has another vocabulary.
+      InvalidSettingError: a name stands in two of `extra`, `differentiable` and `compared`, `chunk` or a temperature is not
+        positive, or `tokens` are no integers.
+      MissingInputError: something is to be compared, and there is no teacher.
 
     Source: the gradients in the logits z, with p = softmax(z) and the entropy H, are onehot - p and -p (log p + H).
     """
@@ -98,15 +122,22 @@ def token_statistics(
     if mask is not None:
         there = jnp.asarray(mask) != 0
         hidden, tokens = jnp.where(there[..., None], hidden, 0), jnp.where(there, tokens, 0)
+    given = None if teacher is None or not compared else _of_teacher(teacher, hidden, unembedding, mask)
+    if compared and given is None:
+        raise MissingInputError(
+            f"{', '.join(compared)} compares the policy with a teacher: pass teacher=TeacherStates(...)."
+        )
     dtype = jnp.promote_types(hidden.dtype, unembedding.dtype)
-    # The pull of a function back to its log-probabilities holds some arrays of a chunk more.
-    held = _LOGITS_HELD // (2 if differentiable else 1)
+    # The pull of a function back to its log-probabilities holds some arrays of a chunk more; of two models, twice as many.
+    held = _LOGITS_HELD // (4 if compared else 2 if differentiable else 1)
     chunks, rows = _division(tokens.shape[0], tokens.shape[1], chunk or max(1, held // unembedding.shape[1]))
     constant, moving = extra or {}, differentiable or {}
-    if constant.keys() & moving.keys():
-        twice = ", ".join(sorted(constant.keys() & moving.keys()))
-        raise InvalidSettingError(f"{twice} is asked for in extra and in differentiable: give each name once.")
-    asked = {**constant, **moving}
+    asked = _of_two(constant) | _of_two(moving) | dict(compared or {})
+    if len(asked) < len(constant) + len(moving) + len(compared or {}):
+        twice = sorted(name for name in asked if sum(name in each for each in (constant, moving, compared or {})) > 1)
+        raise InvalidSettingError(
+            f"{', '.join(twice)} is asked for in two of extra, differentiable and compared: give each name once."
+        )
     functions, constants = _converted(asked, (rows, unembedding.shape[1]), tokens.dtype, dtype)
     logp, entropy, *others = _statistics(
         (functions, len(constant)),
@@ -116,6 +147,7 @@ def token_statistics(
         unembedding.astype(dtype),
         tokens.reshape(-1),
         temperature.astype(jnp.promote_types(dtype, jnp.float32)),
+        given,
     )
     found = {name: other.reshape(*tokens.shape, *other.shape[1:]) for name, other in zip(asked, others, strict=True)}
     found |= {name: jax.lax.stop_gradient(found[name]) for name in constant}
@@ -123,7 +155,12 @@ def token_statistics(
 
 
 def logits_statistics(
-    logits: ArrayLike, tokens: ArrayLike, extra: Mapping[str, VocabularyFunction] | None = None
+    logits: ArrayLike,
+    tokens: ArrayLike,
+    extra: Mapping[str, VocabularyFunction] | None = None,
+    *,
+    teacher_logits: ArrayLike | None = None,
+    compared: Mapping[str, Comparison] | None = None,
 ) -> TokenStatistics:
     """The same statistics for those who hold the logits.
 
@@ -131,13 +168,17 @@ def logits_statistics(
       logits: [..., V], divided by the temperature if there is one; -inf for what cannot be drawn.
       tokens: [...] integers in [0, V).
       extra: as in `token_statistics`.
+      teacher_logits: [..., V] of a teacher, divided by its temperature; held constant.
+      compared: as in `token_statistics`.
 
     Returns:
-      The statistics, [...] each, float32 (float64 of float64 logits); `logp` and `entropy` have gradients in `logits`.
+      The statistics, [...] each, float32 (float64 of float64 logits); `logp`, `entropy` and what is `compared` have gradients
+      in `logits`.
 
     Raises:
       ShapeError: shapes do not fit.
       InvalidSettingError: `tokens` are no integers.
+      MissingInputError: something is to be compared, and there is no teacher.
     """
     logits, tokens, extra = jnp.asarray(logits), jnp.asarray(tokens), extra or {}
     if logits.ndim == 0 or tokens.shape != logits.shape[:-1]:
@@ -148,7 +189,55 @@ def logits_statistics(
     logp, entropy, *normaliser = _of_logits(logits, tokens)
     log_probs = jax.lax.stop_gradient(_log_probs(_as_float(logits), *normaliser))
     found = {name: jax.lax.stop_gradient(function(log_probs, tokens)) for name, function in extra.items()}
+    if compared:
+        own = jax.nn.log_softmax(_as_float(logits))
+        of_teacher = _teacher_log_probs(teacher_logits, logits.shape, compared)
+        found |= {name: function(own, of_teacher, tokens) for name, function in compared.items()}
     return TokenStatistics(logp, entropy, found)
+
+
+def _teacher_log_probs(logits: ArrayLike | None, shape: tuple[int, ...], compared: Mapping[str, Comparison]) -> Array:
+    if logits is None:
+        raise MissingInputError(
+            f"{', '.join(compared)} compares the policy with a teacher: pass teacher_logits=[..., V]."
+        )
+    if jnp.shape(logits) != shape:
+        raise ShapeError(f"teacher_logits has the shape {jnp.shape(logits)}; that of the policy's, {shape}, is needed.")
+    return jax.lax.stop_gradient(jax.nn.log_softmax(_as_float(jnp.asarray(logits))))
+
+
+def _of_two(functions: Mapping[str, VocabularyFunction]) -> dict[str, Comparison]:
+    """The same as functions of policy and teacher, whoever that is."""
+    return {name: lambda own, _, tokens, each=each: each(own, tokens) for name, each in functions.items()}  # type: ignore[misc]
+
+
+def _of_teacher(
+    teacher: TeacherStates, hidden: Array, unembedding: Array, mask: ArrayLike | None
+) -> tuple[Array, Array, Array]:
+    """(hidden [n, D'], unembedding [D', V], temperature []) of a teacher, checked, clean and constant."""
+    states, matrix = jnp.asarray(teacher.hidden), jnp.asarray(teacher.unembedding)
+    if states.ndim != 3 or states.shape[:-1] != hidden.shape[:-1]:
+        raise ShapeError(
+            f"The teacher's hidden states have the shape {states.shape}; with the policy's {hidden.shape}, "
+            f"({hidden.shape[0]}, {hidden.shape[1]}, D') is needed."
+        )
+    if matrix.ndim != 2 or matrix.shape[0] != states.shape[-1]:
+        raise ShapeError(
+            f"The teacher's unembedding has the shape {matrix.shape}; with hidden states {states.shape}, [D', V] with "
+            f"D' = {states.shape[-1]} is needed."
+        )
+    if matrix.shape[1] != unembedding.shape[1]:
+        raise ShapeError(
+            f"The teacher has a vocabulary of {matrix.shape[1]} tokens and the policy one of {unembedding.shape[1]}: what "
+            "they say of a token can be compared over one vocabulary alone."
+        )
+    temperature = _checked_temperature(teacher.temperature)
+    if mask is not None:
+        states = jnp.where((jnp.asarray(mask) != 0)[..., None], states, 0)
+    dtype = jnp.promote_types(states.dtype, matrix.dtype)
+    given = states.astype(dtype).reshape(-1, states.shape[-1]), matrix.astype(dtype)
+    states, matrix = jax.lax.stop_gradient(given)
+    return states, matrix, temperature.astype(jnp.promote_types(dtype, jnp.float32))
 
 
 def _check_shapes(hidden: Array, unembedding: Array, tokens: Array, mask: ArrayLike | None) -> None:
@@ -181,12 +270,12 @@ def _checked_temperature(temperature: ArrayLike) -> Array:
 
 
 def _converted(
-    extra: Mapping[str, VocabularyFunction], shape: tuple[int, int], integers: Any, floats: Any
+    extra: Mapping[str, Comparison], shape: tuple[int, int], integers: Any, floats: Any
 ) -> tuple[tuple[Callable[..., Array], ...], tuple[list[Array], ...]]:
     """The functions with what they close over as arguments, held constant: a custom gradient allows nothing else."""
     arguments = tuple(
         jax.ShapeDtypeStruct(*each)  # type: ignore[no-untyped-call]
-        for each in ((shape, jnp.promote_types(floats, jnp.float32)), (shape[:1], integers))
+        for each in (*[(shape, jnp.promote_types(floats, jnp.float32))] * 2, (shape[:1], integers))
     )
     functions, constants = [], []
     for name, function in extra.items():
@@ -273,9 +362,11 @@ def _slope(log_probs: Array, tokens: Array, entropy: Array, logp_slope: Array, e
     return chosen - jnp.where((probs == 0) | idle[..., None], 0, probs * pull)
 
 
-def _slope_of(function: Callable[..., Array], constants: Any, log_probs: Array, tokens: Array, given: Array) -> Array:
+def _slope_of(
+    function: Callable[..., Array], constants: Any, log_probs: Array, of_teacher: Array, tokens: Array, given: Array
+) -> Array:
     """The gradient in logits [rows, V] of a function of log-probabilities, of its cotangents [rows, ...]."""
-    _, pull = jax.vjp(lambda values: function(values, tokens, *constants), log_probs)
+    _, pull = jax.vjp(lambda values: function(values, of_teacher, tokens, *constants), log_probs)
     (slope,) = pull(given)
     idle = jnp.all(given == 0, axis=tuple(range(1, given.ndim)))[:, None]
     slope = jnp.where(idle, 0, slope)
@@ -304,6 +395,8 @@ _of_logits.defvjp(_of_logits_forward, _of_logits_backward)
 
 _Functions = tuple[tuple[Callable[..., Array], ...], int]
 """What is asked of the whole vocabulary, and how many of these, the first ones, are held constant."""
+_Teacher = tuple[Array, Array, Array] | None
+"""Hidden states [n, D'], unembedding [D', V] and temperature [] of a teacher."""
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -315,9 +408,10 @@ def _with_slopes(
     unembedding: Array,
     tokens: Array,
     temperature: Array,
+    teacher: _Teacher = None,
 ) -> tuple[Array, ...]:
     """(logp [n], entropy [n], and one [n, ...] for each function) of hidden [n, D] and tokens [n]."""
-    return _statistics_forward(functions, division, constants, hidden, unembedding, tokens, temperature)[0]
+    return _statistics_forward(functions, division, constants, hidden, unembedding, tokens, temperature, teacher)[0]
 
 
 def _statistics_forward(
@@ -328,45 +422,61 @@ def _statistics_forward(
     unembedding: Array,
     tokens: Array,
     temperature: Array,
+    teacher: _Teacher = None,
 ) -> tuple[tuple[Array, ...], Any]:
-    def one(_: None, dealt: tuple[Array, Array]) -> tuple[None, tuple[Array, ...]]:
-        some_hidden, some_tokens = dealt
+    def one(_: None, dealt: tuple[Array, Array, Array | None]) -> tuple[None, tuple[Array, ...]]:
+        some_hidden, some_tokens, of_teacher = dealt
         logits = _product(some_hidden, unembedding, (1, 0)) / temperature
         logp, entropy, *normaliser = _summary(logits, some_tokens)
         log_probs = _log_probs(logits, *normaliser)
-        others = (each(log_probs, some_tokens, *values) for each, values in zip(functions[0], constants, strict=True))
+        told = _told(teacher, of_teacher, log_probs)
+        others = (
+            each(log_probs, told, some_tokens, *values) for each, values in zip(functions[0], constants, strict=True)
+        )
         return None, (logp, entropy, *normaliser, *others)
 
-    _, found = jax.lax.scan(one, None, (_deal(hidden, division), _deal(tokens, division)))
+    of_teacher = None if teacher is None else _deal(teacher[0], division)
+    _, found = jax.lax.scan(one, None, (_deal(hidden, division), _deal(tokens, division), of_teacher))
     logp, entropy, highest, log_total, *others = (_gather(each, tokens.shape[0]) for each in found)
-    kept = (hidden, unembedding, tokens, temperature, (highest, log_total, entropy), constants)
+    kept = (hidden, unembedding, tokens, temperature, (highest, log_total, entropy), constants, teacher)
     return (logp, entropy, *others), kept
 
 
 def _statistics_backward(
     functions: _Functions, division: tuple[int, int], kept: Any, slopes: tuple[Array, ...]
-) -> tuple[None, Array, Array, None, None]:
-    hidden, unembedding, tokens, temperature, summary, constants = kept
+) -> tuple[None, Array, Array, None, None, None]:
+    hidden, unembedding, tokens, temperature, summary, constants, teacher = kept
     moving, of_moving = functions[0][functions[1] :], tuple(slopes[2 + functions[1] :])
     used = (slopes[0] != 0) | (slopes[1] != 0)
     for each in of_moving:
         used = used | jnp.any(each != 0, axis=tuple(range(1, each.ndim)))
     clean = jnp.where(used[:, None], hidden, 0)  # a slope of zero times a hidden state of NaN would be NaN
 
-    def one(total: Array, dealt: tuple[Array, ...]) -> tuple[Array, Array]:
+    def one(total: Array, given_chunk: tuple[tuple[Array, ...], Array | None]) -> tuple[Array, Array]:
+        dealt, of_teacher = given_chunk
         some_hidden, some_tokens, highest, log_total, entropy, of_logp, of_entropy, *others = dealt
         logits = _product(some_hidden, unembedding, (1, 0)) / temperature
         log_probs = _log_probs(logits, highest, log_total)
         slope = _slope(log_probs, some_tokens, entropy, of_logp, of_entropy)
+        told = _told(teacher, of_teacher, log_probs)
         for function, values, given in zip(moving, constants[functions[1] :], others, strict=True):
-            slope = slope + _slope_of(function, values, log_probs, some_tokens, given)
+            slope = slope + _slope_of(function, values, log_probs, told, some_tokens, given)
         slope = (slope / temperature).astype(hidden.dtype)
         return total + _product(some_hidden, slope, (0, 0)), _product(slope, unembedding, (1, 1)).astype(hidden.dtype)
 
     nothing = jnp.zeros(unembedding.shape, slopes[0].dtype)
     dealt = tuple(_deal(each, division) for each in (clean, tokens, *summary, *slopes[:2], *of_moving))
-    in_unembedding, in_hidden = jax.lax.scan(one, nothing, dealt)
-    return None, _gather(in_hidden, tokens.shape[0]), in_unembedding.astype(unembedding.dtype), None, None
+    of_teacher = None if teacher is None else _deal(teacher[0], division)
+    in_unembedding, in_hidden = jax.lax.scan(one, nothing, (dealt, of_teacher))
+    return None, _gather(in_hidden, tokens.shape[0]), in_unembedding.astype(unembedding.dtype), None, None, None
+
+
+def _told(teacher: _Teacher, states: Array | None, log_probs: Array) -> Array:
+    """[rows, V] the log-probabilities of the teacher; where there is none, the policy's own, which nobody looks at."""
+    if teacher is None or states is None:
+        return log_probs
+    logits = _product(states, teacher[1], (1, 0)) / teacher[2]
+    return jax.nn.log_softmax(logits)
 
 
 _with_slopes.defvjp(_statistics_forward, _statistics_backward)

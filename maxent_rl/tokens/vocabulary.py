@@ -1,7 +1,8 @@
 """What can be asked of a whole vocabulary at each token, for `token_statistics` and `Stage.statistics`.
 
 Each function makes one of log-probabilities [..., V] and tokens [...]: computed chunk by chunk, constant as `extra` or with a
-gradient as `differentiable`.
+gradient as `differentiable`. Those of `teacher_...` are of a policy's and a teacher's log-probabilities, for `compared`, and
+`Stage.teaching`.
 """
 
 from __future__ import annotations
@@ -91,6 +92,64 @@ def nucleus_log_prob(top_p: float) -> Callable[[Array, Array], Array]:
         return jnp.where(is_in, taken - mass, -jnp.inf)
 
     return log_prob
+
+
+def teacher_divergence(
+    interpolation: float = 0.5, count: int | None = None, tail: bool = True
+) -> Callable[[Array, Array, Array], Array]:
+    """How far the policy is from its teacher: `losses.teacher_divergence`, of all choices or of the policy's likeliest.
+
+    Args:
+      interpolation: 0 for KL(teacher || policy), 1 for KL(policy || teacher), the divergence of Jensen and Shannon between.
+      count: K, the policy's likeliest tokens, which are told apart; None for all.
+      tail: whether all others are one choice more; without it both are renormalised.
+
+    Returns:
+      (log_probs [..., V] in nats, those of the teacher, tokens [...]) to [...] nats.
+
+    Raises:
+      InvalidSettingError: not even one token, or an interpolation that is not between 0 and 1.
+    """
+    if not 0 <= interpolation <= 1:
+        raise InvalidSettingError(f"interpolation is {interpolation}; it must be from 0 to 1.")
+    if count is not None:
+        _check_count(count)
+
+    def divergence(log_probs: Array, of_teacher: Array, tokens: Array) -> Array:
+        if count is not None:
+            log_probs, of_teacher = losses.likeliest_buckets(log_probs, of_teacher, count, tail)
+        return losses.teacher_divergence(log_probs, of_teacher, interpolation)
+
+    return divergence
+
+
+def teacher_log_prob(log_probs: Array, of_teacher: Array, tokens: Array) -> Array:
+    """The log-probability of each token under the teacher: [..., V], [..., V], [...] to [...] nats."""
+    return jnp.take_along_axis(of_teacher, tokens[..., None], axis=-1)[..., 0]
+
+
+def teacher_entropy(count: int | None = None, tail: bool = True) -> Callable[[Array, Array, Array], Array]:
+    """The teacher's entropy, over all choices or over the policy's likeliest as `teacher_divergence` tells them apart.
+
+    Args:
+      count: K; None for all choices.
+      tail: as of `teacher_divergence`.
+
+    Returns:
+      (log_probs [..., V] in nats, those of the teacher, tokens [...]) to [...] nats.
+
+    Raises:
+      InvalidSettingError: not even one token.
+    """
+    if count is not None:
+        _check_count(count)
+
+    def entropy(log_probs: Array, of_teacher: Array, tokens: Array) -> Array:
+        if count is not None:
+            _, of_teacher = losses.likeliest_buckets(log_probs, of_teacher, count, tail)
+        return losses.softmax_entropy(of_teacher)
+
+    return entropy
 
 
 def nucleus_entropy(top_p: float) -> Callable[[Array, Array], Array]:

@@ -44,6 +44,7 @@ OUTSIDE = {
     **dict.fromkeys(("objective", "objective_settings"), "what else is learned: tests of objectives"),
     **dict.fromkeys(("prompts", "prompt_settings"), "which prompts come: tests of their sources"),
     "eval_samples": "how tasks are evaluated",
+    **dict.fromkeys(("initial_policy", "teacher_policies"), "read from folders: tests/tokens/teachers/test_stored.py"),
     "goal_relabel": "wants an environment of goals: data/buffers/test_hindsight.py",
     "goal_relabel_share": "as goal_relabel",
     "context": "a bound that longer episodes would meet, or what is read of data",
@@ -60,7 +61,14 @@ NUMERICALLY = {
     **dict.fromkeys(("alpha", "bias", "bc_coefficient", "reference"), "of a loss that is not chosen"),
     **dict.fromkeys(("bc_steps", "warmup_steps", "warmup_multiplier"), "of a phase that never comes"),
     **dict.fromkeys(
-        ("warm_start_loss", "warm_start_learning_rate", "warm_start_prompts"), "of a phase that never comes"
+        (
+            "warm_start_loss",
+            "warm_start_learning_rate",
+            "warm_start_prompts",
+            "warm_start_objective",
+            "warm_start_hints",
+        ),
+        "of a phase that never comes",
     ),
     "max_gradient_norm": "of an optimiser whose steps are not taken",
     "target_return": "of a return that nobody is told",

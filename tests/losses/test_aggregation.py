@@ -25,6 +25,7 @@ wraps = pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "j
     ("mode", "settings", "expected"),
     [
         ("token-mean", {}, -0.344624),
+        ("token-sum", {}, -1.378495),
         ("seq-mean-token-mean", {}, 0.267526),
         ("seq-mean-token-sum", {}, -0.689248),
         ("seq-mean-token-sum-norm", {}, -0.459498),
@@ -66,7 +67,7 @@ def test_rows_without_tokens_count_or_do_not():
     np.testing.assert_allclose(aggregate(values, mask, MODES[3], rows="all", divide_rows=True), 3 / 8)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [*MODES, "token-sum"])
 def test_an_empty_mask_gives_0_and_no_gradient(mode):
     found, slope = jax.value_and_grad(aggregate)(jnp.full((2, 3), jnp.nan), jnp.zeros((2, 3)), mode)
     assert found == 0 and np.all(slope == 0)

@@ -22,6 +22,7 @@ from __future__ import annotations
 from typing import Any
 
 from maxent_rl.tokens.objectives.advantages import (
+    AdaptiveKLReward,
     DynamicSampling,
     GroupAdvantage,
     KLReward,
@@ -32,6 +33,8 @@ from maxent_rl.tokens.objectives.advantages import (
 )
 from maxent_rl.tokens.objectives.aggregates import Aggregate
 from maxent_rl.tokens.objectives.credit import Credit
+from maxent_rl.tokens.objectives.critics import CriticAdvantage, CriticLoss
+from maxent_rl.tokens.objectives.distillation import AdvantageMix, Distillation, HintedRows
 from maxent_rl.tokens.objectives.elsewhere import Translated, from_trl, from_tunix, from_verl
 from maxent_rl.tokens.objectives.estimate import EntropyEstimate
 from maxent_rl.tokens.objectives.pipeline import Objective, chain
@@ -45,27 +48,62 @@ from maxent_rl.tokens.objectives.presets import (
     names,
     settings,
 )
-from maxent_rl.tokens.objectives.regularisers import EntropyBonus, KLPenalty, UncertainTokens
-from maxent_rl.tokens.objectives.sampler import SAMPLER_CORRECTIONS, SamplerCorrection, SamplerRejection
-from maxent_rl.tokens.objectives.stage import Preset, Sampling, Side, Stage, Statistic, TokenTemperature, Work
+from maxent_rl.tokens.objectives.regularisers import (
+    AdaptiveEntropyBonus,
+    AdaptiveKLPenalty,
+    EntropyBonus,
+    KLPenalty,
+    UncertainTokens,
+)
+from maxent_rl.tokens.objectives.sampler import (
+    SAMPLER_CORRECTIONS,
+    OffPolicyMask,
+    SamplerCorrection,
+    SamplerRejection,
+)
+from maxent_rl.tokens.objectives.stage import (
+    Comparison,
+    Hint,
+    Preset,
+    Sampling,
+    Side,
+    Stage,
+    Statistic,
+    TeacherName,
+    Teaching,
+    TokenTemperature,
+    Work,
+)
 from maxent_rl.tokens.objectives.surrogates import Clipped, LogProbability
+from maxent_rl.tokens.objectives.words import from_words
 
 __all__ = [
     "ELSEWHERE",
     "OPTIONAL",
     "PRESETS",
     "SAMPLER_CORRECTIONS",
+    "AdaptiveEntropyBonus",
+    "AdaptiveKLPenalty",
+    "AdaptiveKLReward",
+    "AdvantageMix",
     "Aggregate",
     "Clipped",
+    "Comparison",
     "Credit",
+    "CriticAdvantage",
+    "CriticLoss",
+    "Distillation",
     "DynamicSampling",
     "EntropyBonus",
     "EntropyEstimate",
     "GroupAdvantage",
+    "Hint",
+    "HintedRows",
     "KLPenalty",
     "KLReward",
     "LogProbability",
     "Objective",
+    "OffPolicyMask",
     "OverlongFilter",
     "OverlongPenalty",
     "Preset",
@@ -75,6 +113,8 @@ __all__ = [
     "Side",
     "Stage",
     "Statistic",
+    "TeacherName",
+    "Teaching",
     "TokenTemperature",
     "Translated",
     "UncertainTokens",
@@ -85,6 +125,7 @@ __all__ = [
     "from_trl",
     "from_tunix",
     "from_verl",
+    "from_words",
     "informative_groups",
     "make",
     "names",

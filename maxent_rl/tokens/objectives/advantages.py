@@ -19,7 +19,7 @@ from maxent_rl.errors import InvalidSettingError, ShapeError
 from maxent_rl.losses.divergence import KLEstimator
 from maxent_rl.settings import Count, Finite, Fraction, Positive, Weight, static
 from maxent_rl.tokens.batch import TokenBatch
-from maxent_rl.tokens.objectives.stage import Slot, Stage
+from maxent_rl.tokens.objectives.stage import Slot, Stage, Work
 from maxent_rl.types import PyTree
 
 
@@ -86,10 +86,43 @@ class KLReward(RewardStage):
 
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
         """Lowers the tokens' rewards [N, T]."""
-        assert batch.logp_ref is not None
-        divergence = losses.kl_estimate(batch.logp_old, batch.logp_ref, self.kl_reward_estimator)
-        before = jnp.zeros(batch.mask.shape) if batch.token_rewards is None else batch.token_rewards
-        return state, dataclasses.replace(batch, token_rewards=before - self.kl_reward_weight * divergence)
+        return state, less_divergence(batch, self.kl_reward_weight, self.kl_reward_estimator)
+
+
+@struct.dataclass
+class AdaptiveKLReward(RewardStage):
+    """The same with a weight that grows while the divergence is above a target and falls while below.
+
+    A batch is paid with the weight so far, and moves it for the next one (`losses.proportional_weight`). The weight is the
+    state of the stage, so that it is saved with it.
+
+    Source: Fine-Tuning Language Models from Human Preferences (arXiv 1909.08593), section 2.2; verl's `kl_ctrl`.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("logp_ref",)
+    adaptive_kl_reward_target: Positive = 0.1
+    """The divergence to hold, in nats per token: the mean over responses of their mean."""
+    adaptive_kl_reward_weight: Positive = 0.001
+    """The weight of the first batch, in reward per nat."""
+    adaptive_kl_reward_horizon: Positive = 10_000.0
+    """Responses in which the weight changes by a fifth, if it is pushed as far as can be."""
+    adaptive_kl_reward_estimator: KLEstimator = static("k1")
+    """Which estimator, of what is subtracted and of what the weight is moved by."""
+
+    def init(self, key: Array) -> PyTree:
+        """The first weight."""
+        return jnp.asarray(self.adaptive_kl_reward_weight, jnp.float32)
+
+    def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
+        """Lowers the tokens' rewards [N, T], and moves the weight."""
+        paid = less_divergence(batch, state, self.adaptive_kl_reward_estimator)
+        measured, count = drawn_divergence(batch, self.adaptive_kl_reward_estimator)
+        target, horizon = self.adaptive_kl_reward_target, self.adaptive_kl_reward_horizon
+        return losses.proportional_weight(state, measured, target, count, horizon), paid
+
+    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
+        """Measures the weight of the next batch."""
+        return state, work.measure(**{"reference/kl_reward_weight": state})
 
 
 @struct.dataclass
@@ -174,6 +207,25 @@ class DynamicSampling(RewardStage):
         return state, leave_out(batch, ~keep)
 
 
+def less_divergence(batch: TokenBatch, weight: ArrayLike, estimator: KLEstimator) -> TokenBatch:
+    """The batch whose tokens pay for the divergence of the policy that drew them from the reference."""
+    assert batch.logp_ref is not None
+    divergence = losses.kl_estimate(batch.logp_old, batch.logp_ref, estimator)
+    before = jnp.zeros(batch.mask.shape) if batch.token_rewards is None else batch.token_rewards
+    return dataclasses.replace(batch, token_rewards=before - weight * divergence)
+
+
+def drawn_divergence(batch: TokenBatch, estimator: KLEstimator) -> tuple[Array, Array]:
+    """How far the policy that drew a batch is from the reference, in nats per token, and by how many responses that is known.
+
+    The mean over responses of the mean over their tokens: ([], []).
+    """
+    assert batch.logp_ref is not None
+    there = jnp.any(batch.mask, axis=-1)
+    divergence = losses.kl_estimate(batch.logp_old, batch.logp_ref, estimator)
+    return losses.masked_mean(jax.vmap(losses.masked_mean)(divergence, batch.mask), there), jnp.sum(there)
+
+
 def informative_groups(rewards: Array, group_size: int) -> Array:
     """Which groups have rewards that differ (`losses.differing_groups`): [N] rewards to [N / group_size] bool.
 
@@ -214,8 +266,8 @@ def leave_out(batch: TokenBatch, rows: Array) -> TokenBatch:
     return dataclasses.replace(batch, mask=batch.mask & ~rows[:, None], rewards=rewards)
 
 
-def returns_to_go(batch: TokenBatch, discount: Finite) -> Array:
-    """The sum of the rewards from each token on, [N, T]; the outcome stands on the last token of each response.
+def token_rewards(batch: TokenBatch) -> Array:
+    """What each token was paid, [N, T]: its own reward, and on the last token of each response the outcome.
 
     0 in responses that could not be scored.
     """
@@ -225,12 +277,9 @@ def returns_to_go(batch: TokenBatch, discount: Finite) -> Array:
     rewards = jnp.where(last, jnp.asarray(batch.rewards, jnp.float32)[:, None], 0.0)
     if batch.token_rewards is not None:
         rewards = rewards + jnp.where(mask, batch.token_rewards, 0.0)
-    rewards = jnp.where(batch.scored[:, None], rewards, 0.0)
+    return jnp.where(batch.scored[:, None], rewards, 0.0)
 
-    def step(carry: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
-        reward, valid = now
-        found = jnp.where(valid, reward + discount * carry, carry)  # masked tokens are passed over
-        return found, found
 
-    _, returns = jax.lax.scan(step, jnp.zeros(mask.shape[0]), (rewards.T, mask.T), reverse=True)
-    return jnp.where(mask, returns.T, 0.0)
+def returns_to_go(batch: TokenBatch, discount: Finite) -> Array:
+    """The sum of the rewards from each token on, [N, T]; 0 in responses that could not be scored."""
+    return losses.response_advantages(token_rewards(batch), jnp.zeros(batch.mask.shape), batch.mask, discount, 1.0)

@@ -21,19 +21,20 @@ class Aggregate(Stage):
     """Averages the weighted losses and penalties of the valid tokens, and adds what stands beside that average.
 
     What it divides by is counted in the whole step (`TokenBatch.count`), whatever part of it there is, and a part of n of
-    its N rows weighs N / n times as much: the mean over equal parts is the whole's, of a sum over a constant length too.
+    its N rows weighs N / n times as much: the mean over equal parts is the whole's, of a plain sum (token-sum) and of one over
+    a constant length too.
     """
 
     slot: ClassVar[Slot] = "aggregate"
     aggregation: Aggregation = static("token-mean")
-    """token-mean, seq-mean-token-mean, seq-mean-token-sum or seq-mean-token-sum-norm."""
+    """token-mean, token-sum (divided by nothing), seq-mean-token-mean, seq-mean-token-sum or seq-mean-token-sum-norm."""
     aggregation_length: Positive | None = None
     """The constant that seq-mean-token-sum-norm divides by, such as the length limit; None for the longest response of the
     batch: set it where the scale of the loss is to be the same from batch to batch."""
     count_rows: Literal["valid", "all"] = static("valid")
     """Whether responses that were left out of the loss count as rows (all: as in TRL); rows without tokens are none."""
     divide_rows: bool = static(False)
-    """Divide seq-mean-token-sum-norm by the number of rows too (as in TRL)."""
+    """Divide seq-mean-token-sum-norm by the number of rows too (as in TRL, and in verl since 2026)."""
 
     def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
         """Sets the total []."""

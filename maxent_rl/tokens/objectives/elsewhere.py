@@ -10,10 +10,12 @@ around it (learning rates, batch sizes, engines) is named in `left`. Nothing is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from maxent_rl.errors import InvalidSettingError, unknown_name
+from maxent_rl.losses.aggregation import Aggregation
 from maxent_rl.tokens.objectives.advantages import (
+    AdaptiveKLReward,
     AdvantageStage,
     DynamicSampling,
     GroupAdvantage,
@@ -23,6 +25,7 @@ from maxent_rl.tokens.objectives.advantages import (
     WhitenedReturns,
 )
 from maxent_rl.tokens.objectives.aggregates import Aggregate
+from maxent_rl.tokens.objectives.critics import CriticAdvantage
 from maxent_rl.tokens.objectives.methods.best_of_group import BestOfGroup
 from maxent_rl.tokens.objectives.methods.cispo import ClippedWeight
 from maxent_rl.tokens.objectives.methods.covariance import ClipCov, KLCov, Unclipped
@@ -37,8 +40,8 @@ from maxent_rl.tokens.objectives.methods.sapo import SoftGate
 from maxent_rl.tokens.objectives.methods.token_baseline import OptimalTokenBaseline
 from maxent_rl.tokens.objectives.methods.vespo import GammaWeight
 from maxent_rl.tokens.objectives.pipeline import Objective, chain
-from maxent_rl.tokens.objectives.regularisers import EntropyBonus, KLPenalty, UncertainTokens
-from maxent_rl.tokens.objectives.sampler import SamplerCorrection
+from maxent_rl.tokens.objectives.regularisers import AdaptiveEntropyBonus, EntropyBonus, KLPenalty, UncertainTokens
+from maxent_rl.tokens.objectives.sampler import OffPolicyMask, SamplerCorrection
 from maxent_rl.tokens.objectives.stage import Stage
 from maxent_rl.tokens.objectives.surrogates import Clipped, LogProbability
 
@@ -99,11 +102,10 @@ def from_verl(config: Mapping[str, Any]) -> Translated:
     """
     given = _Given(config)
     mode, surrogates = _verl_surrogates(given)
-    modes = ("token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm")
-    aggregation = given.one_of("loss_agg_mode", dict(zip(modes, modes, strict=True)), "token-mean")
+    aggregation = given.one_of("loss_agg_mode", {mode: mode for mode in get_args(Aggregation)}, "token-mean")
     if mode in ("gspo", "sapo", "geo_mean"):  # which average by response, whatever loss_agg_mode says
         aggregation = "seq-mean-token-mean"
-    divide = aggregation == "seq-mean-token-sum-norm"
+    divide = aggregation == "seq-mean-token-sum-norm"  # since verl's pull request 6157; before, by the length alone
     stages = [
         *_verl_rewards(given),
         _verl_advantages(given),
@@ -121,7 +123,7 @@ def from_trl(config: Mapping[str, Any]) -> Translated:
     """The objective of a configuration of TRL's GRPOTrainer or RLOOTrainer (a `GRPOConfig` as a dict).
 
     Args:
-      config: of its settings those that are given; for the others the defaults of TRL 1.10 hold.
+      config: of its settings those that are given; for the others the defaults of TRL 1.16 hold.
 
     Raises:
       UnknownNameError: a loss type that we do not have.
@@ -151,16 +153,18 @@ def from_trl(config: Mapping[str, Any]) -> Translated:
     }
     stages = [_trl_advantages(given), surrogates[kind], aggregates.get(kind, Aggregate())]
     if given.take("beta", 0.0):
-        unbiased = bool(given.take("use_bias_correction_kl", False))
+        unbiased = bool(given.take("use_bias_correction_kl", True))
         stages.append(KLPenalty(given.take("beta"), "k3", kl_unbiased=unbiased))
     if given.take("mask_truncated_completions", False):
         stages.append(OverlongFilter())
     if given.take("top_entropy_quantile", 1.0) < 1.0:
         stages.append(UncertainTokens(given.take("top_entropy_quantile")))
+    stages += _trl_entropy(given)  # of the tokens that are kept
     if given.take("use_vllm", False) and given.take("vllm_importance_sampling_correction", True):
         stages.append(_trl_correction(given))
     if given.take("off_policy_mask_threshold") is not None:
-        given.left["off_policy_mask_threshold"] = "not here: reject_level leaves out responses for all advantages"
+        since: Any = "sampler" if given.take("use_vllm", False) else "policy"
+        stages.append(OffPolicyMask(given.take("off_policy_mask_threshold"), since))
     return Translated(chain(*stages, name=f"TRL's {kind}"), given.rest())
 
 
@@ -214,9 +218,15 @@ def _verl_rewards(given: _Given) -> list[Stage]:
         length, limit = given.take("overlong_buffer_len"), given.take("max_resp_len")
         stages.append(OverlongPenalty(limit, length, given.take("penalty_factor", 1.0)))
     if given.take("use_kl_in_reward", False):
-        stages.append(KLReward(given.take("kl_coef", 0.001)))
-        given.left["kl_ctrl"] = "a fixed weight: move kl_reward_weight yourself where verl's adapts it"
+        estimator = given.one_of("kl_penalty", _VERL_ESTIMATORS, "kl")
+        weight, target, horizon = (given.take(*each) for each in _VERL_CONTROLLER)
+        adaptive = given.one_of("kl_ctrl_type", {"fixed": False, "adaptive": True}, "fixed")
+        stages.append(AdaptiveKLReward(target, weight, horizon, estimator) if adaptive else KLReward(weight, estimator))
     return stages
+
+
+_VERL_CONTROLLER = ("kl_coef", 0.001), ("target_kl", 0.1), ("horizon", 10_000)
+_VERL_ESTIMATORS = {"kl": "k1", "k1": "k1", "abs": "abs", "mse": "k2", "k2": "k2", "low_var_kl": "k3", "k3": "k3"}
 
 
 def _verl_surrogates(given: _Given) -> tuple[str, list[Stage]]:
@@ -243,8 +253,8 @@ def _verl_surrogates(given: _Given) -> tuple[str, list[Stage]]:
 def _verl_regularisers(given: _Given) -> list[Stage]:
     stages: list[Stage] = []
     if given.take("use_kl_loss", False):
-        estimators = {"kl": "k1", "k1": "k1", "abs": "abs", "mse": "k2", "k2": "k2", "low_var_kl": "k3", "k3": "k3"}
-        estimators |= {f"{name}+": f"{value}+" for name, value in estimators.items() if value != "k2"}
+        straight = {f"{name}+": f"{value}+" for name, value in _VERL_ESTIMATORS.items() if value != "k2"}
+        estimators = _VERL_ESTIMATORS | straight
         estimator = given.one_of("kl_loss_type", estimators, "low_var_kl")
         stages.append(KLPenalty(given.take("kl_loss_coef", 0.001), estimator, 10.0))
     if given.take("entropy_coeff", 0.0):
@@ -257,11 +267,16 @@ def _verl_regularisers(given: _Given) -> list[Stage]:
 
 def _verl_advantages(given: _Given) -> AdvantageStage:
     discount = given.take("gamma", 1.0)
+    decay = 1.0
     if given.values.get("adv_estimator", "gae") == "gae":
-        given.left["adv_estimator"] = "gae is a critic's: give its advantages as TokenBatch(advantages=[N, T])"
+        decay = given.take("lam", 1.0)
+        given.left["adv_estimator"] = (
+            "gae is a critic's: give its values as TokenBatch(values=[N, T]), or give its advantages; CriticLoss trains it"
+        )
     scale = "group" if given.take("norm_adv_by_std_in_grpo", True) else "none"
+    parts = given.take("gdpo_reward_weights")
     known: dict[str, AdvantageStage] = {
-        "gae": WhitenedReturns(discount),
+        "gae": CriticAdvantage(discount, decay),
         "grpo": GroupAdvantage(scale),  # type: ignore[arg-type]
         "grpo_vectorized": GroupAdvantage(scale),  # type: ignore[arg-type]
         "reinforce_plus_plus": WhitenedReturns(discount),
@@ -272,7 +287,7 @@ def _verl_advantages(given: _Given) -> AdvantageStage:
         "opo": LengthBaseline(),
         "grpo_passk": BestOfGroup(),
         "gpg": NonzeroScale(given.take("f_norm", 1.0)),
-        "gdpo": PartAdvantages(),
+        "gdpo": PartAdvantages(None if parts is None else tuple(map(float, parts)), part_epsilon=1e-6),
         "optimal_token_baseline": OptimalTokenBaseline(),
     }
     found: AdvantageStage = given.one_of("adv_estimator", known, "gae")
@@ -282,11 +297,22 @@ def _verl_advantages(given: _Given) -> AdvantageStage:
 def _trl_advantages(given: _Given) -> AdvantageStage:
     weights = given.take("reward_weights")
     if given.take("multi_objective_aggregation", "sum_then_normalize") == "normalize_then_sum":
-        return PartAdvantages(None if weights is None else tuple(map(float, weights)))
+        return PartAdvantages(None if weights is None else tuple(map(float, weights)), normalise_sum="responses")
     if weights is not None:
         given.left["reward_weights"] = "rewards are summed by the caller: TokenBatch(rewards=[N])"
     scales: dict[str, Any] = {"group": "group", "True": "group", "batch": "batch", "none": "none", "False": "none"}
     return GroupAdvantage(given.one_of("scale_rewards", scales, "group"), 1e-4)
+
+
+def _trl_entropy(given: _Given) -> list[Stage]:
+    weight = given.take("entropy_coef", 0.0)
+    if not given.take("use_adaptive_entropy", False):
+        return [EntropyBonus(weight, "tokens")] if weight else []
+    if given.values.get("entropy_coef_min"):
+        given.left["entropy_coef_min"] = "the least weight is 0 here"
+    given.take("entropy_coef_min")
+    target, step = given.take("entropy_target", 0.2), given.take("entropy_coef_delta", 0.005)
+    return [AdaptiveEntropyBonus(target, step, weight, given.take("entropy_coef_max", 1.0), "tokens")]
 
 
 def _trl_correction(given: _Given) -> SamplerCorrection:
@@ -297,12 +323,12 @@ def _trl_correction(given: _Given) -> SamplerCorrection:
         "sequence_mask": ("sequence", "drop"),
     }
     level, beyond = given.one_of("vllm_importance_sampling_mode", modes, "sequence_mask")
-    return SamplerCorrection(
-        given.take("vllm_importance_sampling_cap", 3.0), sampler_level=level, sampler_beyond=beyond
-    )
+    high = given.take("vllm_importance_sampling_cap", 3.0)  # as it was called before
+    high = given.take("vllm_importance_sampling_clip_max", high)
+    return SamplerCorrection(high, given.take("vllm_importance_sampling_clip_min", 0.0), level, beyond)
 
 
-_SECTIONS = {"enable": "{section}", "len": "{section}_len"}
+_SECTIONS = {"enable": "{section}", "len": "{section}_len", "type": "{section}_type"}
 """Names that mean nothing without their section's, in verl's files."""
 
 

@@ -34,7 +34,7 @@ from maxent_rl.tokens.batch import (
     without_unscored,
 )
 from maxent_rl.tokens.objectives.metrics import step_metrics
-from maxent_rl.tokens.objectives.stage import Sampling, Slot, Stage, Statistic, Work
+from maxent_rl.tokens.objectives.stage import Sampling, Slot, Stage, Statistic, Teaching, Work
 from maxent_rl.tokens.whole import Whole
 from maxent_rl.types import PyTree
 
@@ -91,6 +91,17 @@ class Objective:
         wanted = Sampling()
         for stage, own in self._pairs(state):
             wanted = wanted.joined(stage.sampling(own))
+        return wanted
+
+    def teaching(self, state: PyTree) -> Teaching:
+        """What the objective wants of a teacher at each optimiser step; `compared` is empty where it has none.
+
+        Its functions `(log_probs [..., V], the teacher's [..., V], tokens [...]) -> [...]` are what
+        `token_statistics(..., teacher=, compared=)` takes; what comes out belongs into `TokenOutputs.compared`.
+        """
+        wanted = Teaching()
+        for stage, own in self._pairs(state):
+            wanted = wanted.joined(stage.teaching(own))
         return wanted
 
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
@@ -207,6 +218,7 @@ class Objective:
         """Calls the stages on a prepared batch: (state after surveys alone, state after the step, what was found, work)."""
         check_outputs(outputs, batch)
         self._check_statistics(state, batch)
+        self._check_compared(state, outputs)
         assert batch.whole is not None
         surveyed, after, found, work = [], [], {}, self._begin(outputs, batch)
         for place, (stage, own) in enumerate(self._pairs(state)):
@@ -240,7 +252,13 @@ class Objective:
         mask = batch.mask
         outputs = without_masked(jax.tree.map(jnp.asarray, outputs), mask)
         entropy = None if outputs.entropy is None else losses.at_least_single(outputs.entropy)
-        outputs = dataclasses.replace(outputs, logp=losses.at_least_single(outputs.logp), entropy=entropy)
+        outputs = dataclasses.replace(
+            outputs,
+            logp=losses.at_least_single(outputs.logp),
+            entropy=entropy,
+            compared={name: losses.at_least_single(values) for name, values in outputs.compared.items()},
+            value=None if outputs.value is None else losses.at_least_single(outputs.value),
+        )
         if outputs.entropy is None and outputs.logits is not None:
             outputs = dataclasses.replace(outputs, entropy=losses.softmax_entropy(outputs.logits))
         zeros = jnp.zeros(mask.shape)
@@ -276,7 +294,9 @@ class Objective:
     def _to_be_known(self, state: PyTree) -> set[str]:
         """The columns by token, and the statistics, that a token must have a finite number in."""
         needed = {name for stage in self.stages for name in stage.inputs}
-        return {"logp_old"} | (needed & {"logp_ref", "entropy_old"}) | set(self.statistics(state))
+        return (
+            {"logp_old"} | (needed & {"logp_ref", "logp_drawn", "entropy_old", "values"}) | set(self.statistics(state))
+        )
 
     def _check_statistics(self, state: PyTree, batch: TokenBatch) -> None:
         missing = [name for name in self.statistics(state) if name not in batch.statistics]
@@ -286,6 +306,16 @@ class Objective:
                 f"The objective {self.name!r} needs {names} of the policy that drew the responses, over its whole "
                 "vocabulary: pass TokenBatch(statistics=token_statistics(hidden, unembedding, tokens, "
                 "extra=objective.statistics(state)).extra), or TokenBatch(logits_old=[N, T, V], tokens=[N, T])."
+            )
+
+    def _check_compared(self, state: PyTree, outputs: TokenOutputs) -> None:
+        missing = [name for name in self.teaching(state).compared if name not in outputs.compared]
+        if missing:
+            names = " and ".join(repr(name) for name in missing)
+            raise MissingInputError(
+                f"The objective {self.name!r} needs {names} of the policy beside a teacher, at each optimiser step: pass "
+                "TokenOutputs(compared=token_statistics(hidden, unembedding, tokens, teacher=TeacherStates(...), "
+                "compared=objective.teaching(state).compared).extra)."
             )
 
     def _pairs(self, state: PyTree) -> list[tuple[Stage, PyTree]]:

@@ -12,11 +12,23 @@ from typing import Any, TypeAlias
 
 from maxent_rl.errors import InvalidSettingError, unknown_name
 from maxent_rl.tokens.objectives import methods
-from maxent_rl.tokens.objectives.advantages import DynamicSampling, KLReward, OverlongFilter, OverlongPenalty
+from maxent_rl.tokens.objectives.advantages import (
+    AdaptiveKLReward,
+    DynamicSampling,
+    KLReward,
+    OverlongFilter,
+    OverlongPenalty,
+)
 from maxent_rl.tokens.objectives.methods.entropy_target import EntropyTarget
 from maxent_rl.tokens.objectives.pipeline import Objective, chain
-from maxent_rl.tokens.objectives.regularisers import EntropyBonus, KLPenalty, UncertainTokens
-from maxent_rl.tokens.objectives.sampler import SamplerCorrection, SamplerRejection
+from maxent_rl.tokens.objectives.regularisers import (
+    AdaptiveEntropyBonus,
+    AdaptiveKLPenalty,
+    EntropyBonus,
+    KLPenalty,
+    UncertainTokens,
+)
+from maxent_rl.tokens.objectives.sampler import OffPolicyMask, SamplerCorrection, SamplerRejection
 from maxent_rl.tokens.objectives.stage import Preset, Stage, stage_name
 
 # Stages that `make` adds to any objective as soon as one of their settings is named: make("grpo", kl_weight=0.04). In
@@ -26,12 +38,16 @@ OPTIONAL: tuple[type[Stage], ...] = (
     DynamicSampling,
     OverlongPenalty,
     KLReward,
+    AdaptiveKLReward,
     OverlongFilter,
     SamplerRejection,
     SamplerCorrection,
+    OffPolicyMask,
     KLPenalty,
+    AdaptiveKLPenalty,
     UncertainTokens,
     EntropyBonus,
+    AdaptiveEntropyBonus,
     EntropyTarget,
 )
 
@@ -57,6 +73,12 @@ ELSEWHERE: dict[str, str] = {
     "loss_agg_mode": "aggregation",
     "max_completion_length": "aggregation_length, and overlong_limit",
     "entropy_coeff": "entropy_bonus",
+    "entropy_coef": "entropy_bonus",
+    "use_adaptive_entropy": "adaptive_entropy_target",
+    "entropy_coef_delta": "adaptive_entropy_step",
+    "entropy_coef_max": "adaptive_entropy_most",
+    "target_kl": "adaptive_kl_target or, in the reward, adaptive_kl_reward_target",
+    "horizon": "adaptive_kl_horizon or, in the reward, adaptive_kl_reward_horizon",
     "top_entropy_quantile": "top_entropy_share",
     "mask_truncated_completions": "mask_truncated",
     "num_generations": "group_size of the batch",
@@ -68,6 +90,9 @@ ELSEWHERE: dict[str, str] = {
     "rollout_is_threshold": "sampler_high",
     "rollout_rs": "reject_level",
     "tis_imp_ratio_cap": "sampler_high",
+    "off_policy_mask_threshold": "off_policy_threshold",
+    "use_opsm": "off_policy_threshold",
+    "opsm_delta": "off_policy_threshold",
 }
 
 PRESETS: dict[str, Preset] = {}

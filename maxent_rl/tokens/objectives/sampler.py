@@ -7,13 +7,14 @@ between the two is an importance weight, held within bounds or left out beyond t
 
 Source: truncated importance sampling after Your Efficient RL Framework Secretly Brings You Off-Policy RL Training (Yao and
 others, 2025); IcePop after Every Step Evolves (arXiv 2510.18855); masked weights and rejection of responses as verl and TRL
-have them. Names elsewhere: `SAMPLER_CORRECTIONS`.
+have them; the off-policy mask after DeepSeek-V3.2 (arXiv 2512.02556). Names elsewhere: `SAMPLER_CORRECTIONS`.
 """
 
 from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import Array
@@ -37,6 +38,7 @@ SAMPLER_CORRECTIONS: dict[str, dict[str, Any]] = {
     "icepop": {"sampler_level": "token", "sampler_low": 0.5, "sampler_high": 5.0, "sampler_beyond": "drop"},
     "geometric_rejection": {"reject_level": "geometric", "reject_low": 0.999, "reject_high": 1.001},
     "largest_rejection": {"reject_level": "largest", "reject_low": 0.0, "reject_high": 10.0},
+    "off_policy_mask": {"off_policy_threshold": 0.5},
 }
 """Settings of `make` by what others call them: `make("grpo", **SAMPLER_CORRECTIONS["icepop"])`; they can be joined."""
 
@@ -116,6 +118,47 @@ class SamplerRejection(RewardStage):
             level: Level = "sequence" if self.reject_level == "sequence" else "geometric"
             ratio = sampler_ratio(batch, batch.mask, level)[:, 0]
         return state, leave_out(batch, (ratio < self.reject_low) | (ratio > self.reject_high))
+
+
+@struct.dataclass
+class OffPolicyMask(Shape):
+    """Leaves out what the policy has left behind: responses of negative advantage that it would hardly write any more.
+
+    Pushing them further down teaches little and is what makes off-policy training unstable; good responses stay, however far
+    they are. How far is asked at every step, of the policy that learns, so that it grows with the steps on a batch. Responses
+    that are left out still count in what the loss is divided by, and keep what regularisers add to them.
+
+    Source: DeepSeek-V3.2 (arXiv 2512.02556), off-policy sequence masking, whose threshold is not published; slime's `use_opsm`
+    has 1e-4, TRL's manual suggests 0.5.
+    """
+
+    off_policy_threshold: Weight = 0.5
+    """Nats per token, on average over a response, by which its log-probability may have fallen."""
+    off_policy_since: Literal["sampler", "policy"] = static("sampler")
+    """Fallen since the sampler drew it (logp_drawn: what engine and trainer differ in counts too); or under the trainer's own
+    policy of that time (logp_old)."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What the sampler said, if that counts."""
+        return ("logp_drawn",) if self.off_policy_since == "sampler" else ()
+
+    def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
+        """Sets the weight [N, T] to 0 there, and measures the share of responses, and how far the policy has moved."""
+        drawn = work.batch.logp_drawn if self.off_policy_since == "sampler" else work.batch.logp_old
+        assert drawn is not None
+        fallen = losses.at_least_single(drawn) - jax.lax.stop_gradient(work.outputs.logp)
+        mean = jax.vmap(losses.masked_mean)(fallen, work.mask)[:, None]
+        left_out = (work.advantages < 0) & (mean > self.off_policy_threshold)
+        there = jnp.any(work.mask, axis=-1)
+        work = work.measure(
+            **{
+                "sampler/off_policy_masked": losses.masked_mean(jnp.any(left_out & work.mask, axis=-1), there),
+                "sampler/off_policy_nats": losses.masked_mean(mean[:, 0], there),
+            }
+        )
+        weight = jnp.where(left_out, 0.0, 1.0 if work.weight is None else work.weight)
+        return state, work.replace(weight=weight)
 
 
 def sampler_ratio(batch: TokenBatch, mask: Array, level: Level = "token") -> Array:

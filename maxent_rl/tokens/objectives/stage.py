@@ -19,6 +19,12 @@ Slot: TypeAlias = Literal["reward", "advantage", "credit", "shape", "surrogate",
 
 Statistic: TypeAlias = Callable[[Array, Array], Array]
 """What a stage asks of a whole vocabulary: (log_probs [..., V], tokens [...]) to [...]."""
+Comparison: TypeAlias = Callable[[Array, Array, Array], Array]
+"""What a stage asks of policy and teacher: (log_probs [..., V], the teacher's [..., V], tokens [...]) to [...]."""
+Hint: TypeAlias = Literal["none", "sibling", "answer"]
+"""What a teacher is told before the prompt: nothing, another response of the group that is right, or a right answer."""
+TeacherName: TypeAlias = Literal["ema", "frozen", "self", "policies"]
+"""Who teaches: an average over the policy's steps, the policy as reinforcement began, the policy itself, or others."""
 TokenTemperature: TypeAlias = Callable[[Array], Array]
 """From the entropy [...] of the policy where a token is to be drawn, in nats, to the factor [...] of its temperature."""
 
@@ -121,6 +127,10 @@ class Stage(Settings):
         """What it needs of the whole vocabulary of the policy that draws the responses, by name."""
         return {}
 
+    def teaching(self, state: PyTree) -> Teaching:
+        """What it wants of a teacher at each optimiser step; nothing, unless it says so."""
+        return Teaching()
+
     def sampling(self, state: PyTree) -> Sampling:
         """What it wants of how the next responses are drawn; nothing, unless it says so."""
         return Sampling()
@@ -144,6 +154,33 @@ class Stage(Settings):
     def title(self) -> str:
         """Its name in messages."""
         return type(self).__name__
+
+
+@struct.dataclass
+class Teaching:
+    """What an objective wants of a teacher; what is None, or empty, it leaves to others.
+
+    Attributes:
+      compared: by name, functions of what policy and teacher say of the whole vocabulary, as `token_statistics(compared=...)`
+        takes them. What comes out at each optimiser step belongs into `TokenOutputs.compared`.
+      hint: what the teacher is told before the prompt. `TokenBatch.taught` says which rows it is told anything in.
+      threshold: [] the least reward of a response that is right, as a hint.
+      teacher: who teaches, where nobody says anything else.
+    """
+
+    compared: dict[str, Comparison] = struct.field(pytree_node=False, default_factory=dict)  # type: ignore[no-untyped-call]
+    hint: Hint | None = struct.field(pytree_node=False, default=None)  # type: ignore[no-untyped-call]
+    threshold: Array | float | None = None
+    teacher: TeacherName | None = struct.field(pytree_node=False, default=None)  # type: ignore[no-untyped-call]
+
+    def joined(self, other: Teaching) -> Teaching:
+        """Both wishes; where both say the same thing, that of the first holds."""
+        return Teaching(
+            compared={**other.compared, **self.compared},
+            hint=other.hint if self.hint is None else self.hint,
+            threshold=other.threshold if self.threshold is None else self.threshold,
+            teacher=other.teacher if self.teacher is None else self.teacher,
+        )
 
 
 @struct.dataclass

@@ -37,9 +37,7 @@ class LogProbability(Surrogate):
 class Clipped(Surrogate):
     """PPO's clipped surrogate (`losses.clipped_surrogate`) by token, or by sequence as in GSPO.
 
-    With a critic, give its advantages in the batch: `generalized_advantages` takes [time, ...] arrays, so transposed ones,
-    with `terminated` true on each response's last token; `whiten(advantages, mask)` then does what verl's and TRL's PPO do,
-    and the critic's own loss is `losses.clipped_value_loss`.
+    With a critic, `CriticAdvantage` makes advantages of its values; who has them already gives them in the batch.
     """
 
     clip_low: Weight = 0.2

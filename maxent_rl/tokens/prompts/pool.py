@@ -116,7 +116,7 @@ class PoolPrompts(PromptSource):
         rows = own.shape[0] * size
         rewards = batch.outcomes[:rows].reshape(-1, size)
         context: Any = batch.context
-        problems = (context.prompts if context.problems is None else context.problems)[:rows:size]
+        problems = context.checked[:rows:size]
         mixed = jnp.max(rewards, axis=-1) > jnp.min(rewards, axis=-1)
         enters = {"mixed": mixed, "all": jnp.ones_like(mixed), "none": jnp.zeros_like(mixed)}[self.keep] & own
         ring = state.ring.pushed(problems, enters, state.step)

@@ -308,8 +308,8 @@ class SynthesisPrompts(PromptSource):
 def _problems(task: TokenTask[Any], batch: TokenBatch) -> Array:
     """[N, Q] the task's own prompts of a batch."""
     context: Any = batch.context
-    prompts = context.prompts if context.problems is None else context.problems
-    return jnp.asarray(prompts)[:, -task.prompt_length :]
+    problems: Array = context.checked[:, -task.prompt_length :]
+    return problems
 
 
 def _mean(values: Array, counts: Array) -> Array:

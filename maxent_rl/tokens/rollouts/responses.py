@@ -12,13 +12,15 @@ import jax.numpy as jnp
 from maxent_rl import losses
 from maxent_rl.tokens.batch import Prompted, TokenBatch
 from maxent_rl.tokens.model import LanguageModel
-from maxent_rl.tokens.objectives import Objective, Sampling, Statistic, informative_groups
+from maxent_rl.tokens.objectives import Hint, Objective, Sampling, Statistic, Teaching, informative_groups
 from maxent_rl.tokens.prompts.source import Posed, PromptSource, TaskPrompts, rows_posed
 from maxent_rl.tokens.sampling import Responses
 from maxent_rl.tokens.tasks.base import TokenTask
+from maxent_rl.tokens.teachers.hints import with_answers, with_siblings
 from maxent_rl.types import Array, Metrics, PyTree
 
-_FEEDBACK_STREAM = 0xFEEDBACC  # folded into an iteration's key: far from the few numbers that it is split into
+_FURTHER = 2**20  # beyond what keys are split into
+_FEEDBACK_STREAM = 0xFEEDBACC  # likewise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +47,11 @@ def collect(
     objective: Objective,
     state: PyTree,
     reference: LanguageModel | None = None,
+    hint: Hint | None = None,
+    critic: Callable[[Prompted, Array], Array] | None = None,
 ) -> tuple[TokenBatch, Metrics]:
     """Draws the responses of one iteration to prompts of the task itself: `gather`, without a source that has a state."""
-    return gather(model, task, key, count, groups, objective, state, reference)[1:]
+    return gather(model, task, key, count, groups, objective, state, reference, hint, critic)[1:]
 
 
 def gather(
@@ -59,6 +63,8 @@ def gather(
     objective: Objective,
     state: PyTree,
     reference: LanguageModel | None = None,
+    hint: Hint | None = None,
+    critic: Callable[[Prompted, Array], Array] | None = None,
     source: PromptSource | None = None,
     source_state: PyTree = None,
 ) -> tuple[PyTree, TokenBatch, Metrics]:
@@ -73,6 +79,8 @@ def gather(
       objective: that will learn from them; it says what statistics and side responses it needs.
       state: of the objective.
       reference: the model whose log-probabilities go into the batch too; None for none.
+      hint: what a teacher is told before the prompt; None for what the objective wants.
+      critic: gives the values [N, T] of what stands before each of the tokens [N, T] of responses; None for none.
       source: of prompts; None for the task itself.
       source_state: of the source.
 
@@ -81,9 +89,8 @@ def gather(
       have put whole groups of rows behind those that were drawn.
     """
     source = source or TaskPrompts()
-    drawing = _Drawing(
-        model, task, groups, objective, objective.sampling(state), objective.statistics(state), reference, source
-    )
+    wanted, asked = objective.sampling(state), objective.statistics(state)
+    drawing = _Drawing(model, task, groups, objective, wanted, asked, reference, critic, source)
     # `fold_in` and `split` of one key give the same keys, so each use has one of its own.
     prompt_key, draw_key, more_key, side_key = jax.random.split(key, 4)
     num_groups = count // groups.size
@@ -103,7 +110,7 @@ def gather(
     metrics |= {"rollout/mixed_groups": jnp.mean(mixed.astype(jnp.float32)), "rollout/rounds": rounds}
     source_state, batch, heard = drawing.feedback(source_state, key, batch)
     side = drawing.wanted.side
-    batch = drawing.completed(batch)
+    batch = _told(drawing.completed(batch), task, jax.random.fold_in(key, _FURTHER), objective.teaching(state), hint)
     if side is not None:
         few = side.prompts(num_groups)
         context = cast(Prompted, batch.context)
@@ -112,12 +119,25 @@ def gather(
     return source_state, batch, metrics | heard
 
 
+def _told(batch: TokenBatch, task: TokenTask[Any], key: Array, wanted: Teaching, hint: Hint | None) -> TokenBatch:
+    """With what a teacher is told before the prompts, where there is one."""
+    hint = hint or wanted.hint
+    if not wanted.compared or hint is None:
+        return batch
+    if hint == "answer":
+        return with_answers(batch, task, key)
+    if hint == "sibling":
+        return with_siblings(batch, 0.5 if wanted.threshold is None else wanted.threshold)
+    # A teacher who is told nothing may know more all the same: of all rows alike.
+    return dataclasses.replace(batch, taught=jnp.ones(batch.mask.shape[0], bool))
+
+
 @dataclasses.dataclass(frozen=True)
 class _Drawing:
     """Who answers what, and what an objective wants of it.
 
     Attributes:
-      model, task, groups, objective, reference, source: as `gather` takes them.
+      model, task, groups, objective, reference, critic, source: as `gather` takes them.
       wanted: how the objective wants responses to be drawn.
       asked: the statistics that it asks for.
     """
@@ -129,6 +149,7 @@ class _Drawing:
     wanted: Sampling
     asked: dict[str, Statistic]
     reference: LanguageModel | None
+    critic: Callable[[Prompted, Array], Array] | None
     source: PromptSource
 
     def draw(self, key: Array, posed: Posed, temperature: Array | None = None) -> TokenBatch:
@@ -167,7 +188,7 @@ class _Drawing:
 
     def _further(self, context: Prompted, found: Responses, parts: Array) -> dict[str, Any]:
         """The columns that only some objectives read, of those that this one does."""
-        prompts = rows_posed(context).checked
+        prompts = context.checked
         task = self.task
         makers: dict[str, Callable[[], Array]] = {
             "problem": lambda: task.problems(prompts),
@@ -237,6 +258,8 @@ class _Drawing:
             batch = dataclasses.replace(batch, statistics=self.model.statistics(context, tokens, self.asked).extra)
         if self.reference is not None:
             batch = dataclasses.replace(batch, logp_ref=self.reference.statistics(context, tokens).logp)
+        if self.critic is not None:
+            batch = dataclasses.replace(batch, values=self.critic(context, tokens))
         if "logp_prompt" in self._needed:
             of_prompts = self.model.prompt_log_probs(
                 *(rows[:: self.groups.size] for rows in (context.prompts, context.prompt_mask))

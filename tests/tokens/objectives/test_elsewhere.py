@@ -28,6 +28,7 @@ def same_loss(translated, expected):
          {"dual_clip": 3.0, "aggregation": "seq-mean-token-mean"}),
         ({"adv_estimator": "grpo", "norm_adv_by_std_in_grpo": False, "loss_agg_mode": "seq-mean-token-sum-norm",
           "loss_scale_factor": 64}, "dr_grpo", {"dual_clip": 3.0, "aggregation_length": 64.0, "count_rows": "valid"}),
+        ({"adv_estimator": "grpo", "loss_agg_mode": "token-sum"}, "grpo", {"dual_clip": 3.0, "aggregation": "token-sum"}),
         ({"algorithm": {"adv_estimator": "grpo"}, "actor": {"clip_ratio_low": 3e-4, "clip_ratio_high": 4e-4,
           "policy_loss": {"loss_mode": "gspo"}}}, "gspo", {}),
         ({"adv_estimator": "rloo"}, "rloo", {"dual_clip": 3.0, "sequence_ratio": False, "ratio_product": False,
@@ -76,8 +77,13 @@ def test_verl(config, name, settings):
          {"mask_truncated": True, "top_entropy_share": 0.4}),
         ({"loss_type": "grpo", "use_vllm": True, "vllm_importance_sampling_mode": "token_truncate",
           "vllm_importance_sampling_cap": 2.0}, "grpo_trl", SAMPLER_CORRECTIONS["tis"]),
+        ({"loss_type": "grpo", "off_policy_mask_threshold": 0.1}, "grpo_trl",
+         {"off_policy_threshold": 0.1, "off_policy_since": "policy"}),
+        ({"loss_type": "grpo", "use_vllm": True, "vllm_importance_sampling_correction": False,
+          "off_policy_mask_threshold": 0.1}, "grpo_trl", {"off_policy_threshold": 0.1}),
         ({"multi_objective_aggregation": "normalize_then_sum", "reward_weights": [1.0, 0.5]}, "gdpo",
-         {"part_weights": (1.0, 0.5)}),
+         {"part_weights": (1.0, 0.5), "normalise_sum": "responses"}),
+        ({"loss_type": "grpo", "entropy_coef": 0.1}, "grpo_trl", {"entropy_bonus": 0.1, "entropy_average": "tokens"}),
     ],
 )  # fmt: skip
 def test_trl(config, name, settings):
@@ -106,7 +112,7 @@ def test_what_is_not_the_loss_is_named():
     assert "summed by the caller" in translated.left["reward_weights"] and "loss_type" not in translated.left
     translated = from_verl({"adv_estimator": "gae", "lam": 0.95, "rollout_rs": "geometric"})
     assert "give its advantages" in translated.left["adv_estimator"] and "reject_level" in translated.left["rollout_rs"]
-    assert translated.left["lam"] == "not part of the loss"
+    assert next(stage for stage in translated.objective.stages if stage.slot == "advantage").trace_decay == 0.95
     outputs, batch = responses(advantages=jnp.linspace(-1.0, 1.0, 8))
     assert np.isfinite(loss_of(translated.objective, outputs, dataclasses.replace(batch, rewards=jnp.zeros(8))))
 

@@ -282,6 +282,8 @@ OPTIONAL = {
         ("grpo_trl", {"mask_truncated": True}),
         ("grpo", {"aggregation": "seq-mean-token-sum", "count_rows": "all", "mask_truncated": True}),
         ("grpo", {"aggregation": "seq-mean-token-sum-norm"}),
+        ("grpo", {"aggregation": "token-sum", "off_policy_threshold": 0.05}),
+        ("dr_grpo", {"entropy_bonus": 0.1, "entropy_average": "tokens", "adaptive_kl_target": 0.1}),
         ("dr_grpo", {"mask_truncated": True}),
         ("grpo", OPTIONAL),
         ("grpo", {"sampler_level": "sequence", "sampler_beyond": "drop", "reject_level": "geometric", "reject_high": 2.0}),

@@ -123,6 +123,46 @@ def test_rejected_responses_are_left_out_and_count_in_their_group():
         np.testing.assert_allclose(prepared.advantages[:, 0], np.where(kept, [0.707106, -0.707106], 0.0), rtol=1e-5)
 
 
+def test_bad_responses_that_the_policy_has_left_behind_are_masked_by_hand():
+    """Fallen by 0.5 and 0.2 nats a token: the bad one is left out above 0.3 alone, the good one never."""
+    old, rewards = jnp.full((2, 2), -1.0), jnp.array([0.0, 1.0])
+    logp = jnp.array([[-1.2, -1.8], [-1.1, -1.3]])
+    for rows, threshold, expected in (([0, 1], 0.3, [0, 1]), ([0, 1], 0.6, [1, 1]), ([1, 0], 0.1, [1, 0])):
+        batch = TokenBatch(old, jnp.ones((2, 2), bool), rewards[jnp.array(rows)], group_size=2, logp_drawn=old)
+        objective = objectives.make("reinforce", off_policy_threshold=threshold)
+        batch = dataclasses.replace(batch, advantages=jnp.array([-1.0, 1.0])[jnp.array(rows)])
+        (_, aux), slope = jax.value_and_grad(lambda x, o=objective, b=batch: o((), TokenOutputs(x), b), has_aux=True)(
+            logp
+        )
+        np.testing.assert_allclose(jnp.abs(slope) * 4, np.array(expected)[:, None] * np.ones((2, 2)), rtol=1e-6)
+        np.testing.assert_allclose(aux.metrics["sampler/off_policy_masked"], 1 - np.mean(expected))
+        np.testing.assert_allclose(aux.metrics["sampler/off_policy_nats"], 0.35, rtol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("since", ["sampler", "policy"])
+def test_the_off_policy_mask_is_its_formula(seed, since):
+    """In value and gradient, with holes, advantages by token, and in one batch tokens that have moved by many nats."""
+    draw = np.random.default_rng(seed)
+    mask = draw.uniform(size=(6, 5)) < 0.6
+    mask[:, 1] |= ~mask.any(axis=-1)
+    old, drawn, logp = (-draw.gamma(1.0, size=(6, 5)) * (8.0 if seed == 3 else 1.0) for _ in range(3))
+    advantages = draw.normal(size=(6, 5))
+    fallen = (drawn if since == "sampler" else old) - logp
+    mean = np.array([row[here].mean() for row, here in zip(fallen, mask, strict=True)])[:, None]
+    kept = mask & ~((advantages < 0) & (mean > 0.2))
+    assert kept.sum() < mask.sum()
+    given = (np.where(mask, values, np.nan) for values in (old, drawn, advantages))
+    old, drawn, by_token = (jnp.asarray(values, jnp.float32) for values in given)
+    batch = TokenBatch(old, jnp.asarray(mask), jnp.zeros(6), advantages=by_token, logp_drawn=drawn)
+    objective = objectives.make("reinforce", off_policy_threshold=0.2, off_policy_since=since)
+    value, slope = jax.value_and_grad(lambda x: objective((), TokenOutputs(x), batch)[0])(
+        jnp.asarray(logp, jnp.float32)
+    )
+    np.testing.assert_allclose(value, -(advantages * logp)[kept].sum() / mask.sum(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(slope, np.where(kept, -advantages, 0.0) / mask.sum(), rtol=1e-4, atol=1e-6)
+
+
 def test_metrics_of_the_mismatch():
     found = mismatch_metrics(batch_of(), MASK)
     apart, ratios = NATS[np.asarray(MASK)], np.array([2.0, 0.25, 8.0, 0.5, 4.0])

@@ -203,6 +203,25 @@ def test_going_on_from_an_earlier_checkpoint_drops_what_came_after(whole, tmp_pa
     assert_same_arrays(rest.states, whole.states)
 
 
+@pytest.mark.slow
+def test_a_run_with_a_critic_goes_on_to_the_bit(tmp_path):
+    """Cut where the critic learns alone; the policy of neither seed moves before it has, and then does."""
+    agent = AGENT.replace(
+        objective="vapo", warm_start_steps=3 * NUM_RESPONSES, critic_warm_start_steps=4 * NUM_RESPONSES
+    )
+    whole = run(tmp_path / "whole", agent, total_steps=10 * NUM_RESPONSES)
+    part = run(tmp_path / "part", agent, total_steps=6 * NUM_RESPONSES)
+    assert part.states.critic.waiting.tolist() == [NUM_RESPONSES] * 2
+    assert_same_arrays(part.states.params, part.states.reference)
+    rest = resume(part.folder, progress=False, total_steps=10 * NUM_RESPONSES)
+    np.testing.assert_equal(table(rest.folder, "metrics.csv"), table(whole.folder, "metrics.csv"))
+    assert_same_arrays(rest.states, whole.states)
+    moved = jax.tree.map(
+        lambda a, b: np.any(a != b, axis=tuple(range(1, a.ndim))), rest.states.params, part.states.params
+    )
+    assert np.all(np.any(jax.tree.leaves(moved), axis=0))
+
+
 @pytest.mark.parametrize(
     ("rate", "words"),
     [("warm_start_learning_rate", r"(16|32|48): supervised/loss is NaN"), ("learning_rate", r"\d+: \w+/\w+ is NaN")],

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 from jax import Array
 
-from maxent_rl import losses
 from maxent_rl.networks.temperature import Temperature
 from maxent_rl.settings import Positive, Weight
 from maxent_rl.tokens.objectives.advantages import GroupAdvantage
 from maxent_rl.tokens.objectives.aggregates import Aggregate
-from maxent_rl.tokens.objectives.regularisers import Regulariser
+from maxent_rl.tokens.objectives.regularisers import Regulariser, step_entropy
 from maxent_rl.tokens.objectives.stage import Preset, Work
 from maxent_rl.tokens.objectives.surrogates import Clipped
 from maxent_rl.types import PyTree
@@ -58,10 +56,7 @@ class EntropyTarget(Regulariser):
 
     def survey(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
         """Finds the weight of the entropy, the same at every token [N, T], and moves the temperature for the next step."""
-        entropy = work.outputs.entropy
-        assert entropy is not None
-        mean = jax.lax.stop_gradient(losses.masked_mean(entropy, work.mask))
-        mean = jnp.where(jnp.any(work.mask), mean, self.target_entropy)  # no token, no surplus
+        mean = step_entropy(work, self.target_entropy)  # no token, no surplus
         alpha = self._temperature.weight(state.log_alpha, mean)
         log_alpha, optimizer, _ = self._temperature.step(state.log_alpha, state.optimizer, -mean)
         state = TemperatureState(log_alpha, optimizer)

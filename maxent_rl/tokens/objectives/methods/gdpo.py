@@ -6,7 +6,7 @@ Source: GDPO (arXiv 2601.05242).
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax.numpy as jnp
 from flax import struct
@@ -25,9 +25,12 @@ from maxent_rl.types import PyTree
 
 @struct.dataclass
 class PartAdvantages(AdvantageStage):
-    """Several rewards, each normalised in its group before they are summed, and the sum whitened over all tokens (GDPO).
+    """Several rewards, each normalised in its group before they are summed, and the sum normalised over the batch (GDPO).
 
-    Summed first, the one with the largest spread would decide alone. Source: arXiv 2601.05242; TRL's `normalize_then_sum`.
+    Summed first, the one with the largest spread would decide alone. verl normalises the sum over tokens, so that long
+    responses count for more in its mean and deviation, and TRL's `normalize_then_sum` over responses.
+
+    Source: arXiv 2601.05242, whose batch-wise normalisation is over responses.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("reward_parts",)
@@ -35,8 +38,8 @@ class PartAdvantages(AdvantageStage):
     """Weight of each reward; None for 1."""
     part_epsilon: Positive = 1e-4
     """Added to each standard deviation."""
-    whiten_parts: bool = static(True)
-    """Whiten the sum over the tokens of the batch."""
+    normalise_sum: Literal["tokens", "responses", "none"] = static("tokens")
+    """What the sum is normalised over: all tokens of the batch (verl), its responses (TRL), or not at all."""
 
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
         """Sets the advantages [N] or [N, T]; a reward that is not finite counts for nobody."""
@@ -52,9 +55,13 @@ class PartAdvantages(AdvantageStage):
             groups, below = differences(alone)
             centred = as_advantages(alone, groups, below - groups.mean(below))
             total = total + weight * centred / (groups.deviation(alone.outcomes) + self.part_epsilon)
-        if self.whiten_parts:
+        if self.normalise_sum == "tokens":
             scored = batch.mask & batch.scored[:, None]
             total = losses.whiten(jnp.broadcast_to(total[:, None], batch.mask.shape), scored)
+        elif self.normalise_sum == "responses":
+            below = losses.masked_deviation(total, batch.scored)
+            variance = jnp.sum(below**2) / jnp.maximum(jnp.sum(batch.scored) - 1, 1)
+            total = below / (jnp.sqrt(variance) + self.part_epsilon)
         return state, dataclasses.replace(batch, advantages=total)
 
 

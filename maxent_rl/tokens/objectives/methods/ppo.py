@@ -12,8 +12,8 @@ from maxent_rl.tokens.objectives.surrogates import Clipped
 
 PRESETS: dict[str, Preset] = {
     "ppo": Preset(
-        "clipped surrogate on advantages that the caller gives (a critic's: TokenBatch(advantages=[N, T]), which "
-        "losses.generalized_advantages and losses.whiten make), or without them on whitened returns",
+        "clipped surrogate on advantages that the caller gives (TokenBatch(advantages=[N, T])), or without them on whitened "
+        "returns; ppo_critic makes them of a critic's values",
         "arXiv 1707.06347",
         (WhitenedReturns(), Clipped(), Aggregate()),
     ),

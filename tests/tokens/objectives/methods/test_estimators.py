@@ -87,7 +87,7 @@ def greedy(given):
     return difference[:, None] * given["mask"]
 
 
-def parts(given):
+def sum_of_parts(given):
     total = np.zeros(10)
     for number in range(3):
         for rows in members(given):
@@ -95,6 +95,11 @@ def parts(given):
             alone = len(rows) == 1
             spread = 0.0 if alone else np.std(rewards, ddof=1)
             total[rows] += (rewards if alone else rewards - rewards.mean()) / (spread + 1e-4)
+    return total
+
+
+def parts(given):
+    total = sum_of_parts(given)
     there = given["mask"] & np.isfinite(given["rewards"])[:, None]
     tokens = (total[:, None] * given["mask"])[there]
     whitened = (total[:, None] - tokens.mean()) / np.sqrt(tokens.var(ddof=1) + 1e-8)
@@ -140,6 +145,22 @@ def test_advantages(name, seed):
     }
     _, prepared = objective.prepare(objective.init(), TokenBatch(**whole))
     np.testing.assert_allclose(prepared.advantages, RULES[name](given), rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_sum_of_parts_may_be_normalised_over_responses(seed):
+    """TRL's form, or left as it is."""
+    given = batch_of(seed)
+    whole = {
+        key: jnp.asarray(value, jnp.float32) if value.dtype == float else jnp.asarray(value)
+        for key, value in given.items()
+    }
+    total, scored = sum_of_parts(given), np.isfinite(given["rewards"])
+    normalised = (total - total[scored].mean()) / (total[scored].std(ddof=1) + 1e-4)
+    for name, expected in (("responses", normalised), ("none", total)):
+        _, prepared = objectives.make("gdpo", normalise_sum=name).prepare((), TokenBatch(**whole))
+        expected = expected[:, None] * given["mask"] * scored[:, None]
+        np.testing.assert_allclose(prepared.advantages, expected, rtol=2e-4, atol=2e-5)
 
 
 def test_one_right_response_of_two():

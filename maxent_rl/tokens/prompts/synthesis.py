@@ -254,7 +254,7 @@ class SynthesisPrompts(PromptSource):
     def _with_credited(
         self, task: Any, batch: TokenBatch, request: Request, counts: Array, credited: Array
     ) -> TokenBatch:
-        """The batch, and behind it the descriptions that are credited now: rows without a reward, of those tokens alone."""
+        """The batch, and behind it the descriptions that are credited now: rows of those tokens alone."""
         size = batch.group_size
         number = -(-round(counts.shape[0] * self.share) // size) * size  # whole groups
         if number == 0:
@@ -271,7 +271,7 @@ class SynthesisPrompts(PromptSource):
             behind,
             logp_old=found.logp,
             mask=span,
-            rewards=jnp.full(number, jnp.nan),
+            rewards=jnp.zeros(number),  # equal in their groups: as answers they teach nothing
             tokens=found.tokens,
             entropy_old=found.entropy,
             truncated=jnp.zeros(number, bool),

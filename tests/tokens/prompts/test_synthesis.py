@@ -124,7 +124,7 @@ def test_a_description_is_posed_and_then_its_tokens_alone_are_credited():
     behind = jax.tree.map(lambda leaf: np.asarray(leaf)[GROUP * PROMPTS :], after)
     assert behind.mask.shape[0] == GROUP  # whole groups
     np.testing.assert_array_equal(behind.mask[:new], np.resize(TASK.apart(batch.tokens, batch.mask)[0], (new, 7)))
-    assert not behind.mask[new:].any() and np.isnan(behind.rewards).all()
+    assert not behind.mask[new:].any() and not behind.rewards.any()
     np.testing.assert_array_equal(behind.logp_old[:new], np.resize(-np.arange(7), (new, 7)))
     np.testing.assert_array_equal(behind.context.prompts[:new], parents[enter[:new]])
     np.testing.assert_allclose(behind.span_advantages[:new], 0, atol=1e-6)  # all are as divided as they were before

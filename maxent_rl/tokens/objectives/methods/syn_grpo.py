@@ -36,9 +36,9 @@ class SpanAdvantage(Credit):
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
         """Sets the advantages [N, T]."""
         assert batch.span is not None and batch.span_advantages is not None
-        span = jnp.asarray(batch.span, bool)
-        own = jnp.asarray(batch.span_advantages, jnp.float32)[:, None]
-        found = jnp.where(span, self.span_weight * jnp.where(jnp.isfinite(own), own, 0.0), token_advantages(batch))
+        own = jnp.asarray(batch.span_advantages, jnp.float32)
+        own = self.span_weight * jnp.where(batch.scored & jnp.isfinite(own), own, 0.0)
+        found = jnp.where(jnp.asarray(batch.span, bool), own[:, None], token_advantages(batch))
         return state, dataclasses.replace(batch, advantages=jnp.where(batch.mask, found, 0.0))
 
 

@@ -1,0 +1,1 @@
+"""Every named objective of the token library at equal budgets: a leaderboard."""

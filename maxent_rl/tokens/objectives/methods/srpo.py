@@ -49,7 +49,7 @@ class SampleRouting(FromTeacher):
     def teaching(self, state: PyTree) -> Teaching:
         """The divergence from a teacher who is told a right response, and its entropy."""
         entropy = vocabulary.teacher_entropy(self.distill_top, self.distill_tail)
-        compared = self.compared() | {"teacher_entropy": entropy}
+        compared = self.compared() | {"teacher_entropy": self.nearer(entropy)}
         return Teaching(compared, hint="sibling", threshold=self.srpo_threshold, teacher="ema")
 
     def survey(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:

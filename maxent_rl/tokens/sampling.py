@@ -21,6 +21,7 @@ from maxent_rl.distributions import Categorical
 from maxent_rl.errors import InvalidSettingError, ShapeError
 from maxent_rl.networks.transformer import Transformer, TransformerCache, init_cache, unembedding
 from maxent_rl.tokens.batch import check_mask
+from maxent_rl.tokens.vocabulary import log_rounding
 
 
 @struct.dataclass
@@ -290,7 +291,8 @@ def nucleus(log_probs: Array, top_p: ArrayLike) -> Array:
     size = 1 + jnp.sum(mass_before < top_p - losses.rounding_of(top_p), axis=-1, keepdims=True)
     # From the smallest value that is in, and not by sorting indices along: half the work, and no scatter.
     least = jnp.take_along_axis(ordered, size - 1, axis=-1)
-    above, equal = log_probs > least, log_probs == least
+    apart = log_rounding(log_probs)  # what differs by less is equal
+    above, equal = log_probs > least + apart, jnp.abs(log_probs - least) <= apart
     room = size - jnp.sum(above, axis=-1, keepdims=True)
     inside = above | (equal & (jnp.cumsum(equal, axis=-1) <= room))
     return jnp.where(inside, log_probs, -jnp.inf)

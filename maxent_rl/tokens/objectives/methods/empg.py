@@ -35,7 +35,8 @@ class EntropyModulation(Credit):
     """Scales the advantage of each turn by how sure the policy was of it, and adds what the next turn's sureness is worth.
 
     All of it is constant to the gradient: entropies are those of the policy that drew the responses. A group of equal rewards
-    has no advantage, but still this bonus: leave such groups out first (dynamic sampling) if that is not wanted.
+    has no advantage, but still this bonus: leave such groups out first (dynamic sampling) if that is not wanted. A response
+    that could not be scored has neither, and no part in the means.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("entropy_old", "turns")
@@ -49,7 +50,7 @@ class EntropyModulation(Credit):
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
         """Sets the advantages [N, T]."""
         assert batch.entropy_old is not None and batch.turns is not None
-        turns = Turns.of(batch.turns, batch.mask)
+        turns = Turns.of(batch.turns, batch.mask & batch.scored[:, None])
         advantages = turns.mean(token_advantages(batch))
         unsure = turns.scaled(turns.mean(batch.entropy_old), _EPSILON)
         factor = jnp.exp(-self.entropy_scale * unsure)

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.lab.study import Result, Results
-from benchmarks.studies.prompts.setting import LABELS, Synthesis, Templates
+from benchmarks.studies.prompts.setting import LABELS, Long, Synthesis, Templates
 from benchmarks.studies.prompts.tables import COLUMNS, runs_by_contender
 from maxent_rl.pictures.style import colours, save, style
 
@@ -22,8 +22,10 @@ _PANELS = {
         "prompts/well_formed",
     ),
 }
+_PANELS[Long.part] = _PANELS[Templates.part]
 _PICTURES = {
     Templates.part: "Right answers, entropy and variety over the iterations, with one template and with several",
+    Long.part: "The same with one template and eight, four times as long",
     Synthesis.part: "Right answers, groups that teach and what is described over the iterations",
 }
 

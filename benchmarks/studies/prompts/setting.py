@@ -141,6 +141,20 @@ class Templates(Part):
 
 
 @dataclasses.dataclass(frozen=True)
+class Long(Templates):
+    """One template and eight, four times as long: what becomes of entropy that is low."""
+
+    iterations: int = 480
+    """Iterations of reinforcement, of four optimiser steps each."""
+    points: int = 8
+    """Evaluations, evenly over them."""
+    contenders: tuple[str, ...] = ("one", "eight")
+    """Who learns, in this order."""
+
+    part: ClassVar[str] = "long"
+
+
+@dataclasses.dataclass(frozen=True)
 class Synthesis(Part):
     """Problems as they are, in contexts at random, and in contexts that the policy describes."""
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.lab.study import Result, Results, Run
 from benchmarks.lab.tables import markdown
-from benchmarks.studies.prompts.setting import LABELS, Synthesis, Templates
+from benchmarks.studies.prompts.setting import LABELS, Long, Synthesis, Templates
 
 COLUMNS = {
     Templates.part: {
@@ -31,8 +31,9 @@ COLUMNS = {
         "prompts/well_formed": "well-formed",
     },
 }
+COLUMNS[Long.part] = COLUMNS[Templates.part]
 """By part: metrics and their titles."""
-_FIRST = {Templates.part: "one", Synthesis.part: "static"}
+_FIRST = {Templates.part: "one", Long.part: "one", Synthesis.part: "static"}
 # Of Student's distribution, 97.5 %, by degrees of freedom; few seeds have wider intervals than the normal's.
 _QUANTILES = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 

@@ -1,0 +1,247 @@
+"""Lets all seeds of a contender grow and learn, and looks at them on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.lab.measure import BenchmarkError, versions
+from benchmarks.lab.study import Measured, Seed, Unit
+from benchmarks.studies.teachers.setting import CHUNK, Begin, Growth, Part
+from maxent_rl import losses
+from maxent_rl.envs.adapters.tokens import TokenEnv
+from maxent_rl.errors import MaxentRLError
+from maxent_rl.networks.soups import soup
+from maxent_rl.storage.arrays import from_arrays, to_arrays
+from maxent_rl.tokens.agent import TokenAgent, TokenState
+from maxent_rl.tokens.batch import Prompted
+from maxent_rl.tokens.model import LanguageModel
+from maxent_rl.tokens.tasks import TokenTask, count_distinct
+from maxent_rl.tokens.vocabulary import teacher_divergence
+from maxent_rl.training.compilation import compiler_options
+from maxent_rl.types import Array, Metrics, PyTree, Spec
+
+_PACKAGES = ("maxent_rl", "jax", "jaxlib", "optax", "flax", "numpy")
+_SAMPLES = 8
+_LEARN_STREAM, _EVALUATION_STREAM, _WARM_STREAM = 1, 2, 3
+_TRAINED = {
+    "episode/return": "reward",
+    "rollout/mixed_groups": "groups that teach",
+    "teacher/divergence": "teacher/divergence",
+    "teacher/entropy": "teacher/entropy",
+    "srpo/routed": "routed",
+}
+"""Metrics of the iterations that are kept, where there are any, and what they are called."""
+_jit = partial(jax.jit, compiler_options=compiler_options())
+
+
+def measure(unit: Unit, plan: Part, work: Path) -> Measured:
+    """Trains a contender: for each seed its numbers early, at half and at the end, and their course.
+
+    Args:
+      unit: the contender, and the place at which it is.
+      plan: that it is of.
+      work: folder in which warm starts stay.
+
+    Raises:
+      BenchmarkError: the settings do not work.
+    """
+    plan = plan.placed(unit.env)
+    try:
+        curves = learn(plan, plan.agent(unit.contender), plan.begin(unit.contender), work)
+    except MaxentRLError as error:
+        raise BenchmarkError(str(error)) from error
+    seeds = []
+    for index in range(plan.num_seeds):
+        own = {name: values[:, index] for name, values in curves.items()}
+        course = {name: " ".join(f"{value:.4g}" for value in values) for name, values in own.items()}
+        seeds.append(Seed(plan.seed + index, summary(own), {"course": course}))
+    return Measured(seeds, versions(*_PACKAGES))
+
+
+def summary(curves: dict[str, np.ndarray]) -> dict[str, float]:
+    """Numbers of curves [point], of which the first point is before all learning.
+
+    Returns:
+      Of each curve: "first"; "early", the mean over the first quarter of the others; "half" and "end", the means of the two
+      points there; and "fall", how far the end lies below the best two neighbours.
+    """
+    found = {}
+    for name, values in curves.items():
+        count = len(values) - 1
+        pairs = (values[1:-1] + values[2:]) / 2 if count > 1 else values[1:]
+        half = count // 2
+        numbers = {
+            "first": values[0],
+            "early": np.mean(values[1 : 1 + max(1, count // 4)]),
+            "half": np.mean(values[half : half + 2]),
+            "end": pairs[-1],
+            "fall": np.max(pairs) - pairs[-1],
+        }
+        found |= {f"{name}, {when}": float(number) for when, number in numbers.items()}
+    return found
+
+
+def learn(plan: Part, agent: TokenAgent, begin: Begin, work: Path) -> dict[str, np.ndarray]:
+    """By name, numbers [point, seed]: of evaluations and of the iterations before each, the first one before any."""
+    task = plan.task
+    spec = dataclasses.replace(TokenEnv(task).spec, num_envs=plan.responses)
+    agent.check(spec, f"tokens/{task.name}")
+    keys = jax.vmap(jax.random.key)(jnp.arange(plan.seed, plan.seed + plan.num_seeds))
+    grow = partial(mixed, plan, agent, spec, keys, work)
+    others = {name: grow(policies) for name, policies in begin.measured.items()}
+    states = _begin(agent, spec, keys, grow(begin.policy), grow(begin.reference))
+    every = plan.iterations // plan.points
+    plain = _plain(agent).replace(warm_start_hints=0.0, warm_start_objective="likelihood")  # type: ignore[attr-defined]
+    look = partial(_examine, plain, others=others, keys=keys, task=task, prompts=plan.prompts, told=plan.told)
+    points = [look(states.params)]
+    for point in range(plan.points):
+        states, metrics = _learn(agent, states, keys, task, point * every, every, plan.responses)
+        kept = {title: metrics[name] for name, title in _TRAINED.items() if name in metrics}
+        points.append(kept | look(states.params))
+    points[0] |= {name: value for name, value in points[1].items() if name not in points[0]}
+    return {name: np.stack([np.asarray(each[name]) for each in points]) for name in points[0]}
+
+
+def mixed(plan: Part, agent: TokenAgent, spec: Spec, keys: Array, work: Path, policies: tuple[Growth, ...]) -> PyTree:
+    """The average of the parameters of policies that have grown as said, [seed, ...]."""
+    return soup([grown(plan, agent, spec, keys, work, growth) for growth in policies])
+
+
+def grown(plan: Part, agent: TokenAgent, spec: Spec, keys: Array, work: Path, growth: Growth) -> PyTree:
+    """The parameters [seed, ...] after all stages, from a file where they have been before."""
+    agent = _plain(agent)
+    told = (growth, plan.responses, plan.seed, plan.num_seeds, CHUNK, str(plan.task), dataclasses.asdict(agent))
+    path = work / f"warm-{hashlib.sha256(repr(told).encode()).hexdigest()[:12]}.npz"
+    like = jax.eval_shape(partial(_first, agent, spec), keys)
+    if not path.exists():
+        work.mkdir(parents=True, exist_ok=True)
+        np.savez(path, **to_arrays(_grow(plan, agent, spec, keys, work, growth)))
+    with np.load(path) as arrays:
+        return from_arrays(like, dict(arrays))
+
+
+def _grow(plan: Part, agent: TokenAgent, spec: Spec, keys: Array, work: Path, growth: Growth) -> PyTree:
+    if not growth:
+        return _first(agent, spec, keys)
+    stage = growth[-1]
+    states = _begin(agent, spec, keys, grown(plan, agent, spec, keys, work, growth[:-1]), None)
+    for first in range(0, stage.batches, CHUNK):
+        states, loss = _imitate(agent, states, keys, plan.task, stage.stream, first, plan.responses)
+    print("imitated", growth, "loss", np.round(np.asarray(loss), 3).tolist(), flush=True)
+    return states.params
+
+
+def _plain(agent: TokenAgent) -> TokenAgent:
+    """The agent without what reinforcement alone reads, which must not make another program, nor another file."""
+    return agent.replace(  # type: ignore[no-any-return, attr-defined]
+        objective="grpo", objective_settings=None, teacher_kind=None, num_minibatches=1, learning_rate=1e-3
+    )
+
+
+@partial(jax.jit, static_argnames="spec")
+def _first(agent: TokenAgent, spec: Spec, keys: Array) -> PyTree:
+    return jax.vmap(lambda key: agent.init(key, spec).params)(keys)
+
+
+@partial(jax.jit, static_argnames="spec")
+def _begin(agent: TokenAgent, spec: Spec, keys: Array, params: PyTree, reference: PyTree | None) -> TokenState:
+    """States with these parameters, and this teacher or reference where they have one."""
+    states = dataclasses.replace(jax.vmap(lambda key: agent.init(key, spec))(keys), params=params)
+    if states.teacher is not None:
+        states = dataclasses.replace(states, teacher=dataclasses.replace(states.teacher, params=reference))
+    return states if states.reference is None else dataclasses.replace(states, reference=reference)
+
+
+@partial(_jit, static_argnames=("task", "count"))
+def _imitate(
+    agent: TokenAgent, states: TokenState, keys: Array, task: TokenTask[Any], stream: int, first: int, count: int
+) -> tuple[TokenState, Array]:
+    def one(state: TokenState, key: Array) -> tuple[TokenState, Array]:
+        key = jax.random.fold_in(jax.random.fold_in(key, _WARM_STREAM), stream)
+
+        def step(carry: TokenState, number: Array) -> tuple[TokenState, Array]:
+            carry, metrics = agent.imitate(carry, task, jax.random.fold_in(key, number), count)
+            return carry, metrics["supervised/loss"]
+
+        state, values = jax.lax.scan(step, state, first + jnp.arange(CHUNK))
+        return state, jnp.mean(values)
+
+    return jax.vmap(one)(states, keys)
+
+
+@partial(_jit, static_argnames=("task", "steps", "count"))
+def _learn(
+    agent: TokenAgent, states: TokenState, keys: Array, task: TokenTask[Any], first: int, steps: int, count: int
+) -> tuple[TokenState, Metrics]:
+    def one(state: TokenState, key: Array) -> tuple[TokenState, Metrics]:
+        key = jax.random.fold_in(key, _LEARN_STREAM)
+
+        def step(carry: TokenState, number: Array) -> tuple[TokenState, Metrics]:
+            return agent.reinforce(carry, task, jax.random.fold_in(key, number), count)
+
+        state, metrics = jax.lax.scan(step, state, first + jnp.arange(steps))
+        return state, jax.tree.map(partial(jnp.mean, axis=0), metrics)
+
+    return jax.vmap(one)(states, keys)
+
+
+@partial(_jit, static_argnames=("task", "prompts", "told"))
+def _examine(
+    agent: TokenAgent,
+    params: PyTree,
+    others: dict[str, PyTree],
+    keys: Array,
+    task: TokenTask[Any],
+    prompts: int,
+    told: bool,
+) -> Metrics:
+    """Held-out prompts: right answers, entropy, and how far the policy is from others.
+
+    With `told`, how likely a right answer is, too, where it stands before the prompt and where it does not.
+    """
+
+    def one(params: PyTree, others: dict[str, PyTree], key: Array) -> Metrics:
+        prompt_key, answer_key = jax.random.split(jax.random.fold_in(key, _EVALUATION_STREAM))
+        posed, mask = task.prompts(prompt_key, prompts, held_out=True)
+        often, often_mask = (jnp.repeat(rows, _SAMPLES, axis=0) for rows in (posed, mask))
+        model = agent.model(params)
+        drawn = model.respond(often, often_mask, answer_key, task.response_length)
+        right = task.reward(often, drawn.tokens, drawn.mask) > 0.5
+        found = {
+            "pass@1": jnp.mean(right),
+            "pass@8": jnp.mean(jnp.any(right.reshape(-1, _SAMPLES), axis=-1)),
+            "entropy": losses.masked_mean(drawn.entropy, drawn.mask),
+            "different": jnp.mean(count_distinct(drawn.tokens, drawn.mask, right.astype(jnp.float32), _SAMPLES)),
+        }
+        given = Prompted(often, often_mask, drawn.mask)
+        for name, other in others.items():
+            found[f"divergence from {name}"] = _apart(agent.model(other), model, given, drawn.tokens)
+        if told:
+            answers, there = task.demonstrations(prompt_key, posed)
+            plain = Prompted(posed, mask, there)
+            hinted = dataclasses.replace(plain, hints=answers, hint_mask=there).hinted()
+            found |= {"likely, untold": _likely(model, plain, answers), "likely, told": _likely(model, hinted, answers)}
+        return found
+
+    return jax.vmap(one)(params, others, keys)
+
+
+def _likely(model: LanguageModel, given: Prompted, answers: Array) -> Array:
+    """Mean probability [] of whole answers."""
+    logp = jnp.where(given.response_mask, model.statistics(given, answers).logp, 0.0)
+    return jnp.mean(jnp.exp(jnp.sum(logp, axis=-1)))
+
+
+def _apart(other: LanguageModel, model: LanguageModel, given: Prompted, tokens: Array) -> Array:
+    """KL(model, other) [] of whole responses that the model drew, in nats: the exact one of each token, summed."""
+    found = model.statistics(given, tokens, teacher=other, compared={"divergence": teacher_divergence(1.0)})
+    assert found.extra is not None
+    return jnp.mean(jnp.sum(jnp.where(given.response_mask, found.extra["divergence"], 0.0), axis=-1))

@@ -12,6 +12,7 @@ from maxent_rl.tokens.tasks.copy_reverse import CopyReverse
 from maxent_rl.tokens.tasks.countdown import Countdown
 from maxent_rl.tokens.tasks.diversity import count_distinct
 from maxent_rl.tokens.tasks.layouts import Layouts
+from maxent_rl.tokens.tasks.look_up import LookUp
 from maxent_rl.tokens.tasks.mixture import Mixture
 from maxent_rl.tokens.tasks.modular_addition import ModularAddition
 from maxent_rl.tokens.tasks.scratch import Scratch
@@ -24,6 +25,7 @@ TASKS: dict[str, type[TokenTask[Any]]] = {
     "countdown": Countdown,
     "layouts": Layouts,
     "mixture": Mixture,
+    "look-up": LookUp,
     "modular-addition": ModularAddition,
     "scratch": Scratch,
 }
@@ -37,6 +39,7 @@ __all__ = [
     "CopyReverse",
     "Countdown",
     "Layouts",
+    "LookUp",
     "Mixture",
     "ModularAddition",
     "Scratch",

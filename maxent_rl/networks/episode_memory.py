@@ -140,13 +140,15 @@ class AttentionReader(nn.Module):
         kept = jnp.arange(memory.inputs.shape[-2]) < memory.elapsed[:, None]
         rows = jnp.concatenate([memory.inputs, inputs], axis=1)
         valid = jnp.concatenate([kept, jnp.ones(fresh.shape, bool)], axis=1)
-        part = jnp.concatenate([jnp.zeros(kept.shape, jnp.int32), jnp.cumsum(fresh, axis=1, dtype=jnp.int32)], axis=1)
-        return self._read(rows, valid, part)[:, kept.shape[1] :]
+        segments = jnp.concatenate(
+            [jnp.zeros(kept.shape, jnp.int32), jnp.cumsum(fresh, axis=1, dtype=jnp.int32)], axis=1
+        )
+        return self._read(rows, valid, segments)[:, kept.shape[1] :]
 
-    def _read(self, inputs: Array, valid: Array, part: Array | None) -> Array:
+    def _read(self, inputs: Array, valid: Array, segments: Array | None) -> Array:
         """[batch, length, input] to features [batch, length, size]."""
         rows = self.embed(inputs).reshape(-1, self.size)
-        features: Array = self.blocks(rows, valid, part)
+        features: Array = self.blocks(rows, valid, segments)
         return features.reshape(*valid.shape, self.size)
 
     @property
@@ -168,5 +170,5 @@ class _Blocks(nn.Module):
     config: TransformerConfig
 
     @nn.compact
-    def __call__(self, rows: Array, valid: Array, part: Array | None) -> Array:
-        return read_causally(self.config, rows, valid, part=part)[0]
+    def __call__(self, rows: Array, valid: Array, segments: Array | None) -> Array:
+        return read_causally(self.config, rows, valid, segments=segments)[0]

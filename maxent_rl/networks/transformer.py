@@ -126,6 +126,7 @@ class Transformer(nn.Module):
     params = model.init(key, tokens, valid)["params"]
     hidden = model.apply({"params": params}, tokens, valid)
     hidden, cache = model.apply({"params": params}, tokens, valid, cache=init_cache(config, batch, length))
+    hidden = model.apply({"params": params}, tokens, segments > 0, segments=segments)  # several sequences in a row
     ```
     """
 
@@ -133,7 +134,7 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens: Array, valid: Array, cache: TransformerCache | None = None
+        self, tokens: Array, valid: Array, cache: TransformerCache | None = None, segments: Array | None = None
     ) -> Array | tuple[Array, TransformerCache]:
         """Reads tokens, after those in the cache if there is one.
 
@@ -145,6 +146,8 @@ class Transformer(nn.Module):
           tokens: [N, L] int32.
           valid: [N, L] bool; False for padding.
           cache: what was read before; it must have room for L more tokens.
+          segments: [N, L] int32, where rows hold several sequences one after the other (`maxent_rl.tokens.packing`): equal
+            numbers within one. A token sees its own sequence alone, whose positions begin at 0. Not together with a cache.
 
         Returns:
           hidden [N, L, D] after the final norm, in the dtype of the computation; with a cache also the cache that
@@ -153,7 +156,7 @@ class Transformer(nn.Module):
         Raises:
           ShapeError: if the arguments' shapes do not fit together, or the tokens cannot fit into the cache.
         """
-        _check_shapes(tokens, valid, cache)
+        _check_shapes(tokens, valid, cache, segments)
         config = self.config
         embed = nn.Embed(
             config.vocabulary_size,
@@ -163,7 +166,8 @@ class Transformer(nn.Module):
             name="embed_tokens",
         )
         # One row per token: over two axes, the sums of the weights' gradients take a CPU twice as long.
-        hidden, layers = read_causally(config, embed(jnp.where(valid, tokens, 0).reshape(-1)), valid, cache)
+        embedded = embed(jnp.where(valid, tokens, 0).reshape(-1))
+        hidden, layers = read_causally(config, embedded, valid, cache, segments=segments)
         if self.is_initializing() and not config.tie_embeddings:
             _dense(config, config.vocabulary_size, "lm_head")(hidden[:1])  # makes the parameters, no more
         hidden = hidden.reshape(*tokens.shape, config.hidden_size)
@@ -179,7 +183,7 @@ def read_causally(
     valid: Array,
     cache: TransformerCache | None = None,
     dropout: float = 0.0,
-    part: Array | None = None,
+    segments: Array | None = None,
 ) -> tuple[Array, tuple[LayerCache, ...]]:
     """The blocks and the final norm, as submodules of the compact module that calls this.
 
@@ -189,14 +193,15 @@ def read_causally(
       valid: [N, L] bool; False for padding.
       cache: what was read before.
       dropout: share of what each block adds that is dropped; needs a random key of that name.
-      part: [N, L] int32, where a row holds several sequences one after the other: a token sees those of its own part.
+      segments: [N, L] int32, where a row holds several sequences one after the other: a token sees those of its own.
 
     Returns:
       ([N * L, D], keys and values of each layer).
     """
     mask, positions = _mask_and_positions(valid, cache)
-    if part is not None:
-        mask = mask & (part[:, None, :, None] == part[:, None, None, :])
+    if segments is not None:
+        mask = mask & (segments[:, None, :, None] == segments[:, None, None, :])
+        positions = _restarted(positions, valid, segments)
     rotation = _rotation(positions, config)
     layers = []
     for index in range(config.num_layers):
@@ -290,11 +295,15 @@ def _dense(config: TransformerConfig, size: int, name: str, use_bias: bool = Fal
     return nn.Dense(size, use_bias=use_bias, dtype=jnp.dtype(config.dtype), kernel_init=kernel_init, name=name)
 
 
-def _check_shapes(tokens: Array, valid: Array, cache: TransformerCache | None) -> None:
+def _check_shapes(tokens: Array, valid: Array, cache: TransformerCache | None, segments: Array | None) -> None:
     if jnp.ndim(tokens) != 2:
         raise ShapeError(f"Tokens must have shape (N, L), got {jnp.shape(tokens)}.")
     if valid.shape != tokens.shape:
         raise ShapeError(f"`valid` must have the tokens' shape {tokens.shape}, got {valid.shape}.")
+    if segments is not None and segments.shape != tokens.shape:
+        raise ShapeError(f"`segments` must have the tokens' shape {tokens.shape}, got {segments.shape}.")
+    if segments is not None and cache is not None:
+        raise ShapeError("Rows of several sequences are read without a cache: it says where one sequence goes on.")
     if cache is None:
         return
     (rows, length), (cache_rows, cache_length) = tokens.shape, cache.valid.shape
@@ -317,6 +326,13 @@ def _mask_and_positions(valid: Array, cache: TransformerCache | None) -> tuple[A
         positions = positions + jnp.sum(cache.valid, axis=1, keepdims=True, dtype=jnp.int32)
     causal = jnp.arange(known.shape[1])[None, :] <= places[:, None]
     return (known[:, None, :] & causal)[:, None], positions
+
+
+def _restarted(positions: Array, valid: Array, segments: Array) -> Array:
+    """Positions [N, L] that begin at 0 in each segment: rotated by the angles of a sequence alone, it has its numbers."""
+    begins = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)))
+    before = positions + 1 - valid  # valid places before this one
+    return positions - jax.lax.cummax(jnp.where(begins, before, 0), axis=1)
 
 
 def _attend(queries: Array, keys: Array, values: Array, mask: Array) -> Array:

@@ -1,6 +1,6 @@
 """The same losses at the scale of language models: batches of responses, objectives, preferences, tasks, sampling."""
 
-from maxent_rl.tokens import objectives, preferences
+from maxent_rl.tokens import objectives, packing, preferences
 from maxent_rl.tokens.batch import Aux, Prompted, TokenBatch, TokenOutputs
 from maxent_rl.tokens.model import LanguageModel
 from maxent_rl.tokens.preferences import PreferenceBatch, preference_loss
@@ -16,6 +16,7 @@ __all__ = [
     "TokenStatistics",
     "logits_statistics",
     "objectives",
+    "packing",
     "preference_loss",
     "preferences",
     "token_statistics",

@@ -284,10 +284,7 @@ class TokenAgent(Settings):
         reference = None if state.reference is None else self.model(state.reference)
         if reference is None and teacher is not None and has_reference(objective):
             reference = teacher.model(cast(TeacherState, state.teacher), model)
-        critic = None
-        if state.critic is not None:
-            of_critic = TokenCritic(model.config, state.critic.params)
-            critic = lambda prompted, tokens: of_critic.values(prompted, tokens, model.hidden(prompted, tokens))  # noqa: E731
+        critic = None if state.critic is None else TokenCritic(model.config, state.critic.params).beside(model)
         return collect(
             model, task, key, count, groups, objective, state.objective, reference, self.teacher_hint, critic
         )

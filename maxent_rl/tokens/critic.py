@@ -8,7 +8,7 @@ built, asked, and moved.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeAlias
 
 import jax
@@ -63,6 +63,10 @@ class TokenCritic:
         # A sum, as a matrix product may be taken in less than single precision, in which values differ by too little.
         value: Array = jnp.sum(hidden * head["kernel"], axis=-1) + head["bias"]
         return value
+
+    def beside(self, policy: LanguageModel) -> Callable[[Prompted, Array], Array]:
+        """From what responses answer, and their tokens [N, T], to what it says of them beside this policy, [N, T]."""
+        return lambda prompted, tokens: self.values(prompted, tokens, policy.hidden(prompted, tokens))
 
 
 @struct.dataclass

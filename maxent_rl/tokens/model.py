@@ -14,6 +14,7 @@ from maxent_rl.networks.transformer import Transformer, TransformerConfig, unemb
 from maxent_rl.settings import Fraction, Positive
 from maxent_rl.tokens.batch import Prompted
 from maxent_rl.tokens.objectives import Comparison, TokenTemperature
+from maxent_rl.tokens.packing import Packed
 from maxent_rl.tokens.sampling import Responses, sample, score, score_layers, score_prompts
 from maxent_rl.tokens.statistics import TeacherStates, TokenStatistics, token_statistics
 from maxent_rl.tokens.tasks.base import TokenTask
@@ -121,6 +122,58 @@ class LanguageModel:
             teacher=told,
             compared=compared,
         )
+
+    def packed_hidden(self, packed: Packed) -> Array:
+        """The last hidden states [K, D] where tokens are predicted; `packed.spread` brings what is made of them to [N, T]."""
+        segments = jnp.asarray(packed.segments)
+        hidden: Any = Transformer(self.config).apply(
+            {"params": self.params}, jnp.asarray(packed.tokens), segments > 0, segments=segments
+        )
+        return packed.predicting(hidden)
+
+    def packed_statistics(
+        self,
+        packed: Packed,
+        extra: dict[str, Any] | None = None,
+        *,
+        teacher: LanguageModel | None = None,
+        teacher_packed: Packed | None = None,
+        compared: dict[str, Comparison] | None = None,
+        hidden: Array | None = None,
+    ) -> TokenStatistics:
+        """What `statistics` says of the same responses, [N, T], from a pass over rows that hold several sequences.
+
+        Equal to rounding, 0 at tokens that were not asked of `packing.pack`. The vocabulary is looked at only where a token of
+        a response is predicted.
+
+        Args:
+          packed: prompts and responses.
+          extra: further statistics of the whole vocabulary, as `token_statistics` takes them.
+          teacher: another model; constant.
+          teacher_packed: what it reads, where that is not what the policy reads: the same responses after prompts with hints,
+            `packing.pack(prompted.hinted(), ...)` with the same `mask` and `places`.
+          compared: statistics of both, as `token_statistics` takes them.
+          hidden: [K, D] what `packed_hidden` has given, where it is there already.
+
+        Raises:
+          ShapeError: `teacher_packed` has another number of places.
+        """
+        told = None
+        if teacher is not None and compared:
+            states = teacher.packed_hidden(packed if teacher_packed is None else teacher_packed)
+            told = TeacherStates(states[None], unembedding(teacher.params, teacher.config), teacher.temperature)
+        found = token_statistics(
+            (self.packed_hidden(packed) if hidden is None else hidden)[None],
+            unembedding(self.params, self.config),
+            packed.targets[None],
+            self.temperature,
+            extra=extra,
+            mask=jnp.asarray(packed.known)[None],
+            teacher=told,
+            compared=compared,
+        )
+        spread: TokenStatistics = jax.tree.map(lambda values: packed.spread(values[0]), found)
+        return spread
 
     def prompt_log_probs(self, prompts: Array, prompt_mask: Array) -> Array:
         """[N, P] the log-probability of each token of prompts after those before it, in nats, at its temperature.

@@ -209,7 +209,7 @@ def _as_read(prompts: Array, prompt_mask: Array, responses: Array, mask: Array) 
         raise ShapeError(f"Responses must have shape ({len(prompts)}, T), one for each prompt, got {responses.shape}.")
     if mask.shape != responses.shape:
         raise ShapeError(f"The mask must have the responses' shape {responses.shape}, got {mask.shape}.")
-    _check_end(mask)
+    check_end(mask)
     tokens = jnp.concatenate([prompts, responses[:, :-1]], axis=1)  # the last token predicts nothing
     return tokens, jnp.concatenate([prompt_mask, jnp.asarray(mask, bool)[:, :-1]], axis=1)
 
@@ -323,7 +323,7 @@ def _check_prompts(prompts: Array, prompt_mask: Array) -> None:
             )
 
 
-def _check_end(mask: Array) -> None:
+def check_end(mask: Array) -> None:
     """Refuses responses that go on after a gap: what predicts the token after it is the state at a place without a token."""
     if isinstance(mask, jax.core.Tracer):
         return

@@ -139,9 +139,7 @@ def token_statistics(
             f"{', '.join(twice)} is asked for in two of extra, differentiable and compared: give each name once."
         )
     functions, constants = _converted(asked, (rows, unembedding.shape[1]), tokens.dtype, dtype)
-    logp, entropy, *others = _statistics(
-        (functions, len(constant)),
-        (chunks, rows),
+    arguments = (
         constants,
         hidden.astype(dtype).reshape(-1, hidden.shape[-1]),
         unembedding.astype(dtype),
@@ -149,6 +147,7 @@ def token_statistics(
         temperature.astype(jnp.promote_types(dtype, jnp.float32)),
         given,
     )
+    logp, entropy, *others = _statistics((functions, len(constant)), (chunks, rows), *_on_the_same_devices(arguments))
     found = {name: other.reshape(*tokens.shape, *other.shape[1:]) for name, other in zip(asked, others, strict=True)}
     found |= {name: jax.lax.stop_gradient(found[name]) for name in constant}
     return TokenStatistics(logp.reshape(tokens.shape), entropy.reshape(tokens.shape), found)
@@ -267,6 +266,29 @@ def _checked_temperature(temperature: ArrayLike) -> Array:
     if isinstance(temperature, int | float) and not temperature > 0:
         raise InvalidSettingError(f"temperature is {temperature}; it must be larger than 0.")
     return jax.lax.stop_gradient(jnp.asarray(temperature))
+
+
+def _on_the_same_devices(given: Any) -> Any:
+    """Arrays that all vary over the axes of `shard_map` that any of them varies over.
+
+    What is the same on each device, as parameters are, then has the sum of the devices' gradients, as JAX gives it elsewhere:
+    the closed form, which stands in the place of JAX's own, does not see where an array comes from.
+    """
+    every = frozenset[Any]().union(*map(_axes_of, jax.tree.leaves(given)))
+
+    def vary(leaf: Array) -> Array:
+        missing = every - _axes_of(leaf)
+        varying: Array = jax.lax.pcast(leaf, tuple(missing), to="varying") if missing else leaf
+        return varying
+
+    return jax.tree.map(vary, given)
+
+
+def _axes_of(leaf: Array) -> frozenset[Any]:
+    """The axes of `shard_map` that an array varies over; releases of JAX differ in where they say it."""
+    kind: Any = jax.typeof(leaf)
+    known: frozenset[Any] = kind.vma if hasattr(kind, "vma") else kind.manual_axis_type.varying
+    return known
 
 
 def _converted(
@@ -464,7 +486,7 @@ def _statistics_backward(
         slope = (slope / temperature).astype(hidden.dtype)
         return total + _product(some_hidden, slope, (0, 0)), _product(slope, unembedding, (1, 1)).astype(hidden.dtype)
 
-    nothing = jnp.zeros(unembedding.shape, slopes[0].dtype)
+    nothing, _ = _on_the_same_devices((jnp.zeros(unembedding.shape, slopes[0].dtype), unembedding))
     dealt = tuple(_deal(each, division) for each in (clean, tokens, *summary, *slopes[:2], *of_moving))
     of_teacher = None if teacher is None else _deal(teacher[0], division)
     in_unembedding, in_hidden = jax.lax.scan(one, nothing, (dealt, of_teacher))

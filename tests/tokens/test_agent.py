@@ -182,7 +182,8 @@ def test_reinforcement_raises_the_reward():
 @pytest.mark.slow
 @pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize(
-    "objective", ["grpo", *(pytest.param(name, marks=pytest.mark.learning) for name in ("dapo", "reinforce"))]
+    "objective",
+    ["grpo", *(pytest.param(name, marks=pytest.mark.learning) for name in ("dapo", "reinforce", "ppo_critic"))],
 )
 def test_reinforcement_learns_to_add(objective):
     """Half to nearly all are right after the warm start (untrained: one in two hundred); 384 iterations take most errors away.

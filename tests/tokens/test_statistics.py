@@ -318,6 +318,13 @@ for batch, words in ((P("data"), P(None, "model")), (P(), P(None, "model")), (P(
     parts = 16 // (2 if batch else 1), vocabulary // (2 if words else 1)
     assert f"f32[{parts[0]},{parts[1]}]" in text and f"f32[16,{vocabulary}]" not in text, (batch, words)
     assert_close(program(*placed), expected)
+
+here = P("data")
+by_devices = jax.shard_map(
+    lambda *inputs: slopes(chunked, *inputs, 0.7, chunk=16),
+    mesh=mesh, in_specs=(here, P(), here, P(None, "data")), out_specs=(here, P()),
+)  # the gradient of what is the same on all devices is their sum
+assert_close(jax.jit(by_devices)(*inputs), expected[1])
 """
 
 

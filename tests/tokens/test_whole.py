@@ -62,6 +62,37 @@ def test_devices_that_hold_a_part_each_average_to_the_step():
     assert_close(found, loss_of(GRPO, OUTPUTS, BATCH), scale=1.0)  # of the tokens' losses, which cancel
 
 
+@pytest.mark.parametrize("name", ["dcpo", "clip_cov", "adpo", "dapo"])
+def test_devices_side_by_side_find_the_gradient_and_the_state_of_the_step(name):
+    """An entropy that is added up, tokens that are drawn among all, groups that stay whole, groups that are left out."""
+    objective = objectives.make(name)
+    outputs, batch = responses(rewards=np.array([1.0, 1, 1, np.nan, 2, 0, 1, -1]))
+
+    def loss(outputs, state, batch):
+        return objective(state, outputs, batch)
+
+    @jax.jit
+    def both(state, outputs, batch):
+        state, prepared = objective.prepare(state, batch)
+        slope, aux = jax.grad(loss, has_aux=True)(outputs, state, prepared)
+        step, surveyed = objective.survey(state, outputs, prepared)
+        parts = jax.tree.map(lambda leaf: leaf.reshape(2, 4, *leaf.shape[1:]), (outputs, step))
+
+        def of_device(outputs, part):
+            found, aux = jax.grad(loss, has_aux=True)(outputs, surveyed.state, part)
+            return found, objective.merge(surveyed.state, aux.state, "devices")
+
+        found, states = jax.vmap(of_device, axis_name="devices")(*parts)
+        found = jax.tree.map(lambda leaf: leaf.reshape(ROWS, COLUMNS) / 2, found)
+        numbers = [leaf for leaf in jax.tree.leaves((aux.state, states)) if jnp.issubdtype(leaf.dtype, jnp.number)]
+        return (found, slope), (numbers[len(numbers) // 2 :], numbers[: len(numbers) // 2])
+
+    (found, slope), (states, state) = both(objective.init(), outputs, batch)
+    assert_close(found, slope)
+    assert_close(states, state)
+    assert np.abs(slope.logp).max() > 1e-3 and (name != "dcpo" or state)
+
+
 def test_a_minibatch_divides_by_its_own_counts_and_is_cut_into_parts_itself():
     three = [6, 0, 5]
     alone = PREPARED.rows(three).as_step()

@@ -161,7 +161,10 @@ def from_trl(config: Mapping[str, Any]) -> Translated:
         stages.append(UncertainTokens(given.take("top_entropy_quantile")))
     stages += _trl_entropy(given)  # of the tokens that are kept
     if given.take("use_vllm", False) and given.take("vllm_importance_sampling_correction", True):
-        stages.append(_trl_correction(given))
+        if kind == "vespo":
+            given.left["use_vllm"] = "TRL's vespo asks how likely a response is to the sampler, ours to the old policy"
+        else:
+            stages.append(_trl_correction(given))
     if given.take("off_policy_mask_threshold") is not None:
         since: Any = "sampler" if given.take("use_vllm", False) else "policy"
         stages.append(OffPolicyMask(given.take("off_policy_mask_threshold"), since))

@@ -196,6 +196,25 @@ class Objective:
         _, state, _, work = self._run(state, outputs, batch)
         return work.total, _aux(state, work)
 
+    def merge(self, before: PyTree, after: PyTree, axis_name: str) -> PyTree:
+        """The state after a step of which each device has seen a part, as after the same parts one after the other.
+
+        Args:
+          before: the state that went into every device's first part.
+          after: what came out of this device's last one, `Aux.state`.
+          axis_name: of the devices, as in `jax.lax.psum`.
+        """
+
+        def joined(before: Array, after: Array) -> Array:
+            if not jnp.issubdtype(jnp.asarray(after).dtype, jnp.number):
+                return after  # keys and flags, which parts leave as they are
+            moved = jnp.where(after == before, 0, after - before)
+            total: Array = before + jax.lax.psum(moved, axis_name)  # type: ignore[no-untyped-call]
+            return total
+
+        merged: PyTree = jax.tree.map(joined, before, after)
+        return merged
+
     def _ready(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
         """Prepared, if it is not yet."""
         unprepared = not batch.prepared

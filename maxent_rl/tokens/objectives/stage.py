@@ -120,7 +120,11 @@ class Stage(Settings):
         return state, work
 
     def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
-        """What it does at each optimiser step, or part of one: row by row, and nothing that depends on the other rows."""
+        """What it does at each optimiser step, or part of one: row by row, and nothing that depends on the other rows.
+
+        Where its state moves here, and not in `survey`, it moves by a sum over parts: these may be seen side by side
+        (`Objective.merge`).
+        """
         return state, work
 
     def statistics(self, state: PyTree) -> dict[str, Statistic]:

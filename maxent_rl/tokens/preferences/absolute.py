@@ -37,6 +37,11 @@ class BCO(PairLoss):
     """What is taken off all rewards: nothing (TRL's bco_pair), or their mean over the batch's pairs (the paper's, which keeps
     a running mean). With it, a pair's loss depends on the pairs beside it."""
 
+    @property
+    def whole_batch(self) -> bool:
+        """Whether rewards are shifted by their mean."""
+        return self.reward_shift == "batch"
+
     def of_pairs(self, pairs: Pairs) -> Array:
         """The loss [B]."""
         shift: Array | float = 0.0
@@ -98,6 +103,11 @@ class TransportedPair(PairLoss):
     flip_probability: Fraction = 0.0
     """Share of labels that may be wrong."""
 
+    @property
+    def whole_batch(self) -> bool:
+        """It does: it compares by ranks."""
+        return True
+
     def of_pairs(self, pairs: Pairs) -> Array:
         """The loss [B], that of a pair at the rank of its margin."""
         reference = pairs.log_prob - pairs.ratio
@@ -117,6 +127,11 @@ class Transported(PairLoss):
     """As for dpo."""
     flip_probability: Fraction = 0.0
     """Share of labels that may be wrong."""
+
+    @property
+    def whole_batch(self) -> bool:
+        """It does: it compares by ranks."""
+        return True
 
     def of_pairs(self, pairs: Pairs) -> Array:
         """The loss [B], that of a chosen response and the rejected one of its rank."""

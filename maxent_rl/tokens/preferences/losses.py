@@ -38,6 +38,14 @@ class PreferenceLoss(Settings, abc.ABC):
         """Its name in messages."""
         return type(self).__name__
 
+    @property
+    def whole_batch(self) -> bool:
+        """Whether a value depends on the pairs beside it, so that the loss is not the mean over parts of a batch.
+
+        Its slope in the log-probabilities, which takes all of them, then goes into each part: docs/tokens.md.
+        """
+        return getattr(self, "likelihood_average", None) == "batch"
+
     @abc.abstractmethod
     def __call__(
         self, outputs: ArrayLike | TokenOutputs, batch: PreferenceBatch, mismatched_logp: ArrayLike | None = None
@@ -301,6 +309,11 @@ class KTO(PreferenceLoss):
     """Weight of good responses; times their number, 1 to 4/3 times that of the bad ones."""
     undesirable_weight: Weight = 1.0
     """Weight of bad responses."""
+
+    @property
+    def whole_batch(self) -> bool:
+        """It does: the baseline is a mean over the batch."""
+        return True
 
     def __call__(
         self, outputs: ArrayLike | TokenOutputs, batch: PreferenceBatch, mismatched_logp: ArrayLike | None = None

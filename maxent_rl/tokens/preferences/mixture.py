@@ -51,6 +51,11 @@ class Mixture(PreferenceLoss):
         """Its name in messages."""
         return "Mixture of " + ", ".join(part.title for part in self.parts)
 
+    @property
+    def whole_batch(self) -> bool:
+        """Whether any part does."""
+        return any(part.whole_batch for part in self.parts)
+
     def __call__(
         self, outputs: ArrayLike | TokenOutputs, batch: PreferenceBatch, mismatched_logp: ArrayLike | None = None
     ) -> tuple[Array, PreferenceAux]:

@@ -110,6 +110,7 @@ def test_what_is_not_the_loss_is_named():
     translated = from_trl({"loss_type": "grpo", "learning_rate": 1e-6, "num_generations": 8, "reward_weights": [1.0]})
     assert translated.left["learning_rate"] == "not part of the loss"
     assert "summed by the caller" in translated.left["reward_weights"] and "loss_type" not in translated.left
+    assert "to the sampler" in from_trl({"loss_type": "vespo", "use_vllm": True}).left["use_vllm"]
     translated = from_verl({"adv_estimator": "gae", "lam": 0.95, "rollout_rs": "geometric"})
     assert "give its advantages" in translated.left["adv_estimator"] and "reject_level" in translated.left["rollout_rs"]
     assert next(stage for stage in translated.objective.stages if stage.slot == "advantage").trace_decay == 0.95

@@ -20,7 +20,7 @@ from maxent_rl.tokens.tasks.copy_reverse import CopyReverse
 
 LENGTHS = jnp.array([10, 12])
 every = pytest.mark.parametrize("name", preferences.names())
-OF_THE_BATCH = {"aot", "aot_unpaired"}  # pairs are compared by their ranks among all
+OF_THE_BATCH = {"aot", "aot_unpaired"}  # pairs are compared by their ranks among all; kto's baseline is said apart
 
 
 def spread(totals, lengths, columns=12):
@@ -132,6 +132,27 @@ def test_a_pair_that_the_reference_did_not_score_does_not_count(name):
         if name not in OF_THE_BATCH:
             np.testing.assert_array_equal(loss, np.where(counts, plain, 0.0))
         assert np.isfinite(slope).all() and all(np.isfinite(value) for value in found.metrics.values())
+
+
+@every
+def test_it_is_said_whether_a_pair_depends_on_those_beside_it(name):
+    """Where it does, a loss is not the mean over the parts of a batch."""
+    logp, batch, other = random_pairs()
+    changed = jnp.where(jnp.arange(8)[:, None] % 2 == 0, 5.0, 0.01) * logp  # the order of all margins, too
+    other = 0.1 * other  # likelier than the reference finds it: kto's baseline is not below 0
+    beside = jnp.arange(8)[:, None] >= 4
+    moved = step(name, jnp.where(beside, changed, logp), batch, jnp.where(beside, 2 * other, other))[0]
+    apart = np.abs(np.asarray(moved - step(name, logp, batch, other)[0]))
+    assert (apart[: len(apart) // 2].max() > 1e-3) == preferences.make(name).whole_batch
+    assert apart.max() > 1e-3
+
+
+def test_settings_may_make_pairs_depend_on_each_other():
+    for name, settings in (("rpo", {"likelihood_average": "batch"}), ("bco", {"reward_shift": "batch"})):
+        loss = preferences.make(name, **settings)
+        assert loss.whole_batch and not preferences.make(name).whole_batch
+        assert preferences.mixture((preferences.make("dpo"), 1.0), (loss, 1.0)).whole_batch
+    assert not preferences.mixture((preferences.make("dpo"), 1.0)).whole_batch
 
 
 @every

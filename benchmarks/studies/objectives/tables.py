@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.lab.statistics import interquartile
 from benchmarks.lab.study import Result, Results, runs_of
 from benchmarks.lab.tables import markdown
-from benchmarks.studies.objectives.scores import Place, board, scores, tasks, with_start
+from benchmarks.studies.objectives.scores import Place, board, scores, tasks, whole_tasks, with_start
 from benchmarks.studies.objectives.setting import BASE, BUDGETS, LABELS, START, Defaults, Part, Tuned
 from maxent_rl.reports.statistics import Interval, interquartile_mean
 
@@ -36,7 +36,7 @@ def tables(results: Results) -> str:
 
 def overall(result: Result) -> str:
     """The board over the tasks, by pass@1."""
-    wanted, by_task = tasks(result), scores(result, "pass@1")
+    wanted, by_task = whole_tasks(result), scores(result, "pass@1")
     several, rows, place = len(wanted) > 1, [], 0
     for each in board(result):
         place += each.name != START

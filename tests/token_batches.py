@@ -42,6 +42,8 @@ def responses(seed=0, lengths=LENGTHS, rows=None, **overrides):
         "logp_drawn": log_prob(1.1 * old),
         "greedy_rewards": draw.normal(size=ROWS // GROUP).round(2).repeat(GROUP),
         "reward_parts": draw.normal(size=(ROWS, 2)).round(2),
+        "span": np.broadcast_to(np.arange(COLUMNS) >= 2, (ROWS, COLUMNS)),
+        "span_advantages": draw.normal(size=ROWS).round(2),
         "taught": np.arange(ROWS) != 1,
         "values": draw.normal(size=(ROWS, COLUMNS)).round(2),
     }

@@ -158,7 +158,7 @@ def mesh():
 
 def sharded(tree):
     """The rows of every array divided among the devices."""
-    return jax.device_put(tree, NamedSharding(mesh(), PartitionSpec("devices")))
+    return jax.block_until_ready(jax.device_put(tree, NamedSharding(mesh(), PartitionSpec("devices"))))
 
 
 def replicated(tree):
@@ -191,10 +191,9 @@ def differences(objective):
     expected = whole(objective, state, params, batch)
     after, step = surveyed(objective, state, params, batch)
     step, layouts = in_parts(objective, step)
-    found = {
-        "sharded": whole(*replicated((objective, state, params)), sharded(batch)),
-        "devices": by_devices(objective, after, params, step, layouts),
-    }
+    found = {"sharded": whole(*replicated((objective, state, params)), sharded(batch))}
+    jax.block_until_ready(found)  # what devices of one process exchange is kept apart from what else they do
+    found["devices"] = by_devices(objective, after, params, step, layouts)
     size = max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(expected[0]))
     return {layout: apart(each, expected) for layout, each in found.items()} | {"size": size}
 
@@ -282,10 +281,12 @@ def differences_by_slopes(objective):
     parts = jax.tree.map(lambda leaf: leaf.reshape(PARTS, -1, *leaf.shape[1:]), cut)
     slopes, own = compiled_in_turn(objective, looked_at, said_of_parts(params, layouts), parts)
     found = {"parts": (pulled_from_parts(params, layouts, slopes), own)}
+    jax.block_until_ready(found)
     here = replicated((objective, state, params))
     own, batch = prepared(*here[:2], sharded(drawn))
     (slope, own), _ = at_once(here[0], own, said(here[2], batch), batch)
     found["sharded"] = pulled(here[2], batch, slope), own
+    jax.block_until_ready(found)
     say, pull, learn = device_programs()
     slopes, own = learn(objective, looked_at, say(params, layouts), parts)
     found["devices"] = pull(params, layouts, slopes), own
@@ -392,10 +393,11 @@ def preference_differences(name):
         return packing.stack([packing.pack(*each, ROW_LENGTH) for each in cut])
 
     parts, others = jax.tree.map(lambda leaf: leaf.reshape(PARTS, -1, *leaf.shape[1:]), (batch, other))
-    found = {
-        "parts": preferred_in_parts(loss, params, batch, other, parts, others, laid_out(PARTS)),
-        "sharded": preferred(*replicated((loss, params)), *sharded((batch, other))),
-        "devices": preferred_by_devices(loss, params, batch, other, laid_out(DEVICES)),
-    }
+    # One after the other: what devices of one process exchange is kept apart from what else they do.
+    found = {"parts": preferred_in_parts(loss, params, batch, other, parts, others, laid_out(PARTS))}
+    jax.block_until_ready((expected, found))
+    found["sharded"] = preferred(*replicated((loss, params)), *sharded((batch, other)))
+    jax.block_until_ready(found)
+    found["devices"] = preferred_by_devices(loss, params, batch, other, laid_out(DEVICES))
     size = max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(expected))
     return {layout: apart(each, expected) for layout, each in found.items()} | {"size": size}

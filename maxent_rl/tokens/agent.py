@@ -22,18 +22,21 @@ from maxent_rl.tokens import objectives
 from maxent_rl.tokens.batch import Prompted, TokenBatch, TokenOutputs
 from maxent_rl.tokens.critic import WITH_CRITIC, CriticState, TokenCritic, Trunk, has_critic, held
 from maxent_rl.tokens.model import LanguageModel, small_config
-from maxent_rl.tokens.rollouts import Groups, collect, examine
+from maxent_rl.tokens.prompts import PromptSource, make_source
+from maxent_rl.tokens.rollouts import Groups, examine, gather
+from maxent_rl.tokens.tasks import TASKS, make_task
 from maxent_rl.tokens.tasks.base import TokenTask
 from maxent_rl.tokens.teachers import Teacher, TeacherState, check_first, first_params
 from maxent_rl.tokens.teachers.rules import AVERAGED, COMPARED, TAUGHT, has_reference, has_teacher
 from maxent_rl.tokens.warm_start import WarmStart, WarmStartObjective, hinted
 from maxent_rl.types import Array, Learns, Metrics, PyTree, Spec
-from maxent_rl.usage import above, not_given, when
+from maxent_rl.usage import above, not_given, unless, when
 
 _WARM = above(warm_start_steps=0)
 _HARDEST = _WARM & when(warm_start_objective="entropy-sft")
 _CRITIC = when(objective=WITH_CRITIC)
 _FURTHER = 2**20  # beyond what keys are split into
+_PROMPTS_STREAM = 0x50A3C7E5  # likewise
 
 
 @struct.dataclass
@@ -50,6 +53,7 @@ class TokenState:
       response_length: T, the most tokens of a response.
       teacher: of those that are taught, or whose reference a teacher is.
       critic: what learns beside the policy, where the objective has a critic.
+      prompts: state of the source of prompts, or None where it has none.
     """
 
     params: PyTree
@@ -61,6 +65,7 @@ class TokenState:
     response_length: int = struct.field(pytree_node=False)  # type: ignore[no-untyped-call]
     teacher: TeacherState | None = None
     critic: CriticState | None = None
+    prompts: PyTree = None
 
 
 @struct.dataclass
@@ -73,6 +78,10 @@ class TokenAgent(Settings):
     """Name of the objective: grpo, dapo, clip_cov, ... (maxent_rl.tokens.objectives)."""
     objective_settings: tuple[str, ...] | None = static(None)
     """Hyper-parameters of the objective in place of its defaults, as NAME=VALUE, or STAGE.NAME=VALUE where several have it."""
+    prompts: str = static("task")
+    """Where prompts come from: task, templates, pool, mixture, synthesis (maxent_rl.tokens.prompts)."""
+    prompt_settings: tuple[str, ...] | None = static(None, used_when=unless(prompts="task"))
+    """Settings of the source of prompts in place of its defaults, as NAME=VALUE (docs/tokens.md, Where prompts come from)."""
     group_size: Count = static(16)
     """Responses to each prompt; --num-envs is the number of all responses of an iteration."""
     num_minibatches: Count = static(4)
@@ -177,6 +186,7 @@ class TokenAgent(Settings):
                 f"--num-envs {spec.num_envs}, the responses of an iteration, must be a multiple of --group-size "
                 f"{self.group_size} and of --num-minibatches {self.num_minibatches}."
             )
+        self._check_prompts(objective, env)
         groups = spec.num_envs // self.group_size
         if objective.whole_groups and groups % self.num_minibatches:
             raise InvalidSettingError(
@@ -189,6 +199,7 @@ class TokenAgent(Settings):
         assert spec.num_actions is not None
         config = self.build_config(spec.num_actions)
         params_key, objective_key = jax.random.split(key)
+        prompts_key = jax.random.fold_in(key, _PROMPTS_STREAM)
         params = LanguageModel.create(config, params_key).params
         if self.initial_policy is not None:
             params = first_params(self.initial_policy, params)
@@ -205,6 +216,7 @@ class TokenAgent(Settings):
             response_length=spec.action_shape[0],
             teacher=None if teacher is None else teacher.init(LanguageModel(config, params)),
             critic=self._new_critic(params) if has_critic(objective.stages) else None,
+            prompts=self.build_prompts().init(prompts_key, spec),
         )
 
     def act(self, state: TokenState, observation: Array, key: Array) -> Array:
@@ -223,9 +235,7 @@ class TokenAgent(Settings):
         When the warm start ends with it, this policy becomes the reference, and Adam starts anew.
         """
         prompt_key, answer_key = jax.random.split(key)
-        prompts, prompt_mask = task.prompts(prompt_key, count)
-        tokens, mask = task.demonstrations(answer_key, prompts)
-        prompted = Prompted(prompts, prompt_mask, mask)
+        prompted, tokens = self.build_prompts().demonstrations(task, prompt_key, answer_key, count)
         if self.warm_start_hints > 0:
             prompted = hinted(jax.random.fold_in(key, _FURTHER), prompted, tokens, self.warm_start_hints)
         warm_start = WarmStart(
@@ -256,10 +266,10 @@ class TokenAgent(Settings):
         """
         collect_key, learn_key = jax.random.split(key)
         objective = self.build_objective(state.response_length, _vocabulary_size(state.params))
-        batch, metrics = self.collect(state, task, collect_key, count)
+        heard, batch, metrics = self._gather(state, task, collect_key, count)
         before = state.objective
         own, batch = objective.prepare(before, batch)
-        state = dataclasses.replace(state, objective=own)
+        state = dataclasses.replace(state, objective=own, prompts=heard)
         rows = batch.mask.shape[0]  # more than `count` where an objective adds some; what fills no part is left out
         cut, size = (batch.groups, rows // batch.group_size) if objective.whole_groups else (batch.rows, rows)
         orders = jax.vmap(lambda one: jax.random.permutation(one, size))(jax.random.split(learn_key, self.num_epochs))
@@ -278,6 +288,11 @@ class TokenAgent(Settings):
 
     def collect(self, state: TokenState, task: TokenTask[Any], key: Array, count: int) -> tuple[TokenBatch, Metrics]:
         """Draws the `count` responses of an iteration, with all that its objective asks of them."""
+        return self._gather(state, task, key, count)[1:]
+
+    def _gather(
+        self, state: TokenState, task: TokenTask[Any], key: Array, count: int
+    ) -> tuple[PyTree, TokenBatch, Metrics]:
         objective = self.build_objective(state.response_length, _vocabulary_size(state.params))
         groups = Groups(self.group_size, state.response_length, self.sampling_rounds)
         model, teacher = self.model(state.params), self.build_teacher(objective)
@@ -285,8 +300,19 @@ class TokenAgent(Settings):
         if reference is None and teacher is not None and has_reference(objective):
             reference = teacher.model(cast(TeacherState, state.teacher), model)
         critic = None if state.critic is None else TokenCritic(model.config, state.critic.params).beside(model)
-        return collect(
-            model, task, key, count, groups, objective, state.objective, reference, self.teacher_hint, critic
+        return gather(
+            model,
+            task,
+            key,
+            count,
+            groups,
+            objective,
+            state.objective,
+            reference,
+            self.teacher_hint,
+            critic,
+            self.build_prompts(),
+            state.prompts,
         )
 
     def examine(self, state: TokenState, task: TokenTask[Any], key: Array, prompts: int) -> dict[str, Array]:
@@ -325,6 +351,15 @@ class TokenAgent(Settings):
             settings["vocabulary_size"] = vocabulary_size
         return objectives.make(self.objective, **settings)
 
+    def build_prompts(self) -> PromptSource:
+        """The source of prompts with its settings.
+
+        Raises:
+          InvalidSettingError: a setting that is not NAME=VALUE, or a value that cannot be.
+          UnknownNameError: no such source, or no such setting of it.
+        """
+        return make_source(self.prompts, self.prompt_settings or ())
+
     def build_teacher(self, objective: objectives.Objective) -> Teacher | None:
         """Who teaches with an objective; None where nobody is taught and the reference is the policy as it began."""
         wanted = objective.teaching(objective.init()).teacher if has_teacher(objective) else None
@@ -332,6 +367,16 @@ class TokenAgent(Settings):
         if kind is None or not (wanted or has_reference(objective)):
             return None
         return Teacher(kind, self.teacher_rate, self.teacher_policies or ())
+
+    def _check_prompts(self, objective: objectives.Objective, env: str) -> None:
+        source, name = self.build_prompts(), env.removeprefix("tokens/")
+        if name in TASKS:
+            source.check(make_task(name))
+        if source.credits_apart and not any("span_advantages" in stage.inputs for stage in objective.stages):
+            raise InvalidSettingError(
+                f"--prompts {self.prompts} has descriptions credited apart from answers, which --objective {self.objective} "
+                "does not do: use syn_grpo_style."
+            )
 
     def build_config(self, vocabulary_size: int) -> TransformerConfig:
         """The transformer's configuration.

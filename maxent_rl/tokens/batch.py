@@ -107,6 +107,8 @@ class TokenBatch:
         policy's own at its temperature (`Sampling.temperature`).
       greedy_rewards: [N] the reward of the policy's most likely response to the same prompt.
       reward_parts: [N, K] the K rewards that an outcome is made of, where they are to be normalised apart.
+      span: [N, T] True on tokens that are no part of the answer and are credited apart from it.
+      span_advantages: [N] the advantage of those tokens of each response.
       values: [N, T] what a critic said of what stood before each token, in units of reward.
       value_targets: [N, T] what it should have said; set by `Objective.prepare`, where a stage makes them of the values.
       taught: [N] True where the teacher knows what the policy does not, such as another response that is right
@@ -154,6 +156,8 @@ class TokenBatch:
         "row", about="the reward of the policy's most likely response to the same prompt", default=None
     )
     reward_parts: Array | None = column("part", about="the rewards that each outcome is made of", default=None)
+    span: Array | None = column("token", about="True on tokens that are credited apart from the answer", default=None)
+    span_advantages: Array | None = column("row", about="the advantage of the tokens of its span", default=None)
     values: Array | None = column("token", about="what the critic said of what stood before each token", default=None)
     value_targets: Array | None = column(
         "token", about="what the critic should have said, which critic_advantage makes of rewards", default=None
@@ -267,6 +271,8 @@ class Prompted:
       prompts: [N, P] int32, padded on either side.
       prompt_mask: [N, P] bool.
       response_mask: [N, T] bool: where a response has tokens, whatever an objective leaves out of its loss.
+      problems: [N, Q] the task's own prompts, where a source of prompts has changed them; None where it has not.
+      notes: pytree of [N, ...]: what a source of prompts noted of them.
       hints: [N, H] int32 what stands before the prompt for those who are told more than the policy; None for nothing.
       hint_mask: [N, H] bool; False for padding, and in rows without a hint.
     """
@@ -274,8 +280,15 @@ class Prompted:
     prompts: Array
     prompt_mask: Array
     response_mask: Array
+    problems: Array | None = None
+    notes: PyTree = None
     hints: Array | None = None
     hint_mask: Array | None = None
+
+    @property
+    def checked(self) -> Array:
+        """[N, Q] the task's own prompts, by which responses are checked."""
+        return self.prompts if self.problems is None else self.problems
 
     def hinted(self) -> Prompted:
         """The same responses after prompts that begin with their hints, [N, H + P]; without hints, itself."""

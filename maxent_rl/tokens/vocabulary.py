@@ -123,6 +123,34 @@ def teacher_divergence(
     return divergence
 
 
+def toward_policy(
+    comparison: Callable[[Array, Array, Array], Array], share: float
+) -> Callable[[Array, Array, Array], Array]:
+    """The same comparison with a teacher that is moved towards the policy: its logits a share of the way, held constant.
+
+    Args:
+      comparison: of a policy and a teacher.
+      share: from 0, the teacher as it is, to 1, the policy itself.
+
+    Returns:
+      (log_probs [..., V] in nats, those of the teacher, tokens [...]) to what the comparison gives.
+
+    Raises:
+      InvalidSettingError: a share that is not between 0 and 1.
+
+    Source: SDPO (arXiv 2601.20802), released code, its trust-region teacher.
+    """
+    if not 0 <= share <= 1:
+        raise InvalidSettingError(f"share is {share}; it must be from 0 to 1.")
+
+    def of_both(log_probs: Array, of_teacher: Array, tokens: Array) -> Array:
+        # Log-probabilities are logits, each up to a constant that the softmax takes away.
+        between = (1.0 - share) * of_teacher + share * jax.lax.stop_gradient(log_probs)
+        return comparison(log_probs, jax.nn.log_softmax(between), tokens)
+
+    return of_both
+
+
 def teacher_log_prob(log_probs: Array, of_teacher: Array, tokens: Array) -> Array:
     """The log-probability of each token under the teacher: [..., V], [..., V], [...] to [...] nats."""
     return jnp.take_along_axis(of_teacher, tokens[..., None], axis=-1)[..., 0]

@@ -42,6 +42,7 @@ OUTSIDE = {
     **dict.fromkeys(("proposal", "data_seed", "teacher_seed"), "what is read of a teacher"),
     **dict.fromkeys(("reward_updates", "reward_learning_rate", "reward_batch_size"), "before the first step"),
     **dict.fromkeys(("objective", "objective_settings"), "what else is learned: tests of objectives"),
+    **dict.fromkeys(("prompts", "prompt_settings"), "which prompts come: tests of their sources"),
     "eval_samples": "how tasks are evaluated",
     **dict.fromkeys(("initial_policy", "teacher_policies"), "read from folders: tests/tokens/teachers/test_stored.py"),
     "goal_relabel": "wants an environment of goals: data/buffers/test_hindsight.py",

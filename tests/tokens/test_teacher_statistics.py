@@ -17,6 +17,7 @@ COMPARED = {
     "log_prob": vocabulary.teacher_log_prob,
     "entropy": vocabulary.teacher_entropy(),
     "told_entropy": vocabulary.teacher_entropy(3),
+    "nearer": vocabulary.toward_policy(vocabulary.teacher_divergence(1.0), 0.25),
 }
 
 
@@ -74,6 +75,7 @@ def test_they_are_those_of_a_loop_in_double_precision():
         m, best = 0.7 * p + 0.3 * q, np.argsort(-p)[:3]
         few_p, few_q = (np.append(each[best], 1 - each[best].sum()) for each in (p, q))
         half = (few_p + few_q) / 2
+        nearer = q**0.75 * p**0.25 / np.sum(q**0.75 * p**0.25)
         expected = {
             "mixed": 0.7 * np.sum(p * np.log(p / m)) + 0.3 * np.sum(q * np.log(q / m)),
             "forward": np.sum(q * np.log(q / p)),
@@ -81,6 +83,7 @@ def test_they_are_those_of_a_loop_in_double_precision():
             "log_prob": np.log(q[tokens[place]]),
             "entropy": -np.sum(q * np.log(q)),
             "told_entropy": -np.sum(few_q * np.log(few_q)),
+            "nearer": np.sum(p * (np.log(p) - np.log(nearer))),
         }
         for name, value in expected.items():
             assert found.extra[name][place] == pytest.approx(value, rel=1e-5, abs=3e-6), name
@@ -120,6 +123,8 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence():
         logits_statistics(np.zeros((2, 3)), np.zeros(2, int), compared=compared)
     with pytest.raises(InvalidSettingError, match="interpolation is 2; it must be from 0 to 1"):
         vocabulary.teacher_divergence(2)
+    with pytest.raises(InvalidSettingError, match="share is -1; it must be from 0 to 1"):
+        vocabulary.toward_policy(compared["divergence"], -1)
     with pytest.raises(InvalidSettingError, match="At least one token is needed, got 0"):
         vocabulary.teacher_entropy(0)
 

@@ -38,6 +38,16 @@ CASES = {
         f"{COMMON} --total-steps 3200 --eval-every 800 --num-envs 16 --group-size 4 --hidden-size 16 --num-layers 1 "
         "--num-heads 2 --num-key-value-heads 1 --intermediate-size 16 --warm-start-steps 800 --warm-start-loss 0",
     ),
+    # Prompts of sources that have states: a pool, and problems that the policy describes.
+    "prompts": (
+        "lm",
+        "tokens/contexts",
+        "tokens-contexts",
+        f"{COMMON} --total-steps 1600 --eval-every 0 --num-envs 16 --group-size 4 --hidden-size 16 --num-layers 1 "
+        "--num-heads 2 --num-key-value-heads 1 --intermediate-size 16 --warm-start-steps 400 --warm-start-loss 0 "
+        "--objective syn_grpo_style --prompts mixture --prompt-settings sources=pool,synthesis pool.capacity=8 "
+        "pool.keep=all synthesis.capacity=16 synthesis.share=1 synthesis.solvable=false",
+    ),
 }
 
 

@@ -36,6 +36,8 @@ class FromTeacher(Stage):
     """Whether the others are then one choice more, or left out."""
     distill_sampled: bool = static(False)
     """Look at the token drawn alone, `sg(log P - log Q) log P`, in place of the vocabulary; of interpolation 1."""
+    distill_nearness: Fraction = static(0.0)
+    """How far the teacher's logits are first moved towards the policy's (SDPO's trust region, of a frozen teacher)."""
     distill_ratio_most: Positive | None = 2.0
     """Bound of the importance weight of each token, which is 1 on policy; None for no such weight."""
 
@@ -49,9 +51,13 @@ class FromTeacher(Stage):
     def compared(self) -> dict[str, Comparison]:
         """What `divergence` reads."""
         if self.distill_sampled:
-            return {"teacher_log_prob": vocabulary.teacher_log_prob}
+            return {"teacher_log_prob": self.nearer(vocabulary.teacher_log_prob)}
         found = vocabulary.teacher_divergence(self.distill_interpolation, self.distill_top, self.distill_tail)
-        return {"divergence": found}
+        return {"divergence": self.nearer(found)}
+
+    def nearer(self, comparison: Comparison) -> Comparison:
+        """The comparison with the teacher as near as it is to be."""
+        return vocabulary.toward_policy(comparison, self.distill_nearness) if self.distill_nearness else comparison
 
     def divergence(self, work: Work) -> tuple[Array, Array]:
         """(loss [N, T] in nats, where it is known [N, T]); the importance weight is in it."""

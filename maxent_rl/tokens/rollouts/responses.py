@@ -13,12 +13,14 @@ from maxent_rl import losses
 from maxent_rl.tokens.batch import Prompted, TokenBatch
 from maxent_rl.tokens.model import LanguageModel
 from maxent_rl.tokens.objectives import Hint, Objective, Sampling, Statistic, Teaching, informative_groups
+from maxent_rl.tokens.prompts.source import Posed, PromptSource, TaskPrompts, rows_posed
 from maxent_rl.tokens.sampling import Responses
 from maxent_rl.tokens.tasks.base import TokenTask
 from maxent_rl.tokens.teachers.hints import with_answers, with_siblings
 from maxent_rl.types import Array, Metrics, PyTree
 
 _FURTHER = 2**20  # beyond what keys are split into
+_FEEDBACK_STREAM = 0xFEEDBACC  # likewise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,11 +50,29 @@ def collect(
     hint: Hint | None = None,
     critic: Callable[[Prompted, Array], Array] | None = None,
 ) -> tuple[TokenBatch, Metrics]:
+    """Draws the responses of one iteration to prompts of the task itself: `gather`, without a source that has a state."""
+    return gather(model, task, key, count, groups, objective, state, reference, hint, critic)[1:]
+
+
+def gather(
+    model: LanguageModel,
+    task: TokenTask[Any],
+    key: Array,
+    count: int,
+    groups: Groups,
+    objective: Objective,
+    state: PyTree,
+    reference: LanguageModel | None = None,
+    hint: Hint | None = None,
+    critic: Callable[[Prompted, Array], Array] | None = None,
+    source: PromptSource | None = None,
+    source_state: PyTree = None,
+) -> tuple[PyTree, TokenBatch, Metrics]:
     """Draws the responses of one iteration.
 
     Args:
       model: that answers.
-      task: that poses prompts and checks.
+      task: that poses problems and checks.
       key: [] random key.
       count: N, responses; whole groups.
       groups: how they are drawn.
@@ -61,16 +81,21 @@ def collect(
       reference: the model whose log-probabilities go into the batch too; None for none.
       hint: what a teacher is told before the prompt; None for what the objective wants.
       critic: gives the values [N, T] of what stands before each of the tokens [N, T] of responses; None for none.
+      source: of prompts; None for the task itself.
+      source_state: of the source.
 
     Returns:
-      (batch, metrics): all metrics but "rollout/mixed_groups" are those of the first round.
+      (state of the source, batch, metrics): all metrics but "rollout/mixed_groups" are those of the first round. A source may
+      have put whole groups of rows behind those that were drawn.
     """
+    source = source or TaskPrompts()
     wanted, asked = objective.sampling(state), objective.statistics(state)
-    drawing = _Drawing(model, task, groups, objective, wanted, asked, reference, critic)
+    drawing = _Drawing(model, task, groups, objective, wanted, asked, reference, critic, source)
     # `fold_in` and `split` of one key give the same keys, so each use has one of its own.
     prompt_key, draw_key, more_key, side_key = jax.random.split(key, 4)
     num_groups = count // groups.size
-    batch = drawing.draw(draw_key, *task.prompts(prompt_key, num_groups))
+    source_state, posed = source.draw(task, source_state, prompt_key, num_groups)
+    batch = drawing.draw(draw_key, posed)
     # Of the first round, which is drawn without a choice: groups that are kept for what they teach say less of the policy.
     metrics = {
         "episode/return": jnp.mean(batch.rewards),
@@ -80,19 +105,18 @@ def collect(
     }
     rounds = jnp.ones(())
     if groups.rounds > 1:
-        batch, rounds = drawing.replace_groups(more_key, batch)
+        source_state, batch, rounds = drawing.replace_groups(source_state, more_key, batch)
     mixed = informative_groups(batch.rewards, groups.size)
     metrics |= {"rollout/mixed_groups": jnp.mean(mixed.astype(jnp.float32)), "rollout/rounds": rounds}
+    source_state, batch, heard = drawing.feedback(source_state, key, batch)
     side = drawing.wanted.side
     batch = _told(drawing.completed(batch), task, jax.random.fold_in(key, _FURTHER), objective.teaching(state), hint)
     if side is not None:
         few = side.prompts(num_groups)
         context = cast(Prompted, batch.context)
-        prompts, prompt_mask = (rows[:: groups.size][:few] for rows in (context.prompts, context.prompt_mask))
-        batch = dataclasses.replace(
-            batch, side=drawing.completed(drawing.draw(side_key, prompts, prompt_mask, side.temperature))
-        )
-    return batch, metrics
+        answered = jax.tree.map(lambda rows: rows[:: groups.size][:few], rows_posed(context))
+        batch = dataclasses.replace(batch, side=drawing.completed(drawing.draw(side_key, answered, side.temperature)))
+    return source_state, batch, metrics | heard
 
 
 def _told(batch: TokenBatch, task: TokenTask[Any], key: Array, wanted: Teaching, hint: Hint | None) -> TokenBatch:
@@ -113,7 +137,7 @@ class _Drawing:
     """Who answers what, and what an objective wants of it.
 
     Attributes:
-      model, task, groups, objective, reference, critic: as `collect` takes them.
+      model, task, groups, objective, reference, critic, source: as `gather` takes them.
       wanted: how the objective wants responses to be drawn.
       asked: the statistics that it asks for.
     """
@@ -126,43 +150,45 @@ class _Drawing:
     asked: dict[str, Statistic]
     reference: LanguageModel | None
     critic: Callable[[Prompted, Array], Array] | None
+    source: PromptSource
 
-    def draw(self, key: Array, prompts: Array, prompt_mask: Array, temperature: Array | None = None) -> TokenBatch:
+    def draw(self, key: Array, posed: Posed, temperature: Array | None = None) -> TokenBatch:
         """Draws and checks a group of responses to each prompt, at the model's temperature or at so many times that.
 
         Log-probabilities and entropies are always those of the model's own temperature. Tokens have temperatures of their
         own where the objective wants it, but for responses besides the batch, which have theirs.
         """
         model, groups = self.model, self.groups
-        prompts, prompt_mask = (jnp.repeat(rows, groups.size, axis=0) for rows in (prompts, prompt_mask))
+        posed = posed.repeated(groups.size)
+        prompts, prompt_mask = posed.prompts, posed.prompt_mask
         if temperature is None:
             found = model.respond(
                 prompts, prompt_mask, key, groups.response_length, token_temperature=self.wanted.temperature
             )
         else:
             found = model.respond(prompts, prompt_mask, key, groups.response_length, temperature * model.temperature)
-        context = Prompted(prompts, prompt_mask, found.mask)
+        context = Prompted(prompts, prompt_mask, found.mask, posed.problems, posed.notes)
         logp, entropy = found.logp, found.entropy
         if temperature is not None:
             own = model.statistics(context, found.tokens)
             logp, entropy = own.logp, own.entropy
         ended = jnp.any(found.mask & (found.tokens == TokenTask.end_token), axis=-1)
-        rewards = self.task.reward(prompts, found.tokens, found.mask)
+        parts = self.source.reward_parts(self.task, posed, found.tokens, found.mask)
         return TokenBatch(
             logp_old=logp,
             mask=found.mask,
-            rewards=rewards,
+            rewards=jnp.sum(parts, axis=-1),
             group_size=groups.size,
             tokens=found.tokens,
             entropy_old=entropy,
             truncated=~ended,
             context=context,
-            **self._further(context, found, rewards),
+            **self._further(context, found, parts),
         )
 
-    def _further(self, context: Prompted, found: Responses, rewards: Array) -> dict[str, Any]:
+    def _further(self, context: Prompted, found: Responses, parts: Array) -> dict[str, Any]:
         """The columns that only some objectives read, of those that this one does."""
-        prompts = context.prompts
+        prompts = context.checked
         task = self.task
         makers: dict[str, Callable[[], Array]] = {
             "problem": lambda: task.problems(prompts),
@@ -171,16 +197,19 @@ class _Drawing:
             "difficulty": lambda: task.difficulties(prompts),
             "logp_drawn": lambda: found.logp_drawn,
             "greedy_rewards": lambda: self._greedy_rewards(context),
-            "reward_parts": lambda: rewards[:, None],  # tasks pay one reward
+            "reward_parts": lambda: parts,
+            "span": lambda: task.apart(found.tokens, found.mask),
+            "span_advantages": lambda: jnp.zeros(prompts.shape[:1]),
         }
         return {name: make() for name, make in makers.items() if name in self._needed}
 
     def _greedy_rewards(self, context: Prompted) -> Array:
         """[N] the reward of the likeliest response to each prompt, which is found once for a group."""
         size = self.groups.size
-        prompts, mask = context.prompts[::size], context.prompt_mask[::size]
-        found = self.model.respond(prompts, mask, None, self.groups.response_length)
-        return jnp.repeat(self.task.reward(prompts, found.tokens, found.mask), size)
+        posed: Posed = jax.tree.map(lambda rows: rows[::size], rows_posed(context))
+        found = self.model.respond(posed.prompts, posed.prompt_mask, None, self.groups.response_length)
+        parts = self.source.reward_parts(self.task, posed, found.tokens, found.mask)
+        return jnp.repeat(jnp.sum(parts, axis=-1), size)
 
     @property
     def _needed(self) -> set[str]:
@@ -192,24 +221,35 @@ class _Drawing:
             return informative_groups(batch.rewards, self.groups.size)
         return self.wanted.teaches(batch)[:: self.groups.size]
 
-    def replace_groups(self, key: Array, batch: TokenBatch) -> tuple[TokenBatch, Array]:
+    def replace_groups(self, state: PyTree, key: Array, batch: TokenBatch) -> tuple[PyTree, TokenBatch, Array]:
         """Draws further rounds until every group teaches something, or as often as `groups` allows.
 
         Groups that still teach nothing then stay in the batch.
+
+        Returns:
+          (state of the source of prompts, batch, rounds).
         """
         num_groups = batch.rewards.shape[0] // self.groups.size
 
-        def goes_on(carry: tuple[TokenBatch, Array]) -> Array:
-            return (carry[1] < self.groups.rounds) & ~jnp.all(self.teaching(carry[0]))
+        def goes_on(carry: tuple[PyTree, TokenBatch, Array]) -> Array:
+            return (carry[2] < self.groups.rounds) & ~jnp.all(self.teaching(carry[1]))
 
-        def draw_more(carry: tuple[TokenBatch, Array]) -> tuple[TokenBatch, Array]:
-            held, rounds = carry
+        def draw_more(carry: tuple[PyTree, TokenBatch, Array]) -> tuple[PyTree, TokenBatch, Array]:
+            own, held, rounds = carry
             prompt_key, draw_key = jax.random.split(jax.random.fold_in(key, rounds))
-            fresh = self.draw(draw_key, *self.task.prompts(prompt_key, num_groups))
-            return _fill(held, fresh, self.groups.size, self.teaching), rounds + 1
+            own, posed = self.source.draw(self.task, own, prompt_key, num_groups)
+            fresh = self.draw(draw_key, posed)
+            return own, _fill(held, fresh, self.groups.size, self.teaching), rounds + 1
 
-        batch, rounds = jax.lax.while_loop(goes_on, draw_more, (batch, jnp.ones((), jnp.int32)))
-        return batch, rounds.astype(jnp.float32)
+        state, batch, rounds = jax.lax.while_loop(goes_on, draw_more, (state, batch, jnp.ones((), jnp.int32)))
+        return state, batch, rounds.astype(jnp.float32)
+
+    def feedback(self, state: PyTree, key: Array, batch: TokenBatch) -> tuple[PyTree, TokenBatch, Metrics]:
+        """Tells the source of prompts what came of them."""
+        notes = jax.tree.map(lambda rows: rows[:: self.groups.size], cast(Prompted, batch.context).notes)
+        own = jnp.ones(batch.rewards.shape[0] // self.groups.size, bool)
+        key = jax.random.fold_in(key, _FEEDBACK_STREAM)
+        return self.source.feedback(self.task, state, key, batch, own, notes, self.draw)
 
     def completed(self, batch: TokenBatch) -> TokenBatch:
         """With the reference's log-probabilities, the prompts', and the statistics that the objective asks for."""

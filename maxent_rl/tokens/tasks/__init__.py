@@ -7,17 +7,22 @@ from typing import Any
 
 from maxent_rl.errors import unknown_name
 from maxent_rl.tokens.tasks.base import HELD_OUT_ONE_IN, TokenTask
+from maxent_rl.tokens.tasks.contexts import Contexts
 from maxent_rl.tokens.tasks.copy_reverse import CopyReverse
 from maxent_rl.tokens.tasks.countdown import Countdown
 from maxent_rl.tokens.tasks.diversity import count_distinct
+from maxent_rl.tokens.tasks.layouts import Layouts
 from maxent_rl.tokens.tasks.mixture import Mixture
 from maxent_rl.tokens.tasks.modular_addition import ModularAddition
 from maxent_rl.tokens.tasks.scratch import Scratch
+from maxent_rl.tokens.tasks.template import Template
 from maxent_rl.tokens.tasks.writing import END_TOKEN, PAD_TOKEN, response_mask
 
 TASKS: dict[str, type[TokenTask[Any]]] = {
+    "contexts": Contexts,
     "copy-reverse": CopyReverse,
     "countdown": Countdown,
+    "layouts": Layouts,
     "mixture": Mixture,
     "modular-addition": ModularAddition,
     "scratch": Scratch,
@@ -28,11 +33,14 @@ __all__ = [
     "HELD_OUT_ONE_IN",
     "PAD_TOKEN",
     "TASKS",
+    "Contexts",
     "CopyReverse",
     "Countdown",
+    "Layouts",
     "Mixture",
     "ModularAddition",
     "Scratch",
+    "Template",
     "TokenTask",
     "count_distinct",
     "make_task",
@@ -40,7 +48,7 @@ __all__ = [
 ]
 
 
-def make_task(name: str, **sizes: int) -> TokenTask[Any]:
+def make_task(name: str, **sizes: Any) -> TokenTask[Any]:
     """Makes a task.
 
     Args:

@@ -21,6 +21,7 @@ import numpy as np
 
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.settings import Settings, check_settings
+from maxent_rl.tokens.tasks.template import Template
 from maxent_rl.tokens.tasks.writing import END_TOKEN, PAD_TOKEN, fingerprint, response_mask
 from maxent_rl.types import Array
 
@@ -72,6 +73,16 @@ class TokenTask(Settings, abc.ABC, Generic[Problem]):
         """V: padding, end of response, and the characters."""
         return 2 + len(self.characters)
 
+    @property
+    def templates(self) -> tuple[Template, ...]:
+        """Ways to pose its problems that the task itself knows, in which `demonstrations` then answers; none for most."""
+        return ()
+
+    @property
+    def synonyms(self) -> tuple[Template, ...]:
+        """Ways to pose its problems that all ask for the same form of answer; none for most."""
+        return ()
+
     def prompts(self, key: Array, count: int, held_out: bool = False) -> tuple[Array, Array]:
         """Draws prompts, each from a key of its own.
 
@@ -121,6 +132,10 @@ class TokenTask(Settings, abc.ABC, Generic[Problem]):
         """
         answers: Array = _parsed(self, prompts, responses, mask)
         return answers
+
+    def apart(self, responses: Array, mask: Array) -> Array:
+        """[N, T'] bool: tokens that are no part of the answer, and are rewarded apart from it; none for most tasks."""
+        return jnp.zeros(responses.shape, bool)
 
     def problems(self, prompts: Array) -> Array:
         """[N] int32: equal for prompts that pose the same problem (`identity`), by a hash."""

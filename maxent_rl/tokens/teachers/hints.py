@@ -41,7 +41,7 @@ def with_siblings(batch: TokenBatch, threshold: ArrayLike) -> TokenBatch:
 
 
 def with_answers(batch: TokenBatch, task: TokenTask[Any], key: Array) -> TokenBatch:
-    """Tells each row a right answer to its prompt, all right ones being equally likely.
+    """Tells each row a right answer to its problem, all right ones being equally likely.
 
     Args:
       batch: with its prompts in `context` (`Prompted`).
@@ -52,6 +52,6 @@ def with_answers(batch: TokenBatch, task: TokenTask[Any], key: Array) -> TokenBa
       The batch with the hints in its context, and with `taught`: which rows have one.
     """
     context = cast(Prompted, batch.context)
-    answers, mask = task.demonstrations(key, context.prompts)
+    answers, mask = task.demonstrations(key, context.checked)
     hinted = dataclasses.replace(context, hints=answers, hint_mask=mask)
     return dataclasses.replace(batch, context=hinted, taught=jnp.any(mask, axis=-1))

@@ -147,17 +147,31 @@ def read_soup(models: Sequence[StoredModel]) -> PyTree:
     return jax.pure_callback(read, template)
 
 
+def unreadable(error: PolicyError, like: PyTree) -> PyTree:
+    """What stands for parameters that are not there: their shape can be looked at, and whoever runs it meets the error.
+
+    Args:
+      error: why they are not there.
+      like: parameters of the same shape.
+    """
+
+    def fail() -> Any:
+        raise error
+
+    return jax.pure_callback(fail, jax.eval_shape(lambda: like))
+
+
 def first_params(path: str, own: PyTree) -> PyTree:
     """The parameters of a run's policy, for another run to begin with.
 
     Args:
       path: as `StoredModel.find` takes it, looked at before by `check_first`.
-      own: parameters of the same shape, for whoever needs the shape alone, where the folder is no longer there.
+      own: parameters of the same shape. Where the folder is no longer there, the shape can be had all the same.
     """
     try:
         return read_soup([StoredModel.find(path)])
-    except PolicyError:
-        return own
+    except PolicyError as error:
+        return unreadable(error, own)
 
 
 def check_first(path: str, config: TransformerConfig, env: str) -> None:

@@ -17,7 +17,7 @@ from maxent_rl.networks.transformer import TransformerConfig
 from maxent_rl.settings import Fraction
 from maxent_rl.tokens.model import LanguageModel
 from maxent_rl.tokens.objectives import TeacherName
-from maxent_rl.tokens.teachers.stored import find_all, read_soup
+from maxent_rl.tokens.teachers.stored import find_all, read_soup, unreadable
 from maxent_rl.types import Array, PyTree
 
 
@@ -80,9 +80,9 @@ class Teacher:
             return TeacherState(model.config, model.params)
         try:
             stored = find_all(self.policies)
-        except PolicyError:
-            # Whoever builds a state to learn with has asked `check`; who needs the shape of a policy alone has no such folder.
-            return TeacherState(model.config, model.params)
+        except PolicyError as error:
+            # Whoever needs the shape of a state alone, as of an exported policy, need not have the folder.
+            return TeacherState(model.config, unreadable(error, model.params))
         return TeacherState(stored[0].config, read_soup(stored))
 
     def begin(self, state: TeacherState, params: PyTree) -> TeacherState:

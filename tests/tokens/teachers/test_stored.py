@@ -64,6 +64,8 @@ def test_a_policy_that_was_taught_is_loaded_without_its_teacher(tmp_path):
     assert load_policy(own).agent.teacher_policies == (str(teacher),)
     with pytest.raises(PolicyError, match=r"There is no policy in .*teacher: policy\.json is missing"):
         check_agent(taught, SPEC, ENV)
+    with pytest.raises(Exception, match=r"There is no policy in .*teacher"):  # nobody learns from what is not there
+        jax.block_until_ready(taught.init(jax.random.key(0), SPEC).teacher.params)
 
 
 def test_what_cannot_teach_or_be_begun_from_is_refused_in_one_sentence(run, tmp_path):

@@ -39,6 +39,22 @@ def test_an_average_begins_with_reinforcement_and_follows_each_step(begun):
         np.testing.assert_allclose(teacher, 0.75 * old + 0.25 * new, atol=1e-7)
 
 
+@pytest.mark.matrix
+def test_seeds_side_by_side_are_each_alone():
+    """SRPO with its average and its hints: what one seed learns does not depend on who learns beside it."""
+    agent = AGENT.replace(objective="srpo", warm_start_hints=0.5, learning_rate=1e-2, warm_start_steps=NUM_RESPONSES)
+
+    def learned(key):
+        state = imitate(agent, init(agent, key), key, 0)[0]
+        return reinforce(agent, state, key)[0]
+
+    keys = jax.random.split(jax.random.key(4), 2)
+    together = jax.jit(jax.vmap(learned))(keys)
+    for seed, key in enumerate(keys):
+        for one, other in zip(jax.tree.leaves(together), jax.tree.leaves(jax.jit(learned)(key)), strict=True):
+            np.testing.assert_allclose(np.asarray(one)[seed], other, atol=1e-5)
+
+
 def test_the_rate_freezes_or_copies():
     model = LanguageModel.create(CONFIG, jax.random.key(0))
     moved = jax.tree.map(lambda leaf: leaf + 1.0, model.params)

@@ -7,7 +7,8 @@ Source: Unifying Group-Relative and Self-Distillation Policy Optimization via Sa
 Reinforcement Learning via Self-Distillation (arXiv 2601.20802), in the form of its released code. Not confirmed: whether SRPO
 divides rewards by their deviation (its formula does, its baseline does not: `scale` is none here), the lower clip of 0.2,
 and over what the weights have the mean 1: here it is the optimiser step. With `distill_top` the teacher's entropy is that of
-the choices that are told apart.
+the choices that are told apart. SDPO's recipe also weighs tokens by the sampler's probabilities (`sampler_level="token"`) and
+shows textual feedback of the environment, where there is any: a trainer that has some sets `taught` and its own hints.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class SampleRouting(FromTeacher):
     def teaching(self, state: PyTree) -> Teaching:
         """The divergence from a teacher who is told a right response, and its entropy."""
         entropy = vocabulary.teacher_entropy(self.distill_top, self.distill_tail)
-        compared = self.compared() | {"teacher_entropy": entropy}
+        compared = self.compared() | {"teacher_entropy": self.nearer(entropy)}
         return Teaching(compared, hint="sibling", threshold=self.srpo_threshold, teacher="ema")
 
     def survey(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:

@@ -1,0 +1,1 @@
+"""Prompts that change while a policy learns: templates, and problems that it describes itself."""

@@ -1,0 +1,36 @@
+"""Sources of prompts: the task itself, templates, pools, mixtures, and problems that a policy describes."""
+
+from maxent_rl.tokens.prompts.mixture import MixturePrompts
+from maxent_rl.tokens.prompts.named import SOURCES, make_source
+from maxent_rl.tokens.prompts.pool import PoolPrompts
+from maxent_rl.tokens.prompts.ring import Ring
+from maxent_rl.tokens.prompts.source import Posed, PromptSource, TaskPrompts
+from maxent_rl.tokens.prompts.synthesis import SynthesisPrompts, diversity, smoothed_rewards
+from maxent_rl.tokens.prompts.templates import (
+    TemplateBank,
+    TemplatePrompts,
+    augment,
+    format_reward,
+    marker_counts,
+    wrap,
+)
+
+__all__ = [
+    "SOURCES",
+    "MixturePrompts",
+    "PoolPrompts",
+    "Posed",
+    "PromptSource",
+    "Ring",
+    "SynthesisPrompts",
+    "TaskPrompts",
+    "TemplateBank",
+    "TemplatePrompts",
+    "augment",
+    "diversity",
+    "format_reward",
+    "make_source",
+    "marker_counts",
+    "smoothed_rewards",
+    "wrap",
+]

@@ -54,7 +54,7 @@ def table(result: Result, task: str) -> str:
     reached, seconds, rates = (scores(result, metric) for metric in ("pass@1", "seconds", "learning_rate"))
     others = [scores(result, name) for name in _SHOWN]
     names = [name for name in reached if task in reached[name]]
-    base = _middle(seconds[BASE][task])
+    usual = float(np.median([_middle(by_task[task]) for by_task in seconds.values() if task in by_task]))
     rows = []
     for name in sorted(names, key=lambda name: -_middle(reached[name][task])):
         rate, taken = rates.get(name, {}).get(task), seconds.get(name, {}).get(task)
@@ -64,7 +64,7 @@ def table(result: Result, task: str) -> str:
                 _interval(interquartile([reached[name][task]])),
                 *(_cell(each.get(name, {}).get(task)) for each in others),
                 f"{rate[0]:g}" if rate else "",
-                f"{_middle(taken) / base:.2f}" if taken else "",
+                f"{_middle(taken) / usual:.2f}" if taken else "",
             ]
         )
     return markdown([LABELS[task], "pass@1", *_SHOWN, "rate", "time"], rows)

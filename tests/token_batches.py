@@ -41,6 +41,7 @@ def responses(seed=0, lengths=LENGTHS, rows=None, **overrides):
         "logp_prompt": np.where(np.arange(PROMPT) < 1, np.nan, -draw.exponential(size=(ROWS, PROMPT))),
         "logp_drawn": log_prob(1.1 * old),
         "greedy_rewards": draw.normal(size=ROWS // GROUP).round(2).repeat(GROUP),
+        "turns": np.broadcast_to(np.arange(COLUMNS) // 2, (ROWS, COLUMNS)),
         "reward_parts": draw.normal(size=(ROWS, 2)).round(2),
         "span": np.broadcast_to(np.arange(COLUMNS) >= 2, (ROWS, COLUMNS)),
         "span_advantages": draw.normal(size=ROWS).round(2),

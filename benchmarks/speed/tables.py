@@ -24,12 +24,12 @@ NAMES = {
     "trl": "TRL",
     "sac": "SAC",
 }
-OFFLINE, ACCELERATOR = "offline-throughput", "accelerator"
+OFFLINE, ACCELERATOR, LIGER = "offline-throughput", "accelerator", "token_losses-liger"
 
 
 def load(folder: Path) -> tuple[dict[str, Result], list[str]]:
     """Reads the results of all benchmarks that tables show: (by name, names of those missing)."""
-    found = {name: folder / f"{name}.json" for name in (*SECTIONS, OFFLINE, ACCELERATOR)}
+    found = {name: folder / f"{name}.json" for name in (*SECTIONS, LIGER, OFFLINE, ACCELERATOR)}
     results = {name: json.loads(path.read_text()) for name, path in found.items() if path.exists()}
     return results, [name for name in found if name not in results]
 
@@ -40,6 +40,8 @@ def tables(results: Mapping[str, Result]) -> str:
     parts = [render_table(together)] if together else []
     if "token_losses" in results:
         parts.append(f"### Losses over tokens\n\n{token_tables.table(results['token_losses'])}")
+    if LIGER in results:
+        parts.append(f"### Beside Liger\n\n{token_tables.table(results[LIGER])}")
     if OFFLINE in results:
         parts.append(f"### Offline agents\n\n{offline_tables.table(results[OFFLINE])}")
     if ACCELERATOR in results:

@@ -53,7 +53,8 @@ class Returns(Options):
     eval_episodes: int = 10
     """Episodes of an evaluation."""
     contenders: tuple[str, ...] = ("maxent_rl", "fast", "sbx")
-    """Of: maxent_rl (our defaults), fast (--fast-arguments), sbx (SBX's defaults, learning after 100 steps), sbx-zoo (as SBX's
+    """Of: maxent_rl (our defaults), fast (--fast-arguments), efficient (--preset efficient), sbx (SBX's
+    defaults, learning after 100 steps), sbx-zoo (as SBX's
     authors' collection of settings has it for MuJoCo: learning after 10,000 steps)."""
     fast_arguments: str = "--preset fast"
     """Flags of experiments/run.py that make ours `fast`."""
@@ -70,6 +71,7 @@ def main() -> int:
         for contender in ("fast", "maxent_rl")
         for threshold in options.thresholds
     ]
+    ratios += [Ratio(f"seconds_to_{threshold:.0f}", "efficient", ("fast",)) for threshold in options.thresholds]
     show = [f"{what}_to_{threshold:.0f}" for what in ("seconds", "steps") for threshold in options.thresholds]
     result = measure("time_to_return", _contenders(options), options, ratios, show)
     return exit_status(result)
@@ -82,6 +84,7 @@ def _contenders(options: Returns) -> dict[str, Contender]:
     known: dict[str, Contender] = {
         "maxent_rl": partial(_ours, options, "maxent_rl", ours),
         "fast": partial(_ours, options, "fast", [*ours, *shlex.split(options.fast_arguments)]),
+        "efficient": partial(_ours, options, "efficient", [*ours, "--preset", "efficient"]),
         "sbx": partial(_sbx, options, "sbx", 100),
         "sbx-zoo": partial(_sbx, options, "sbx-zoo", 10_000),
     }

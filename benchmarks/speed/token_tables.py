@@ -9,7 +9,7 @@ from benchmarks.lab.measure import show_number, show_spread
 from benchmarks.speed.tokens import size_name
 
 OURS = "maxent_rl"
-NAMES = {OURS: "maxent_rl", "trl": "TRL", "trl-full": "TRL, all logits", "naive": "JAX, all logits"}
+NAMES = {OURS: "maxent_rl", "trl": "TRL", "trl-full": "TRL, all logits", "naive": "JAX, all logits", "liger": "Liger"}
 LOSSES = {"grpo": "GRPO", "clip_cov": "Clip-Cov"}
 UNITS = {"seconds": " s", "memory_mb": " MB"}
 Result = Mapping[str, Any]
@@ -65,7 +65,7 @@ def table(result: Result) -> str:
 def _caption(result: Result) -> str:
     versions: dict[str, str] = {}
     for packages in result["versions"].values():
-        versions |= {name: packages[name] for name in ("jax", "trl", "torch") if name in packages}
+        versions |= {name: packages[name] for name in ("jax", "trl", "liger-kernel", "torch") if name in packages}
     told = ", ".join(f"{name} {version}" for name, version in versions.items())
     counts = sorted({value["count"] for metrics in result["summary"].values() for value in metrics.values()})
     runs = f"{' to '.join(map(str, counts[:1] + counts[1:][-1:]))} run{'' if counts == [1] else 's'}"

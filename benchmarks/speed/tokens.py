@@ -6,6 +6,7 @@ Time and peak memory of the losses of GRPO and Clip-Cov, with the gradients in h
     trl         what TRL's GRPO trainer does: tiles of tokens and vocabulary (PyTorch, CPU)
     trl-full    TRL's selective_log_softmax and entropy_from_logits, of all logits at once
     naive       all logits at once, in JAX
+    liger       Liger's chunked GRPO loss, one sequence after the other (PyTorch, CPU); it gives no entropy
 
 Every run is a fresh process and float32. What does not fit into the memory of the machine is left out, and the results say so.
 """
@@ -37,6 +38,7 @@ from benchmarks.speed.contenders import measure_peer, peer_python
 
 OURS = ("maxent_rl", "naive")
 OBJECTIVES = ("grpo", "clip_cov")
+_PEERS = {"trl": "trl_token_losses.py", "trl-full": "trl_token_losses.py", "liger": "liger_token_losses.py"}
 DRIVER = "benchmarks.speed.token_contenders"
 _SHOW = ("seconds", "memory_mb")
 # Of the memory that a contender takes above its inputs: so many times all logits, as measured at the small sizes. TRL's full
@@ -66,6 +68,8 @@ class TokenLosses(Options):
     """Losses that are measured at the fewest tokens alone: they differ in arrays [N, T], a millionth of the work."""
     contenders: tuple[str, ...] = ("maxent_rl", "trl", "trl-full", "naive")
     """Who is measured."""
+    beside: str | None = None
+    """Write token_losses-NAME.json, beside the results of another run: liger."""
     quick: bool = False
     """One run of small sizes, to see that everything works; the numbers mean nothing."""
 
@@ -80,7 +84,8 @@ def main() -> int:
     contenders, skipped = plan(options, available_memory())
     for name, reason in skipped.items():
         print(f"Left out: {name}: {reason}", file=sys.stderr)
-    name = "token_losses-quick" if options.quick else "token_losses"  # never instead of real results
+    beside = "quick" if options.quick else options.beside  # never instead of real results
+    name = "token_losses" + (f"-{beside}" if beside else "")
     result = measure(name, contenders, options, ratios(options), _SHOW, skipped)
     different = disagreements(result)
     for line in different:
@@ -115,6 +120,8 @@ def plan(options: TokenLosses, memory: float) -> tuple[dict[str, Contender], dic
         ]
         for contender in options.contenders:
             name = f"{contender} {size_name(objective, tokens, vocabulary)}"
+            if contender == "liger" and objective != "grpo":
+                continue  # which it does not have
             # Four bytes each: inputs and their gradients, and what the contender holds of all logits.
             inputs = 2 * options.width * (tokens + vocabulary)
             needed = 4 * (inputs + _TIMES_ALL_LOGITS.get(contender, 0) * tokens * vocabulary)
@@ -124,7 +131,7 @@ def plan(options: TokenLosses, memory: float) -> tuple[dict[str, Contender], dic
                 contenders[name] = partial(_ours, [*flags, "--contender", contender])
             else:
                 python = peer_python(options.peers, "trl")
-                contenders[name] = partial(_peer, python, [*flags, "--contender", contender])
+                contenders[name] = partial(_peer, python, _PEERS[contender], [*flags, "--contender", contender])
     return contenders, skipped
 
 
@@ -173,8 +180,8 @@ def _ours(flags: list[str], repeat: int) -> Measurement:
     return Measurement(printed["values"], printed["versions"])
 
 
-def _peer(python: Path, flags: list[str], repeat: int) -> Measurement:
-    measured = measure_peer(python, "trl_token_losses.py", [*flags, "--seed", str(repeat)])
+def _peer(python: Path, script: str, flags: list[str], repeat: int) -> Measurement:
+    measured = measure_peer(python, script, [*flags, "--seed", str(repeat)])
     values = {name: value for name, value in measured.values.items() if name != "peak_memory_mb"}
     return measured._replace(values=values)  # of the whole process, inputs and all: not comparable
 

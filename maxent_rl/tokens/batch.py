@@ -106,6 +106,7 @@ class TokenBatch:
       logp_drawn: [N, T] log-probability of each token under the distribution that it was drawn from, where that was not the
         policy's own at its temperature (`Sampling.temperature`).
       greedy_rewards: [N] the reward of the policy's most likely response to the same prompt.
+      turns: [N, T] int32 which turn of a conversation each token belongs to, from 0; what the environment said is masked.
       reward_parts: [N, K] the K rewards that an outcome is made of, where they are to be normalised apart.
       span: [N, T] True on tokens that are no part of the answer and are credited apart from it.
       span_advantages: [N] the advantage of those tokens of each response.
@@ -154,6 +155,9 @@ class TokenBatch:
     )
     greedy_rewards: Array | None = column(
         "row", about="the reward of the policy's most likely response to the same prompt", default=None
+    )
+    turns: Array | None = column(
+        "token", about="the turn of the conversation that each token belongs to, from 0", default=None
     )
     reward_parts: Array | None = column("part", about="the rewards that each outcome is made of", default=None)
     span: Array | None = column("token", about="True on tokens that are credited apart from the answer", default=None)
@@ -356,7 +360,7 @@ def check_batch(batch: TokenBatch) -> None:
             )
         if not np.issubdtype(batch.group_index.dtype, np.integer):
             raise _no_ids("group_index", batch.group_index)
-    for name in ("problem", "task", "answers"):
+    for name in ("problem", "task", "answers", "turns"):
         values = getattr(batch, name)
         if values is not None and not np.issubdtype(values.dtype, np.integer):
             raise _no_ids(name, values)

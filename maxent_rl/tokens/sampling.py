@@ -21,6 +21,7 @@ from maxent_rl.distributions import Categorical
 from maxent_rl.errors import InvalidSettingError, ShapeError
 from maxent_rl.networks.transformer import Transformer, TransformerCache, init_cache, unembedding
 from maxent_rl.tokens.batch import check_mask
+from maxent_rl.tokens.vocabulary import log_rounding
 
 
 @struct.dataclass
@@ -92,16 +93,77 @@ def sample(
     Source: nucleus sampling: The Curious Case of Neural Text Degeneration (arXiv 1904.09751), section 3.1.
     """
     _check_prompts(prompts, prompt_mask)
-    _check_drawing(len(prompts), temperature, response_length)
-    prompts, prompt_mask = _to_the_end(prompts, prompt_mask)
-    matrix = unembedding(params, model.config)
-    row_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(prompts)))
+    if response_length < 1:
+        raise ShapeError(f"A response needs room for at least one token, got response_length={response_length}.")
+    prompts, prompt_mask = to_the_end(prompts, prompt_mask)
+    read = reader(model, params)
+    draw = drawer(
+        model, params, key, len(prompts), temperature=temperature, top_p=top_p, greedy=greedy, pad_token=pad_token,
+        token_temperature=token_temperature,
+    )  # fmt: skip
+
+    def answer(hidden: Array, going: Array, place: ArrayLike) -> tuple[Array, Responses]:
+        response = draw(hidden, going, place)
+        return going & (response.tokens != end_token), response
+
+    cache = init_cache(model.config, len(prompts), prompts.shape[1] + response_length - 1)
+    hidden, cache = read(prompts, prompt_mask, cache)
+    return _answer_in_turn(read, answer, hidden, jnp.any(prompt_mask, axis=-1), cache, response_length, pad_token)
+
+
+def reader(
+    model: Transformer, params: Any
+) -> Callable[[Array, Array, TransformerCache], tuple[Array, TransformerCache]]:
+    """(tokens [N, L], valid [N, L], cache) -> (the hidden states [N, D] that predict what comes next, cache)."""
 
     def read(tokens: Array, valid: Array, cache: TransformerCache) -> tuple[Array, TransformerCache]:
         output: Any = model.apply({"params": params}, tokens, valid, cache=cache)
         return output[0][:, -1], output[1]
 
-    def answer(hidden: Array, going: Array, place: ArrayLike) -> tuple[Array, Responses]:
+    return read
+
+
+def drawer(
+    model: Transformer,
+    params: Any,
+    key: Array,
+    rows: int,
+    *,
+    temperature: ArrayLike = 1.0,
+    top_p: ArrayLike = 1.0,
+    greedy: bool = False,
+    pad_token: int = 0,
+    token_temperature: Callable[[Array], Array] | None = None,
+) -> Callable[[Array, Array, ArrayLike], Responses]:
+    """(hidden states [N, D], whether each row goes on [N], place []) -> one token of each row, each field [N].
+
+    Args:
+      model: with the configuration of `params`.
+      params: its parameters.
+      key: random key; each row and place has random numbers of its own.
+      rows: N.
+      temperature: as `sample` takes it, and so all others.
+      top_p: [].
+      greedy: whether the likeliest token is taken.
+      pad_token: of rows that do not go on.
+      token_temperature: factors of the tokens' own temperatures.
+
+    Raises:
+      InvalidSettingError: the temperature is a Python number that is not greater than 0.
+      ShapeError: it has a shape other than () or (N,).
+    """
+    if isinstance(temperature, int | float) and not temperature > 0:
+        raise InvalidSettingError(
+            f"The temperature must be greater than 0, got {temperature}: greedy=True takes the likeliest."
+        )
+    if jnp.shape(temperature) not in ((), (rows,)):
+        raise ShapeError(
+            f"The temperature must have shape () or ({rows},), one for each prompt, got {jnp.shape(temperature)}."
+        )
+    matrix = unembedding(params, model.config)
+    row_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(rows))
+
+    def draw(hidden: Array, going: Array, place: ArrayLike) -> Responses:
         logits = jnp.dot(hidden, matrix, preferred_element_type=jnp.float32)
         policy = Categorical(logits / jnp.asarray(temperature, jnp.float32)[..., None])
         entropy, source = policy.entropy(), policy
@@ -109,18 +171,15 @@ def sample(
             source = Categorical(policy.log_probs / token_temperature(entropy)[..., None])
         drawn = policy.mode() if greedy else _draw(source.log_probs, row_keys, place, top_p)
         logp = jnp.where(going, policy.log_prob(drawn), 0.0)
-        response = Responses(
+        return Responses(
             tokens=jnp.where(going, drawn, pad_token),
             mask=going,
             logp=logp,
             entropy=jnp.where(going, entropy, 0.0),
             logp_drawn=logp if source is policy else jnp.where(going, source.log_prob(drawn), 0.0),
         )
-        return going & (drawn != end_token), response
 
-    cache = init_cache(model.config, len(prompts), prompts.shape[1] + response_length - 1)
-    hidden, cache = read(prompts, prompt_mask, cache)
-    return _answer_in_turn(read, answer, hidden, jnp.any(prompt_mask, axis=-1), cache, response_length, pad_token)
+    return draw
 
 
 def score(model: Transformer, params: Any, prompts: Array, prompt_mask: Array, responses: Array, mask: Array) -> Array:
@@ -204,7 +263,7 @@ def score_layers(
 def _as_read(prompts: Array, prompt_mask: Array, responses: Array, mask: Array) -> tuple[Array, Array]:
     """What a model reads to predict all tokens of given responses: (tokens, whether they count), [N, P + T - 1]."""
     _check_prompts(prompts, prompt_mask)
-    prompts, prompt_mask = _to_the_end(prompts, prompt_mask)
+    prompts, prompt_mask = to_the_end(prompts, prompt_mask)
     if jnp.ndim(responses) != 2 or len(responses) != len(prompts):
         raise ShapeError(f"Responses must have shape ({len(prompts)}, T), one for each prompt, got {responses.shape}.")
     if mask.shape != responses.shape:
@@ -232,7 +291,8 @@ def nucleus(log_probs: Array, top_p: ArrayLike) -> Array:
     size = 1 + jnp.sum(mass_before < top_p - losses.rounding_of(top_p), axis=-1, keepdims=True)
     # From the smallest value that is in, and not by sorting indices along: half the work, and no scatter.
     least = jnp.take_along_axis(ordered, size - 1, axis=-1)
-    above, equal = log_probs > least, log_probs == least
+    apart = log_rounding(log_probs)  # what differs by less is equal
+    above, equal = log_probs > least + apart, jnp.abs(log_probs - least) <= apart
     room = size - jnp.sum(above, axis=-1, keepdims=True)
     inside = above | (equal & (jnp.cumsum(equal, axis=-1) <= room))
     return jnp.where(inside, log_probs, -jnp.inf)
@@ -263,7 +323,7 @@ def _answer_in_turn(
         def idle(cache: TransformerCache, last: Responses, going: Array) -> tuple[Any, ...]:
             return cache, nothing, going
 
-        carry = jax.lax.cond(_any_going(carry[2]), proceed, idle, *carry)
+        carry = jax.lax.cond(any_going(carry[2]), proceed, idle, *carry)
         return carry, carry[1]
 
     # The last token is never read, so the loop is one shorter than the response.
@@ -275,7 +335,7 @@ def _answer_in_turn(
 
 
 @jax.custom_batching.custom_vmap
-def _any_going(going: Array) -> Array:
+def any_going(going: Array) -> Array:
     """Whether anyone is still answering, under vmap anyone in any seed.
 
     A condition of each seed's own would make both branches run and copy the cache in every step (a third more time).
@@ -283,9 +343,9 @@ def _any_going(going: Array) -> Array:
     return jnp.any(going)
 
 
-@_any_going.def_vmap
+@any_going.def_vmap
 def _any_going_in_any_seed(axis_size: int, in_batched: list[bool], going: Array) -> tuple[Array, bool]:
-    return _any_going(going), False
+    return any_going(going), False
 
 
 def _draw(log_probs: Array, row_keys: Array, place: ArrayLike, top_p: ArrayLike) -> Array:
@@ -294,19 +354,6 @@ def _draw(log_probs: Array, row_keys: Array, place: ArrayLike, top_p: ArrayLike)
     keys = jax.vmap(jax.random.fold_in, (0, None))(row_keys, place)
     noise = jax.vmap(lambda key: jax.random.gumbel(key, log_probs.shape[-1:]))(keys)
     return jnp.argmax(allowed + noise, axis=-1).astype(jnp.int32)
-
-
-def _check_drawing(num_prompts: int, temperature: ArrayLike, response_length: int) -> None:
-    if isinstance(temperature, int | float) and not temperature > 0:
-        raise InvalidSettingError(
-            f"The temperature must be greater than 0, got {temperature}: greedy=True takes the likeliest."
-        )
-    if jnp.shape(temperature) not in ((), (num_prompts,)):
-        raise ShapeError(
-            f"The temperature must have shape () or ({num_prompts},), one for each prompt, got {jnp.shape(temperature)}."
-        )
-    if response_length < 1:
-        raise ShapeError(f"A response needs room for at least one token, got response_length={response_length}.")
 
 
 def _check_prompts(prompts: Array, prompt_mask: Array) -> None:
@@ -337,7 +384,7 @@ def check_end(mask: Array) -> None:
         )
 
 
-def _to_the_end(prompts: Array, prompt_mask: Array) -> tuple[Array, Array]:
+def to_the_end(prompts: Array, prompt_mask: Array) -> tuple[Array, Array]:
     """Prompts that end at the last place, whichever side they were padded on: the next token is predicted there.
 
     Padding at the end goes round to the front. Gaps within may stay: a position counts the tokens before it.

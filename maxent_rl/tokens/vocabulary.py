@@ -204,7 +204,18 @@ def _nucleus(log_probs: Array, top_p: float) -> Array:
     ordered = jnp.sort(jax.lax.stop_gradient(log_probs), axis=-1, descending=True)
     before = jnp.cumsum(jnp.exp(ordered), axis=-1)[..., :-1]
     size = jnp.sum(before < top_p - losses.rounding_of(top_p), axis=-1, keepdims=True)
-    return log_probs >= jnp.take_along_axis(ordered, size, axis=-1)
+    least = jnp.take_along_axis(ordered, size, axis=-1)
+    return log_probs >= least - log_rounding(log_probs)
+
+
+def log_rounding(log_probs: Array) -> Array:
+    """[..., 1] by how much log-probabilities [..., V] may differ that are one number.
+
+    A compiler may work them out once to sort them and once to compare them, and round them apart: by as much as the largest
+    logits of the row round, of which the least log-probability tells the size.
+    """
+    known = jnp.isfinite(log_probs)
+    return losses.rounding_of(jnp.max(jnp.abs(log_probs), axis=-1, keepdims=True, where=known, initial=1.0))
 
 
 def _check_count(count: int) -> None:

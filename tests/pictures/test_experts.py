@@ -153,9 +153,9 @@ def test_the_expert_that_is_noted_is_the_one_that_acted(tmp_path):
     ("env", "pictures"),
     [
         ("maxent/MultiGoal", ["timeline", "usage", "states", "landscape"]),
-        pytest.param("maxent/TwoOptima", ["timeline", "usage", "landscape"], marks=pytest.mark.slow),
-        pytest.param("maxent/FourOptima", ["timeline", "usage", "landscape"], marks=pytest.mark.slow),
-        pytest.param("Pendulum-v1", ["timeline", "usage", "states"], marks=pytest.mark.slow),
+        pytest.param("maxent/TwoOptima", ["timeline", "usage", "landscape"], marks=pytest.mark.matrix),
+        pytest.param("maxent/FourOptima", ["timeline", "usage", "landscape"], marks=pytest.mark.matrix),
+        pytest.param("Pendulum-v1", ["timeline", "usage", "states"], marks=pytest.mark.matrix),
     ],
 )
 def test_every_environment_gets_the_pictures_that_it_allows(tmp_path, env, pictures):

@@ -404,7 +404,7 @@ def test_constant_functions_stay_constant_beside_those_with_a_gradient():
     )
     assert_close(both, moving)
     assert np.all(constant == 0) and np.any(moving != 0)
-    with pytest.raises(InvalidSettingError, match="top is asked for in extra and in differentiable"):
+    with pytest.raises(InvalidSettingError, match="top is asked for in two of extra, differentiable and compared"):
         functions = {"top": vocabulary.top_entropy(1)}
         token_statistics(hidden, matrix, tokens, extra=functions, differentiable=functions)
 

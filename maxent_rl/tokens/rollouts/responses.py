@@ -198,6 +198,7 @@ class _Drawing:
             "logp_drawn": lambda: found.logp_drawn,
             "greedy_rewards": lambda: self._greedy_rewards(context),
             "reward_parts": lambda: parts,
+            "turns": lambda: jnp.zeros(found.tokens.shape, jnp.int32),  # a response is one turn
             "span": lambda: task.apart(found.tokens, found.mask),
             "span_advantages": lambda: jnp.zeros(prompts.shape[:1]),
         }

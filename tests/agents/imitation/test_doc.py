@@ -228,7 +228,7 @@ def test_the_discount_is_structural_as_the_data_is_summed_with_it_once():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("p", [0.1, 0.3])
+@pytest.mark.parametrize("p", [pytest.param(0.1, marks=pytest.mark.learning), 0.3])
 def test_on_the_bandit_it_takes_the_better_arm_and_is_paid_what_was_promised(p):
     """The optimum 1 - p, no information on luck in the latent, and an energy term that is not 0 but MI(r; a).
 
@@ -255,8 +255,7 @@ def test_where_nothing_is_left_to_chance_the_constraint_changes_nothing():
     """With arms that always pay the same, the latent knows the reward through the action alone."""
     data = bandit(2_000)
     sure = dataclasses.replace(data, reward=data.action.astype(np.float32))
-    for beta in (0.0, 3.0):
-        agent = BANDIT.replace(beta=beta)
-        state, metrics = run(agent, EpisodeWindows.create(sure, 1), 1_500)
-        assert int(agent.mode(state, jnp.zeros(1))) == 1 and float(agent.promise(state, jnp.zeros(1))) > 0.95
-        assert abs(float(metrics["energy/conditional_information"])) < 0.02
+    agent = BANDIT.replace(beta=3.0)  # with 0 there is no constraint
+    state, metrics = run(agent, EpisodeWindows.create(sure, 1), 1_500)
+    assert int(agent.mode(state, jnp.zeros(1))) == 1 and float(agent.promise(state, jnp.zeros(1))) > 0.95
+    assert abs(float(metrics["energy/conditional_information"])) < 0.02

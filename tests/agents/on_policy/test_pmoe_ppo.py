@@ -157,7 +157,9 @@ def test_ratios_are_those_of_the_whole_mixture(parameters):
     assert_close(kept.log_prob.ravel(), exact_log_prob(policy, batch.action.reshape(-1, 2)))
 
 
-@pytest.mark.parametrize("router", [ROUTERS[0], *(pytest.param(each, marks=pytest.mark.slow) for each in ROUTERS[1:3])])
+@pytest.mark.parametrize(
+    "router", [ROUTERS[0], *(pytest.param(each, marks=pytest.mark.matrix) for each in ROUTERS[1:3])]
+)
 def test_losses_by_hand(parameters, router):
     """The router's loss from the values of one sample of each expert, and the mean squared error of the action values."""
     agent, samples = SMALL.replace(router=router, router_weight=3.0, q_weight=0.7), samples_of()
@@ -272,7 +274,7 @@ def test_permuting_experts_permutes_everything_and_leaves_losses(parameters, mon
 
 @pytest.mark.parametrize(
     "agent",
-    [pytest.param(agent, marks=[pytest.mark.slow] * (name not in QUICK)) for name, agent in VARIANTS.items()],
+    [pytest.param(agent, marks=[pytest.mark.matrix] * (name not in QUICK)) for name, agent in VARIANTS.items()],
     ids=VARIANTS,
 )
 def test_update_keeps_structure_and_types_and_stays_finite(agent):
@@ -289,7 +291,7 @@ def test_update_keeps_structure_and_types_and_stays_finite(agent):
     assert ("critic/q_loss" in metrics) == (agent.router != "policy_gradient")
 
 
-@pytest.mark.parametrize("router", ["frequency", pytest.param("exact", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("router", ["frequency", pytest.param("exact", marks=pytest.mark.matrix)])
 def test_far_experts_and_extreme_routers_keep_updates_finite(router):
     agent = SMALL.replace(router=router)
     state = init(agent, KEY)

@@ -45,7 +45,7 @@ def returns(agent, env, steps, folder, **settings):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["SteinerTree", "grid"])
+@pytest.mark.parametrize("name", ["SteinerTree", pytest.param("grid", marks=pytest.mark.learning)])
 def test_small_instances_are_solved_to_95_percent_in_every_seed(name, tmp_path):
     env = make_device("maxent/SteinerTree") if name == "SteinerTree" else grid_coverage(np.ones((5, 5)), 7, 12)
     best = best_plan(env, jax.random.key(0))

@@ -76,11 +76,10 @@ def goals_reached(agent, states):
 
 
 @pytest.mark.slow
-def test_four_experts_hold_at_least_three_of_four_optima_and_sac_at_most_one():
-    """Untrained, and SAC, hold none. Over 20 seeds four experts hold 3.95 after 4,000 steps, the worst 3."""
-    experts, sac = PMOE(num_experts=4, **EXPERTS, **HOT, **QUICK), SAC(**HOT, **QUICK)
+def test_four_experts_hold_at_least_three_of_four_optima():
+    """Untrained they hold none, as SAC does. Over 20 seeds they hold 3.95 after 4,000 steps, the worst 3."""
+    experts = PMOE(num_experts=4, **EXPERTS, **HOT, **QUICK)
     assert optima_held(experts, train("maxent/FourOptima", experts, 4_000, seeds=2)).min() >= 3
-    assert optima_held(sac, train("maxent/FourOptima", sac, 4_000, seeds=2)).max() <= 1
 
 
 @pytest.mark.learning

@@ -47,7 +47,7 @@ AGENTS = {
 
 @pytest.mark.parametrize(
     "name",
-    [name if name in ("crossq", "every part") else pytest.param(name, marks=pytest.mark.slow) for name in AGENTS],
+    [name if name in ("crossq", "every part") else pytest.param(name, marks=pytest.mark.matrix) for name in AGENTS],
 )
 def test_updates_keep_structure_stay_finite_and_are_those_of_each_seed_alone(name):
     """Three updates of two seeds side by side, whose policies learn in the same of them."""

@@ -150,8 +150,8 @@ def test_one_expert_is_also_a_mixture_of_one():
     [
         ("frequency", "component"),
         ("frequency", "mixture"),
-        pytest.param("score", "component", marks=pytest.mark.slow),
-        pytest.param("exact", "mixture", marks=pytest.mark.slow),
+        pytest.param("score", "component", marks=pytest.mark.matrix),
+        pytest.param("exact", "mixture", marks=pytest.mark.matrix),
     ],
 )
 def test_the_routers_loss_trains_only_the_router_and_the_experts_loss_only_the_rest(state, router, density):
@@ -168,7 +168,7 @@ def test_the_routers_loss_trains_only_the_router_and_the_experts_loss_only_the_r
 
 
 @pytest.mark.parametrize(
-    "router", [pytest.param(r, marks=[pytest.mark.slow] * (r != "frequency")) for r in ROUTERS[:5]]
+    "router", [pytest.param(r, marks=[pytest.mark.matrix] * (r != "frequency")) for r in ROUTERS[:5]]
 )
 def test_the_router_never_moves_the_trunk(state, router):
     """With a head that does not read the trunk, the router is all that could move it."""
@@ -202,8 +202,8 @@ def test_back_propagation_to_all_moves_every_expert(state):
     "agent",
     [
         SMALL,
-        pytest.param(SMALL.replace(density="mixture"), marks=pytest.mark.slow),
-        pytest.param(SMALL.replace(router="exact", expert_loss="all"), marks=pytest.mark.slow),
+        pytest.param(SMALL.replace(density="mixture"), marks=pytest.mark.matrix),
+        pytest.param(SMALL.replace(router="exact", expert_loss="all"), marks=pytest.mark.matrix),
     ],
     ids=["frequency", "mixture", "exact-all"],
 )
@@ -329,7 +329,7 @@ def test_fresh_temperature_samples_choose_experts_independently_of_their_noise()
 
 @pytest.mark.parametrize(
     "agent",
-    [pytest.param(agent, marks=[pytest.mark.slow] * (name not in QUICK)) for name, agent in VARIANTS.items()],
+    [pytest.param(agent, marks=[pytest.mark.matrix] * (name not in QUICK)) for name, agent in VARIANTS.items()],
     ids=VARIANTS,
 )
 def test_update_keeps_structure_and_types_and_stays_finite(agent):
@@ -360,7 +360,7 @@ def test_a_router_that_holds_on_to_one_expert_is_flagged(state):
 
 @pytest.mark.parametrize(
     "agent",
-    [SMALL, pytest.param(VARIANTS["gumbel-mixture-chosen"], marks=pytest.mark.slow)],
+    [SMALL, pytest.param(VARIANTS["gumbel-mixture-chosen"], marks=pytest.mark.matrix)],
     ids=["frequency", "gumbel"],
 )
 @pytest.mark.parametrize(("head", "router"), [(30.0, 80.0), (-30.0, -80.0)])
@@ -408,7 +408,7 @@ def test_attention_acts_by_one_gaussian_of_the_weighted_means_and_deviations(sta
     ("agent", "name", "values"),
     [
         (SMALL, "router_weight", (0.5, 2.0)),
-        pytest.param(VARIANTS["gumbel-mixture-chosen"], "relaxation", (0.2, 2.0), marks=pytest.mark.slow),
+        pytest.param(VARIANTS["gumbel-mixture-chosen"], "relaxation", (0.2, 2.0), marks=pytest.mark.matrix),
     ],
     ids=["router_weight", "relaxation"],
 )

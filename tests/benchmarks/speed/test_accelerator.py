@@ -260,7 +260,15 @@ def test_all_logits_that_do_not_fit_are_left_out(monkeypatch):
 
 
 @pytest.mark.slow
-def test_every_path_runs_at_small_sizes(tmp_path):
+@pytest.mark.parametrize(
+    "chosen", [("loss", "generation small"), pytest.param(("",), marks=pytest.mark.matrix)], ids=str
+)
+def test_every_path_runs_at_small_sizes(chosen, tmp_path, monkeypatch):
+    """Of one compiled program each, or of all, which takes a minute and more."""
+    plan = accelerator.plan
+    monkeypatch.setattr(
+        accelerator, "plan", lambda options: [each for each in plan(options) if each.name.startswith(chosen)]
+    )
     options = Small(small=True, output=tmp_path, budget=1e6, limit=1e6)
     result = accelerator.measure_all(options)
     assert not [run for run in result["runs"] if "error" in run]

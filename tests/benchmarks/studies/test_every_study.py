@@ -13,7 +13,7 @@ from benchmarks.lab.publish import summary, with_results
 from benchmarks.speed.tables import load, tables
 
 NAMES = sorted(folder.name for folder in index.STUDIES.iterdir() if (folder / "__main__.py").exists())
-_SLOW = {"dataset": pytest.mark.slow, "objectives": pytest.mark.slow}  # hundreds of bootstraps
+_SLOW = {"dataset": pytest.mark.matrix, "objectives": pytest.mark.slow}  # hundreds of bootstraps
 
 
 def study(name):

@@ -1,0 +1,68 @@
+"""The turns of conversations in a batch: from tokens to turns and back, whatever stands between them."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+
+
+@struct.dataclass
+class Turns:
+    """Which turn each token [N, T] belongs to, of K at most in a conversation, K = T.
+
+    A turn is what the model said at once. Turns of which no token counts do not exist: nobody's mean, and nobody's next turn.
+
+    Attributes:
+      member: [N, K, T] 1 where a token counts and belongs to a turn, else 0, float32.
+      there: [N, K] bool: which turns have a token that counts.
+    """
+
+    member: Array
+    there: Array
+
+    @classmethod
+    def of(cls, turns: Array, mask: Array) -> Turns:
+        """Of `turns` [N, T] and the tokens that count, `mask` [N, T]; numbers need not be without gaps, from 0 and below T."""
+        numbers = jnp.arange(turns.shape[1])
+        member = (turns[:, None, :] == numbers[:, None]) & jnp.asarray(mask, bool)[:, None, :]
+        return cls(member.astype(jnp.float32), jnp.any(member, axis=-1))
+
+    @property
+    def lengths(self) -> Array:
+        """[N, K] tokens of each turn."""
+        return jnp.sum(self.member, axis=-1)
+
+    def total(self, values: Array) -> Array:
+        """[N, K] sums over each turn's tokens of values [N, T]; 0 for turns that do not exist."""
+        return jnp.sum(self.member * jnp.where(jnp.any(self.member > 0, axis=1), values, 0.0)[:, None, :], axis=-1)
+
+    def mean(self, values: Array) -> Array:
+        """[N, K] means over each turn's tokens of values [N, T]; 0 for turns that do not exist."""
+        return self.total(values) / jnp.maximum(self.lengths, 1.0)
+
+    def spread(self, values: Array) -> Array:
+        """[N, T] the value [N, K] of each token's turn; 0 at tokens that do not count."""
+        return jnp.sum(self.member * values[:, :, None], axis=1)
+
+    def average(self, values: Array) -> Array:
+        """[] the mean of values [N, K] over all turns of the batch, each counted once."""
+        return jnp.sum(jnp.where(self.there, values, 0.0)) / jnp.maximum(jnp.sum(self.there), 1)
+
+    def scaled(self, values: Array, epsilon: float) -> Array:
+        """[N, K] values as shares of the way from the least of the batch to the largest; 0 for turns that do not exist."""
+        least = jnp.min(values, where=self.there, initial=jnp.inf)
+        largest = jnp.max(values, where=self.there, initial=-jnp.inf)
+        return jnp.where(self.there, (values - least) / (largest - least + epsilon), 0.0)
+
+    def next(self, values: Array) -> Array:
+        """[N, K] the value [N, K] of the turn that comes next in the same conversation; 0 for the last one."""
+
+        def back(later: Array, given: tuple[Array, Array]) -> tuple[Array, Array]:
+            value, there = given
+            return jnp.where(there, value, later), later
+
+        nothing = jnp.zeros(values.shape[0])
+        _, found = jax.lax.scan(back, nothing, (values.T, self.there.T), reverse=True)
+        return jnp.where(self.there, found.T, 0.0)

@@ -1,0 +1,169 @@
+"""Conversations: who says what when, what it earns, and that training says of it what sampling said."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from maxent_rl.errors import InvalidSettingError, ShapeError
+from maxent_rl.networks.transformer import Transformer, TransformerConfig, unembedding
+from maxent_rl.tokens.conversing import converse
+from maxent_rl.tokens.sampling import score
+from maxent_rl.tokens.tasks.conversation import ConversationTask, Reply
+from maxent_rl.tokens.tasks.look_up import LookUp
+from maxent_rl.tokens.tasks.writing import END_TOKEN
+
+TASK = LookUp()
+CONFIG = TransformerConfig(TASK.vocabulary_size, 16, 2, 2, 1, 8, 32, qk_norm=True)
+MODEL = Transformer(CONFIG)
+ROWS = 16
+
+
+@functools.cache
+def prompts(seed=0):
+    return TASK.prompts(jax.random.key(seed), ROWS)
+
+
+@functools.cache
+def params(seed=0):
+    """Of a model that ends its turns often enough: the end token is likelier than others."""
+    found = MODEL.init(jax.random.key(seed), *prompts())["params"]
+    embedding = found["embed_tokens"]["embedding"]
+    return found | {"embed_tokens": {"embedding": 3.0 * embedding}}
+
+
+talk = jax.jit(
+    lambda params, key, task=TASK, length=None: converse(MODEL, params, task, *prompts(), key, response_length=length),
+    static_argnames=("task", "length"),
+)
+
+
+@functools.cache
+def found():
+    return jax.device_get(talk(params(), jax.random.key(1)))
+
+
+def pieces(tokens, there, mask, turns):
+    """[(turn, tokens of the model, tokens of the reply), ...] of one row, read by hand."""
+    said = []
+    for turn in range(TASK.max_turns):
+        place = there & (turns == turn)
+        if place.any():
+            said.append((turn, tokens[place & mask], tokens[place & ~mask]))
+    return said
+
+
+def test_every_turn_ends_as_it_must_and_is_replied_to_as_the_task_says():
+    """Played again by hand, turn by turn: the same replies, rewards and end."""
+    out = found()
+    reply = jax.jit(TASK.reply)
+    lengths = set()
+    for row in range(ROWS):
+        state, ended = TASK.begin(TASK.read(prompts()[0][row]), jax.random.key(0)), False
+        turns = pieces(out.said.tokens[row], out.there[row], out.said.mask[row], out.turns[row])
+        for turn, own, told in turns:
+            lengths.add(len(own))
+            assert not ended and (own[-1] == END_TOKEN or len(own) == TASK.turn_length)
+            assert END_TOKEN not in own[:-1]
+            line = np.pad(own, (0, TASK.turn_length - len(own)))
+            heard = reply(state, jnp.asarray(line), jnp.asarray(len(own)))
+            state, ended = heard.state, bool(heard.ended)
+            assert out.turn_rewards[row, turn] == heard.reward
+            last = ended or turn + 1 == TASK.max_turns
+            np.testing.assert_array_equal(told, [] if last else heard.tokens[: int(heard.length)])
+        assert out.ended[row] == ended and (ended or len(turns) == TASK.max_turns)
+        assert not out.turn_rewards[row, len(turns) :].any()
+    assert len(lengths) > 1  # rows were not in step
+
+
+def test_what_training_says_of_a_conversation_is_what_sampling_said():
+    out, (asked, asked_mask) = found(), prompts()
+    hidden = jax.jit(functools.partial(score, MODEL))(params(), asked, asked_mask, out.said.tokens, out.there)
+    log_probs = jax.nn.log_softmax(np.asarray(hidden) @ np.asarray(unembedding(params(), CONFIG)))
+    logp = np.take_along_axis(np.asarray(log_probs), out.said.tokens[..., None], -1)[..., 0]
+    entropy = -np.sum(np.exp(log_probs) * log_probs, axis=-1)
+    mask = out.said.mask
+    np.testing.assert_allclose(out.said.logp[mask], logp[mask], atol=1e-4)
+    np.testing.assert_allclose(out.said.entropy[mask], entropy[mask], atol=1e-4)
+    assert not out.said.logp[~mask].any() and not out.said.entropy[~mask].any()
+    assert np.all(out.there | ~mask) and not out.said.tokens[~out.there].any()
+
+
+def test_seeds_side_by_side_say_what_each_says_alone():
+    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), params(0), params(5))
+    keys = jnp.stack([jax.random.key(1), jax.random.key(9)])
+    together = jax.device_get(jax.jit(jax.vmap(lambda params, key: talk(params, key)))(both, keys))
+    for name in ("there", "turns", "turn_rewards", "ended"):
+        np.testing.assert_array_equal(getattr(together, name)[0], getattr(found(), name))
+    np.testing.assert_array_equal(together.said.tokens[0], found().said.tokens)
+
+
+def test_a_conversation_beyond_its_room_is_cut_and_not_ended():
+    short = jax.device_get(talk(params(), jax.random.key(1), length=5))
+    long = found()
+    np.testing.assert_array_equal(short.said.tokens, long.said.tokens[:, :5])
+    went_on = long.there[:, 5]
+    assert went_on.any() and not short.ended[went_on].any()
+    np.testing.assert_array_equal(short.ended[~went_on], long.ended[~went_on])
+
+
+@dataclasses.dataclass(frozen=True)
+class Silent(LookUp):
+    """Never says anything, and never ends."""
+
+    def reply(self, state, said, length):
+        return dataclasses.replace(
+            LookUp.reply(self, state, said, length), length=jnp.zeros((), jnp.int32), ended=jnp.zeros((), bool)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Chatty(LookUp):
+    """Says more than it may: what is beyond its room is not heard."""
+
+    def reply(self, state, said, length):
+        return dataclasses.replace(
+            LookUp.reply(self, state, said, length), length=jnp.asarray(7), ended=jnp.zeros((), bool)
+        )
+
+
+@pytest.mark.parametrize(("task", "told"), [(Silent(), 0), (Chatty(), 3)])
+def test_a_conversation_without_an_end_has_its_turns_and_no_more(task, told):
+    out = jax.device_get(talk(params(), jax.random.key(2), task=task))
+    assert not out.ended.any() and np.all(out.turns.max(axis=1) == task.max_turns - 1)
+    np.testing.assert_array_equal((out.there & ~out.said.mask).sum(axis=1), told)
+
+
+def test_lines_are_spoken_as_the_model_would_be_replied_to():
+    asked, _ = prompts(3)
+
+    def spoken(prompt):
+        problem = TASK.read(prompt)
+        return TASK.spoken(jax.random.key(0), problem, *TASK.lines(None, problem))
+
+    best = jax.jit(jax.vmap(spoken))(asked)
+    assert np.all(best.ended) and np.all(np.sum(best.turn_rewards, axis=-1) == 1)
+    some = TASK.transcripts(jax.random.key(0), asked)
+    earned = np.sum(some.turn_rewards, axis=-1)
+    assert np.all(some.ended) and 0 < earned.mean() < 1  # most guess
+    assert np.all(some.there | ~some.mask) and np.all(np.asarray(some.tokens)[~np.asarray(some.there)] == 0)
+
+
+def test_a_look_up_is_read_as_it_was_written_and_tells_nothing_of_other_books():
+    asked, _ = prompts(4)
+    again = jax.jit(jax.vmap(lambda prompt: TASK.write(TASK.read(prompt))))(asked)
+    np.testing.assert_array_equal(again, asked)
+    assert TASK.decode(asked[0])[4] == ":" and TASK.decode(asked[0])[-1] == "="
+    values = np.asarray(jax.jit(jax.vmap(lambda book: TASK.value(book, jnp.asarray(2))))(jnp.arange(10_000)))
+    assert np.all(np.abs(np.bincount(values, minlength=10) - 1_000) < 5 * 30)  # five deviations of a binomial
+
+
+def test_what_cannot_be_talked_about_is_refused():
+    with pytest.raises(ShapeError, match="room for at least one token, got response_length=0"):
+        converse(MODEL, params(), TASK, *prompts(), jax.random.key(0), response_length=0)
+    with pytest.raises(InvalidSettingError, match="temperature must be greater than 0"):
+        converse(MODEL, params(), TASK, *prompts(), jax.random.key(0), temperature=0.0)
+    assert issubclass(LookUp, ConversationTask) and dataclasses.fields(Reply)

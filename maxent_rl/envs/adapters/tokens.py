@@ -14,9 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from maxent_rl.errors import unknown_name
-from maxent_rl.tokens.tasks import PAD_TOKEN, TASKS, TokenTask, make_task, response_mask
-from maxent_rl.tokens.tasks.conversation import ConversationTask
-from maxent_rl.tokens.tasks.writing import join
+from maxent_rl.tokens.tasks import PAD_TOKEN, TASKS, ConversationTask, TokenTask, join, make_task, response_mask
 from maxent_rl.types import Array, PyTree, Spec
 
 

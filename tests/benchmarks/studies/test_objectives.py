@@ -116,7 +116,9 @@ def test_filling_up_adds_masked_columns():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["grpo", "progrpo", "aepo_arbitrary", "sdpo"])
+@pytest.mark.parametrize(
+    "name", ["grpo", "sdpo", *(pytest.param(name, marks=pytest.mark.matrix) for name in ("progrpo", "aepo_arbitrary"))]
+)
 def test_the_trainer_is_that_of_the_library(name):
     task, count, iterations = made(ADDITION), 32, 3
     agent = TokenAgent(objective=name, **setting.AGENT | {"hidden_size": 16, "learning_rate": 1e-3})

@@ -26,6 +26,7 @@ from maxent_rl.tokens.prompts import PromptSource, make_source
 from maxent_rl.tokens.rollouts import Groups, examine, gather
 from maxent_rl.tokens.tasks import TASKS, make_task
 from maxent_rl.tokens.tasks.base import TokenTask
+from maxent_rl.tokens.tasks.conversation import ConversationTask
 from maxent_rl.tokens.teachers import Teacher, TeacherState, check_first, first_params
 from maxent_rl.tokens.teachers.rules import AVERAGED, COMPARED, TAUGHT, has_reference, has_teacher
 from maxent_rl.tokens.warm_start import WarmStart, WarmStartObjective, hinted
@@ -50,7 +51,7 @@ class TokenState:
       objective: state of the objective.
       warm: [] bool: whether the warm start still lasts.
       updates: [] int32 optimiser steps taken, those of the warm start included.
-      response_length: T, the most tokens of a response.
+      response_length: the most tokens that are said at once: T of a response, S of a turn.
       teacher: of those that are taught, or whose reference a teacher is.
       critic: what learns beside the policy, where the objective has a critic.
       prompts: state of the source of prompts, or None where it has none.
@@ -265,7 +266,7 @@ class TokenAgent(Settings):
         While its critic learns alone, the policy and its objective's state stay as they are.
         """
         collect_key, learn_key = jax.random.split(key)
-        objective = self.build_objective(state.response_length, _vocabulary_size(state.params))
+        objective = self.build_objective(_room(state, task), _vocabulary_size(state.params))
         heard, batch, metrics = self._gather(state, task, collect_key, count)
         before = state.objective
         own, batch = objective.prepare(before, batch)
@@ -293,8 +294,8 @@ class TokenAgent(Settings):
     def _gather(
         self, state: TokenState, task: TokenTask[Any], key: Array, count: int
     ) -> tuple[PyTree, TokenBatch, Metrics]:
-        objective = self.build_objective(state.response_length, _vocabulary_size(state.params))
-        groups = Groups(self.group_size, state.response_length, self.sampling_rounds)
+        objective = self.build_objective(_room(state, task), _vocabulary_size(state.params))
+        groups = Groups(self.group_size, _room(state, task), self.sampling_rounds)
         model, teacher = self.model(state.params), self.build_teacher(objective)
         reference = None if state.reference is None else self.model(state.reference)
         if reference is None and teacher is not None and has_reference(objective):
@@ -317,7 +318,7 @@ class TokenAgent(Settings):
 
     def examine(self, state: TokenState, task: TokenTask[Any], key: Array, prompts: int) -> dict[str, Array]:
         """Answers held-out prompts: `rollouts.examine`."""
-        return examine(self.model(state.params), task, key, prompts, state.response_length, self.eval_samples)
+        return examine(self.model(state.params), task, key, prompts, _room(state, task), self.eval_samples)
 
     def model(self, params: PyTree) -> LanguageModel:
         """The language model with these parameters."""
@@ -372,6 +373,10 @@ class TokenAgent(Settings):
         source, name = self.build_prompts(), env.removeprefix("tokens/")
         if name in TASKS:
             source.check(make_task(name))
+            if issubclass(TASKS[name], ConversationTask) and self.prompts != "task":
+                raise InvalidSettingError(
+                    f"--prompts {self.prompts} poses prompts that are answered once, and {env} replies: leave it out."
+                )
         if source.credits_apart and not any("span_advantages" in stage.inputs for stage in objective.stages):
             raise InvalidSettingError(
                 f"--prompts {self.prompts} has descriptions credited apart from answers, which --objective {self.objective} "
@@ -458,6 +463,11 @@ class TokenAgent(Settings):
         flat = prompts.reshape(-1, prompts.shape[-1])
         found = self.model(state.params).respond(flat, flat != TokenTask.pad_token, key, state.response_length)
         return found.tokens.reshape(*prompts.shape[:-1], state.response_length)
+
+
+def _room(state: TokenState, task: TokenTask[Any]) -> int:
+    """T, the most tokens of a response, or of all turns and replies of a conversation."""
+    return task.response_length if isinstance(task, ConversationTask) else state.response_length
 
 
 def _vocabulary_size(params: PyTree) -> int:

@@ -279,6 +279,7 @@ class Prompted:
       notes: pytree of [N, ...]: what a source of prompts noted of them.
       hints: [N, H] int32 what stands before the prompt for those who are told more than the policy; None for nothing.
       hint_mask: [N, H] bool; False for padding, and in rows without a hint.
+      said: [N, T] bool: what of it the model said itself, where others spoke too; None for all.
     """
 
     prompts: Array
@@ -288,6 +289,12 @@ class Prompted:
     notes: PyTree = None
     hints: Array | None = None
     hint_mask: Array | None = None
+    said: Array | None = None
+
+    @property
+    def own(self) -> Array:
+        """[N, T] bool: where the model has said something."""
+        return self.response_mask if self.said is None else self.said
 
     @property
     def checked(self) -> Array:

@@ -13,11 +13,13 @@ from maxent_rl.errors import InvalidSettingError
 from maxent_rl.networks.transformer import Transformer, TransformerConfig, unembedding
 from maxent_rl.settings import Fraction, Positive
 from maxent_rl.tokens.batch import Prompted
+from maxent_rl.tokens.conversing import Conversations, converse
 from maxent_rl.tokens.objectives import Comparison, TokenTemperature
 from maxent_rl.tokens.packing import Packed
 from maxent_rl.tokens.sampling import Responses, sample, score, score_layers, score_prompts
 from maxent_rl.tokens.statistics import TeacherStates, TokenStatistics, token_statistics
 from maxent_rl.tokens.tasks.base import TokenTask
+from maxent_rl.tokens.tasks.conversation import ConversationTask
 from maxent_rl.types import Array, PyTree
 
 
@@ -80,6 +82,41 @@ class LanguageModel:
             top_p=self.top_p,
             greedy=key is None,
             pad_token=TokenTask.pad_token,
+            token_temperature=token_temperature,
+        )
+
+    def converse(
+        self,
+        task: ConversationTask[Any],
+        prompts: Array,
+        prompt_mask: Array,
+        key: Array | None,
+        response_length: int | None = None,
+        temperature: Array | float | None = None,
+        token_temperature: TokenTemperature | None = None,
+    ) -> Conversations:
+        """Talks with the environments that prompts begin.
+
+        Args:
+          task: that replies.
+          prompts: [N, P] int32 of the task, padded on either side.
+          prompt_mask: [N, P] bool; False for padding.
+          key: [] random key; None for the likeliest token at each place.
+          response_length: T, the most tokens of all turns and replies; None for the task's own.
+          temperature: [] or [N] in place of the model's own.
+          token_temperature: factors of the tokens' own temperatures.
+        """
+        return converse(
+            Transformer(self.config),
+            self.params,
+            task,
+            prompts,
+            prompt_mask,
+            jax.random.key(0) if key is None else key,
+            response_length=response_length,
+            temperature=self.temperature if temperature is None else temperature,
+            top_p=self.top_p,
+            greedy=key is None,
             token_temperature=token_temperature,
         )
 

@@ -51,7 +51,7 @@ class WarmStart:
           token; that of prompts is added to both, where they are learned.
         """
         found = model.statistics(answers.hinted(), tokens)
-        there, loss = answers.response_mask, -found.logp
+        there, loss = answers.own, -found.logp
         chosen = there
         if self.objective == "entropy-sft":
             chosen = hardest_tokens(loss, found.entropy, there, self.token_share, self.entropy_weight)
@@ -80,7 +80,7 @@ def hinted(key: Array, answers: Prompted, tokens: Array, share: Weight | Array) 
 
 def _plain(answers: Prompted) -> Array:
     """[N, T] the tokens of answers without a hint; of all, where each has one."""
-    there = answers.response_mask
+    there = answers.own
     if answers.hint_mask is None:
         return there
     plain = there & ~jnp.any(answers.hint_mask, axis=-1, keepdims=True)

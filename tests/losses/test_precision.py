@@ -36,6 +36,8 @@ BY_LOSS = {
     "expected_value": {"atoms": ATOMS},
     "gaussian_histogram": {"value": np.float16([12.0, -30.0, 250.0]), "atoms": ATOMS},
     "kept_quantiles": {"dropped": 2},
+    "likeliest_buckets": {"count": 2},
+    "proportional_weight": {"measured": np.float16(300.0), "target": np.float16(0.5), "count": np.float16(300.0)},
     "projected_ascent": {"margin": np.float16(300.0)},
     "smoothed_action": {"action": LARGE},
     "soft_categorical_target": OF_ROWS | {"next_probabilities": SHARES, "atoms": ATOMS},
@@ -49,8 +51,9 @@ AS_THEY_COME = {
     "apart", "at_least_single", "held_within", "in_single_precision", "quantile_midpoints", "reverse_gradient", "rounding_of",
     "without_rounding",
 }  # fmt: skip
-# A difference of two values of the error function, which is another program where a derivative is taken, too.
-WITHIN = {"gaussian_histogram": 5e-7}
+# A difference of two values of the error function, and a product of quotients: another program where a derivative is taken,
+# too, of numbers up to 1, or of weights up to 300.
+WITHIN = {"gaussian_histogram": 5e-7, "proportional_weight": 300 * 5e-7}
 
 
 def arguments(name):

@@ -8,13 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from maxent_rl.envs.adapters.tokens import make_tokens
 from maxent_rl.errors import InvalidSettingError, ShapeError
 from maxent_rl.networks.transformer import Transformer, TransformerConfig, unembedding
+from maxent_rl.tokens.agent import TokenAgent
+from maxent_rl.tokens.batch import Prompted
 from maxent_rl.tokens.conversing import converse
+from maxent_rl.tokens.model import LanguageModel
 from maxent_rl.tokens.sampling import score
 from maxent_rl.tokens.tasks.conversation import ConversationTask, Reply
 from maxent_rl.tokens.tasks.look_up import LookUp
 from maxent_rl.tokens.tasks.writing import END_TOKEN
+from maxent_rl.tokens.warm_start import WarmStart
 
 TASK = LookUp()
 CONFIG = TransformerConfig(TASK.vocabulary_size, 16, 2, 2, 1, 8, 32, qk_norm=True)
@@ -167,3 +172,34 @@ def test_what_cannot_be_talked_about_is_refused():
     with pytest.raises(InvalidSettingError, match="temperature must be greater than 0"):
         converse(MODEL, params(), TASK, *prompts(), jax.random.key(0), temperature=0.0)
     assert issubclass(LookUp, ConversationTask) and dataclasses.fields(Reply)
+
+
+def test_an_agent_imitates_lines_and_learns_from_what_it_said_itself():
+    agent = TokenAgent(
+        objective="empg", group_size=4, num_minibatches=2, hidden_size=16, num_layers=1, num_heads=2, num_key_value_heads=1,
+        intermediate_size=32,
+    )  # fmt: skip
+    spec = make_tokens("look-up").spec
+    state = agent.init(jax.random.key(0), spec)
+    batch, metrics = jax.jit(lambda state, key: agent.collect(state, TASK, key, ROWS))(state, jax.random.key(1))
+    there = batch.context.response_mask
+    assert np.all(there | ~batch.mask) and np.any(there & ~batch.mask) and np.any(batch.turns > 0)
+    assert batch.tokens.shape == (ROWS, TASK.response_length) and np.isfinite(metrics["episode/return"])
+    taught, shown = jax.jit(lambda state, key: agent.imitate(state, TASK, key, ROWS))(state, jax.random.key(2))
+    after, found = jax.jit(lambda state, key: agent.reinforce(state, TASK, key, ROWS))(taught, jax.random.key(3))
+    assert np.isfinite(shown["supervised/loss"]) and np.isfinite(found["policy/gradient_norm"])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.params))
+
+
+def test_what_the_environment_said_is_read_and_never_learned():
+    """Other replies change what the model says after them, and a loss counts its own tokens alone."""
+    given = TASK.transcripts(jax.random.key(5), prompts()[0])
+    answers = Prompted(*prompts(), given.there, said=given.mask)
+    model = LanguageModel(CONFIG, params())
+
+    @jax.jit
+    def loss(tokens):
+        return WarmStart().loss(model, answers, tokens)[0], model.statistics(answers, tokens).logp
+
+    value, logp = loss(given.tokens)
+    np.testing.assert_allclose(value, -np.mean(np.asarray(logp)[np.asarray(given.mask)]), rtol=1e-5)

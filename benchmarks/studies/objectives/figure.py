@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.lab.statistics import interquartile
 from benchmarks.lab.study import Result, Results
-from benchmarks.studies.objectives.scores import Place, board, scores, tasks, with_start
+from benchmarks.studies.objectives.scores import Place, board, scores, whole_tasks, with_start
 from benchmarks.studies.objectives.setting import BASE, LABELS, START, Defaults, Tuned
 from maxent_rl.pictures.style import FAINT, GRID, INK, save, style
 from maxent_rl.reports.statistics import Interval, interquartile_mean
@@ -60,7 +60,7 @@ def write_table(results: Results, path: Path) -> None:
 def _ranked(results: Results, part: str, places: Sequence[Place]) -> Figure:
     """Differences from the one compared with: a row for each competitor; a panel for all tasks, and one for each."""
     result = with_start(results, part)
-    wanted, reached = tasks(result), scores(result, "pass@1")
+    wanted, reached = whole_tasks(result), scores(result, "pass@1")
     before = scores(results[Defaults.part], "pass@1") if part == Tuned.part and Defaults.part in results else {}
     panels = [wanted, *([task] for task in wanted)] if len(wanted) > 1 else [wanted]
     size = (max(2.4 + 2.7 * len(panels), 7.5), 1.4 + _ROW * len(places))
@@ -145,7 +145,7 @@ def _key(figure: Figure, before: bool, columns: int) -> None:
 
 def _variety(result: Result, places: Sequence[Place]) -> Figure:
     """pass@1 by entropy: a column for each task, above all of them, below those in the middle from near."""
-    wanted, (reached, entropy) = tasks(result), (scores(result, metric) for metric in ("pass@1", "entropy"))
+    wanted, (reached, entropy) = whole_tasks(result), (scores(result, metric) for metric in ("pass@1", "entropy"))
     figure = Figure(figsize=(6.6 * len(wanted), 10), layout="constrained", facecolor="white")
     for column, task in zip(figure.subplots(2, len(wanted), squeeze=False).T, wanted, strict=True):
         points = {}

@@ -45,6 +45,14 @@ def tasks(result: Result) -> list[str]:
     return [task for task in BUDGETS if task in found]
 
 
+def whole_tasks(result: Result) -> list[str]:
+    """Those on which everyone has run who has run on any, as a board over tasks needs; if there is none, the first."""
+    there = {(run["env"], run["contender"]) for run in result["runs"]}
+    everyone = {contender for _, contender in there}
+    found = tasks(result)
+    return [task for task in found if all((task, name) in there for name in everyone)] or found[:1]
+
+
 def with_start(results: Results, part: str) -> Result:
     """The result of a part; the warm start, which learns nothing, is measured in one part and belongs to both."""
     runs = results[part]["runs"]
@@ -64,8 +72,8 @@ def scores(result: Result, metric: str) -> dict[str, dict[str, list[float]]]:
 
 
 def board(result: Result, metric: str = "pass@1") -> list[Place]:
-    """Those who ran on all tasks that the one compared with ran on, the best first, by the difference from it."""
-    found, wanted = scores(result, metric), tasks(result)
+    """Those who ran on all tasks that are done, the best first, by the difference from the one compared with."""
+    found, wanted = scores(result, metric), whole_tasks(result)
     rows = {name: [np.array(own[task]) for task in wanted] for name, own in found.items() if set(wanted) <= own.keys()}
     if BASE not in rows:
         return []

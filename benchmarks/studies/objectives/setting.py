@@ -56,7 +56,7 @@ class Budget:
 
 BUDGETS = {
     "tokens/countdown": Budget(warm_loss=0.55, iterations=60),
-    "tokens/scratch": Budget(warm_loss=0.55, iterations=40),
+    "tokens/scratch": Budget(warm_loss=0.55, iterations=30),
     # Of 97, a policy of this size says nothing right before some 400,000 answers have been imitated.
     "tokens/modular-addition": Budget(warm_loss=0.45, iterations=60, sizes=(("modulus", 30),)),
 }

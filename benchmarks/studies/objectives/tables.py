@@ -9,34 +9,28 @@ import numpy as np
 from benchmarks.lab.statistics import interquartile
 from benchmarks.lab.study import Result, Results, runs_of
 from benchmarks.lab.tables import markdown
-from benchmarks.studies.objectives.scores import Place, board, scores, tasks, with_start
-from benchmarks.studies.objectives.setting import BASE, BUDGETS, LABELS, START, Defaults, Part, Tuned
+from benchmarks.studies.objectives.scores import Place, board, scores, tasks, whole_tasks, with_start
+from benchmarks.studies.objectives.setting import BASE, BUDGETS, LABELS, START, Defaults, Tuned, ordered
 from maxent_rl.reports.statistics import Interval, interquartile_mean
 
 _SHOWN = ("reward", "greedy", "pass@8", "entropy", "distinct", "length")
-_PLANS: tuple[type[Part], ...] = (Tuned, Defaults)
 _TITLES = {Tuned.part: "### Each with the learning rate of its search", Defaults.part: "### All with one learning rate"}
 
 
 def tables(results: Results) -> str:
     """Of each part, what says more first: the board, the table of each task, and what is missing."""
-    found = []
-    for plan in _PLANS:
-        if plan.part not in results:
+    found, everyone = [], ordered([run for result in results.values() for run in result["runs"]])
+    for part, title in _TITLES.items():
+        if part not in results:
             continue
-        result = with_start(results, plan.part)
-        found += [
-            _TITLES[plan.part],
-            overall(result),
-            *(table(result, task) for task in tasks(result)),
-            note(result, plan()),
-        ]
+        result = with_start(results, part)
+        found += [title, overall(result), *(table(result, task) for task in tasks(result)), note(result, everyone)]
     return "\n\n".join(part for part in found if part)
 
 
 def overall(result: Result) -> str:
     """The board over the tasks, by pass@1."""
-    wanted, by_task = tasks(result), scores(result, "pass@1")
+    wanted, by_task = whole_tasks(result), scores(result, "pass@1")
     several, rows, place = len(wanted) > 1, [], 0
     for each in board(result):
         place += each.name != START
@@ -54,7 +48,7 @@ def table(result: Result, task: str) -> str:
     reached, seconds, rates = (scores(result, metric) for metric in ("pass@1", "seconds", "learning_rate"))
     others = [scores(result, name) for name in _SHOWN]
     names = [name for name in reached if task in reached[name]]
-    base = _middle(seconds[BASE][task])
+    usual = float(np.median([_middle(by_task[task]) for by_task in seconds.values() if task in by_task]))
     rows = []
     for name in sorted(names, key=lambda name: -_middle(reached[name][task])):
         rate, taken = rates.get(name, {}).get(task), seconds.get(name, {}).get(task)
@@ -64,14 +58,14 @@ def table(result: Result, task: str) -> str:
                 _interval(interquartile([reached[name][task]])),
                 *(_cell(each.get(name, {}).get(task)) for each in others),
                 f"{rate[0]:g}" if rate else "",
-                f"{_middle(taken) / base:.2f}" if taken else "",
+                f"{_middle(taken) / usual:.2f}" if taken else "",
             ]
         )
     return markdown([LABELS[task], "pass@1", *_SHOWN, "rate", "time"], rows)
 
 
-def note(result: Result, plan: Part) -> str:
-    """Seeds and machine, who could not run, and what is missing."""
+def note(result: Result, everyone: Sequence[str]) -> str:
+    """Seeds and machine, who could not run, and who of all that ran in any part is missing."""
     there = [run for run in result["runs"] if "values" in run]
     seeds = sorted({len(runs_of(there, run["env"], run["contender"])) for run in there})
     machines = ", ".join(dict.fromkeys(run["machine"] for run in result["runs"]))
@@ -82,15 +76,10 @@ def note(result: Result, plan: Part) -> str:
     failed = {(run["contender"], run["env"]): run["error"] for run in result["runs"] if "error" in run}
     lines += [f"`{name}` did not run on {LABELS[task]}: {error}" for (name, task), error in failed.items()]
     for task in BUDGETS:
-        names = _missing(result, plan, task)
-        shown = "anyone" if len(names) == len(plan.known()) else ", ".join(map(_code, names))
+        names = [name for name in everyone if not runs_of(result["runs"], task, name)]
+        shown = "anyone" if len(names) == len(everyone) else ", ".join(map(_code, names))
         lines += [f"Not measured on {LABELS[task]} so far: {shown}."] if names else []
     return "\n\n".join(lines)
-
-
-def _missing(result: Result, plan: Part, task: str) -> list[str]:
-    there = {run["contender"] for run in result["runs"] if run["env"] == task}
-    return [name for name in plan.known() if name not in there]
 
 
 def _compared(place: Place) -> list[str]:

@@ -19,6 +19,7 @@ from flax import struct
 from maxent_rl.settings import Settings, check_settings
 from maxent_rl.tokens.batch import Prompted, TokenBatch
 from maxent_rl.tokens.tasks.base import TokenTask
+from maxent_rl.tokens.tasks.conversation import ConversationTask
 from maxent_rl.types import Array, Metrics, PyTree, Spec
 
 
@@ -101,6 +102,9 @@ class PromptSource(Settings, abc.ABC):
     ) -> tuple[Prompted, Array]:
         """Draws right answers for a warm start: (prompts and masks of [count, ...], tokens [count, T])."""
         prompts, prompt_mask = task.prompts(prompt_key, count)
+        if isinstance(task, ConversationTask):
+            spoken = task.transcripts(answer_key, prompts)
+            return Prompted(prompts, prompt_mask, spoken.there, said=spoken.mask), spoken.tokens
         tokens, mask = task.demonstrations(answer_key, prompts)
         return Prompted(prompts, prompt_mask, mask), tokens
 

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 
 from maxent_rl import losses
 from maxent_rl.tokens.model import LanguageModel
+from maxent_rl.tokens.prompts.source import Posed, TaskPrompts
+from maxent_rl.tokens.rollouts.spoken import speak
 from maxent_rl.tokens.tasks import count_distinct
 from maxent_rl.tokens.tasks.base import TokenTask
 from maxent_rl.types import Array
@@ -33,13 +35,13 @@ def examine(
     """
     prompt_key, sample_key = jax.random.split(key)
     posed, prompt_mask = task.prompts(prompt_key, prompts, held_out=True)
-    best = model.respond(posed, prompt_mask, None, response_length)
-    often, often_mask = (jnp.repeat(rows, samples, axis=0) for rows in (posed, prompt_mask))
-    drawn = model.respond(often, often_mask, sample_key, response_length)
-    reward = task.reward(often, drawn.tokens, drawn.mask)
+    once = Posed(posed, prompt_mask)
+    best = speak(model, task, TaskPrompts(), once, None, response_length)
+    found = speak(model, task, TaskPrompts(), once.repeated(samples), sample_key, response_length)
+    drawn, reward = found.said, found.rewards
     return {
-        "reward": task.reward(posed, best.tokens, best.mask),
-        "length": jnp.sum(best.mask, axis=-1),
+        "reward": best.rewards,
+        "length": jnp.sum(best.said.mask, axis=-1),
         "sampled_reward": reward.reshape(prompts, samples),
         "entropy": losses.masked_mean(drawn.entropy, drawn.mask),
         "sampled_length": jnp.mean(jnp.sum(drawn.mask, axis=-1)),

@@ -14,7 +14,7 @@ from maxent_rl.tokens.batch import Prompted, TokenBatch
 from maxent_rl.tokens.model import LanguageModel
 from maxent_rl.tokens.objectives import Hint, Objective, Sampling, Statistic, Teaching, informative_groups
 from maxent_rl.tokens.prompts.source import Posed, PromptSource, TaskPrompts, rows_posed
-from maxent_rl.tokens.sampling import Responses
+from maxent_rl.tokens.rollouts.spoken import Spoken, speak
 from maxent_rl.tokens.tasks.base import TokenTask
 from maxent_rl.tokens.teachers.hints import with_answers, with_siblings
 from maxent_rl.types import Array, Metrics, PyTree
@@ -160,36 +160,32 @@ class _Drawing:
         """
         model, groups = self.model, self.groups
         posed = posed.repeated(groups.size)
-        prompts, prompt_mask = posed.prompts, posed.prompt_mask
+        given = model, self.task, self.source, posed, key, groups.response_length
         if temperature is None:
-            found = model.respond(
-                prompts, prompt_mask, key, groups.response_length, token_temperature=self.wanted.temperature
-            )
+            spoken = speak(*given, token_temperature=self.wanted.temperature)
         else:
-            found = model.respond(prompts, prompt_mask, key, groups.response_length, temperature * model.temperature)
-        context = Prompted(prompts, prompt_mask, found.mask, posed.problems, posed.notes)
+            spoken = speak(*given, temperature * model.temperature)
+        found = spoken.said
+        context = Prompted(posed.prompts, posed.prompt_mask, spoken.there, posed.problems, posed.notes)
         logp, entropy = found.logp, found.entropy
         if temperature is not None:
             own = model.statistics(context, found.tokens)
             logp, entropy = own.logp, own.entropy
-        ended = jnp.any(found.mask & (found.tokens == TokenTask.end_token), axis=-1)
-        parts = self.source.reward_parts(self.task, posed, found.tokens, found.mask)
         return TokenBatch(
             logp_old=logp,
             mask=found.mask,
-            rewards=jnp.sum(parts, axis=-1),
+            rewards=spoken.rewards,
             group_size=groups.size,
             tokens=found.tokens,
             entropy_old=entropy,
-            truncated=~ended,
+            truncated=~spoken.ended,
             context=context,
-            **self._further(context, found, parts),
+            **self._further(context, spoken),
         )
 
-    def _further(self, context: Prompted, found: Responses, parts: Array) -> dict[str, Any]:
+    def _further(self, context: Prompted, spoken: Spoken) -> dict[str, Any]:
         """The columns that only some objectives read, of those that this one does."""
-        prompts = context.checked
-        task = self.task
+        prompts, task, found = context.checked, self.task, spoken.said
         makers: dict[str, Callable[[], Array]] = {
             "problem": lambda: task.problems(prompts),
             "task": lambda: task.kinds(prompts),
@@ -197,8 +193,8 @@ class _Drawing:
             "difficulty": lambda: task.difficulties(prompts),
             "logp_drawn": lambda: found.logp_drawn,
             "greedy_rewards": lambda: self._greedy_rewards(context),
-            "reward_parts": lambda: parts,
-            "turns": lambda: jnp.zeros(found.tokens.shape, jnp.int32),  # a response is one turn
+            "reward_parts": lambda: spoken.parts,
+            "turns": lambda: spoken.turns,
             "span": lambda: task.apart(found.tokens, found.mask),
             "span_advantages": lambda: jnp.zeros(prompts.shape[:1]),
         }
@@ -208,9 +204,8 @@ class _Drawing:
         """[N] the reward of the likeliest response to each prompt, which is found once for a group."""
         size = self.groups.size
         posed: Posed = jax.tree.map(lambda rows: rows[::size], rows_posed(context))
-        found = self.model.respond(posed.prompts, posed.prompt_mask, None, self.groups.response_length)
-        parts = self.source.reward_parts(self.task, posed, found.tokens, found.mask)
-        return jnp.repeat(jnp.sum(parts, axis=-1), size)
+        found = speak(self.model, self.task, self.source, posed, None, self.groups.response_length)
+        return jnp.repeat(found.rewards, size)
 
     @property
     def _needed(self) -> set[str]:

@@ -8,15 +8,17 @@ from typing import Any
 from maxent_rl.errors import unknown_name
 from maxent_rl.tokens.tasks.base import HELD_OUT_ONE_IN, TokenTask
 from maxent_rl.tokens.tasks.contexts import Contexts
+from maxent_rl.tokens.tasks.conversation import ConversationTask
 from maxent_rl.tokens.tasks.copy_reverse import CopyReverse
 from maxent_rl.tokens.tasks.countdown import Countdown
 from maxent_rl.tokens.tasks.diversity import count_distinct
 from maxent_rl.tokens.tasks.layouts import Layouts
+from maxent_rl.tokens.tasks.look_up import LookUp
 from maxent_rl.tokens.tasks.mixture import Mixture
 from maxent_rl.tokens.tasks.modular_addition import ModularAddition
 from maxent_rl.tokens.tasks.scratch import Scratch
 from maxent_rl.tokens.tasks.template import Template
-from maxent_rl.tokens.tasks.writing import END_TOKEN, PAD_TOKEN, response_mask
+from maxent_rl.tokens.tasks.writing import END_TOKEN, PAD_TOKEN, join, response_mask
 
 TASKS: dict[str, type[TokenTask[Any]]] = {
     "contexts": Contexts,
@@ -24,6 +26,7 @@ TASKS: dict[str, type[TokenTask[Any]]] = {
     "countdown": Countdown,
     "layouts": Layouts,
     "mixture": Mixture,
+    "look-up": LookUp,
     "modular-addition": ModularAddition,
     "scratch": Scratch,
 }
@@ -34,15 +37,18 @@ __all__ = [
     "PAD_TOKEN",
     "TASKS",
     "Contexts",
+    "ConversationTask",
     "CopyReverse",
     "Countdown",
     "Layouts",
+    "LookUp",
     "Mixture",
     "ModularAddition",
     "Scratch",
     "Template",
     "TokenTask",
     "count_distinct",
+    "join",
     "make_task",
     "response_mask",
 ]

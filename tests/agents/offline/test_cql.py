@@ -117,7 +117,7 @@ def test_what_cannot_work_is_refused():
         check_agent(LAGRANGE.replace(conservative_weight=0.0), SPEC, "test")
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 def test_it_learns_from_mixed_data_what_cloning_cannot():
     """Random actions return -15.5, cloning less, steps straight to the origin -1.5; 20 seeds -1.75 with deviation 0.03."""
     agent = CQL(

@@ -58,7 +58,7 @@ def test_the_target_falls_by_the_discounted_penalty():
     np.testing.assert_allclose(SMALL.next_target(state, ended, key), batch.reward, rtol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 def test_it_learns_from_mixed_data_what_cloning_cannot():
     """Random actions return -15.5, cloning less, steps straight to the origin -1.5; over 20 seeds -3.4 with deviation 0.7."""
     agent = ReBRAC(

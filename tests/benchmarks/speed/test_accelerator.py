@@ -280,7 +280,7 @@ def test_every_path_runs_at_small_sizes(chosen, tmp_path, monkeypatch):
     assert str(tmp_path) not in (tmp_path / "accelerator-small.json").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 def test_the_real_sizes_are_such_as_a_gpu_is_given():
     """Whatever can be told without one: loops are planned, and programs lowered, at the sizes of the benchmark."""
     questions = {measurement.name: measurement.question for measurement in accelerator.plan(Accelerator())}

@@ -109,7 +109,9 @@ def test_what_was_not_measured_is_left_out_and_named(results, tmp_path):
     found, missing = tables.load(tmp_path)
     assert found == results
     assert tables.tables(found) == tables.render_table(results)
-    assert missing == [name for name in (*tables.SECTIONS, tables.OFFLINE, tables.ACCELERATOR) if name not in results]
+    assert missing == [
+        name for name in (*tables.SECTIONS, tables.LIGER, tables.OFFLINE, tables.ACCELERATOR) if name not in results
+    ]
 
 
 def test_the_figure_has_a_panel_for_each_benchmark(results, tmp_path):

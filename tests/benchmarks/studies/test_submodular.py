@@ -170,7 +170,7 @@ class TestRuns:
         with pytest.raises(IncompatibleEnvironmentError, match="8 continuous actions"):
             tasks.discrete(dataclasses.replace(env, motion=Torques()))
 
-    @pytest.mark.slow
+    @pytest.mark.matrix  # that studies go on is the lab's, and tested with that of data sets
     def test_what_was_measured_is_not_measured_again_and_every_seed_has_its_curve(self, tmp_path, capsys):
         envs = ("small/Items4x4", "maxent/EpsilonBandit-0.1")
         # With policies of time alone, as the optimum of the bandit is theirs.

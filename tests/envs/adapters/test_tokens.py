@@ -11,7 +11,7 @@ from agents_under_test import AGENTS_UNDER_TEST
 from maxent_rl import envs
 from maxent_rl.agents import check_agent
 from maxent_rl.envs import reset_batch, step_batch
-from maxent_rl.envs.adapters.tokens import TokenEnv
+from maxent_rl.envs.adapters.tokens import TokenEnv, make_tokens
 from maxent_rl.errors import IncompatibleEnvironmentError, UnknownNameError
 from maxent_rl.tokens.tasks import END_TOKEN, TASKS, Countdown, make_task
 from maxent_rl.types import Spec
@@ -71,3 +71,30 @@ def test_agents_of_single_actions_are_refused(name):
         IncompatibleEnvironmentError, match=r"^tokens/countdown wants sequences of 6 tokens; use --agent lm\.$"
     ):
         check_agent(AGENTS_UNDER_TEST[name].agent, spec, "tokens/countdown")
+
+
+def test_a_conversation_is_played_turn_by_turn_and_seen_as_it_was_said():
+    env = make_tokens("look-up")
+    task = env.task
+    state, seen = jax.jit(env.reset)(jax.random.key(0))
+    problem = task.read(jnp.asarray(seen[: task.prompt_length], jnp.int32))
+    lines, number = task.lines(None, problem)
+    step, earned = jax.jit(env.step), []
+    for turn in range(int(number)):
+        state, seen, reward, ended = step(state, lines[turn])
+        earned.append(float(reward))
+    assert earned == [0.0] * (int(number) - 1) + [1.0] and bool(ended)
+    said = task.spoken(jax.random.key(0), problem, lines, number)
+    told = np.asarray(seen[task.prompt_length :], int)
+    length = int(np.sum(said.there))
+    np.testing.assert_array_equal(told[:length], said.tokens[:length])
+    assert env.spec.horizon == task.max_turns and seen.shape == env.spec.observation_shape
+
+
+def test_a_conversation_of_nonsense_ends_with_its_turns():
+    env = make_tokens("look-up")
+    state, _ = jax.jit(env.reset)(jax.random.key(1))
+    step = jax.jit(env.step)
+    for turn in range(env.task.max_turns):
+        state, _, reward, ended = step(state, jnp.full(env.task.turn_length, 3))
+        assert reward == 0 and bool(ended) == (turn + 1 == env.task.max_turns)

@@ -13,6 +13,9 @@ from token_batches import responses
 
 from maxent_rl.tokens import TokenOutputs, objectives
 
+# A second opinion: the first stands in test_credit_references.py and the tests of each paper.
+pytestmark = pytest.mark.matrix
+
 SEEDS = (0, 1, 2, 3)
 GROUPS = ((4, 2, 2, 4, 2, 4, 2, 2), (7, 1, 7, 3, 1, 3, 7, 1), (5, 0, 5, 5, 0, 0, 5, 9), (3, 3, 3, 8, 3, 8, 1, 1))
 PAIRED = ((4, 2, 2, 4, 2, 4, 2, 4), (7, 1, 7, 3, 1, 3, 7, 1), (5, 0, 5, 5, 0, 0, 2, 2), (3, 3, 6, 8, 6, 8, 1, 1))

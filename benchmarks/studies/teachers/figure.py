@@ -55,7 +55,7 @@ def draw(part: str, result: Result, path: Path) -> None:
             heading(each, title, what)
         else:
             _over_divergence(each, result, name)
-            heading(each, title, "right answers to held-out prompts; line: mean, thin: seeds")
+            heading(each, title, "right answers; thin: each seed")
         style(each)
     axes[0].legend(frameon=False, fontsize=9)
     save(figure, path, dpi=110)

@@ -16,49 +16,49 @@ from maxent_rl.tokens.batch import check_batch, cleaned, column, columns, how_to
 
 
 @struct.dataclass
-class Conversation(TokenBatch):
+class Chorus(TokenBatch):
     """A batch with one column more of each kind."""
 
-    turns: Array | None = column("token", about="which turn a token belongs to", default=None)
+    voices: Array | None = column("token", about="whose voice a token is", default=None)
     marks: Array | None = column("row", default=None)
 
 
 _, BATCH = responses()
 GIVEN = {field.name: getattr(BATCH, field.name) for field in dataclasses.fields(BATCH)}
-TURNS = jnp.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS)
-BOTH = Conversation(**GIVEN, turns=TURNS, marks=jnp.arange(ROWS))
+VOICES = jnp.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS)
+BOTH = Chorus(**GIVEN, voices=VOICES, marks=jnp.arange(ROWS))
 
 
 def test_a_column_is_checked_and_asked_for_as_it_declares_itself():
     check_batch(BOTH)
-    with pytest.raises(ShapeError, match=r"turns must have shape \(8, 5\), as logp_old says; got \(8,\)"):
-        check_batch(dataclasses.replace(BOTH, turns=TURNS[:, 0]))
+    with pytest.raises(ShapeError, match=r"voices must have shape \(8, 5\), as logp_old says; got \(8,\)"):
+        check_batch(dataclasses.replace(BOTH, voices=VOICES[:, 0]))
     with pytest.raises(ShapeError, match=r"marks must have shape \(8,\), one entry for each row; got \(8, 5\)"):
-        check_batch(dataclasses.replace(BOTH, marks=TURNS))
-    assert how_to_pass(Conversation, "turns") == "pass Conversation(turns=[N, T]), which turn a token belongs to"
+        check_batch(dataclasses.replace(BOTH, marks=VOICES))
+    assert how_to_pass(Chorus, "voices") == "pass Chorus(voices=[N, T]), whose voice a token is"
     assert how_to_pass(TokenBatch, "advantages") == "pass TokenBatch(advantages=[N, T] or [N])"
 
 
 def test_a_column_is_cleaned_and_cut():
     found = cleaned(BOTH)
-    np.testing.assert_array_equal(found.turns, np.where(BATCH.mask, TURNS, 0))
+    np.testing.assert_array_equal(found.voices, np.where(BATCH.mask, VOICES, 0))
     np.testing.assert_array_equal(found.marks, BOTH.marks)
     few = dataclasses.replace(BOTH, group_size=1).rows(jnp.array([3, 1]))
-    np.testing.assert_array_equal(few.turns, TURNS[jnp.array([3, 1])])
+    np.testing.assert_array_equal(few.voices, VOICES[jnp.array([3, 1])])
     assert few.marks.tolist() == [3, 1]
 
 
 def test_a_column_moves_with_its_row_when_responses_are_put_in_its_place():
     """And must be there of what takes its place."""
     objective = objectives.make("aepo_arbitrary", side_select="reward", side_above=-1e9, side_responses=2)
-    side = dataclasses.replace(BOTH.rows(slice(4, 8)), turns=TURNS[4:] + 100, marks=jnp.arange(4) + 100)
+    side = dataclasses.replace(BOTH.rows(slice(4, 8)), voices=VOICES[4:] + 100, marks=jnp.arange(4) + 100)
     _, found = objective.prepare(objective.init(), dataclasses.replace(BOTH, side=side))
     assert found.source.tolist() == [-4, -3, 2, 3, 4, 5, 6, 7]
     assert found.marks.tolist() == [100, 101, 2, 3, 4, 5, 6, 7]
-    expected = jnp.concatenate([jnp.where(side.mask, side.turns, 0)[:2], jnp.where(BATCH.mask, TURNS, 0)[2:]])
-    np.testing.assert_array_equal(found.turns, expected)
-    with pytest.raises(MissingInputError, match=r"TokenBatch\(side=TokenBatch\(turns=\.\.\.\)\)"):
-        objective.prepare(objective.init(), dataclasses.replace(BOTH, side=dataclasses.replace(side, turns=None)))
+    expected = jnp.concatenate([jnp.where(side.mask, side.voices, 0)[:2], jnp.where(BATCH.mask, VOICES, 0)[2:]])
+    np.testing.assert_array_equal(found.voices, expected)
+    with pytest.raises(MissingInputError, match=r"TokenBatch\(side=TokenBatch\(voices=\.\.\.\)\)"):
+        objective.prepare(objective.init(), dataclasses.replace(BOTH, side=dataclasses.replace(side, voices=None)))
 
 
 GROUPED = dataclasses.replace(BATCH, group_size=2)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from benchmarks.lab.measure import BenchmarkError
 
 HEADING = "## Results"
+Result = TypeVar("Result")
 
 
 def publish(readme: Path, tables: str) -> None:
@@ -28,6 +31,16 @@ def with_results(text: str, tables: str, readme: Path) -> str:
     end = next((index for index in range(begin + 1, len(lines)) if lines[index].startswith("## ")), len(lines))
     parts = ["\n".join(lines[: begin + 1]), tables.strip(), "\n".join(lines[end:])]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def figure_of_each_part(
+    results: Mapping[str, Result], folder: Path, shows: Mapping[str, str], draw: Callable[[str, Result, Path], None]
+) -> dict[str, Path]:
+    """Draws PART.png for each part that has results: the files, by what each shows."""
+    paths = {shows[part]: folder / f"{part}.png" for part in results}
+    for (part, result), path in zip(results.items(), paths.values(), strict=True):
+        draw(part, result, path)
+    return paths
 
 
 def summary(readme: Path) -> tuple[str, str]:

@@ -54,8 +54,8 @@ class Returns(Options):
     """Episodes of an evaluation."""
     contenders: tuple[str, ...] = ("maxent_rl", "fast", "sbx")
     """Of: maxent_rl (our defaults), fast (--fast-arguments), efficient (--preset efficient), sbx (SBX's
-    defaults, learning after 100 steps), sbx-zoo (as SBX's
-    authors' collection of settings has it for MuJoCo: learning after 10,000 steps)."""
+    defaults, learning after 100 steps), sbx-zoo (as SBX's authors' collection of settings has it for MuJoCo: learning after
+    10,000 steps)."""
     fast_arguments: str = "--preset fast"
     """Flags of experiments/run.py that make ours `fast`."""
     arguments: str = ""

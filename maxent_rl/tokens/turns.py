@@ -15,36 +15,37 @@ class Turns:
     A turn is what the model said at once. Turns of which no token counts do not exist: nobody's mean, and nobody's next turn.
 
     Attributes:
-      member: [N, K, T] 1 where a token counts and belongs to a turn, else 0, float32.
-      there: [N, K] bool: which turns have a token that counts.
+      number: [N, T] int32 the turn of each token that counts, from 0; K where one does not count.
+      lengths: [N, K] int32 tokens of each turn.
     """
 
-    member: Array
-    there: Array
+    number: Array
+    lengths: Array
 
     @classmethod
     def of(cls, turns: Array, mask: Array) -> Turns:
         """Of `turns` [N, T] and the tokens that count, `mask` [N, T]; numbers need not be without gaps, from 0 and below T."""
-        numbers = jnp.arange(turns.shape[1])
-        member = (turns[:, None, :] == numbers[:, None]) & jnp.asarray(mask, bool)[:, None, :]
-        return cls(member.astype(jnp.float32), jnp.any(member, axis=-1))
+        most = turns.shape[1]
+        counts = jnp.asarray(mask, bool) & (turns >= 0) & (turns < most)
+        number = jnp.where(counts, turns, most)
+        return cls(number, _sums(counts.astype(jnp.int32), number))
 
     @property
-    def lengths(self) -> Array:
-        """[N, K] tokens of each turn."""
-        return jnp.sum(self.member, axis=-1)
+    def there(self) -> Array:
+        """[N, K] bool: which turns have a token that counts."""
+        return self.lengths > 0
 
     def total(self, values: Array) -> Array:
         """[N, K] sums over each turn's tokens of values [N, T]; 0 for turns that do not exist."""
-        return jnp.sum(self.member * jnp.where(jnp.any(self.member > 0, axis=1), values, 0.0)[:, None, :], axis=-1)
+        return _sums(values, self.number)
 
     def mean(self, values: Array) -> Array:
         """[N, K] means over each turn's tokens of values [N, T]; 0 for turns that do not exist."""
-        return self.total(values) / jnp.maximum(self.lengths, 1.0)
+        return self.total(values) / jnp.maximum(self.lengths, 1)
 
     def spread(self, values: Array) -> Array:
         """[N, T] the value [N, K] of each token's turn; 0 at tokens that do not count."""
-        return jnp.sum(self.member * values[:, :, None], axis=1)
+        return jnp.take_along_axis(jnp.pad(values, ((0, 0), (0, 1))), self.number, axis=1)
 
     def average(self, values: Array) -> Array:
         """[] the mean of values [N, K] over all turns of the batch, each counted once."""
@@ -66,3 +67,12 @@ class Turns:
         nothing = jnp.zeros(values.shape[0])
         _, found = jax.lax.scan(back, nothing, (values.T, self.there.T), reverse=True)
         return jnp.where(self.there, found.T, 0.0)
+
+
+def _sums(values: Array, number: Array) -> Array:
+    """[N, T] the sums of values [N, T] by their number [N, T]; those numbered T are left out, whatever they are."""
+
+    def of_row(values: Array, number: Array) -> Array:
+        return jnp.zeros(values.shape, values.dtype).at[number].add(values, mode="drop")
+
+    return jax.vmap(of_row)(values, number)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.lab.publish import figure_of_each_part
 from benchmarks.lab.study import Result, Results, Run
 from benchmarks.studies.entropy_collapse.measure import course
 from benchmarks.studies.entropy_collapse.setting import Objectives, Targets, label, ordered, target
@@ -40,10 +41,7 @@ _PICTURES = {
 
 def figures(results: Results, folder: Path) -> dict[str, Path]:
     """Draws a figure for each part, and says what it shows."""
-    paths = {_PICTURES[part]: folder / f"{part}.png" for part in results}
-    for (part, result), path in zip(results.items(), paths.values(), strict=True):
-        draw(part, result, path)
-    return paths
+    return figure_of_each_part(results, folder, _PICTURES, draw)
 
 
 def draw(part: str, result: Result, path: Path) -> None:

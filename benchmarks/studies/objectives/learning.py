@@ -22,7 +22,7 @@ from maxent_rl.tokens import objectives
 from maxent_rl.tokens.agent import TokenAgent, TokenState
 from maxent_rl.tokens.batch import Prompted, TokenBatch, TokenOutputs, columns
 from maxent_rl.tokens.objectives import Objective, Stage, chain
-from maxent_rl.tokens.rollouts import Groups, collect, examine
+from maxent_rl.tokens.rollouts import Groups, examine, gather
 from maxent_rl.tokens.tasks.base import TokenTask
 from maxent_rl.training.compilation import compiler_options
 from maxent_rl.types import Array, PyTree
@@ -242,7 +242,7 @@ def _drawn(
         collect_key, learn_key = jax.random.split(key)
         model = agent.model(params)
         anchor = None if reference is None else model.having(reference)
-        batch, metrics = collect(model, task, collect_key, count, groups, objective, own, anchor)
+        _, batch, metrics = gather(model, task, collect_key, count, groups, objective, own, anchor)
         return _widened(batch, widths), learn_key, {name: metrics[name] for name in COURSE}
 
     return jax.vmap(one)(params, reference, own, keys)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.lab.publish import figure_of_each_part
 from benchmarks.lab.study import Result, Results
 from benchmarks.studies.prompts.setting import LABELS, Long, Synthesis, Templates
 from benchmarks.studies.prompts.tables import COLUMNS, runs_by_contender
@@ -32,12 +33,7 @@ _PICTURES = {
 
 def figures(results: Results, folder: Path) -> dict[str, Path]:
     """Draws a figure for each part, and says what it shows."""
-    pictures = {}
-    for part, result in results.items():
-        path = folder / f"{part}.png"
-        draw(part, result, path)
-        pictures[_PICTURES[part]] = path
-    return pictures
+    return figure_of_each_part(results, folder, _PICTURES, draw)
 
 
 def draw(part: str, result: Result, path: Path) -> None:

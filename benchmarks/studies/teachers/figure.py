@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.lab.publish import figure_of_each_part
 from benchmarks.lab.study import Result, Results
 from benchmarks.studies.teachers.claims import by_seed, course
 from benchmarks.studies.teachers.setting import LABELS, Routing, Soups, WarmStarts
@@ -35,12 +36,7 @@ _PICTURES = {
 
 def figures(results: Results, folder: Path) -> dict[str, Path]:
     """Draws a figure for each part, and says what it shows."""
-    pictures = {}
-    for part, result in results.items():
-        path = folder / f"{part}.png"
-        draw(part, result, path)
-        pictures[_PICTURES[part]] = path
-    return pictures
+    return figure_of_each_part(results, folder, _PICTURES, draw)
 
 
 def draw(part: str, result: Result, path: Path) -> None:

@@ -47,10 +47,13 @@ class CriticAdvantage(AdvantageStage):
         """Sets the advantages and the critic's targets, both [N, T], 0 in responses that could not be scored."""
         scored = batch.mask & batch.scored[:, None]
         values = jnp.where(scored, jnp.asarray(batch.values), 0.0)
-        advantages = self._estimated(batch, values, self.decay(batch))
-        to_learn = advantages
-        if self.target_trace_decay is not None:
-            to_learn = self._estimated(batch, values, self.target_trace_decay)
+        rewards = token_rewards(batch)
+
+        def estimated(decay: Array | float) -> Array:
+            return losses.response_advantages(rewards, values, scored, self.token_discount, decay)
+
+        advantages = estimated(self.decay(batch))
+        to_learn = advantages if self.target_trace_decay is None else estimated(self.target_trace_decay)
         if self.whiten_advantages:
             advantages = losses.whiten(advantages, scored)
         return state, dataclasses.replace(batch, advantages=advantages, value_targets=to_learn + values)
@@ -60,10 +63,6 @@ class CriticAdvantage(AdvantageStage):
         if self.trace_length_scale is None:
             return jnp.asarray(self.trace_decay)
         return losses.length_trace_decay(jnp.sum(batch.mask, axis=-1, keepdims=True), self.trace_length_scale)
-
-    def _estimated(self, batch: TokenBatch, values: Array, decay: Array | float) -> Array:
-        there = batch.mask & batch.scored[:, None]
-        return losses.response_advantages(token_rewards(batch), values, there, self.token_discount, decay)
 
 
 @struct.dataclass

@@ -38,22 +38,6 @@ class Groups:
     rounds: int = 1
 
 
-def collect(
-    model: LanguageModel,
-    task: TokenTask[Any],
-    key: Array,
-    count: int,
-    groups: Groups,
-    objective: Objective,
-    state: PyTree,
-    reference: LanguageModel | None = None,
-    hint: Hint | None = None,
-    critic: Callable[[Prompted, Array], Array] | None = None,
-) -> tuple[TokenBatch, Metrics]:
-    """Draws the responses of one iteration to prompts of the task itself: `gather`, without a source that has a state."""
-    return gather(model, task, key, count, groups, objective, state, reference, hint, critic)[1:]
-
-
 def gather(
     model: LanguageModel,
     task: TokenTask[Any],

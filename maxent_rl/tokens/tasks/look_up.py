@@ -25,12 +25,6 @@ class Wanted(NamedTuple):
     keys: Array
 
 
-class Opened(NamedTuple):
-    """The problem, which is all that the environment has to keep."""
-
-    wanted: Wanted
-
-
 @dataclasses.dataclass(frozen=True)
 class LookUp(ConversationTask[Wanted]):
     """Values of letters are to be looked up and added modulo 10; what is not asked for can only be guessed.
@@ -112,11 +106,11 @@ class LookUp(ConversationTask[Wanted]):
         ordered = jnp.sort(problem.keys)
         return 1.0 + jnp.sum(ordered[1:] != ordered[:-1])
 
-    def begin(self, problem: Wanted, key: Array) -> Opened:
-        """The book is open."""
-        return Opened(problem)
+    def begin(self, problem: Wanted, key: Array) -> Wanted:
+        """The problem, which is all that the environment has to keep."""
+        return problem
 
-    def reply(self, state: Opened, said: Array, length: Array) -> Reply:
+    def reply(self, state: Wanted, said: Array, length: Array) -> Reply:
         """The value asked for; whether an answer is right; or a dot."""
         ask, answer, dot = (int(token) for token in self.encode("?!."))
         sign, what, end = said
@@ -124,8 +118,8 @@ class LookUp(ConversationTask[Wanted]):
         letter, digit = what - self._first_letter, what - FIRST_CHARACTER
         asks = whole & (sign == ask) & (letter >= 0) & (letter < self.letters)
         answers = whole & (sign == answer) & (digit >= 0) & (digit < 10)
-        told = jnp.where(asks, FIRST_CHARACTER + self.value(state.wanted.book, letter), dot)
-        right = answers & (digit == self.total(state.wanted))
+        told = jnp.where(asks, FIRST_CHARACTER + self.value(state.book, letter), dot)
+        right = answers & (digit == self.total(state))
         return Reply(state, told[None].astype(jnp.int32), jnp.ones((), jnp.int32), right.astype(jnp.float32), answers)
 
     def lines(self, key: Array | None, problem: Wanted) -> tuple[Array, Array]:

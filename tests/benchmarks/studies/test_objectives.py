@@ -20,7 +20,7 @@ from benchmarks.studies.objectives.tables import tables
 from maxent_rl.envs.adapters.tokens import TokenEnv
 from maxent_rl.tokens import objectives
 from maxent_rl.tokens.agent import TokenAgent
-from maxent_rl.tokens.rollouts import Groups, collect
+from maxent_rl.tokens.rollouts import Groups, gather
 
 FIRST, SECOND, ADDITION = BUDGETS
 
@@ -105,7 +105,7 @@ def test_the_table_by_seed_holds_every_number(tmp_path):
 def test_filling_up_adds_masked_columns():
     task = made(ADDITION)
     model = TokenAgent(**setting.AGENT).model(_params(task))
-    batch, _ = collect(model, task, jax.random.key(0), 8, Groups(4, task.response_length), learning._SHARED, ())
+    _, batch, _ = gather(model, task, jax.random.key(0), 8, Groups(4, task.response_length), learning._SHARED, ())
     widths = Widths(task.prompt_length + 2, task.response_length + 3)
     wide = learning._widened(batch, widths)
     assert widest([made(name) for name in BUDGETS]) == (12, 18)

@@ -12,7 +12,7 @@ from flax import struct
 from maxent_rl.networks.transformer import TransformerConfig
 from maxent_rl.tokens import LanguageModel, objectives
 from maxent_rl.tokens.objectives import Sampling, Stage, chain
-from maxent_rl.tokens.rollouts import Groups, collect, examine
+from maxent_rl.tokens.rollouts import Groups, examine, gather
 from maxent_rl.tokens.rollouts.responses import _fill
 
 CONFIG = TransformerConfig(
@@ -29,7 +29,7 @@ MODEL, REFERENCE = (LanguageModel.create(CONFIG, jax.random.key(seed)) for seed 
 
 @jax.jit
 def drawn(model, reference, key):
-    return collect(model, TASK, key, 8, Groups(4, 3), objectives.make("grpo"), (), reference)
+    return gather(model, TASK, key, 8, Groups(4, 3), objectives.make("grpo"), (), reference)[1:]
 
 
 def test_a_model_needs_no_agent_to_be_asked():
@@ -77,7 +77,7 @@ class AsksForAll(Stage):
 def test_an_objective_is_given_the_columns_that_it_reads():
     objective = chain(AsksForAll(), *objectives.make("grpo").stages)
     batch, _ = jax.jit(
-        lambda model, key: collect(model, TASK, key, 8, Groups(4, 3, rounds=2), objective, objective.init())
+        lambda model, key: gather(model, TASK, key, 8, Groups(4, 3, rounds=2), objective, objective.init())[1:]
     )(MODEL, jax.random.key(0))
     prompts, prompt_mask = batch.context.prompts, np.asarray(batch.context.prompt_mask)
     np.testing.assert_array_equal(batch.answers, TASK.parsed(prompts, batch.tokens, batch.mask))

@@ -56,12 +56,8 @@ def standardised(values: Array, mask: Array) -> Array:
 
     The deviation is that of a sample (ddof 1); where all are equal, or there is one alone, all are 0.
     """
-    values = jax.lax.stop_gradient(values)
-    count = jnp.sum(mask)
-    mean = losses.masked_mean(values, mask)
-    size = jnp.max(jnp.abs(values), where=mask, initial=0.0)
-    apart = jnp.where(mask, losses.without_rounding(values - mean, size), 0.0)
-    deviation = jnp.sqrt(jnp.sum(apart**2) / jnp.maximum(count - 1, 1))
+    apart = losses.masked_deviation(jax.lax.stop_gradient(values), mask)
+    deviation = jnp.sqrt(jnp.sum(apart**2) / jnp.maximum(jnp.sum(mask) - 1, 1))
     return apart / jnp.where(deviation > 0, deviation, 1.0)
 
 

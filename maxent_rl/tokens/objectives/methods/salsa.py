@@ -13,40 +13,10 @@ usual one of PPO for language models; weights (of order 0.01 for a soup, 0.1 for
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
-from jax import Array
-from jax.typing import ArrayLike
-
-from maxent_rl import losses
 from maxent_rl.tokens.objectives.advantages import KLReward, WhitenedReturns
 from maxent_rl.tokens.objectives.aggregates import Aggregate
 from maxent_rl.tokens.objectives.stage import Preset
 from maxent_rl.tokens.objectives.surrogates import Clipped
-
-
-def shaped_rewards(
-    logp_old: ArrayLike, logp_ref: ArrayLike, scores: ArrayLike, mask: ArrayLike, weight: ArrayLike
-) -> Array:
-    """Rewards of single tokens for a critic: minus the divergence from the reference, and the score at the last token.
-
-    Args:
-      logp_old: [N, T] log-probability under the policy that drew the tokens, in nats.
-      logp_ref: [N, T] the same under the reference.
-      scores: [N] of the finished responses.
-      mask: [N, T] nonzero on their tokens.
-      weight: [] beta, in reward per nat.
-
-    Returns:
-      [N, T] rewards, constant; 0 where masked.
-    """
-    there = jnp.asarray(mask) != 0
-    cost = weight * losses.kl_estimate(logp_old, logp_ref, "k1")
-    later = jnp.cumsum(there[:, ::-1], axis=-1)[:, ::-1] - there
-    last = there & (later == 0)
-    found = jnp.where(last, jnp.asarray(scores, jnp.float32)[:, None], 0.0) - jnp.where(there, cost, 0.0)
-    return jax.lax.stop_gradient(jnp.where(there, found, 0.0))
-
 
 PRESETS: dict[str, Preset] = {
     "salsa": Preset(

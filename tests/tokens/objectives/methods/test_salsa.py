@@ -10,7 +10,8 @@ import pytest
 from maxent_rl import losses
 from maxent_rl.networks.soups import soup
 from maxent_rl.tokens import objectives
-from maxent_rl.tokens.objectives.methods.salsa import shaped_rewards
+from maxent_rl.tokens.batch import TokenBatch, cleaned
+from maxent_rl.tokens.objectives.advantages import less_divergence, token_rewards
 
 FIRST, SECOND = jnp.array([1.0, 0.0, -1.0]), jnp.array([0.0, 1.0, -1.0])
 POLICY = np.array([0.6, 0.3, 0.1])
@@ -60,7 +61,8 @@ def test_the_best_policy_by_either_reference(reference, policy, reward, divergen
 def test_rewards_of_tokens():
     logp, reference = np.array([[-0.5, -1.0, -0.2, 7.0]]), np.array([[-0.7, -0.8, -0.2, np.nan]])
     mask = np.array([[1, 1, 1, 0]])
-    found = shaped_rewards(logp, reference, [2.0], mask, 0.05)
+    batch = cleaned(TokenBatch(logp_old=logp, mask=mask, rewards=jnp.array([2.0]), logp_ref=reference))
+    found = token_rewards(less_divergence(batch, 0.05, "k1"))
     np.testing.assert_allclose(found, [[-0.01, 0.01, 2.0, 0.0]], atol=1e-6)
 
 

@@ -79,6 +79,8 @@ class Checkpoints:
                 ),
                 create=False,
                 read_only=read_only,
+                # Nothing of a checkpoint is read before it is asked for: one that is damaged must not stand before the others.
+                lightweight_initialize=True,
                 # Each process reads for itself: Orbax must not wait for the others.
                 multiprocessing_options=ocp.options.MultiprocessingOptions(
                     primary_host=processes.index,

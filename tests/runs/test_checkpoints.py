@@ -137,6 +137,16 @@ def test_values_that_were_changed_are_damaged(three, tmp_path):
     assert three.newest_whole(CAPACITY) == 20
 
 
+def test_a_checkpoint_with_damaged_metadata_does_not_stand_before_the_others(three, tmp_path):
+    for path in tmp_path.glob("checkpoints/20/_CHECKPOINT_METADATA"):
+        path.write_text('{"metricz": 3, "performance_metricz": {}, "custom_metadata": {}}')
+    reopened = Checkpoints(tmp_path / "checkpoints", keep=3)
+    assert reopened.steps() == [10, 20, 30]
+    assert reopened.restore(30)[0]["a"].tolist() == reopened.restore(10)[0]["a"].tolist() == [0, 1, 2, 3, 4]
+    save(reopened, 40)
+    reopened.close()
+
+
 def test_what_came_after_a_step_is_moved_not_lost(three, tmp_path):
     first = three.forget_after(20)
     assert three.steps() == [10, 20]

@@ -17,6 +17,7 @@ from maxent_rl.tokens.tasks.look_up import LookUp
 from maxent_rl.tokens.tasks.mixture import Mixture
 from maxent_rl.tokens.tasks.modular_addition import ModularAddition
 from maxent_rl.tokens.tasks.scratch import Scratch
+from maxent_rl.tokens.tasks.screen import Screen
 from maxent_rl.tokens.tasks.template import Template
 from maxent_rl.tokens.tasks.writing import END_TOKEN, PAD_TOKEN, join, response_mask
 
@@ -29,6 +30,7 @@ TASKS: dict[str, type[TokenTask[Any]]] = {
     "look-up": LookUp,
     "modular-addition": ModularAddition,
     "scratch": Scratch,
+    "screen": Screen,
 }
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "Mixture",
     "ModularAddition",
     "Scratch",
+    "Screen",
     "Template",
     "TokenTask",
     "count_distinct",

@@ -159,7 +159,7 @@ class Screen(ConversationTask[Goal]):
             raise InvalidSettingError(
                 f"A screen of {self.side} x {self.side} cells has no room for {self.icons} icons of up to {self.widest} cells."
             )
-        if len(self.weights) != 3 or min(self.weights) < 0 or abs(sum(self.weights) - 1.0) > 1e-6:
+        if min(self.weights) < 0 or abs(sum(self.weights) - 1.0) > 1e-6:
             raise InvalidSettingError(f"Three weights that are not negative sum to 1, got {self.weights}.")
 
     @property

@@ -27,12 +27,12 @@ class Wanted(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LookUp(ConversationTask[Wanted]):
-    """Values of letters are to be looked up and added modulo 10; what is not asked for can only be guessed.
+    """Values of letters are to be looked up and added modulo a number; what is not asked for can only be guessed.
 
     In each turn the model may ask, `?a`, and is told the value of that letter in this book, one digit; or answer, `!7`, which
     ends the conversation and earns 1 if it is right. Anything else is replied to with a dot. Books differ: the values of one
     say nothing of another's. What is asked decides how sure the answer can be: after all letters it follows, after all but one
-    it is a guess among ten.
+    it is a guess.
 
     Demonstrations ask for all letters and answer rightly, but for a share of them that guesses after some of the
     questions.
@@ -40,12 +40,14 @@ class LookUp(ConversationTask[Wanted]):
     Attributes:
       letters: how many letters a book has.
       operands: how many of them are to be added.
+      modulus: values and their sum are below it.
       guesses: share of demonstrations that answer too early, with any digit.
     """
 
     letters: Annotated[int, Interval(2, 20)] = 6
     operands: Annotated[int, Interval(1, 4)] = 2
-    guesses: Fraction = 0.7
+    modulus: Annotated[int, Interval(2, 10)] = 5
+    guesses: Fraction = 0.8
 
     @property
     def name(self) -> str:
@@ -115,7 +117,7 @@ class LookUp(ConversationTask[Wanted]):
         answer, dot = (int(token) for token in self.encode("!."))
         sign, what, end = said
         letter, digit = what - self._first_letter, what - FIRST_CHARACTER
-        answers = (length == self.turn_length) & (sign == answer) & (end == END_TOKEN) & (digit >= 0) & (digit < 10)
+        answers = (length == self.turn_length) & (sign == answer) & (end == END_TOKEN) & (digit >= 0) & (digit < self.modulus)
         told = jnp.where(self.calls(said, length), FIRST_CHARACTER + self.value(state.book, letter), dot)
         right = answers & (digit == self.total(state))
         return Reply(state, told[None].astype(jnp.int32), jnp.ones((), jnp.int32), right.astype(jnp.float32), answers)
@@ -134,7 +136,7 @@ class LookUp(ConversationTask[Wanted]):
             whether, when, what = jax.random.split(key, 3)
             guesses = jax.random.bernoulli(whether, self.guesses)
             asked = jnp.where(guesses, jax.random.randint(when, (), 0, self.operands), asked)
-            said = jnp.where(guesses, jax.random.randint(what, (), 0, 10), said)
+            said = jnp.where(guesses, jax.random.randint(what, (), 0, self.modulus), said)
         turn = jnp.arange(self.max_turns)
         keys = jnp.pad(problem.keys, (0, self.max_turns - self.operands))
         asks = turn < asked
@@ -144,13 +146,13 @@ class LookUp(ConversationTask[Wanted]):
         return lines, asked + 1
 
     def value(self, book: Array, letter: Array) -> Array:
-        """[] int32 from 0 to 9: the value of a letter, by a fixed hash that nobody learns."""
-        return (fingerprint(jnp.stack([book, letter])) % 10).astype(jnp.int32)
+        """[] int32 below the modulus: the value of a letter, by a fixed hash that nobody learns."""
+        return (fingerprint(jnp.stack([book, letter])) % self.modulus).astype(jnp.int32)
 
     def total(self, problem: Wanted) -> Array:
         """[] int32: the right answer."""
         values = jax.vmap(lambda letter: self.value(problem.book, letter))(problem.keys)
-        return jnp.sum(values) % 10
+        return jnp.sum(values) % self.modulus
 
     @property
     def _first_letter(self) -> int:

@@ -43,11 +43,11 @@ class Part(abc.ABC):
     """Conversations of an iteration, in groups of 8, and demonstrations of a batch that is imitated."""
     warm_batches: int = 300
     """Batches of demonstrations that are imitated first; seven in ten of them guess."""
-    iterations: int = 120
+    iterations: int = 96
     """Iterations of reinforcement, of two optimiser steps for each epoch."""
-    points: int = 24
+    points: int = 16
     """Evaluations, evenly over them; a multiple of 4."""
-    prompts: int = 128
+    prompts: int = 64
     """Held-out prompts of an evaluation, each talked about eight times."""
     learning_rate: float = 1e-3
     """Step size of Adam in reinforcement."""
@@ -59,8 +59,8 @@ class Part(abc.ABC):
 
     @property
     def task(self) -> TokenTask[Any]:
-        """Two hidden operands, told one at a time, to be added modulo 5: asking decides how sure the answer can be."""
-        return make_task("query-sum", operands=2, modulus=5)
+        """Two values, told one at a time, of which the largest is wanted: asking decides how sure the answer can be."""
+        return make_task("look-up")
 
     def agent(self, contender: str) -> TokenAgent:
         """A small model, which everyone trains."""
@@ -116,15 +116,15 @@ class Corridor(Part):
 
     part: ClassVar[str] = "epo"
     arms: ClassVar[dict[str, Arm]] = {
-        "none": Arm("GRPO", "epo", ("turn_entropy_bonus=0", "corridor_batches=120")),
-        "bonus": Arm("bonus alone", "epo", ("turn_entropy_bonus=0.03", "corridor_weight=0", "corridor_batches=120")),
-        "published": Arm("EPO v2, published weights", "epo", ("turn_entropy_bonus=0.03", "corridor_batches=120")),
+        "none": Arm("GRPO", "epo", ("turn_entropy_bonus=0", "corridor_batches=96")),
+        "bonus": Arm("bonus alone", "epo", ("turn_entropy_bonus=0.03", "corridor_weight=0", "corridor_batches=96")),
+        "published": Arm("EPO v2, published weights", "epo", ("turn_entropy_bonus=0.03", "corridor_batches=96")),
         "indicator": Arm(
             "EPO v1, weight 2",
             "epo",
             (
                 *("turn_entropy_bonus=0.03", "corridor_weight=2", "corridor_low=0.7", "corridor_high=1.3"),
-                *("epo_penalty=indicator", "corridor_batches=120"),
+                *("epo_penalty=indicator", "corridor_batches=96"),
             ),
         ),
         "hinge": Arm(
@@ -132,7 +132,7 @@ class Corridor(Part):
             "epo",
             (
                 *("turn_entropy_bonus=0.03", "corridor_weight=2", "corridor_low=0.7", "corridor_high=1.3"),
-                "corridor_batches=120",
+                "corridor_batches=96",
             ),
         ),
     }
@@ -144,7 +144,7 @@ class Balance(Part):
 
     epochs: int = 4
     """Times that an iteration goes over its conversations."""
-    iterations: int = 60
+    iterations: int = 48
     """Iterations of reinforcement, of two optimiser steps for each epoch."""
     points: int = 12
     """Evaluations, evenly over them; a multiple of 4."""
@@ -179,8 +179,8 @@ class Forked(Part):
 
     @property
     def task(self) -> TokenTask[Any]:
-        """Up to six operands and ten turns, so that there are rounds in a row."""
-        return make_task("query-sum", operands=6, modulus=5)
+        """Four values and six turns, so that there are rounds in a row."""
+        return make_task("look-up", operands=4)
 
     def agent(self, contender: str) -> TokenAgent:
         """The one that is warmed up."""

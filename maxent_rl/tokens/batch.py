@@ -107,6 +107,7 @@ class TokenBatch:
         policy's own at its temperature (`Sampling.temperature`).
       greedy_rewards: [N] the reward of the policy's most likely response to the same prompt.
       turns: [N, T] int32 which turn of a conversation each token belongs to, from 0; what the environment said is masked.
+      calls: [N] how many turns of each conversation called a tool.
       reward_parts: [N, K] the K rewards that an outcome is made of, where they are to be normalised apart.
       span: [N, T] True on tokens that are no part of the answer and are credited apart from it.
       span_advantages: [N] the advantage of those tokens of each response.
@@ -161,6 +162,7 @@ class TokenBatch:
     turns: Array | None = column(
         "token", about="the turn of the conversation that each token belongs to, from 0", default=None
     )
+    calls: Array | None = column("row", about="how many turns of each conversation called a tool", default=None)
     reward_parts: Array | None = column("part", about="the rewards that each outcome is made of", default=None)
     span: Array | None = column("token", about="True on tokens that are credited apart from the answer", default=None)
     span_advantages: Array | None = column("row", about="the advantage of the tokens of its span", default=None)

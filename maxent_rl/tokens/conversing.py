@@ -36,6 +36,7 @@ class Conversations:
       turns: [N, T] int32 the turn that each token belongs to, from 0; 0 where there is none.
       turn_rewards: [N, K] float32.
       ended: [N] bool: the environment has ended it; a conversation that was cut is truncated.
+      calls: [N] int32 how many of the model's turns called a tool.
       parent: [N] int32 which row it was forked from, -1 for none; None where there are no forks.
       free: [N] bool: a room that was left for a fork, and none came: there is no conversation; None likewise.
     """
@@ -45,6 +46,7 @@ class Conversations:
     turns: Array
     turn_rewards: Array
     ended: Array
+    calls: Array
     parent: Array | None = None
     free: Array | None = None
 
@@ -69,6 +71,7 @@ class _Row:
       rewards: [N, K].
       going: [N] bool.
       ended: [N] bool.
+      calls: [N] turns that have called a tool.
       growth: how they have branched, or None.
     """
 
@@ -82,6 +85,7 @@ class _Row:
     rewards: Array
     going: Array
     ended: Array
+    calls: Array
     growth: Growth | None
 
 
@@ -219,6 +223,7 @@ def _together(spoken: _Spoken, rows: _Row) -> Conversations:
         turns=spoken.turns,
         turn_rewards=rows.rewards,
         ended=rows.ended,
+        calls=rows.calls,
         parent=None if growth is None else growth.parent,
         free=None if growth is None else growth.free,
     )
@@ -251,6 +256,7 @@ def _begun(task: ConversationTask[Any], prompts: Array, asked: Array, key: Array
         rewards=jnp.zeros((count, task.max_turns)),
         going=asked if growth is None else asked & ~growth.free,
         ended=jnp.zeros(count, bool),
+        calls=nothing,
         growth=growth,
     )
 
@@ -292,6 +298,7 @@ def _after(task: ConversationTask[Any], rows: _Row, tokens: Array, speaks: Array
             rewards=rows.rewards + jnp.where(earned, found.reward[:, None], 0.0),
             going=rows.going & ~ended & ~cut,
             ended=rows.ended | ended,
+            calls=rows.calls + (done & jax.vmap(task.calls)(rows.said, rows.length)),
         )
         return after, goes_on
 

@@ -87,6 +87,8 @@ def gather(
         "actor/entropy": losses.masked_mean(batch.entropy_old, batch.mask),  # type: ignore[arg-type]
         "rollout/truncated": jnp.mean(batch.truncated.astype(jnp.float32)),  # type: ignore[union-attr]
     }
+    if batch.calls is not None:
+        metrics["episode/calls"] = jnp.mean(batch.calls.astype(jnp.float32))
     rounds = jnp.ones(())
     if groups.rounds > 1:
         source_state, batch, rounds = drawing.replace_groups(source_state, more_key, batch)
@@ -163,6 +165,7 @@ class _Drawing:
             tokens=found.tokens,
             entropy_old=entropy,
             truncated=~spoken.ended,
+            calls=spoken.calls,
             context=context,
             **self._further(context, spoken),
         )

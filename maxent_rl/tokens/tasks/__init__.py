@@ -16,6 +16,7 @@ from maxent_rl.tokens.tasks.layouts import Layouts
 from maxent_rl.tokens.tasks.look_up import LookUp
 from maxent_rl.tokens.tasks.mixture import Mixture
 from maxent_rl.tokens.tasks.modular_addition import ModularAddition
+from maxent_rl.tokens.tasks.query_sum import QuerySum
 from maxent_rl.tokens.tasks.scratch import Scratch
 from maxent_rl.tokens.tasks.template import Template
 from maxent_rl.tokens.tasks.writing import END_TOKEN, PAD_TOKEN, join, response_mask
@@ -28,6 +29,7 @@ TASKS: dict[str, type[TokenTask[Any]]] = {
     "mixture": Mixture,
     "look-up": LookUp,
     "modular-addition": ModularAddition,
+    "query-sum": QuerySum,
     "scratch": Scratch,
 }
 
@@ -44,6 +46,7 @@ __all__ = [
     "LookUp",
     "Mixture",
     "ModularAddition",
+    "QuerySum",
     "Scratch",
     "Template",
     "TokenTask",

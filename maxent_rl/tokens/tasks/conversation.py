@@ -105,6 +105,15 @@ class ConversationTask(TokenTask[Problem]):
         found: Reply = jax.vmap(self.reply)(state, said, length)
         return found
 
+    def calls(self, said: Array, length: Array) -> Array:
+        """[] bool: whether a turn of the model calls a tool, be it of use or not; never, of a task without tools.
+
+        Args:
+          said: [S] int32 as `reply` takes it.
+          length: [] int32.
+        """
+        return jnp.zeros((), bool)
+
     @abc.abstractmethod
     def lines(self, key: Array | None, problem: Problem) -> tuple[Array, Array]:
         """What a model might say, turn by turn.

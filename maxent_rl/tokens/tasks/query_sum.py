@@ -30,14 +30,14 @@ class Hidden(NamedTuple):
     """Which case, and how many operands it has; [] int32 each."""
 
     case: Array
-    count: Array
+    operands: Array
 
 
 class Told(NamedTuple):
     """The problem, and how many of its operands have been told, [] int32."""
 
     problem: Hidden
-    number: Array
+    told: Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +105,7 @@ class QuerySum(ConversationTask[Hidden]):
         """`0417:3=`."""
         colon, equals = self.encode(":=")
         case, _ = write_number(problem.case, _CASE_DIGITS)  # with its leading zeros
-        return jnp.concatenate([case, jnp.stack([colon, FIRST_CHARACTER + problem.count, equals])]).astype(jnp.int32)
+        return jnp.concatenate([case, jnp.stack([colon, FIRST_CHARACTER + problem.operands, equals])]).astype(jnp.int32)
 
     def read(self, prompt: Array) -> Hidden:
         """The case's number and that of its operands."""
@@ -118,7 +118,7 @@ class QuerySum(ConversationTask[Hidden]):
 
     def difficulty(self, problem: Hidden) -> Array:
         """How many operands have to be asked for."""
-        return problem.count.astype(jnp.float32)
+        return problem.operands.astype(jnp.float32)
 
     def begin(self, problem: Hidden, key: Array) -> Told:
         """Nothing has been told."""
@@ -131,10 +131,10 @@ class QuerySum(ConversationTask[Hidden]):
         digit = second - FIRST_CHARACTER
         answers = (length == self.turn_length) & (sign == answer) & (third == END_TOKEN)
         answers = answers & (digit >= 0) & (digit < 10)
-        tells = self.calls(said, length) & (state.number < state.problem.count)
-        told = jnp.where(tells, FIRST_CHARACTER + self.operand(state.problem.case, state.number), dot)
+        tells = self.calls(said, length) & (state.told < state.problem.operands)
+        told = jnp.where(tells, FIRST_CHARACTER + self.operand(state.problem.case, state.told), dot)
         right = answers & (digit == self.total(state.problem))
-        after = state._replace(number=state.number + tells)
+        after = state._replace(told=state.told + tells)
         return Reply(after, told[None].astype(jnp.int32), jnp.ones((), jnp.int32), right.astype(jnp.float32), answers)
 
     def calls(self, said: Array, length: Array) -> Array:
@@ -144,11 +144,11 @@ class QuerySum(ConversationTask[Hidden]):
     def lines(self, key: Array | None, problem: Hidden) -> tuple[Array, Array]:
         """A query for each operand, and the answer; with a key perhaps a guess in place of the queries' rest."""
         query, answer = (int(token) for token in self.encode("?!"))
-        asked, said = problem.count, self.total(problem)
+        asked, said = problem.operands, self.total(problem)
         if key is not None:
             whether, when, what = jax.random.split(key, 3)
             guesses = jax.random.bernoulli(whether, self.guesses)
-            asked = jnp.where(guesses, jax.random.randint(when, (), 0, problem.count), asked)
+            asked = jnp.where(guesses, jax.random.randint(when, (), 0, problem.operands), asked)
             said = jnp.where(guesses, jax.random.randint(what, (), 0, self.modulus), said)
         turn = jnp.arange(self.max_turns)
         asks = turn < asked
@@ -165,4 +165,4 @@ class QuerySum(ConversationTask[Hidden]):
         """[] int32: the right answer."""
         index = jnp.arange(self.operands)
         values = jax.vmap(lambda one: self.operand(problem.case, one))(index)
-        return jnp.sum(jnp.where(index < problem.count, values, 0)) % self.modulus
+        return jnp.sum(jnp.where(index < problem.operands, values, 0)) % self.modulus

@@ -404,10 +404,10 @@ class TokenAgent(Settings):
         wish, replayed = objective.sampling(objective.init()).replay, objective.replayed(objective.init())
         if wish is None or replayed is None:
             return
-        if self.prompts != "task":
+        if not self.build_prompts().poses_as_written:
             raise InvalidSettingError(
-                f"--prompts {self.prompts} poses prompts of other lengths, and --objective {self.objective} replays responses "
-                "to those of the task itself: leave it out."
+                f"--prompts {self.prompts} poses other prompts than the task, and --objective {self.objective} keeps answers "
+                "to those of the task alone: leave either out."
             )
         if has_critic(objective.stages):
             raise InvalidSettingError(

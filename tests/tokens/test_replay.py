@@ -288,7 +288,12 @@ REFUSED = {
         "tokens/countdown has no tools. Set replay_calls=false",
     ),
     "a critic": ({}, {"objective": "ppo_critic"}, "echo", "--objective ppo_critic learns with a critic, and replayed"),
-    "prompts": ({}, {"prompts": "pool"}, "echo", "--prompts pool poses prompts of other lengths"),
+    "prompts": (
+        {},
+        {"prompts": "templates"},
+        "tokens/countdown",
+        "--prompts templates poses other prompts than the task",
+    ),
     "a teacher": ({}, {"objective": "sdpo"}, "echo", "Distillation needs .* which is not kept with replayed responses"),
 }
 

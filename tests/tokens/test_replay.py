@@ -291,7 +291,7 @@ REFUSED = {
     "prompts": (
         {},
         {"prompts": "templates"},
-        "tokens/countdown",
+        "echo",
         "--prompts templates poses other prompts than the task",
     ),
     "a teacher": ({}, {"objective": "sdpo"}, "echo", "Distillation needs .* which is not kept with replayed responses"),

@@ -154,7 +154,10 @@ def unsure_share(agent: TokenAgent, state: TokenState, task: ConversationTask[An
     The gradient in the parameters is the sum of what the tokens of sure turns give and of what those of unsure ones give;
     the share is that of the lengths of these two.
     """
-    batch, _ = agent.collect(state, task, key, count)
+    # Drawn as for EMPG, which asks for turns and entropies, which others do not.
+    drawing = agent.replace(objective="empg", objective_settings=None)  # type: ignore[attr-defined]
+    drawn_by = dataclasses.replace(state, objective=drawing.build_objective().init())
+    batch, _ = drawing.collect(drawn_by, task, key, count)
     objective = agent.build_objective(task.response_length, task.vocabulary_size)
     own, batch = objective.prepare(state.objective, batch)
     step = batch.rows(slice(None)).as_step()

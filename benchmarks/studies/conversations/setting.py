@@ -41,15 +41,15 @@ class Part(abc.ABC):
     """The first seed."""
     responses: int = 128
     """Conversations of an iteration, in groups of 8, and demonstrations of a batch that is imitated."""
-    warm_batches: int = 300
+    warm_batches: int = 1000
     """Batches of demonstrations that are imitated first; seven in ten of them guess."""
     iterations: int = 96
     """Iterations of reinforcement, of two optimiser steps for each epoch."""
-    points: int = 16
+    points: int = 8
     """Evaluations, evenly over them; a multiple of 4."""
     prompts: int = 64
     """Held-out prompts of an evaluation, each talked about eight times."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     """Step size of Adam in reinforcement."""
     epochs: int = 1
     """Times that an iteration goes over its conversations."""
@@ -144,9 +144,9 @@ class Balance(Part):
 
     epochs: int = 4
     """Times that an iteration goes over its conversations."""
-    iterations: int = 48
+    iterations: int = 40
     """Iterations of reinforcement, of two optimiser steps for each epoch."""
-    points: int = 12
+    points: int = 8
     """Evaluations, evenly over them; a multiple of 4."""
 
     part: ClassVar[str] = "aepo"

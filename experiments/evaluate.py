@@ -43,8 +43,8 @@ class Command:
     """Also draw the episodes over what lies in the environment's plane, to this .png, in a panel for each seed (environments
     with a `field_map`, such as maxent/BimodalCoverage)."""
     transcripts: NonNegative = 0
-    """Also show what was said in this many episodes of each seed, turn by turn (language models on tokens/... tasks), and write
-    them as a page that shows how unsure each token was."""
+    """Also show what was said in this many episodes of each seed, turn by turn, and write it as a page that shows how unsure
+    each token was (language models on tokens/... tasks)."""
     transcripts_page: Path | None = setting(None, used_when=above(transcripts=0))
     """Where that page is written; None for transcripts.html in the run's folder."""
     stochastic: bool = False
@@ -157,9 +157,7 @@ def _write_page(command: Command, policies: list[Policy], groups: list[Group]) -
     path = folder / "transcripts.html" if command.transcripts_page is None else command.transcripts_page
     tokens = "sampled" if command.stochastic else "most likely"
     details = f"After {policies[0].step:,} steps, {tokens} tokens; the prompts are held out of training."
-    return write_transcripts(
-        path, f"What {type(policies[0].agent).__name__} says in {policies[0].env}", details, groups
-    )
+    return write_transcripts(path, f"Transcripts of {policies[0].env}", details, groups)
 
 
 def _tell(groups: list[Group]) -> None:

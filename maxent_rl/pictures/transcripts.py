@@ -1,4 +1,4 @@
-"""A page of transcripts: who said what in which turn, what it earned, and how unsure the model was of each token, in colour."""
+"""A page of transcripts: who said what in which turn, what it earned, and in colour how unsure each token was."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ ol li { display: grid; grid-template-columns: 6.5rem minmax(0, 1fr) auto; gap: .
   margin-right: .15rem; white-space: pre; border: 1px solid var(--line); }
 .mark { font: .75rem system-ui, sans-serif; color: var(--ink); }
 .numbers { color: var(--soft); font-size: .8125rem; text-align: right; font-variant-numeric: tabular-nums; }
-@media (max-width: 30rem) { ol li { grid-template-columns: minmax(0, 1fr) auto; } ol .text { grid-column: 1 / -1; grid-row: 2; } }
+@media (max-width: 30rem) { ol li { grid-template-columns: minmax(0, 1fr) auto; }
+  ol .text { grid-column: 1 / -1; grid-row: 2; } }
 """.strip()
 _SHADES = 5
 
@@ -112,7 +113,7 @@ def _episode(number: int, transcript: Transcript) -> str:
 
 def _said(index: int, turn: Turn, largest: float) -> str:
     tokens = "".join(_token(token, largest) for token in turn.said)
-    numbers = f"reward {_number(turn.reward)}<br>{turn.entropy:.2f} nats a token"
+    numbers = f"reward {_number(turn.reward)}, {turn.entropy:.2f} nats a token"
     return _row(f"turn {index}", " model", tokens, numbers)
 
 

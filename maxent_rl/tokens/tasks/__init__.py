@@ -19,6 +19,7 @@ from maxent_rl.tokens.tasks.mixture import Mixture
 from maxent_rl.tokens.tasks.modular_addition import ModularAddition
 from maxent_rl.tokens.tasks.query_sum import QuerySum
 from maxent_rl.tokens.tasks.scratch import Scratch
+from maxent_rl.tokens.tasks.screen import Screen
 from maxent_rl.tokens.tasks.template import Template
 from maxent_rl.tokens.tasks.text_grid import TextGrid
 from maxent_rl.tokens.tasks.writing import END_TOKEN, PAD_TOKEN, join, response_mask
@@ -34,6 +35,7 @@ TASKS: dict[str, type[TokenTask[Any]]] = {
     "modular-addition": ModularAddition,
     "query-sum": QuerySum,
     "scratch": Scratch,
+    "screen": Screen,
     "text-grid": TextGrid,
 }
 
@@ -53,6 +55,7 @@ __all__ = [
     "ModularAddition",
     "QuerySum",
     "Scratch",
+    "Screen",
     "Template",
     "TextGrid",
     "TokenTask",

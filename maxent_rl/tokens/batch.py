@@ -107,11 +107,14 @@ class TokenBatch:
         policy's own at its temperature (`Sampling.temperature`).
       greedy_rewards: [N] the reward of the policy's most likely response to the same prompt.
       turns: [N, T] int32 which turn of a conversation each token belongs to, from 0; what the environment said is masked.
+      calls: [N] how many turns of each conversation called a tool.
       reward_parts: [N, K] the K rewards that an outcome is made of, where they are to be normalised apart.
       span: [N, T] True on tokens that are no part of the answer and are credited apart from it.
       span_advantages: [N] the advantage of those tokens of each response.
       values: [N, T] what a critic said of what stood before each token, in units of reward.
       value_targets: [N, T] what it should have said; set by `Objective.prepare`, where a stage makes them of the values.
+      dropped: [N] True where the whole group of a response has been taken out of the batch: it counts in nothing that is
+        remembered of it, either.
       taught: [N] True where the teacher knows what the policy does not, such as another response that is right
         (`Teaching.hint`).
       context: what else belongs to each row and no objective reads, such as its prompt: a pytree of [N, ...].
@@ -159,6 +162,7 @@ class TokenBatch:
     turns: Array | None = column(
         "token", about="the turn of the conversation that each token belongs to, from 0", default=None
     )
+    calls: Array | None = column("row", about="how many turns of each conversation called a tool", default=None)
     reward_parts: Array | None = column("part", about="the rewards that each outcome is made of", default=None)
     span: Array | None = column("token", about="True on tokens that are credited apart from the answer", default=None)
     span_advantages: Array | None = column("row", about="the advantage of the tokens of its span", default=None)
@@ -166,6 +170,7 @@ class TokenBatch:
     value_targets: Array | None = column(
         "token", about="what the critic should have said, which critic_advantage makes of rewards", default=None
     )
+    dropped: Array | None = column("row", about="True where its whole group is no part of the batch", default=None)
     taught: Array | None = column("row", about="True where the teacher is told what the policy is not", default=None)
     context: PyTree | None = column("context", default=None)
     side: TokenBatch | None = None

@@ -55,6 +55,7 @@ from maxent_rl.tokens.objectives.regularisers import (
     KLPenalty,
     UncertainTokens,
 )
+from maxent_rl.tokens.objectives.replaying import Replay
 from maxent_rl.tokens.objectives.sampler import (
     SAMPLER_CORRECTIONS,
     OffPolicyMask,
@@ -107,6 +108,7 @@ __all__ = [
     "OverlongFilter",
     "OverlongPenalty",
     "Preset",
+    "Replay",
     "SamplerCorrection",
     "SamplerRejection",
     "Sampling",

@@ -26,6 +26,7 @@ class Spoken:
       turns: [N, T] int32 which turn a token belongs to; a response of a task that does not reply is one turn.
       parts: [N, K] what the rewards are made of: of a source of prompts, or of turns.
       ended: [N] bool: whether it came to its end, or was cut.
+      calls: [N] int32 turns that called a tool; None where the task does not reply.
     """
 
     said: Responses
@@ -33,6 +34,7 @@ class Spoken:
     turns: Array
     parts: Array
     ended: Array
+    calls: Array | None = None
 
     @property
     def rewards(self) -> Array:
@@ -65,7 +67,7 @@ def speak(
     prompts, mask = posed.prompts, posed.prompt_mask
     if isinstance(task, ConversationTask):
         found = model.converse(task, prompts, mask, key, response_length, temperature, token_temperature)
-        return Spoken(found.said, found.there, found.turns, found.turn_rewards, found.ended)
+        return Spoken(found.said, found.there, found.turns, found.turn_rewards, found.ended, found.calls)
     said = model.respond(prompts, mask, key, response_length, temperature, token_temperature)
     return Spoken(
         said=said,

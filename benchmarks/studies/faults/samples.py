@@ -87,7 +87,9 @@ def write_checkpoints(folder: Path) -> None:
         checkpoints.save(step, arrays, meta, rows, CAPACITY, None)
     checkpoints.wait()
     checkpoints.close()
-    for path in folder.glob("checkpoints/*/_CHECKPOINT_METADATA"):  # when it was written must not decide what is damaged
+    for path in folder.glob(
+        "checkpoints/*/_CHECKPOINT_METADATA"
+    ):  # when it was written must not decide what is damaged
         path.write_text(re.sub(r"nsecs\": \d+", f'nsecs": {10**18}', path.read_text()))
 
 

@@ -105,6 +105,17 @@ class ConversationTask(TokenTask[Problem]):
         found: Reply = jax.vmap(self.reply)(state, said, length)
         return found
 
+    def anchor(self, state: PyTree, told: Array) -> Array:
+        """In which state a turn begins: [] int32, equal for turns of conversations about one prompt that begin in the same.
+
+        Of all that was said and heard so far, if a task does not say that less matters, such as where somebody stands.
+
+        Args:
+          state: of the environment.
+          told: [] uint32 hash of all that was said and heard.
+        """
+        return jax.lax.bitcast_convert_type(told, jnp.int32)
+
     @abc.abstractmethod
     def lines(self, key: Array | None, problem: Problem) -> tuple[Array, Array]:
         """What a model might say, turn by turn.

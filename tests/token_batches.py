@@ -42,6 +42,7 @@ def responses(seed=0, lengths=LENGTHS, rows=None, **overrides):
         "logp_drawn": log_prob(1.1 * old),
         "greedy_rewards": draw.normal(size=ROWS // GROUP).round(2).repeat(GROUP),
         "turns": np.broadcast_to(np.arange(COLUMNS) // 2, (ROWS, COLUMNS)),
+        "calls": np.arange(ROWS) % 3,
         "reward_parts": draw.normal(size=(ROWS, 2)).round(2),
         "span": np.broadcast_to(np.arange(COLUMNS) >= 2, (ROWS, COLUMNS)),
         "span_advantages": draw.normal(size=ROWS).round(2),

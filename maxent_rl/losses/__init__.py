@@ -24,6 +24,7 @@ from maxent_rl.losses.anchored import (
     smooth_temperature,
 )
 from maxent_rl.losses.behavior_regularized import behavior_regularized_loss, smoothed_action
+from maxent_rl.losses.boxes import intersection_over_union, point_closeness, point_in_box
 from maxent_rl.losses.candidate_targets import kde_target, rank_target, softmax_target, teacher_over_anchor_target
 from maxent_rl.losses.categorical_values import (
     categorical_value_loss,
@@ -34,6 +35,7 @@ from maxent_rl.losses.categorical_values import (
     support,
     two_hot,
 )
+from maxent_rl.losses.composite_rewards import gated_reward, judged_reward, token_f1
 from maxent_rl.losses.conservative import better_than_policy, conservative_penalty, likely_choices
 from maxent_rl.losses.conservative_sampled import sampled_conservative_gap, sampled_soft_maximum
 from maxent_rl.losses.contrastive import (
@@ -74,7 +76,13 @@ from maxent_rl.losses.entropy import (
     softmax_entropy,
 )
 from maxent_rl.losses.expectile import expectile_loss
-from maxent_rl.losses.groups import differing_groups, group_advantages, others_advantages, whiten
+from maxent_rl.losses.groups import (
+    differing_groups,
+    group_advantages,
+    mixed_group_probability,
+    others_advantages,
+    whiten,
+)
 from maxent_rl.losses.optimism import optimistic_value, shift_divergence
 from maxent_rl.losses.policy_gradient import (
     clipped_away,
@@ -173,6 +181,7 @@ __all__ = [
     "expectile_loss",
     "falling_temperature",
     "forward_kl",
+    "gated_reward",
     "gaussian_histogram",
     "generalized_advantages",
     "group_advantages",
@@ -183,8 +192,10 @@ __all__ = [
     "implicit_reward",
     "importance_ratio",
     "in_single_precision",
+    "intersection_over_union",
     "ipo_loss",
     "jensen_shannon",
+    "judged_reward",
     "kde_target",
     "kept_quantiles",
     "kl_estimate",
@@ -199,6 +210,7 @@ __all__ = [
     "masked_mean",
     "masked_quantile",
     "mean_quantile_huber_loss",
+    "mixed_group_probability",
     "nca_loss",
     "normalized_discounted_gain",
     "on_policy_weight",
@@ -206,6 +218,8 @@ __all__ = [
     "orpo_loss",
     "others_advantages",
     "plackett_luce_loss",
+    "point_closeness",
+    "point_in_box",
     "policy_gradient_loss",
     "policy_gradient_step",
     "preference_margin",
@@ -254,6 +268,7 @@ __all__ = [
     "temperature_loss",
     "temperature_loss_dual",
     "temporal_difference_loss",
+    "token_f1",
     "truncated_weight",
     "two_hot",
     "weighted_cloning_loss",

@@ -100,6 +100,25 @@ def differing_groups(rewards: ArrayLike, mask: ArrayLike | None = None, group_in
 
 
 @in_single_precision
+def mixed_group_probability(success: ArrayLike, size: int) -> Array:
+    """How likely a group has right and wrong answers, so that it teaches: `1 - p^G - (1 - p)^G`.
+
+    Where each of n steps succeeds with probability q, an episode does with `p = q^n`: groups of long ones are dead.
+
+    Args:
+      success: [...] probability p of a right answer.
+      size: G, answers of a group.
+
+    Returns:
+      [...] from 0 to `1 - 2^(1-G)`, its value at p = 1/2.
+
+    Source: own derivation, for CRAFT-GUI (arXiv 2508.11360).
+    """
+    success = jnp.asarray(success)
+    return 1.0 - success**size - (1.0 - success) ** size
+
+
+@in_single_precision
 def others_advantages(rewards: ArrayLike, mask: ArrayLike) -> Array:
     """How much better each valid sample was than the mean of the other valid ones.
 

@@ -80,7 +80,7 @@ class TokenAgent(Settings):
     objective_settings: tuple[str, ...] | None = static(None)
     """Hyper-parameters of the objective in place of its defaults, as NAME=VALUE, or STAGE.NAME=VALUE where several have it."""
     prompts: str = static("task")
-    """Where prompts come from: task, templates, pool, mixture, synthesis (maxent_rl.tokens.prompts)."""
+    """Where prompts come from: task, templates, pool, curriculum, mixture, synthesis (maxent_rl.tokens.prompts)."""
     prompt_settings: tuple[str, ...] | None = static(None, used_when=unless(prompts="task"))
     """Settings of the source of prompts in place of its defaults, as NAME=VALUE (docs/tokens.md, Where prompts come from)."""
     group_size: Count = static(16)
@@ -378,7 +378,7 @@ class TokenAgent(Settings):
         source, name = self.build_prompts(), env.removeprefix("tokens/")
         if name in TASKS:
             source.check(make_task(name))
-            if issubclass(TASKS[name], ConversationTask) and self.prompts != "task":
+            if issubclass(TASKS[name], ConversationTask) and not source.poses_as_written:
                 raise InvalidSettingError(
                     f"--prompts {self.prompts} poses prompts that are answered once, and {env} replies: leave it out."
                 )

@@ -112,6 +112,7 @@ class TokenBatch:
       anchors: [N, T] whole numbers, equal where turns of responses to one prompt began in the same state, the same at all
         tokens of a turn.
       copies: [N, T] whole numbers: in how many responses each token stands, where they were continued from one another.
+      calls: [N] how many turns of each conversation called a tool.
       reward_parts: [N, K] the K rewards that an outcome is made of, where they are to be normalised apart.
       span: [N, T] True on tokens that are no part of the answer and are credited apart from it.
       span_advantages: [N] the advantage of those tokens of each response.
@@ -171,6 +172,7 @@ class TokenBatch:
         default=None,
     )
     copies: Array | None = column("token", about="in how many responses each token stands", default=None)
+    calls: Array | None = column("row", about="how many turns of each conversation called a tool", default=None)
     reward_parts: Array | None = column("part", about="the rewards that each outcome is made of", default=None)
     span: Array | None = column("token", about="True on tokens that are credited apart from the answer", default=None)
     span_advantages: Array | None = column("row", about="the advantage of the tokens of its span", default=None)

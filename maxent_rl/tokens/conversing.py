@@ -17,13 +17,16 @@ from flax import struct
 from jax import Array
 from jax.typing import ArrayLike
 
-from maxent_rl.errors import ShapeError
+from maxent_rl.errors import IncompatibleEnvironmentError, ShapeError
 from maxent_rl.networks.transformer import Transformer, TransformerCache, init_cache
 from maxent_rl.tokens.branching import Forks, Growth, unbranched
 from maxent_rl.tokens.sampling import Responses, any_going, drawer, reader, to_the_end
-from maxent_rl.tokens.tasks.conversation import ConversationTask, Reply
+from maxent_rl.tokens.tasks.base import TokenTask
+from maxent_rl.tokens.tasks.conversation import ConversationTask, Reply, checked_reply
 from maxent_rl.tokens.tasks.writing import END_TOKEN, PAD_TOKEN, fingerprint
 from maxent_rl.types import PyTree
+
+TOO_LONG, UNKNOWN = 1, 2
 
 
 @struct.dataclass
@@ -36,6 +39,9 @@ class Conversations:
       turns: [N, T] int32 the turn that each token belongs to, from 0; 0 where there is none.
       turn_rewards: [N, K] float32.
       ended: [N] bool: the environment has ended it; a conversation that was cut is truncated.
+      calls: [N] int32 how many of the model's turns called a tool.
+      fault: [N] int32 what was wrong with the last reply, 0 for nothing: it was `TOO_LONG`, or had a token that is `UNKNOWN`.
+        Such a reply ends its conversation, whose reward is then NaN, so that it teaches nothing.
       parent: [N] int32 which row it was forked from, -1 for none; None where there are no forks.
       free: [N] bool: a room that was left for a fork, and none came: there is no conversation; None likewise.
       copies: [N, T] int32 in how many conversations each token stands, as they were continued from one another; None likewise.
@@ -47,6 +53,8 @@ class Conversations:
     turns: Array
     turn_rewards: Array
     ended: Array
+    calls: Array
+    fault: Array
     parent: Array | None = None
     free: Array | None = None
     copies: Array | None = None
@@ -56,6 +64,38 @@ class Conversations:
     def rewards(self) -> Array:
         """[N] what each conversation earned."""
         return jnp.sum(self.turn_rewards, axis=-1)
+
+
+def endings(found: Conversations, task: TokenTask[Any]) -> list[str]:
+    """One sentence for each conversation, which is an episode: how it came to its end, and in which turn; both from 0.
+
+    Responses to tasks that do not reply are conversations of one turn.
+
+    Args:
+      found: [N] of them, on the host.
+      task: that they were held with.
+    """
+    there, turns, ended, fault = map(np.asarray, (found.there, found.turns, found.ended, found.fault))
+    sentences = []
+    for episode, (shown, numbers) in enumerate(zip(there, turns, strict=True)):
+        turn = int(numbers[shown].max(initial=0))
+        begins = f"Episode {episode} was"
+        if not shown.any():
+            sentences.append(f"Episode {episode} has no prompt, or was left for a fork that never came.")
+        elif fault[episode] == TOO_LONG:
+            sentences.append(
+                f"{begins} ended in turn {turn} without a reward: {task.name} replied with too many tokens."
+            )
+        elif fault[episode] == UNKNOWN:
+            limit = f"a token that is not among its {task.vocabulary_size}"
+            sentences.append(f"{begins} ended in turn {turn} without a reward: {task.name} replied with {limit}.")
+        elif ended[episode]:
+            sentences.append(f"{begins} ended in turn {turn}.")
+        elif int(shown.sum()) < shown.size:
+            sentences.append(f"{begins} cut after turn {turn}, the last that there may be.")
+        else:
+            sentences.append(f"{begins} cut in turn {turn}, as there is room for {shown.size} tokens.")
+    return sentences
 
 
 @struct.dataclass
@@ -98,6 +138,8 @@ class _Row:
       rewards: [N, K].
       going: [N] bool.
       ended: [N] bool.
+      calls: [N] turns that have called a tool.
+      fault: [N] as of `Conversations`.
       growth: how they have branched, or None.
       memory: of the states that turns begin in, or None.
     """
@@ -112,6 +154,8 @@ class _Row:
     rewards: Array
     going: Array
     ended: Array
+    calls: Array
+    fault: Array
     growth: Growth | None
     memory: _Memory | None
 
@@ -173,11 +217,12 @@ def converse(
       anchors: say which turns began in the same state; static.
 
     Raises:
-      ShapeError: if the arguments' shapes do not fit together.
+      ShapeError: if the arguments' shapes do not fit together, or replies are not as long as the task says.
       InvalidSettingError: if the temperature is a Python number that is not greater than 0.
+      IncompatibleEnvironmentError: if a task that cannot be forked is to be.
     """
     length = task.response_length if response_length is None else response_length
-    _check(len(prompts), length, forks)
+    _check(task, len(prompts), length, forks)
     prompts, prompt_mask = to_the_end(prompts, prompt_mask)
     read = reader(model, params)
     draw = drawer(
@@ -240,7 +285,7 @@ def filled(found: Conversations, again: Callable[[Array], Conversations]) -> Con
     """
     assert found.free is not None and found.copies is not None
     free = found.free
-    names = ("said", "there", "turns", "turn_rewards", "ended", "anchors")
+    names = ("said", "there", "turns", "turn_rewards", "ended", "calls", "fault", "anchors")
 
     def fill(found: Conversations) -> Conversations:
         fresh = again(free)
@@ -282,6 +327,8 @@ def _together(spoken: _Spoken, rows: _Row) -> Conversations:
         turns=spoken.turns,
         turn_rewards=rows.rewards,
         ended=rows.ended,
+        calls=rows.calls,
+        fault=rows.fault,
         parent=None if growth is None else growth.parent,
         free=None if growth is None else growth.free,
         copies=copies,
@@ -289,7 +336,12 @@ def _together(spoken: _Spoken, rows: _Row) -> Conversations:
     )
 
 
-def _check(count: int, length: int, forks: Forks | None) -> None:
+def _check(task: ConversationTask[Any], count: int, length: int, forks: Forks | None) -> None:
+    if forks is not None and not task.forkable:
+        raise IncompatibleEnvironmentError(
+            f"A conversation with {task.name} cannot be forked: its environment is Python beside the program, and both "
+            "branches would talk to one and the same. Leave forks out, or write the task in JAX."
+        )
     if length < 1:
         raise ShapeError(f"A conversation needs room for at least one token, got response_length={length}.")
     if forks is not None and count % forks.size:
@@ -319,6 +371,8 @@ def _begun(
         rewards=jnp.zeros((count, task.max_turns)),
         going=asked if growth is None else asked & ~growth.free,
         ended=jnp.zeros(count, bool),
+        calls=nothing,
+        fault=nothing,
         growth=growth,
         memory=_Memory.begin(task, environment, count) if anchors else None,
     )
@@ -339,13 +393,15 @@ def _after(task: ConversationTask[Any], rows: _Row, tokens: Array, speaks: Array
     rows = dataclasses.replace(rows, said=said, length=length, heard=heard, turn=rows.turn + begins)
 
     def replied(rows: _Row) -> tuple[_Row, Array]:
-        found: Reply = task.replies(rows.environment, rows.said, rows.length, done)
+        found = checked_reply(task, task.replies(rows.environment, rows.said, rows.length, done))
 
         def where(new: Array, old: Array) -> Array:
             return jnp.where(done.reshape(-1, *[1] * (old.ndim - 1)), new, old)
 
-        ended = done & found.ended
-        cut = done & ~found.ended & (rows.turn + 1 == task.max_turns)
+        fault = jnp.where(done & ~found.ended, _fault(task, found), 0)
+        ended = done & (found.ended | (fault > 0))
+        reward = jnp.where(fault > 0, jnp.nan, found.reward)[:, None]
+        cut = done & ~ended & (rows.turn + 1 == task.max_turns)
         to_hear = jnp.clip(found.length, 0, task.reply_length)
         goes_on = done & ~ended & ~cut
         earned = (jnp.arange(task.max_turns) == rows.turn[:, None]) & done[:, None]
@@ -358,9 +414,11 @@ def _after(task: ConversationTask[Any], rows: _Row, tokens: Array, speaks: Array
             heard=where(jnp.zeros_like(rows.heard), rows.heard),
             to_hear=where(jnp.where(goes_on, to_hear, 0), rows.to_hear),
             turn=rows.turn + (goes_on & (to_hear == 0)),
-            rewards=rows.rewards + jnp.where(earned, found.reward[:, None], 0.0),
+            rewards=rows.rewards + jnp.where(earned, reward, 0.0),
             going=rows.going & ~ended & ~cut,
             ended=rows.ended | ended,
+            fault=jnp.maximum(rows.fault, fault),
+            calls=rows.calls + (done & jax.vmap(task.calls)(rows.said, rows.length)),
         )
         return after, goes_on
 
@@ -371,3 +429,12 @@ def _after(task: ConversationTask[Any], rows: _Row, tokens: Array, speaks: Array
     after, waits = found
     memory = memory.after(task, after, tokens, speaks | hears, after.turn != begun_turn)
     return dataclasses.replace(after, memory=memory), waits
+
+
+def _fault(task: ConversationTask[Any], replies: Reply) -> Array:
+    """[N] what is wrong with replies, as `Conversations` says it."""
+    tokens = replies.tokens
+    heard = jnp.arange(tokens.shape[-1]) < replies.length[:, None]
+    known = (tokens >= 0) & (tokens < task.vocabulary_size)
+    strange = jnp.where(jnp.all(known | ~heard, axis=-1), 0, UNKNOWN)
+    return jnp.where(replies.length > task.reply_length, TOO_LONG, strange)

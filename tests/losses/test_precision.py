@@ -35,8 +35,12 @@ BY_LOSS = {
     "energy_term": {"observed": LARGE[:, 0]},
     "expected_value": {"atoms": ATOMS},
     "gaussian_histogram": {"value": np.float16([12.0, -30.0, 250.0]), "atoms": ATOMS},
+    "intersection_over_union": {"first": LARGE[:, :4], "second": LARGE[:, 2:]},
     "kept_quantiles": {"dropped": 2},
     "likeliest_buckets": {"count": 2},
+    "mixed_group_probability": {"success": SHARES, "size": 8},
+    "point_closeness": {"point": LARGE[:, :2], "box": LARGE[:, 2:]},
+    "point_in_box": {"point": LARGE[:, :2], "box": LARGE[:, 2:]},
     "proportional_weight": {"measured": np.float16(300.0), "target": np.float16(0.5), "count": np.float16(300.0)},
     "projected_ascent": {"margin": np.float16(300.0)},
     "smoothed_action": {"action": LARGE},
@@ -49,7 +53,7 @@ BY_LOSS = {
 # These take numbers as they come: how they are rounded is what they are asked, or there is nothing to compute.
 AS_THEY_COME = {
     "apart", "at_least_single", "held_within", "in_single_precision", "quantile_midpoints", "reverse_gradient", "rounding_of",
-    "without_rounding",
+    "token_f1", "without_rounding",
 }  # fmt: skip
 # A difference of two values of the error function, and a product of quotients: another program where a derivative is taken,
 # too, of numbers up to 1, or of weights up to 300.

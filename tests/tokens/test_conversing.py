@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from maxent_rl.envs.adapters.tokens import make_tokens
-from maxent_rl.errors import InvalidSettingError, ShapeError
+from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, ShapeError
 from maxent_rl.networks.transformer import Transformer, TransformerConfig, unembedding
 from maxent_rl.tokens.agent import TokenAgent
 from maxent_rl.tokens.batch import Prompted
-from maxent_rl.tokens.conversing import converse
+from maxent_rl.tokens.conversing import TOO_LONG, UNKNOWN, converse, endings
 from maxent_rl.tokens.model import LanguageModel
 from maxent_rl.tokens.sampling import score
 from maxent_rl.tokens.tasks.conversation import ConversationTask, Reply
@@ -177,20 +177,83 @@ class Silent(LookUp):
 
 
 @dataclasses.dataclass(frozen=True)
-class Chatty(LookUp):
-    """Says more than it may: what is beyond its room is not heard."""
+class Broken(LookUp):
+    """To a whole question it says more than it may, and to anything else what is no token; answers it takes as LookUp does."""
 
     def reply(self, state, said, length):
-        return dataclasses.replace(
-            LookUp.reply(self, state, said, length), length=jnp.asarray(7), ended=jnp.zeros((), bool)
-        )
+        found, asks = LookUp.reply(self, state, said, length), self.calls(said, length)
+        tokens = jnp.where(asks, found.tokens, self.vocabulary_size)
+        return dataclasses.replace(found, tokens=tokens, length=jnp.where(asks, 7, 1))
 
 
-@pytest.mark.parametrize(("task", "told"), [(Silent(), 0), (Chatty(), 3)])
-def test_a_conversation_without_an_end_has_its_turns_and_no_more(task, told):
+@dataclasses.dataclass(frozen=True)
+class Cramped(LookUp):
+    """Has more room for replies than it says."""
+
+    def reply(self, state, said, length):
+        return dataclasses.replace(LookUp.reply(self, state, said, length), tokens=jnp.zeros(3, jnp.int32))
+
+
+def test_a_conversation_without_an_end_has_its_turns_and_no_more():
+    task = Silent()
     out = jax.device_get(talk(params(), jax.random.key(2), task=task))
     assert not out.ended.any() and np.all(out.turns.max(axis=1) == task.max_turns - 1)
-    np.testing.assert_array_equal((out.there & ~out.said.mask).sum(axis=1), told)
+    assert np.all(out.there == out.said.mask) and not out.fault.any()
+    assert endings(out, task)[3] == "Episode 3 was cut after turn 3, the last that there may be."
+    short = jax.device_get(talk(params(), jax.random.key(1), length=5))
+    sentences = endings(short, TASK)
+    for row in range(ROWS):
+        ended = f"Episode {row} was ended in turn {short.turns[row].max()}."
+        cut = f"Episode {row} was cut in turn {short.turns[row].max()}, as there is room for 5 tokens."
+        assert sentences[row] == (ended if short.ended[row] else cut)
+
+
+def test_a_reply_that_cannot_be_read_ends_its_own_conversation_without_a_reward():
+    """Others go on, and to what was said before the first reply nothing changes."""
+    task = Broken()
+    out = jax.device_get(talk(params(), jax.random.key(1), task=task))
+    sentences = endings(out, task)
+    of_question = [bool(task.calls(*line)) for line in map(first_turn, range(ROWS))]
+    answered = found().ended & (found().turns.max(axis=1) == 0)
+    for row in range(ROWS):
+        assert out.ended[row] and out.turns[row].max() == 0 and np.all(out.there[row] == out.said.mask[row])
+        begins = f"Episode {row} was ended in turn 0"
+        if answered[row]:
+            assert out.fault[row] == 0 and np.isfinite(out.rewards[row]) and sentences[row] == f"{begins}."
+        else:
+            assert np.isnan(out.rewards[row]) and out.fault[row] == (TOO_LONG if of_question[row] else UNKNOWN)
+            what = "too many tokens" if of_question[row] else "a token that is not among its 24"
+            assert sentences[row] == f"{begins} without a reward: look-up replied with {what}."
+    with pytest.raises(
+        ShapeError, match=r"look-up must reply with tokens \[1\], padded .* in every turn of every episode"
+    ):
+        talk(params(), jax.random.key(1), task=Cramped())
+
+
+def first_turn(row):
+    """What a row says in its first turn [S], and how many tokens that are."""
+    own = found().said.tokens[row][found().said.mask[row] & (found().turns[row] == 0)]
+    return jnp.asarray(np.pad(own, (0, TASK.turn_length - len(own)))), jnp.asarray(len(own))
+
+
+def test_no_response_to_a_task_that_replies_is_checked_by_itself():
+    out, (asked, _) = found(), prompts()
+    for check in (
+        lambda: TASK.reward(asked, out.said.tokens, out.said.mask),
+        lambda: TASK.answers(asked),
+        lambda: TASK.candidates(TASK.read(asked[0])),
+    ):
+        with pytest.raises(IncompatibleEnvironmentError, match="look-up replies, and what a turn earns depends on"):
+            check()
+    # The final answer is what was said last, whatever was asked before.
+    texts = {"!7": ["?a", "?b", "!7"], "same": ["!7"], "other": ["?a", "!8"], "none": ["?a", "!"]}
+    tokens = np.zeros((4, 20), np.int32)
+    for row, lines in enumerate(texts.values()):
+        said = [token for line in lines for token in [*TASK.encode(line), END_TOKEN, 0]]
+        said = said[:-2] if lines[-1] == "!" else said
+        tokens[row, : len(said)] = said
+    first, same, other, none = np.asarray(TASK.parsed(asked[:4], tokens, tokens > 0))
+    assert first == same >= 0 and other >= 0 and other != first and none == -1
 
 
 def test_lines_are_spoken_as_the_model_would_be_replied_to():

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from maxent_rl.errors import InvalidSettingError
+from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks.transformer import Transformer, TransformerConfig
+from maxent_rl.tokens.branching import Forks
 from maxent_rl.tokens.conversing import converse
 from maxent_rl.tokens.tasks.hosted import HostedTask
 
@@ -66,6 +67,8 @@ def test_an_environment_that_raises_or_waits_or_speaks_in_tongues_ends_its_episo
                 released.wait(60)
             if self.prompt == "3":
                 return "é", 0.0, False
+            if self.prompt == "5":
+                return "#", float("inf"), False
             if self.prompt == "4":
                 return "##########", 1.0, self.turns > 0
             return super().reply(said)
@@ -77,13 +80,23 @@ def test_an_environment_that_raises_or_waits_or_speaks_in_tongues_ends_its_episo
     faults = " ".join(task.faults)
     for number, sentence in (
         (1, "turn 0 raised ValueError: out of sorts"), (2, "did not reply within 0.5 s"), (3, "no character 'é'"),
-        (4, "has 10 tokens and was cut to 3"),
+        (4, "has 10 tokens and was cut to 3"), (5, "turn 0 gave the reward inf"),
     ):  # fmt: skip
         assert (str(number) in prompts) == (sentence in faults), number
-    failed = np.isin(prompts, ["1", "2", "3"])
+    failed = np.isin(prompts, ["1", "2", "3", "5"])
     assert failed.any() and np.isnan(found.rewards[failed]).all() and found.ended[failed].all()
-    well = np.isin(prompts, ["0", "5", "6", "7"])
+    well = np.isin(prompts, ["0", "6", "7"])
     np.testing.assert_array_equal(found.rewards[well], [float(text) for text in np.array(prompts)[well]])
+
+
+def test_forks_of_an_environment_beside_the_program_are_refused():
+    task = task_of(Counter)
+    transformer, params = model(task.vocabulary_size)
+    prompts, mask = task.prompts(jax.random.key(0), ROWS)
+    with pytest.raises(
+        IncompatibleEnvironmentError, match=r"hosted cannot be forked: .* both branches would talk to one"
+    ):
+        converse(transformer, params, task, prompts, mask, jax.random.key(1), forks=Forks(size=4, roots=2))
 
 
 def test_a_task_without_prompts_or_characters_for_them_is_refused():

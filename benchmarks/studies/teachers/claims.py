@@ -2,50 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.lab.study import Result, Results, Run, runs_of
+from benchmarks.lab import claims
+from benchmarks.lab.claims import Claim, Found, course
+from benchmarks.lab.study import Result, Run
 from benchmarks.studies.teachers.setting import Routing, Soups, WarmStarts
-from maxent_rl.reports.statistics import (
-    Interval,
-    interquartile_mean,
-    probability_of_improvement,
-    stratified_bootstrap,
-)
 
-Direction = Literal["more", "not less", "not more"]
-MARGIN = 0.02
-"""Differences below this do not count against "not less" and "not more"."""
 AT_EQUAL = "pass@1 at equal divergence"
 """A metric that only a pair of contenders has: the last that both reached, by interpolation."""
 BELOW_EQUAL = "pass@1 up to equal divergence"
 """The mean of all that lies before it, over the divergence."""
 _DIVERGENCE = "divergence from start"
-
-
-class Claim(NamedTuple):
-    """A claim, and where it would be seen.
-
-    Attributes:
-      paper: whose.
-      says: what, in words.
-      part: that was measured for it.
-      metric: in which it is seen.
-      one: the contender that it is about.
-      other: with whom it is compared, seed by seed.
-      direction: more; or not less (not more), but for `MARGIN`.
-    """
-
-    paper: str
-    says: str
-    part: str
-    metric: str
-    one: str
-    other: str
-    direction: Direction = "more"
+Values = Sequence[float] | np.ndarray
 
 
 CLAIMS = [
@@ -94,82 +65,24 @@ CLAIMS = [
 ]
 
 
-class Found(NamedTuple):
-    """What came of a claim.
-
-    Attributes:
-      one, other: interquartile means.
-      difference: interquartile mean of the differences seed by seed, with its interval.
-      improvement: how likely a run of the one is above one of the other, with its interval.
-      verdict: in words.
-    """
-
-    one: float
-    other: float
-    difference: Interval
-    improvement: Interval
-    verdict: str
-
-
 def judged(result: Result, place: str, claim: Claim) -> Found | None:
-    """What came of a claim at a place; None where it has not been measured."""
-    one, other = pairs(result, place, claim)
-    if not len(one):
-        return None
-    difference = stratified_bootstrap(interquartile_mean, [one - other])
-    improvement = stratified_bootstrap(probability_of_improvement, [one], [other])
-    means = (float(interquartile_mean([values])) for values in (one, other))
-    return Found(*means, difference, improvement, verdict(claim.direction, difference, improvement))
+    """What came of a claim at a place, at equal divergences too; None where it has not been measured."""
+    return claims.judged(result, place, claim, {AT_EQUAL: _at_equal, BELOW_EQUAL: _below_equal})
 
 
-def verdict(direction: Direction, difference: Interval, improvement: Interval) -> str:
-    """Whether a claim holds.
-
-    That one is more needs both intervals on its side, of zero and of one half; that it is not less needs the interval of the
-    difference above minus the margin.
-    """
-    low, high = float(difference.low), float(difference.high)
-    if direction == "more":
-        if low > 0 and improvement.low > 0.5:
-            return "holds here"
-        return "does not" if high < 0 or low == high == 0 else "not decided"
-    low, high = (low, high) if direction == "not less" else (-high, -low)
-    if low > -MARGIN:
-        return "holds here"
-    return "does not" if high < -MARGIN else "not decided"
+def _at_equal(one: Run, other: Run) -> tuple[float, float]:
+    return at_equal(*_courses(one), *_courses(other))
 
 
-def pairs(result: Result, place: str, claim: Claim) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers [seed] of both contenders of a claim, over the seeds that both have."""
-    ones, others = (by_seed(result, place, name) for name in (claim.one, claim.other))
-    seeds = sorted(ones.keys() & others.keys())
-    both = [_both(ones[seed], others[seed], claim.metric) for seed in seeds]
-    found = np.array([each for each in both if each is not None], np.float64).reshape(-1, 2)
-    return found[:, 0], found[:, 1]
+def _below_equal(one: Run, other: Run) -> tuple[float, float]:
+    return below_equal(*_courses(one), *_courses(other))
 
 
-def by_seed(result: Result, place: str, contender: str) -> dict[int, Run]:
-    """The runs of a contender that gave something."""
-    return {run["repeat"]: run for run in runs_of(result["runs"], place, contender) if "error" not in run}
+def _courses(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    return course(run, _DIVERGENCE), course(run, "pass@1")
 
 
-def _both(one: Run, other: Run, metric: str) -> tuple[float, float] | None:
-    special: dict[str, Callable[..., tuple[float, float]]] = {AT_EQUAL: at_equal, BELOW_EQUAL: below_equal}
-    if metric in special:
-        return special[metric](*(course(run, name) for run in (one, other) for name in (_DIVERGENCE, "pass@1")))
-    if metric not in one["values"] or metric not in other["values"]:
-        return None
-    return one["values"][metric], other["values"][metric]
-
-
-def course(run: Run, metric: str) -> np.ndarray:
-    """A metric at all points of a run."""
-    return np.array([float(value) for value in run["course"][metric].split()])
-
-
-def at_equal(
-    far: Sequence[float], score: Sequence[float], other_far: Sequence[float], other_score: Sequence[float]
-) -> tuple[float, float]:
+def at_equal(far: Values, score: Values, other_far: Values, other_score: Values) -> tuple[float, float]:
     """Scores of two courses at the largest divergence that both reached.
 
     Args:
@@ -182,20 +95,12 @@ def at_equal(
     return float(_at(far, score, [common])[0]), float(_at(other_far, other_score, [common])[0])
 
 
-def below_equal(
-    far: Sequence[float], score: Sequence[float], other_far: Sequence[float], other_score: Sequence[float]
-) -> tuple[float, float]:
+def below_equal(far: Values, score: Values, other_far: Values, other_score: Values) -> tuple[float, float]:
     """Mean scores of two courses over all divergences that both reached; arguments as of `at_equal`."""
     places = np.linspace(max(min(far), min(other_far)), min(max(far), max(other_far)), 101)
     return float(np.mean(_at(far, score, places))), float(np.mean(_at(other_far, other_score, places)))
 
 
-def _at(far: Sequence[float], score: Sequence[float], places: Sequence[float] | np.ndarray) -> np.ndarray:
+def _at(far: Values, score: Values, places: Values) -> np.ndarray:
     order = np.argsort(far, kind="stable")
     return np.interp(places, np.asarray(far)[order], np.asarray(score)[order])
-
-
-def measured_places(results: Results, claim: Claim) -> list[str]:
-    """Where a claim's part was measured: its name, or the weights of a soup."""
-    result = results.get(claim.part)
-    return list(dict.fromkeys(run["env"] for run in result["runs"])) if result else []

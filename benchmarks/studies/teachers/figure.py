@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.lab.claims import by_seed, course, places
 from benchmarks.lab.publish import figure_of_each_part
 from benchmarks.lab.study import Result, Results
-from benchmarks.studies.teachers.claims import by_seed, course
 from benchmarks.studies.teachers.setting import LABELS, Routing, Soups, WarmStarts
 from maxent_rl.pictures.style import INK, colours, heading, save, style
 
@@ -41,8 +41,9 @@ def figures(results: Results, folder: Path) -> dict[str, Path]:
 
 def draw(part: str, result: Result, path: Path) -> None:
     """Draws the figure of a part to a PNG: means over seeds, and a standard error on either side."""
-    places = list(dict.fromkeys(run["env"] for run in result["runs"]))
-    panels = _COURSES.get(part) or [(place, f"Divergence costs {place.rpartition(' ')[2]}", "") for place in places]
+    panels = _COURSES.get(part) or [
+        (place, f"Divergence costs {place.rpartition(' ')[2]}", "") for place in places(result)
+    ]
     figure = Figure(figsize=(4.3 * len(panels), 4.0), layout="constrained", facecolor="white")
     axes = np.atleast_1d(figure.subplots(1, len(panels)))
     for each, (name, title, what) in zip(axes, panels, strict=True):

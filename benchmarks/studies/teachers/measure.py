@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.lab import policies
 from benchmarks.lab.measure import BenchmarkError, versions
 from benchmarks.lab.study import Measured, Seed, Unit
 from benchmarks.studies.teachers.setting import CHUNK, Begin, Growth, Part
@@ -20,17 +21,15 @@ from maxent_rl.envs.adapters.tokens import TokenEnv
 from maxent_rl.errors import MaxentRLError
 from maxent_rl.networks.soups import soup
 from maxent_rl.storage.arrays import from_arrays, to_arrays
-from maxent_rl.tokens.agent import TokenAgent, TokenState
+from maxent_rl.tokens.agent import TokenAgent
 from maxent_rl.tokens.batch import Prompted
 from maxent_rl.tokens.model import LanguageModel
 from maxent_rl.tokens.tasks import TokenTask, count_distinct
 from maxent_rl.tokens.vocabulary import teacher_divergence
-from maxent_rl.training.compilation import compiler_options
 from maxent_rl.types import Array, Metrics, PyTree, Spec
 
 _PACKAGES = ("maxent_rl", "jax", "jaxlib", "optax", "flax", "numpy")
 _SAMPLES = 8
-_LEARN_STREAM, _EVALUATION_STREAM, _WARM_STREAM = 1, 2, 3
 _TRAINED = {
     "episode/return": "reward",
     "rollout/mixed_groups": "groups that teach",
@@ -39,7 +38,6 @@ _TRAINED = {
     "srpo/routed": "routed",
 }
 """Metrics of the iterations that are kept, where there are any, and what they are called."""
-_jit = partial(jax.jit, compiler_options=compiler_options())
 
 
 def measure(unit: Unit, plan: Part, work: Path) -> Measured:
@@ -62,31 +60,8 @@ def measure(unit: Unit, plan: Part, work: Path) -> Measured:
     for index in range(plan.num_seeds):
         own = {name: values[:, index] for name, values in curves.items()}
         course = {name: " ".join(f"{value:.4g}" for value in values) for name, values in own.items()}
-        seeds.append(Seed(plan.seed + index, summary(own), {"course": course}))
+        seeds.append(Seed(plan.seed + index, policies.summary(own), {"course": course}))
     return Measured(seeds, versions(*_PACKAGES))
-
-
-def summary(curves: dict[str, np.ndarray]) -> dict[str, float]:
-    """Numbers of curves [point], of which the first point is before all learning.
-
-    Returns:
-      Of each curve: "first"; "early", the mean over the first quarter of the others; "half" and "end", the means of the two
-      points there; and "fall", how far the end lies below the best two neighbours.
-    """
-    found = {}
-    for name, values in curves.items():
-        count = len(values) - 1
-        pairs = (values[1:-1] + values[2:]) / 2 if count > 1 else values[1:]
-        half = count // 2
-        numbers = {
-            "first": values[0],
-            "early": np.mean(values[1 : 1 + max(1, count // 4)]),
-            "half": np.mean(values[half : half + 2]),
-            "end": pairs[-1],
-            "fall": np.max(pairs) - pairs[-1],
-        }
-        found |= {f"{name}, {when}": float(number) for when, number in numbers.items()}
-    return found
 
 
 def learn(plan: Part, agent: TokenAgent, begin: Begin, work: Path) -> dict[str, np.ndarray]:
@@ -97,13 +72,13 @@ def learn(plan: Part, agent: TokenAgent, begin: Begin, work: Path) -> dict[str, 
     keys = jax.vmap(jax.random.key)(jnp.arange(plan.seed, plan.seed + plan.num_seeds))
     grow = partial(mixed, plan, agent, spec, keys, work)
     others = {name: grow(policies) for name, policies in begin.measured.items()}
-    states = _begin(agent, spec, keys, grow(begin.policy), grow(begin.reference))
+    states = policies.begin(agent, spec, keys, grow(begin.policy), grow(begin.reference))
     every = plan.iterations // plan.points
     plain = _plain(agent).replace(warm_start_hints=0.0, warm_start_objective="likelihood")  # type: ignore[attr-defined]
     look = partial(_examine, plain, others=others, keys=keys, task=task, prompts=plan.prompts, told=plan.told)
     points = [look(states.params)]
     for point in range(plan.points):
-        states, metrics = _learn(agent, states, keys, task, point * every, every, plan.responses)
+        states, metrics = policies.reinforce(agent, states, keys, task, point * every, every, plan.responses)
         kept = {title: metrics[name] for name, title in _TRAINED.items() if name in metrics}
         points.append(kept | look(states.params))
     points[0] |= {name: value for name, value in points[1].items() if name not in points[0]}
@@ -120,7 +95,7 @@ def grown(plan: Part, agent: TokenAgent, spec: Spec, keys: Array, work: Path, gr
     agent = _plain(agent)
     told = (growth, plan.responses, plan.seed, plan.num_seeds, CHUNK, str(plan.task), dataclasses.asdict(agent))
     path = work / f"warm-{hashlib.sha256(repr(told).encode()).hexdigest()[:12]}.npz"
-    like = jax.eval_shape(partial(_first, agent, spec), keys)
+    like = jax.eval_shape(partial(policies.first, agent, spec), keys)
     if not path.exists():
         work.mkdir(parents=True, exist_ok=True)
         np.savez(path, **to_arrays(_grow(plan, agent, spec, keys, work, growth)))
@@ -130,11 +105,11 @@ def grown(plan: Part, agent: TokenAgent, spec: Spec, keys: Array, work: Path, gr
 
 def _grow(plan: Part, agent: TokenAgent, spec: Spec, keys: Array, work: Path, growth: Growth) -> PyTree:
     if not growth:
-        return _first(agent, spec, keys)
+        return policies.first(agent, spec, keys)
     stage = growth[-1]
-    states = _begin(agent, spec, keys, grown(plan, agent, spec, keys, work, growth[:-1]), None)
+    states = policies.begin(agent, spec, keys, grown(plan, agent, spec, keys, work, growth[:-1]), None)
     for first in range(0, stage.batches, CHUNK):
-        states, loss = _imitate(agent, states, keys, plan.task, stage.stream, first, plan.responses)
+        states, loss = policies.imitate(agent, states, keys, plan.task, stage.stream, first, CHUNK, plan.responses)
     print("imitated", growth, "loss", np.round(np.asarray(loss), 3).tolist(), flush=True)
     return states.params
 
@@ -146,54 +121,7 @@ def _plain(agent: TokenAgent) -> TokenAgent:
     )
 
 
-@partial(jax.jit, static_argnames="spec")
-def _first(agent: TokenAgent, spec: Spec, keys: Array) -> PyTree:
-    return jax.vmap(lambda key: agent.init(key, spec).params)(keys)
-
-
-@partial(jax.jit, static_argnames="spec")
-def _begin(agent: TokenAgent, spec: Spec, keys: Array, params: PyTree, reference: PyTree | None) -> TokenState:
-    """States with these parameters, and this teacher or reference where they have one."""
-    states = dataclasses.replace(jax.vmap(lambda key: agent.init(key, spec))(keys), params=params)
-    if states.teacher is not None:
-        states = dataclasses.replace(states, teacher=dataclasses.replace(states.teacher, params=reference))
-    return states if states.reference is None else dataclasses.replace(states, reference=reference)
-
-
-@partial(_jit, static_argnames=("task", "count"))
-def _imitate(
-    agent: TokenAgent, states: TokenState, keys: Array, task: TokenTask[Any], stream: int, first: int, count: int
-) -> tuple[TokenState, Array]:
-    def one(state: TokenState, key: Array) -> tuple[TokenState, Array]:
-        key = jax.random.fold_in(jax.random.fold_in(key, _WARM_STREAM), stream)
-
-        def step(carry: TokenState, number: Array) -> tuple[TokenState, Array]:
-            carry, metrics = agent.imitate(carry, task, jax.random.fold_in(key, number), count)
-            return carry, metrics["supervised/loss"]
-
-        state, values = jax.lax.scan(step, state, first + jnp.arange(CHUNK))
-        return state, jnp.mean(values)
-
-    return jax.vmap(one)(states, keys)
-
-
-@partial(_jit, static_argnames=("task", "steps", "count"))
-def _learn(
-    agent: TokenAgent, states: TokenState, keys: Array, task: TokenTask[Any], first: int, steps: int, count: int
-) -> tuple[TokenState, Metrics]:
-    def one(state: TokenState, key: Array) -> tuple[TokenState, Metrics]:
-        key = jax.random.fold_in(key, _LEARN_STREAM)
-
-        def step(carry: TokenState, number: Array) -> tuple[TokenState, Metrics]:
-            return agent.reinforce(carry, task, jax.random.fold_in(key, number), count)
-
-        state, metrics = jax.lax.scan(step, state, first + jnp.arange(steps))
-        return state, jax.tree.map(partial(jnp.mean, axis=0), metrics)
-
-    return jax.vmap(one)(states, keys)
-
-
-@partial(_jit, static_argnames=("task", "prompts", "told"))
+@partial(policies.jit, static_argnames=("task", "prompts", "told"))
 def _examine(
     agent: TokenAgent,
     params: PyTree,
@@ -209,7 +137,7 @@ def _examine(
     """
 
     def one(params: PyTree, others: dict[str, PyTree], key: Array) -> Metrics:
-        prompt_key, answer_key = jax.random.split(jax.random.fold_in(key, _EVALUATION_STREAM))
+        prompt_key, answer_key = jax.random.split(jax.random.fold_in(key, policies.EVALUATION_STREAM))
         posed, mask = task.prompts(prompt_key, prompts, held_out=True)
         often, often_mask = (jnp.repeat(rows, _SAMPLES, axis=0) for rows in (posed, mask))
         model = agent.model(params)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from benchmarks.lab.claims import HEAD, NOTE, by_seed, measured_places, places, row
 from benchmarks.lab.statistics import show_interquartile
 from benchmarks.lab.study import Result, Results
 from benchmarks.lab.tables import markdown
-from benchmarks.studies.teachers.claims import CLAIMS, Claim, Found, by_seed, judged, measured_places
+from benchmarks.studies.teachers.claims import CLAIMS, judged
 from benchmarks.studies.teachers.setting import LABELS, Routing, Soups, WarmStarts
 
 _COLUMNS = {
@@ -49,41 +50,17 @@ _COLUMNS = {
 def tables(results: Results) -> str:
     """The claims, then each part's contenders."""
     rows = [
-        _row(claim, place, judged(results[claim.part], place, claim))
+        row(claim, place, judged(results[claim.part], place, claim), LABELS)
         for claim in CLAIMS
         for place in measured_places(results, claim)
     ]
-    head = ("Paper", "Claim", "Number", "Here", "Compared with", "Difference", "Chance to be above", "Verdict")
-    note = (
-        "Interquartile means over seeds, in brackets 95 % intervals from the stratified bootstrap: of the differences seed by "
-        "seed, and of how likely a run of the one is above one of the other."
-    )
     shown = [
         _contenders(part, results[part], place)
         for part in _COLUMNS
         if part in results
-        for place in _places(results[part])
+        for place in places(results[part])
     ]
-    return "\n\n".join([markdown(head, rows, texts=3), note, *shown])
-
-
-def _row(claim: Claim, place: str, found: Found | None) -> list[str]:
-    begin = [claim.paper, claim.says, claim.metric + ("" if place == claim.part else f" ({place})")]
-    if found is None:
-        return [*begin, LABELS[claim.one], LABELS[claim.other], "", "", "not measured"]
-    difference, chance = found.difference, found.improvement
-    return [
-        *begin,
-        f"{LABELS[claim.one]}: {found.one:.3f}",
-        f"{LABELS[claim.other]}: {found.other:.3f}",
-        f"{difference.estimate:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})",
-        f"{chance.estimate:.2f} ({chance.low:.2f} to {chance.high:.2f})",
-        found.verdict,
-    ]
-
-
-def _places(result: Result) -> list[str]:
-    return list(dict.fromkeys(run["env"] for run in result["runs"]))
+    return "\n\n".join([markdown(HEAD, rows, texts=3), NOTE, *shown])
 
 
 def _contenders(part: str, result: Result, place: str) -> str:

@@ -1,5 +1,6 @@
-"""Sources of prompts: the task itself, templates, pools, mixtures, and problems that a policy describes."""
+"""Sources of prompts: the task itself, templates, pools, curricula, mixtures, and problems that a policy describes."""
 
+from maxent_rl.tokens.prompts.curriculum import CurriculumPrompts, buckets_of, difficulty_thresholds
 from maxent_rl.tokens.prompts.mixture import MixturePrompts
 from maxent_rl.tokens.prompts.named import SOURCES, make_source
 from maxent_rl.tokens.prompts.pool import PoolPrompts
@@ -17,6 +18,7 @@ from maxent_rl.tokens.prompts.templates import (
 
 __all__ = [
     "SOURCES",
+    "CurriculumPrompts",
     "MixturePrompts",
     "PoolPrompts",
     "Posed",
@@ -27,6 +29,8 @@ __all__ = [
     "TemplateBank",
     "TemplatePrompts",
     "augment",
+    "buckets_of",
+    "difficulty_thresholds",
     "diversity",
     "format_reward",
     "make_source",

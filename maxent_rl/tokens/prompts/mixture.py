@@ -46,6 +46,11 @@ class MixturePrompts(PromptSource):
         """Whether any of them does."""
         return any(source.credits_apart for source in self.sources)
 
+    @property
+    def poses_as_written(self) -> bool:  # type: ignore[override]
+        """Whether all of them do."""
+        return all(source.poses_as_written for source in self.sources)
+
     def counts(self, count: int) -> tuple[int, ...]:
         """How many of `count` prompts each source poses: its share rounded down, and one more by the largest remainders."""
         exact = [count * share / sum(self.shares) for share in self.shares]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from maxent_rl.errors import InvalidSettingError, unknown_name
+from maxent_rl.tokens.prompts.curriculum import CurriculumPrompts
 from maxent_rl.tokens.prompts.mixture import MixturePrompts
 from maxent_rl.tokens.prompts.pool import PoolPrompts
 from maxent_rl.tokens.prompts.source import PromptSource, TaskPrompts
@@ -16,7 +17,8 @@ from maxent_rl.tokens.prompts.templates import TemplatePrompts
 from maxent_rl.tokens.tasks.template import Template
 
 SOURCES: dict[str, type[PromptSource]] = {
-    kind.name: kind for kind in (TaskPrompts, TemplatePrompts, PoolPrompts, MixturePrompts, SynthesisPrompts)
+    kind.name: kind
+    for kind in (TaskPrompts, TemplatePrompts, PoolPrompts, CurriculumPrompts, MixturePrompts, SynthesisPrompts)
 }
 _OF_TEMPLATE = ("prefill", "marker", "form")
 _WORDS = {"true": True, "false": False, "none": None}
@@ -114,7 +116,7 @@ def _value(name: str, setting: str, text: str, kind: Any) -> Any:
     """A value as its setting's type wants it; what it cannot be is refused by the source."""
     if setting in ("over", "sources"):
         return text  # made apart
-    if setting == "shares":
+    if "tuple[float" in str(kind):
         return tuple(_number(setting, each) for each in text.split(","))
     if "Literal" in str(kind):
         return text

@@ -44,6 +44,7 @@ class PoolPrompts(PromptSource):
     """
 
     name: ClassVar[str] = "pool"
+    poses_as_written: ClassVar[bool] = True
 
     capacity: Count = 256
     """Problems that the pool holds."""

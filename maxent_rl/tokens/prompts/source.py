@@ -60,6 +60,8 @@ class PromptSource(Settings, abc.ABC):
     name: ClassVar[str]
     credits_apart: ClassVar[bool] = False
     """Whether it rewards tokens apart from answers, so that an objective must take `span_advantages`."""
+    poses_as_written: ClassVar[bool] = False
+    """Whether its prompts are the task's own and it pays for nothing else, so that they may begin conversations."""
 
     def __post_init__(self) -> None:
         """Checks the settings.
@@ -154,6 +156,7 @@ class TaskPrompts(PromptSource):
     """The task itself: each iteration poses new problems of it."""
 
     name: ClassVar[str] = "task"
+    poses_as_written: ClassVar[bool] = True
 
     def draw(self, task: TokenTask[Any], state: PyTree, key: Array, count: int) -> tuple[PyTree, Posed]:
         """As `TokenTask.prompts` draws them."""

@@ -86,12 +86,15 @@ def gather(
     batch, branched = drawing.drawn(draw_key, posed)
     # Of the first round, which is drawn without a choice: groups that are kept for what they teach say less of the policy.
     metrics = {
-        "episode/return": jnp.mean(batch.rewards),
+        "episode/return": losses.masked_mean(batch.rewards, jnp.isfinite(batch.rewards)),
         "episode/length": jnp.mean(jnp.sum(batch.mask, axis=-1)),
         "actor/entropy": losses.masked_mean(batch.entropy_old, batch.mask),  # type: ignore[arg-type]
         "rollout/truncated": jnp.mean(batch.truncated.astype(jnp.float32)),  # type: ignore[union-attr]
         **branched,
     }
+    if batch.calls is not None:
+        metrics["episode/calls"] = jnp.mean(batch.calls.astype(jnp.float32))
+        metrics["rollout/unscored"] = jnp.mean(~jnp.isfinite(batch.rewards), dtype=jnp.float32)
     rounds = jnp.ones(())
     if groups.rounds > 1:
         source_state, batch, rounds = drawing.replace_groups(source_state, more_key, batch)
@@ -177,6 +180,7 @@ class _Drawing:
             tokens=found.tokens,
             entropy_old=entropy,
             truncated=~spoken.ended,
+            calls=spoken.calls,
             context=context,
             **self._further(context, spoken),
         )

@@ -35,6 +35,7 @@ class Spoken:
       anchors: [N, T] int32 equal where turns began in the same state; None if nobody asked.
       copies: [N, T] int32 in how many conversations of the batch each token stands.
       parent: [N] int32 which row a conversation was continued from, -1 for none; None where none could be.
+      calls: [N] int32 turns that called a tool; None where the task does not reply.
     """
 
     said: Responses
@@ -46,6 +47,7 @@ class Spoken:
     anchors: Array | None
     copies: Array
     parent: Array | None = None
+    calls: Array | None = None
 
     @property
     def rewards(self) -> Array:
@@ -104,6 +106,7 @@ def speak(
             anchors=found.anchors,
             copies=jnp.ones_like(found.turns) if found.copies is None else found.copies,
             parent=found.parent,
+            calls=found.calls,
         )
     said = model.respond(prompts, mask, key, response_length, temperature, token_temperature)
     parts, nothing = source.reward_parts(task, posed, said.tokens, said.mask), jnp.zeros(said.tokens.shape, jnp.int32)

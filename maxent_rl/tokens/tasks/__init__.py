@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from maxent_rl.errors import unknown_name
+from maxent_rl.tokens.tasks.bandit import Bandit
 from maxent_rl.tokens.tasks.base import HELD_OUT_ONE_IN, TokenTask
 from maxent_rl.tokens.tasks.contexts import Contexts
 from maxent_rl.tokens.tasks.conversation import ConversationTask
@@ -16,11 +17,15 @@ from maxent_rl.tokens.tasks.layouts import Layouts
 from maxent_rl.tokens.tasks.look_up import LookUp
 from maxent_rl.tokens.tasks.mixture import Mixture
 from maxent_rl.tokens.tasks.modular_addition import ModularAddition
+from maxent_rl.tokens.tasks.query_sum import QuerySum
 from maxent_rl.tokens.tasks.scratch import Scratch
+from maxent_rl.tokens.tasks.screen import Screen
 from maxent_rl.tokens.tasks.template import Template
+from maxent_rl.tokens.tasks.text_grid import TextGrid
 from maxent_rl.tokens.tasks.writing import END_TOKEN, PAD_TOKEN, join, response_mask
 
 TASKS: dict[str, type[TokenTask[Any]]] = {
+    "bandit": Bandit,
     "contexts": Contexts,
     "copy-reverse": CopyReverse,
     "countdown": Countdown,
@@ -28,7 +33,10 @@ TASKS: dict[str, type[TokenTask[Any]]] = {
     "mixture": Mixture,
     "look-up": LookUp,
     "modular-addition": ModularAddition,
+    "query-sum": QuerySum,
     "scratch": Scratch,
+    "screen": Screen,
+    "text-grid": TextGrid,
 }
 
 __all__ = [
@@ -36,6 +44,7 @@ __all__ = [
     "HELD_OUT_ONE_IN",
     "PAD_TOKEN",
     "TASKS",
+    "Bandit",
     "Contexts",
     "ConversationTask",
     "CopyReverse",
@@ -44,8 +53,11 @@ __all__ = [
     "LookUp",
     "Mixture",
     "ModularAddition",
+    "QuerySum",
     "Scratch",
+    "Screen",
     "Template",
+    "TextGrid",
     "TokenTask",
     "count_distinct",
     "join",

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import abc
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar, NoReturn
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
+from maxent_rl.errors import IncompatibleEnvironmentError, ShapeError
 from maxent_rl.tokens.tasks.base import Problem, TokenTask
-from maxent_rl.tokens.tasks.writing import PAD_TOKEN, join, response_mask
+from maxent_rl.tokens.tasks.writing import END_TOKEN, PAD_TOKEN, fingerprint, join, response_mask
 from maxent_rl.types import Array, PyTree
 
 
@@ -64,7 +65,13 @@ class ConversationTask(TokenTask[Problem]):
 
     Shapes: S tokens at most of a turn of the model, R at most of a reply, K turns at most, T tokens of all of them.
     A conversation that has had its K turns, or its T tokens, without having been ended is cut: truncated, not terminated.
+
+    What turns earn depends on what was said in all of them. So no response is checked by itself: `reward`, `answers` and
+    `candidates`, which tasks of one turn have, are refused.
     """
+
+    forkable: ClassVar[bool] = True
+    """Whether a conversation can be continued twice: all that its environment is, is in its state."""
 
     @property
     @abc.abstractmethod
@@ -116,6 +123,15 @@ class ConversationTask(TokenTask[Problem]):
         """
         return jax.lax.bitcast_convert_type(told, jnp.int32)
 
+    def calls(self, said: Array, length: Array) -> Array:
+        """[] bool: whether a turn of the model calls a tool, be it of use or not; never, of a task without tools.
+
+        Args:
+          said: [S] int32 as `reply` takes it.
+          length: [] int32.
+        """
+        return jnp.zeros((), bool)
+
     @abc.abstractmethod
     def lines(self, key: Array | None, problem: Problem) -> tuple[Array, Array]:
         """What a model might say, turn by turn.
@@ -144,10 +160,37 @@ class ConversationTask(TokenTask[Problem]):
         found = self.transcripts(key, prompts)
         return found.tokens, found.mask
 
-    def candidates(self, problem: Problem) -> tuple[Array, Array]:
-        """The one transcript [1, T] of the best lines."""
-        found = self.spoken(jax.random.key(0), problem, *self.lines(None, problem))
-        return found.tokens[None], found.ended[None]
+    def reward(self, prompts: Array, responses: Array, mask: Array) -> NoReturn:
+        """Refused: IncompatibleEnvironmentError."""
+        self._refuse()
+
+    def answers(self, prompts: Array) -> NoReturn:
+        """Refused: IncompatibleEnvironmentError."""
+        self._refuse()
+
+    def candidates(self, problem: Problem) -> NoReturn:
+        """Refused: IncompatibleEnvironmentError."""
+        self._refuse()
+
+    def answer(self, problem: Problem, response: Array) -> Array:
+        """[] int32: what the model said last, up to its last end token; -1 where it did not come to an end.
+
+        Args:
+          problem: one.
+          response: [T'] with padding wherever the model has said nothing.
+        """
+        place, ends = jnp.arange(response.shape[0]), response == END_TOKEN
+        last = jnp.max(jnp.where(ends, place, -1))
+        before = jnp.max(jnp.where(ends & (place < last), place, -1))
+        said = join([(response, (place > before) & (place <= last) & (response != PAD_TOKEN))])
+        whole = (last >= 0) & ~jnp.any((place > last) & (response != PAD_TOKEN))
+        return jnp.where(whole, (fingerprint(said) & jnp.uint32(0x7FFFFFFF)).astype(jnp.int32), -1)
+
+    def _refuse(self) -> NoReturn:
+        raise IncompatibleEnvironmentError(
+            f"{self.name} replies, and what a turn earns depends on what was said before: no response to it can be checked or "
+            "listed by itself. Let a model converse (tokens.conversing.converse), or lines be spoken (`spoken`)."
+        )
 
     def spoken(self, key: Array, problem: Problem, lines: Array, number: Array) -> Transcript:
         """The conversation [T] in which a model says these lines [K, S], of which there are `number` []."""
@@ -157,7 +200,7 @@ class ConversationTask(TokenTask[Problem]):
             line, index = given
             going = going & (index < number)
             said = response_mask(line) & (line != PAD_TOKEN)
-            heard = self.reply(state, line, jnp.sum(said))
+            heard = checked_reply(self, self.reply(state, line, jnp.sum(said)))
             goes_on = going & ~heard.ended
             heard_at = jnp.arange(self.reply_length) < jnp.where(
                 goes_on & (index + 1 < self.max_turns), heard.length, 0
@@ -183,6 +226,20 @@ class ConversationTask(TokenTask[Problem]):
             turn_rewards=rewards,
             ended=jnp.any(ends),
         )
+
+
+def checked_reply(task: ConversationTask[Any], reply: Reply) -> Reply:
+    """The reply, or of many conversations the replies, if there are as many tokens as the task says.
+
+    Raises:
+      ShapeError: it has room for another number of tokens.
+    """
+    if reply.tokens.shape[-1:] != (task.reply_length,):
+        raise ShapeError(
+            f"{task.name} must reply with tokens [{task.reply_length}], padded to its reply_length, in every turn of every "
+            f"episode; got {list(reply.tokens.shape)}."
+        )
+    return reply
 
 
 @partial(jax.jit, static_argnames="task")

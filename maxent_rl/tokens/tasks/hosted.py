@@ -13,7 +13,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +75,8 @@ class HostedTask(ConversationTask[Posed]):
     most_turns: Annotated[int, Interval(1)] = 4
     seconds: Positive = 10.0
     threads: Annotated[int, Interval(1)] = 8
+
+    forkable: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Checks that there are prompts, and characters for them.
@@ -252,7 +254,9 @@ class _Desk:
         except Exception as error:
             self._note(f"The environment of {label} raised {type(error).__name__}: {error}.")
         else:
-            return text, reward, ended
+            if np.isfinite(reward):
+                return text, reward, ended
+            self._note(f"The environment of {label} gave the reward {reward}.")
         return "", float("nan"), True
 
     def _encoded(self, text: str, label: str) -> np.ndarray | None:

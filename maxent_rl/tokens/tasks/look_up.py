@@ -112,15 +112,19 @@ class LookUp(ConversationTask[Wanted]):
 
     def reply(self, state: Wanted, said: Array, length: Array) -> Reply:
         """The value asked for; whether an answer is right; or a dot."""
-        ask, answer, dot = (int(token) for token in self.encode("?!."))
+        answer, dot = (int(token) for token in self.encode("!."))
         sign, what, end = said
-        whole = (length == self.turn_length) & (end == END_TOKEN)
         letter, digit = what - self._first_letter, what - FIRST_CHARACTER
-        asks = whole & (sign == ask) & (letter >= 0) & (letter < self.letters)
-        answers = whole & (sign == answer) & (digit >= 0) & (digit < 10)
-        told = jnp.where(asks, FIRST_CHARACTER + self.value(state.book, letter), dot)
+        answers = (length == self.turn_length) & (sign == answer) & (end == END_TOKEN) & (digit >= 0) & (digit < 10)
+        told = jnp.where(self.calls(said, length), FIRST_CHARACTER + self.value(state.book, letter), dot)
         right = answers & (digit == self.total(state))
         return Reply(state, told[None].astype(jnp.int32), jnp.ones((), jnp.int32), right.astype(jnp.float32), answers)
+
+    def calls(self, said: Array, length: Array) -> Array:
+        """A question for a letter of the book."""
+        letter = said[1] - self._first_letter
+        asks = (length == self.turn_length) & (said[0] == int(self.encode("?")[0])) & (said[2] == END_TOKEN)
+        return asks & (letter >= 0) & (letter < self.letters)
 
     def lines(self, key: Array | None, problem: Wanted) -> tuple[Array, Array]:
         """A question for each letter in order, and the answer; with a key perhaps a guess in place of the questions' rest."""

@@ -1,4 +1,4 @@
-"""The study's parts: scores at equal divergence, verdicts by intervals, and policies that learn and are looked at."""
+"""The study's parts: scores at equal divergence, and policies that learn and are looked at."""
 
 import dataclasses
 import json
@@ -9,17 +9,6 @@ import pytest
 from benchmarks.lab.measure import BenchmarkError
 from benchmarks.studies.teachers import claims, measure
 from benchmarks.studies.teachers.setting import LABELS, Routing, Soups, WarmStarts
-from maxent_rl.reports.statistics import Interval
-
-
-def result_of(one, other, metric="number"):
-    def runs(name, values):
-        return [
-            {"env": "srpo", "contender": name, "repeat": index, "values": {metric: value}}
-            for index, value in enumerate(values)
-        ]
-
-    return {"runs": runs("srpo", one) + runs("grpo", other), "complete": True}
 
 
 def test_courses_are_compared_where_both_have_been():
@@ -30,37 +19,6 @@ def test_courses_are_compared_where_both_have_been():
         claims.below_equal(far, score, other_far, other_score), (0.8 / 3, 0.95 / 3), atol=6e-4
     )  # to three digits
     np.testing.assert_allclose(claims.at_equal([0, 4, 2], [0.1, 0.7, 0.3], other_far, other_score), (0.5, 0.6))
-
-
-def test_curves_are_summed_up():
-    values = np.array([0.0, 0.2, 0.4, 0.8, 1.0, 0.6, 0.5, 0.5, 0.3])
-    found = measure.summary({"x": values})
-    expected = {"x, first": 0.0, "x, early": 0.3, "x, half": 0.8, "x, end": 0.4, "x, fall": 0.5}
-    assert found == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("direction", "difference", "chance", "expected"),
-    [
-        ("more", (0.1, 0.01, 0.2), (0.9, 0.6, 1.0), "holds here"),
-        ("more", (0.1, 0.01, 0.2), (0.7, 0.4, 0.9), "not decided"),
-        ("more", (-0.1, -0.2, -0.01), (0.1, 0.0, 0.4), "does not"),
-        ("not less", (0.0, -0.019, 0.3), (0.5, 0.1, 0.9), "holds here"),
-        ("not less", (-0.1, -0.2, -0.03), (0.0, 0.0, 0.1), "does not"),
-        ("not less", (0.0, -0.1, 0.1), (0.5, 0.2, 0.8), "not decided"),
-        ("not more", (-0.2, -0.3, 0.01), (0.1, 0.0, 0.4), "holds here"),
-        ("not more", (0.2, 0.03, 0.3), (0.9, 0.8, 1.0), "does not"),
-    ],
-)
-def test_verdicts_need_intervals(direction, difference, chance, expected):
-    assert claims.verdict(direction, Interval(*difference), Interval(*chance)) == expected
-
-
-def test_claims_are_judged_over_the_seeds_that_both_have():
-    claim = claims.Claim("X", "", "srpo", "number", "srpo", "grpo")
-    found = claims.judged(result_of([2.0, 2.2, 2.1, 9.0], [1.0, 1.1, 1.2]), "srpo", claim)
-    assert found.difference.estimate == pytest.approx(1.0) and found.verdict == "holds here"
-    assert claims.judged(result_of([], [1.0]), "srpo", claim) is None
 
 
 def test_claims_are_about_contenders_and_parts_that_there_are():

@@ -10,6 +10,7 @@ from maxent_rl.envs.adapters.tokens import TokenEnv
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, UnknownNameError
 from maxent_rl.tokens.prompts import (
     SOURCES,
+    CurriculumPrompts,
     MixturePrompts,
     PoolPrompts,
     SynthesisPrompts,
@@ -35,9 +36,11 @@ def test_settings_make_sources():
     assert over == TemplatePrompts(templates=4, format_rewards=False, over=PoolPrompts(capacity=9))
     mixed = make_source("mixture", ("sources=task,pool", "shares=1,2", "pool.share=1"))
     assert mixed == MixturePrompts((TaskPrompts(), PoolPrompts(share=1)), (1, 2))
+    staged = make_source("curriculum", ("order=hard-to-easy", "stages=2", "thresholds=1.5", "theta=2", "kinds-stage=2"))
+    assert staged == CurriculumPrompts("hard-to-easy", 2, (1.5,), theta=2, kinds_stage=2)
     assert make_source("synthesis", ("credit=immediate",)) == SynthesisPrompts(credit="immediate")
     assert hash(mixed) == hash(make_source("mixture", ("sources=task,pool", "shares=1,2", "pool.share=1")))
-    assert set(SOURCES) == {"task", "templates", "pool", "mixture", "synthesis"}
+    assert set(SOURCES) == {"task", "templates", "pool", "curriculum", "mixture", "synthesis"}
 
 
 @pytest.mark.parametrize(
@@ -50,6 +53,8 @@ def test_settings_make_sources():
         ("pool", ("capacity=many",), InvalidSettingError, "capacity must be a number, got 'many'"),
         ("pool", ("keep=few",), UnknownNameError, "few"),
         ("pool", ("share=0.1", "share=0.2"), InvalidSettingError, "gives share twice"),
+        ("curriculum", ("order=easy",), UnknownNameError, "easy"),
+        ("curriculum", ("thresholds=1,two",), InvalidSettingError, "thresholds must be a number, got 'two'"),
         ("task", ("share=0.1",), UnknownNameError, "share"),
         ("templates", ("template=b",), InvalidSettingError, "A template needs one slot {} for the problem, got 'b'"),
         ("templates", ("marker=#", "template={}"), InvalidSettingError, "write it behind its template"),
@@ -75,6 +80,8 @@ def test_what_cannot_be_is_refused_in_one_sentence(name, settings, error, words)
             "such as tokens/contexts; countdown is none",
         ),
         ({"prompts": "synthesis"}, "contexts", InvalidSettingError, "use syn_grpo_style"),
+        ({"prompts": "curriculum"}, "copy-reverse", InvalidSettingError, "does not say how hard its problems are"),
+        ({"prompts": "templates"}, "look-up", InvalidSettingError, "no templates of its own"),
         ({"prompts": "pool", "prompt_settings": ("keep=none",)}, "contexts", InvalidSettingError, "stays empty"),
     ],
 )

@@ -16,9 +16,10 @@ from rich.table import Table
 from maxent_rl.errors import run_command
 from maxent_rl.runs.flags import read_flags, refuse_useless, with_rules
 from maxent_rl.settings import Count, NonNegative, setting
-from maxent_rl.usage import ON_HOST
+from maxent_rl.usage import ON_HOST, above
 
 if TYPE_CHECKING:
+    from maxent_rl.pictures.transcripts import Group
     from maxent_rl.playing.evaluation import Outcomes
     from maxent_rl.runs.policy import Policy
 
@@ -41,6 +42,11 @@ class Command:
     picture: Path | None = None
     """Also draw the episodes over what lies in the environment's plane, to this .png, in a panel for each seed (environments
     with a `field_map`, such as maxent/BimodalCoverage)."""
+    transcripts: NonNegative = 0
+    """Also show what was said in this many episodes of each seed, turn by turn, and write it as a page that shows how unsure
+    each token was (language models on tokens/... tasks)."""
+    transcripts_page: Path | None = setting(None, used_when=above(transcripts=0))
+    """Where that page is written; None for transcripts.html in the run's folder."""
     stochastic: bool = False
     """Sample actions instead of taking the most likely ones."""
     eval_seed: NonNegative = 0
@@ -85,6 +91,9 @@ def _main(arguments: list[str]) -> int:
             status.update(f"Drawing {command.picture}")
             how: dict[str, Any] = {"seed": command.eval_seed, "stochastic": command.stochastic}
             picture_policies(policies, command.picture, episodes=command.episodes, **how)
+        if command.transcripts:
+            status.update(f"Writing down what was said in {policies[0].env}")
+        groups = _groups(command, policies)
         for policy in policies:
             status.update(f"{policy.env}, {policy.name}: playing {command.episodes} episodes")
             found.append(
@@ -97,9 +106,14 @@ def _main(arguments: list[str]) -> int:
                 )
             )
     result = _result(command, policies, found)
+    if groups:
+        result["transcripts_page"] = str(_write_page(command, policies, groups))
+        for row, group in zip(result["seeds"], groups, strict=True):
+            row["transcripts"] = [each.told() for each in group.transcripts]
     if command.json:
         print(json.dumps(result, indent=2))
     else:
+        _tell(groups)
         _show(result)
     return 0
 
@@ -123,6 +137,40 @@ def _result(command: Command, policies: list[Policy], found: list[Outcomes]) -> 
         "video": None if command.video is None else str(command.video),
         "picture": None if command.picture is None else str(command.picture),
     }
+
+
+def _groups(command: Command, policies: list[Policy]) -> list[Group]:
+    """What each policy said, if that is asked for."""
+    if not command.transcripts:
+        return []
+    from maxent_rl.pictures.transcripts import Group
+    from maxent_rl.playing.transcripts import transcribe
+
+    how: dict[str, Any] = {"seed": command.eval_seed, "stochastic": command.stochastic}
+    return [Group(policy.name, transcribe(policy, command.transcripts, **how)) for policy in policies]
+
+
+def _write_page(command: Command, policies: list[Policy], groups: list[Group]) -> Path:
+    from maxent_rl.pictures.transcripts import write_transcripts
+
+    folder = command.run.parent if command.run.name == "policy" else command.run
+    path = folder / "transcripts.html" if command.transcripts_page is None else command.transcripts_page
+    tokens = "sampled" if command.stochastic else "most likely"
+    details = f"After {policies[0].step:,} steps, {tokens} tokens; the prompts are held out of training."
+    return write_transcripts(path, f"Transcripts of {policies[0].env}", details, groups)
+
+
+def _tell(groups: list[Group]) -> None:
+    if not groups:
+        return
+    from maxent_rl.playing.transcripts import in_words
+
+    console = Console()
+    for group in groups:
+        console.print(f"{group.title}:", highlight=False, markup=False)
+        for number, transcript in enumerate(group.transcripts):
+            console.print(in_words(transcript, number), highlight=False, markup=False, soft_wrap=True)
+        console.print()
 
 
 def _show(result: dict[str, Any]) -> None:
@@ -152,9 +200,11 @@ def _show(result: dict[str, Any]) -> None:
         spread = f", standard deviation between the {len(means)} seeds {deviation:,.2f}" if len(means) > 1 else ""
         start = f"{name}: mean return" if name else "Mean return"
         console.print(f"{start} {statistics.fmean(means):,.2f}{spread}", highlight=False)
-    for kind in ("video", "picture"):
-        if result[kind] is not None:
-            console.print(f"{kind.capitalize()}: {result[kind]}", highlight=False, markup=False, soft_wrap=True)
+    for kind in ("video", "picture", "transcripts_page"):
+        if result.get(kind) is not None:
+            console.print(
+                f"{kind.capitalize().replace('_', ' ')}: {result[kind]}", highlight=False, markup=False, soft_wrap=True
+            )
 
 
 if __name__ == "__main__":

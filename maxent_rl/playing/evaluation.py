@@ -316,15 +316,17 @@ class DevicePlay(NamedTuple):
     memory: PyTree
 
 
+def start_keys(key: Array, step: Array, episodes: int) -> Array:
+    """[episodes] random keys of the episodes' starts, from a root key [] and the environment step [] of the training."""
+    return jax.random.split(jax.random.fold_in(jax.random.fold_in(key, EVALUATION), step), episodes)
+
+
 def start_device(
     agent: Agent[Any], states: PyTree, keys: Array, step: Array, episodes: int, env: DeviceEnv
 ) -> DevicePlay:
     """Starts `episodes` episodes of each seed, from root keys [seed]."""
-
-    def start(key: Array) -> Array:
-        return jax.random.split(jax.random.fold_in(jax.random.fold_in(key, EVALUATION), step), episodes)
-
-    inner, observation = jax.vmap(jax.vmap(partial(reset_within, env)))(jax.vmap(start)(keys))
+    starts = jax.vmap(lambda key: start_keys(key, step, episodes))(keys)
+    inner, observation = jax.vmap(jax.vmap(partial(reset_within, env)))(starts)
     zeros = jnp.zeros(observation.shape[:2])
     running, memory = jnp.ones(zeros.shape, dtype=bool), _start_memory(agent, states, episodes)
     return DevicePlay(inner, observation, zeros, zeros.astype(jnp.int32), jnp.int32(0), running, memory)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from maxent_rl.pictures.document import document
 from maxent_rl.reports.figures import BAND, Picture
 from maxent_rl.reports.methods import Study
 from maxent_rl.reports.results import Results, Row
@@ -28,23 +29,6 @@ from maxent_rl.reports.tables import (
 )
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #111827; --soft: #4b5563; --paper: #ffffff; --card: #f3f4f6; --line: #d1d5db;
-  --note: #fef3c7; --note-ink: #78350f; }
-@media (prefers-color-scheme: dark) { :root { --ink: #f3f4f6; --soft: #c3c9d2; --paper: #111418; --card: #1d232b;
-  --line: #3b434e; --note: #3a2f10; --note-ink: #fde9b5; } }
-* { box-sizing: border-box; }
-html { -webkit-text-size-adjust: 100%; }
-body { margin: 0 auto; padding: 1rem; max-width: 76rem; background: var(--paper); color: var(--ink);
-  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; overflow-wrap: anywhere; }
-h1 { font-size: 1.5rem; line-height: 1.25; margin: .5rem 0 1rem; }
-h2 { font-size: 1.2rem; margin: 2.25rem 0 .5rem; padding-top: .75rem; border-top: 1px solid var(--line); }
-h3 { font-size: 1rem; margin: 1.25rem 0 .4rem; }
-p, ul { margin: .5rem 0; max-width: 48rem; }
-ul { padding-left: 1.2rem; }
-li { margin: .25rem 0; }
-.soft, figcaption { color: var(--soft); font-size: .875rem; }
-.note { background: var(--note); color: var(--note-ink); border-radius: .5rem; padding: .6rem .9rem; margin: 1rem 0;
-  max-width: 52rem; }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: .5rem; max-width: 100%; width: fit-content; }
 table { border-collapse: collapse; font-size: .875rem; }
 th, td { padding: .45rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line);
@@ -57,10 +41,10 @@ th { background: var(--card); font-weight: 600; }
 figure { margin: 0; background: var(--card); border-radius: .6rem; padding: .75rem; max-width: 36rem; }
 figure h3 { margin: 0 0 .5rem; }
 figure img { display: block; width: 100%; height: auto; background: #ffffff; border-radius: .4rem; }
-figcaption { margin-top: .5rem; }
+figcaption { margin-top: .5rem; color: var(--soft); font-size: .875rem; }
 details { margin: .4rem 0; }
 summary { cursor: pointer; padding: .3rem 0; }
-@media (max-width: 30rem) { body { padding: .75rem; } th, td { padding: .4rem .4rem; } .name { min-width: 7rem; } }
+@media (max-width: 30rem) { th, td { padding: .4rem .4rem; } .name { min-width: 7rem; } }
 """.strip()
 
 
@@ -92,25 +76,7 @@ def make_page(results: Results, pictures: Sequence[Picture], runs: Sequence[Run]
         _settings(results.study),
         _method(results),
     ]
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    return "\n".join(
-        [
-            "<!doctype html>",
-            '<html lang="en">',
-            "<head>",
-            '<meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-            f"<title>{escape(title)}</title>",
-            f"<style>\n{_STYLE}\n</style>",
-            "</head>",
-            "<body>",
-            *(part for part in body if part),
-            "</body>",
-            "</html>",
-            "",
-        ]
-    )
+    return document(title, body, _STYLE)
 
 
 def _summary(results: Results, runs: Sequence[Run]) -> str:

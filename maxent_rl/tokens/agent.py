@@ -23,6 +23,8 @@ from maxent_rl.tokens.batch import Prompted, TokenBatch, TokenOutputs
 from maxent_rl.tokens.critic import WITH_CRITIC, CriticState, TokenCritic, Trunk, has_critic, held
 from maxent_rl.tokens.model import LanguageModel, small_config
 from maxent_rl.tokens.prompts import PromptSource, make_source
+from maxent_rl.tokens.rehearsal import Rehearsal
+from maxent_rl.tokens.replay import ReplayState, check_replay
 from maxent_rl.tokens.rollouts import Groups, examine, gather
 from maxent_rl.tokens.tasks import TASKS, make_task
 from maxent_rl.tokens.tasks.base import TokenTask
@@ -38,6 +40,7 @@ _HARDEST = _WARM & when(warm_start_objective="entropy-sft")
 _CRITIC = when(objective=WITH_CRITIC)
 _FURTHER = 2**20  # beyond what keys are split into
 _PROMPTS_STREAM = 0x50A3C7E5  # likewise
+_REPLAY_STREAM = 0x5EA12E91  # likewise
 
 
 @struct.dataclass
@@ -55,6 +58,7 @@ class TokenState:
       teacher: of those that are taught, or whose reference a teacher is.
       critic: what learns beside the policy, where the objective has a critic.
       prompts: state of the source of prompts, or None where it has none.
+      replay: responses of earlier iterations, where the objective wants to learn from them again.
     """
 
     params: PyTree
@@ -67,6 +71,7 @@ class TokenState:
     teacher: TeacherState | None = None
     critic: CriticState | None = None
     prompts: PyTree = None
+    replay: ReplayState | None = None
 
 
 @struct.dataclass
@@ -188,6 +193,7 @@ class TokenAgent(Settings):
                 f"{self.group_size} and of --num-minibatches {self.num_minibatches}."
             )
         self._check_prompts(objective, env)
+        self._check_replay(objective, env, spec.num_envs)
         groups = spec.num_envs // self.group_size
         if objective.whole_groups and groups % self.num_minibatches:
             raise InvalidSettingError(
@@ -218,6 +224,7 @@ class TokenAgent(Settings):
             teacher=None if teacher is None else teacher.init(LanguageModel(config, params)),
             critic=self._new_critic(params) if has_critic(objective.stages) else None,
             prompts=self.build_prompts().init(prompts_key, spec),
+            replay=_new_replay(objective, jax.random.fold_in(key, _REPLAY_STREAM), spec),
         )
 
     def act(self, state: TokenState, observation: Array, key: Array) -> Array:
@@ -276,16 +283,25 @@ class TokenAgent(Settings):
         orders = jax.vmap(lambda one: jax.random.permutation(one, size))(jax.random.split(learn_key, self.num_epochs))
         orders = orders[:, : size - size % self.num_minibatches].reshape(self.num_epochs * self.num_minibatches, -1)
 
-        def learn(carry: TokenState, index: Array) -> tuple[TokenState, Metrics]:
+        beside = orders.shape[1] * (batch.group_size if objective.whole_groups else 1)
+        replay_key = jax.random.fold_in(learn_key, _REPLAY_STREAM)
+        state, rehearsal, remembered = self._rehearse(state, objective, batch, replay_key, count, beside)
+        joint = None if rehearsal is None or rehearsal.consecutive else rehearsal
+
+        def learn(carry: TokenState, given: tuple[Array, Array | None]) -> tuple[TokenState, Metrics]:
             # A minibatch has an optimiser step of its own and divides by its own counts, as in verl: steps are of the same
             # size, whichever responses fell into them, and what chooses among tokens chooses among those of the step.
-            return self._learn(carry, objective, cut(index).as_step())
+            index, again = given
+            return self._learn(carry, objective, cut(index).as_step(), None if joint is None else joint.part(again))
 
-        state, found = jax.lax.scan(learn, state, orders)
+        state, found = jax.lax.scan(learn, state, (orders, None if joint is None else joint.orders))
+        if rehearsal is not None:
+            state, more = self._remember(state, objective, batch, rehearsal, count)
+            found |= more
         if state.critic is not None:
             own = held(state.critic, before, state.objective)
             state = dataclasses.replace(state, objective=own, critic=state.critic.seen(count))
-        return state, metrics | jax.tree.map(jnp.mean, found)
+        return state, metrics | remembered | jax.tree.map(jnp.mean, found)
 
     def collect(self, state: TokenState, task: TokenTask[Any], key: Array, count: int) -> tuple[TokenBatch, Metrics]:
         """Draws the `count` responses of an iteration, with all that its objective asks of them."""
@@ -394,6 +410,25 @@ class TokenAgent(Settings):
                 "does not do: use syn_grpo_style."
             )
 
+    def _check_replay(self, objective: objectives.Objective, env: str, count: int) -> None:
+        """Refuses to replay what cannot be replayed, or never would be."""
+        wish, replayed = objective.sampling(objective.init()).replay, objective.replayed(objective.init())
+        if wish is None or replayed is None:
+            return
+        if not self.build_prompts().poses_as_written:
+            raise InvalidSettingError(
+                f"--prompts {self.prompts} poses other prompts than the task, and --objective {self.objective} keeps answers "
+                "to those of the task alone: leave either out."
+            )
+        if has_critic(objective.stages):
+            raise InvalidSettingError(
+                f"--objective {self.objective} learns with a critic, and replayed responses are measured by those of their "
+                "groups: use an objective without one, or leave out replay_ settings."
+            )
+        name = env.removeprefix("tokens/")
+        talks = name not in TASKS or issubclass(TASKS[name], ConversationTask)
+        check_replay(wish, replayed, count, talks, env)
+
     def build_config(self, vocabulary_size: int) -> TransformerConfig:
         """The transformer's configuration.
 
@@ -428,10 +463,66 @@ class TokenAgent(Settings):
         params = TokenCritic.create(self.build_config(_vocabulary_size(policy)), policy, self.critic_trunk).params
         return CriticState(params, self._adam().init(params), jnp.asarray(self.critic_warm_start_steps, jnp.int32))
 
-    def _learn(
-        self, state: TokenState, objective: objectives.Objective, part: TokenBatch
+    def _rehearse(
+        self, state: TokenState, objective: objectives.Objective, batch: TokenBatch, key: Array, count: int, beside: int
+    ) -> tuple[TokenState, Rehearsal | None, Metrics]:
+        """Draws what an iteration of `count` new responses, `beside` of them in a step, replays; None for nothing ever."""
+        wish, replayed = objective.sampling(state.objective).replay, objective.replayed(state.objective)
+        if wish is None or replayed is None or state.replay is None:
+            return state, None, {}
+        memory, rehearsal, metrics = Rehearsal.begin(
+            wish,
+            replayed,
+            state.replay,
+            key,
+            batch,
+            size=wish.size or count,
+            beside=beside,
+            minibatches=self.num_minibatches,
+            epochs=self.num_epochs,
+        )
+        return dataclasses.replace(state, replay=memory), rehearsal, metrics
+
+    def _remember(
+        self,
+        state: TokenState,
+        objective: objectives.Objective,
+        batch: TokenBatch,
+        rehearsal: Rehearsal,
+        count: int,
     ) -> tuple[TokenState, Metrics]:
-        """One optimiser step on prepared responses, of the policy and of its critic, after which the teacher follows."""
+        """Takes the optimiser steps that replayed responses have of their own, if they do, and keeps what came of new ones."""
+
+        def relearn(carry: TokenState, index: Array) -> tuple[TokenState, Metrics]:
+            part, memory = rehearsal.part(index), cast(ReplayState, carry.replay)
+
+            def loss(params: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:
+                return part.loss(self.model(params), memory.objective)
+
+            slope, (own, metrics) = jax.grad(loss, has_aux=True)(carry.params)
+            moved = dataclasses.replace(carry, replay=dataclasses.replace(memory, objective=own))
+            moved = self._followed(self._step(moved, slope, self.learning_rate))
+            # Adam moves by what it remembers, even where there is nothing to learn from.
+            return jax.tree.map(lambda new, old: jnp.where(part.count > 0, new, old), moved, carry), metrics
+
+        metrics: Metrics = {}
+        if rehearsal.consecutive:
+            state, metrics = jax.lax.scan(relearn, state, rehearsal.orders)
+        wish = cast(objectives.Replay, objective.sampling(state.objective).replay)
+        memory = cast(ReplayState, state.replay).after(wish, wish.size or count, batch)
+        return dataclasses.replace(state, replay=memory), metrics
+
+    def _learn(
+        self,
+        state: TokenState,
+        objective: objectives.Objective,
+        part: TokenBatch,
+        again: Rehearsal | None = None,
+    ) -> tuple[TokenState, Metrics]:
+        """One optimiser step on prepared responses, of the policy and of its critic, after which the teacher follows.
+
+        Replayed responses, if there are any beside these, add their loss.
+        """
         given, critic = (cast(Prompted, part.context), cast(Array, part.tokens)), state.critic
         teacher, compared = self.build_teacher(objective), objective.teaching(state.objective).compared
         told = (
@@ -446,20 +537,30 @@ class TokenAgent(Settings):
             if of_critic is not None:
                 value = TokenCritic(model.config, of_critic).values(*given, hidden)
             outputs = TokenOutputs(found.logp, found.entropy, compared=found.extra, value=value)
-            return objective(state.objective, outputs, part)
+            total, aux = objective(state.objective, outputs, part)
+            if again is None or state.replay is None:
+                return total, (aux, state.replay)
+            more, (own, measured) = again.loss(model, state.replay.objective)
+            aux = dataclasses.replace(aux, metrics=aux.metrics | measured)
+            return total + more, (aux, dataclasses.replace(state.replay, objective=own))
 
         learned = state.params, None if critic is None else critic.params
-        (_, aux), (slope, of_critic) = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(*learned)
+        (_, (aux, memory)), (slope, of_critic) = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(*learned)
         metrics = aux.metrics | {"policy/gradient_norm": optax.tree.norm(slope)}
-        moved = self._step(dataclasses.replace(state, objective=aux.state), slope, self.learning_rate)
+        moved = self._step(dataclasses.replace(state, objective=aux.state, replay=memory), slope, self.learning_rate)
         if critic is not None:
             params, optimizer = held(critic, (state.params, state.optimizer), (moved.params, moved.optimizer))
             critic = critic.step(of_critic, self._adam(), self.critic_learning_rate)
             moved = dataclasses.replace(moved, params=params, optimizer=optimizer, critic=critic)
             metrics |= {"critic/gradient_norm": optax.tree.norm(of_critic)}
-        if teacher is not None and moved.teacher is not None:
-            moved = dataclasses.replace(moved, teacher=teacher.follow(moved.teacher, moved.params))
-        return moved, metrics
+        return self._followed(moved), metrics
+
+    def _followed(self, state: TokenState) -> TokenState:
+        """With the teacher, if there is one, a step nearer to the policy."""
+        teacher = self.build_teacher(self.build_objective()) if state.teacher is not None else None
+        if teacher is None or state.teacher is None:
+            return state
+        return dataclasses.replace(state, teacher=teacher.follow(state.teacher, state.params))
 
     def _step(self, state: TokenState, slope: PyTree, learning_rate: Any) -> TokenState:
         updates, optimizer = self._adam().update(slope, state.optimizer, state.params)
@@ -479,6 +580,17 @@ class TokenAgent(Settings):
 def _room(state: TokenState, task: TokenTask[Any]) -> int:
     """T, the most tokens of a response, or of all turns and replies of a conversation."""
     return task.response_length if isinstance(task, ConversationTask) else state.response_length
+
+
+def _new_replay(objective: objectives.Objective, key: Array, spec: Spec) -> ReplayState | None:
+    """What is remembered before the first iteration, where the objective wants anything replayed."""
+    state = objective.init()
+    wish, replayed = objective.sampling(state).replay, objective.replayed(state)
+    if wish is None or replayed is None:
+        return None
+    seen = spec.observation_shape[0]  # of a conversation, the prompt and all that may be said after it
+    room = spec.action_shape[0] if spec.horizon == 1 else seen
+    return ReplayState.create(wish, replayed.init(key), spec.num_envs, seen, room)
 
 
 def _vocabulary_size(params: PyTree) -> int:

@@ -118,6 +118,8 @@ class TokenBatch:
       span_advantages: [N] the advantage of those tokens of each response.
       values: [N, T] what a critic said of what stood before each token, in units of reward.
       value_targets: [N, T] what it should have said; set by `Objective.prepare`, where a stage makes them of the values.
+      dropped: [N] True where the whole group of a response has been taken out of the batch: it counts in nothing that is
+        remembered of it, either.
       taught: [N] True where the teacher knows what the policy does not, such as another response that is right
         (`Teaching.hint`).
       context: what else belongs to each row and no objective reads, such as its prompt: a pytree of [N, ...].
@@ -180,6 +182,7 @@ class TokenBatch:
     value_targets: Array | None = column(
         "token", about="what the critic should have said, which critic_advantage makes of rewards", default=None
     )
+    dropped: Array | None = column("row", about="True where its whole group is no part of the batch", default=None)
     taught: Array | None = column("row", about="True where the teacher is told what the policy is not", default=None)
     context: PyTree | None = column("context", default=None)
     side: TokenBatch | None = None

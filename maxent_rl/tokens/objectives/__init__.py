@@ -56,6 +56,7 @@ from maxent_rl.tokens.objectives.regularisers import (
     KLPenalty,
     UncertainTokens,
 )
+from maxent_rl.tokens.objectives.replaying import Replay
 from maxent_rl.tokens.objectives.sampler import (
     SAMPLER_CORRECTIONS,
     OffPolicyMask,
@@ -109,6 +110,7 @@ __all__ = [
     "OverlongFilter",
     "OverlongPenalty",
     "Preset",
+    "Replay",
     "SamplerCorrection",
     "SamplerRejection",
     "Sampling",

@@ -51,6 +51,12 @@ class Aggregate(Stage):
         )
         return state, work.replace(total=of_part(total, batch) + work.extra)
 
+    @property
+    def averages(self) -> bool:
+        """Whether it divides by how many rows or tokens there are, so that more of them weigh less each."""
+        sums = self.aggregation == "token-sum", self.aggregation == "seq-mean-token-sum-norm" and not self.divide_rows
+        return not any(sums)
+
     def num_rows(self, work: Work) -> Array:
         """[] rows of the step that count as such."""
         if self.count_rows == "all":

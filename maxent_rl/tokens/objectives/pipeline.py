@@ -104,6 +104,18 @@ class Objective:
             wanted = wanted.joined(stage.teaching(own))
         return wanted
 
+    def replayed(self, state: PyTree) -> Objective | None:
+        """What learns from responses of earlier iterations, where it wants them (`Sampling.replay`); None for nothing.
+
+        Its own surrogate and aggregate with what the wish adds. It has a state of its own, and its batches bring their
+        advantages.
+        """
+        wish = self.sampling(state).replay
+        if wish is None:
+            return None
+        own = [stage for stage in self.stages if stage.slot in ("surrogate", "aggregate")]
+        return chain(*own, *wish.stages, name=f"{self.name}, replayed")
+
     def prepare(self, state: PyTree, batch: TokenBatch) -> tuple[PyTree, TokenBatch]:
         """Does once what must see the whole batch: advantages, and what follows from them.
 

@@ -20,7 +20,9 @@ from maxent_rl.tokens.objectives.advantages import (
     OverlongPenalty,
 )
 from maxent_rl.tokens.objectives.forking import Forking
+from maxent_rl.tokens.objectives.methods.covariance import ClipCov
 from maxent_rl.tokens.objectives.methods.entropy_target import EntropyTarget
+from maxent_rl.tokens.objectives.methods.spear import SelfImitation, ToolCallReward
 from maxent_rl.tokens.objectives.pipeline import Objective, chain
 from maxent_rl.tokens.objectives.regularisers import (
     AdaptiveEntropyBonus,
@@ -37,6 +39,7 @@ from maxent_rl.tokens.objectives.stage import Preset, Stage, stage_name
 # entropy bonus asks which tokens are kept.
 OPTIONAL: tuple[type[Stage], ...] = (
     DynamicSampling,
+    ToolCallReward,
     OverlongPenalty,
     KLReward,
     AdaptiveKLReward,
@@ -51,6 +54,8 @@ OPTIONAL: tuple[type[Stage], ...] = (
     EntropyBonus,
     AdaptiveEntropyBonus,
     EntropyTarget,
+    ClipCov,
+    SelfImitation,
 )
 
 # What TRL and verl call the same thing, for those who write their names out of habit.

@@ -172,6 +172,9 @@ class _Drawing:
         if temperature is not None:
             own = model.statistics(context, found.tokens)
             logp, entropy = own.logp, own.entropy
+        calls = spoken.calls
+        if calls is None and "calls" in self._needed:  # a response of one turn calls nothing
+            calls = jnp.zeros(found.mask.shape[0], jnp.int32)
         batch = TokenBatch(
             logp_old=logp,
             mask=found.mask,
@@ -180,7 +183,7 @@ class _Drawing:
             tokens=found.tokens,
             entropy_old=entropy,
             truncated=~spoken.ended,
-            calls=spoken.calls,
+            calls=calls,
             context=context,
             **self._further(context, spoken),
         )

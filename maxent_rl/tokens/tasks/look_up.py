@@ -1,4 +1,4 @@
-"""A look-up of several turns: `0417:a+c=` asks for the sum of two values that are told on request, one in each turn."""
+"""A look-up of several turns: `0417:a,c=` asks for the largest of two values that are told on request, one in each turn."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class Wanted(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LookUp(ConversationTask[Wanted]):
-    """Values of letters are to be looked up and added modulo 10; what is not asked for can only be guessed.
+    """Values of letters are to be looked up, and the largest is to be said; what is not asked for can only be guessed.
 
     In each turn the model may ask, `?a`, and is told the value of that letter in this book, one digit; or answer, `!7`, which
     ends the conversation and earns 1 if it is right. Anything else is replied to with a dot. Books differ: the values of one
-    say nothing of another's. What is asked decides how sure the answer can be: after all letters it follows, after all but one
-    it is a guess among ten.
+    say nothing of another's. What is asked decides how sure the answer can be: after all letters it follows, before that
+    it is a guess, the less sure the smaller what has been heard.
 
     Demonstrations ask for all letters and answer rightly, but for a share of them that guesses after some of the
     questions.
 
     Attributes:
       letters: how many letters a book has.
-      operands: how many of them are to be added.
+      operands: how many of them are compared.
       guesses: share of demonstrations that answer too early, with any digit.
     """
 
@@ -55,7 +55,7 @@ class LookUp(ConversationTask[Wanted]):
     @property
     def characters(self) -> str:
         """Digits, the letters, and the signs of prompts, questions, answers and refusals."""
-        return string.digits + "+=:?!." + string.ascii_lowercase[: self.letters]
+        return string.digits + ",=:?!." + string.ascii_lowercase[: self.letters]
 
     @property
     def prompt_length(self) -> int:
@@ -84,10 +84,10 @@ class LookUp(ConversationTask[Wanted]):
         return Wanted(book, jax.random.randint(letters_key, (self.operands,), 0, self.letters)), jnp.ones((), bool)
 
     def write(self, problem: Wanted) -> Array:
-        """`0417:a+c=`."""
-        colon, plus, equals = (int(token) for token in self.encode(":+="))
+        """`0417:a,c=`."""
+        colon, comma, equals = (int(token) for token in self.encode(":,="))
         digits = problem.book // jnp.asarray(10 ** np.arange(_BOOK_DIGITS)[::-1], jnp.int32) % 10
-        signs = jnp.full(self.operands, plus).at[-1].set(equals)
+        signs = jnp.full(self.operands, comma).at[-1].set(equals)
         keys = jnp.stack([self._first_letter + problem.keys, signs], axis=1).ravel()
         return jnp.concatenate([FIRST_CHARACTER + digits, jnp.array([colon]), keys]).astype(jnp.int32)
 
@@ -117,7 +117,7 @@ class LookUp(ConversationTask[Wanted]):
         letter, digit = what - self._first_letter, what - FIRST_CHARACTER
         answers = (length == self.turn_length) & (sign == answer) & (end == END_TOKEN) & (digit >= 0) & (digit < 10)
         told = jnp.where(self.calls(said, length), FIRST_CHARACTER + self.value(state.book, letter), dot)
-        right = answers & (digit == self.total(state))
+        right = answers & (digit == self.largest(state))
         return Reply(state, told[None].astype(jnp.int32), jnp.ones((), jnp.int32), right.astype(jnp.float32), answers)
 
     def calls(self, said: Array, length: Array) -> Array:
@@ -129,7 +129,7 @@ class LookUp(ConversationTask[Wanted]):
     def lines(self, key: Array | None, problem: Wanted) -> tuple[Array, Array]:
         """A question for each letter in order, and the answer; with a key perhaps a guess in place of the questions' rest."""
         ask, answer = (int(token) for token in self.encode("?!"))
-        asked, said = jnp.asarray(self.operands), self.total(problem)
+        asked, said = jnp.asarray(self.operands), self.largest(problem)
         if key is not None:
             whether, when, what = jax.random.split(key, 3)
             guesses = jax.random.bernoulli(whether, self.guesses)
@@ -147,10 +147,10 @@ class LookUp(ConversationTask[Wanted]):
         """[] int32 from 0 to 9: the value of a letter, by a fixed hash that nobody learns."""
         return (fingerprint(jnp.stack([book, letter])) % 10).astype(jnp.int32)
 
-    def total(self, problem: Wanted) -> Array:
+    def largest(self, problem: Wanted) -> Array:
         """[] int32: the right answer."""
         values = jax.vmap(lambda letter: self.value(problem.book, letter))(problem.keys)
-        return jnp.sum(values) % 10
+        return jnp.max(values)
 
     @property
     def _first_letter(self) -> int:

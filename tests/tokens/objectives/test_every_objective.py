@@ -21,8 +21,9 @@ STEP_METRICS = {
     "policy/kl_k1", "policy/kl_k3", "advantage/mean", "advantage/std", "advantage/min", "advantage/max",
     "response/length", "reference/kl_k3", "entropy/mean", "entropy/p10", "entropy/p50", "entropy/p90",
 }  # fmt: skip
-# Those that compare whole numbers of right answers, or leave all but the best alone, have no advantage for many a response.
-SPARSE = ("ares", "ares_released", "riskpo", "best_of_group", "pass_at_k", "maxrl")
+# Those that compare whole numbers of right answers, or leave all but the best alone, or whole groups out, have no advantage
+# for many a response.
+SPARSE = ("ares", "ares_released", "riskpo", "best_of_group", "pass_at_k", "maxrl", "dr_bot", "spear")
 every = pytest.mark.parametrize("name", objectives.names())
 
 
@@ -142,7 +143,7 @@ def test_a_token_without_a_log_probability_is_left_out_and_counted(name):
     """A sampler that rules tokens out before it reports gives minus infinity, and some give nothing."""
     unscored, masked = (found(name)[-1][case] for case in ("unscored tokens", "without those tokens"))
     share = "response/unscored_tokens"
-    assert 0 < unscored[0][1].metrics[share] < 0.1 and masked[0][1].metrics[share] == 0
+    assert 0 < unscored[0][1].metrics[share] < 0.25 and masked[0][1].metrics[share] == 0
     for (path, one), other in zip(jax.tree.leaves_with_path(unscored), jax.tree.leaves(masked), strict=True):
         if not (is_key(one) or share in jax.tree_util.keystr(path)):
             np.testing.assert_array_equal(one, other)

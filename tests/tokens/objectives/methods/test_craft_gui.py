@@ -14,7 +14,9 @@ EXPECTED = np.float32([1.481118, -0.064396, -0.837153, 1.481118, -0.064396, -0.8
 def advantages(*groups):
     rewards = np.float32(groups).ravel()
     batch = TokenBatch(jnp.zeros((len(rewards), 2)), jnp.ones((len(rewards), 2), bool), rewards, GROUP.size)
-    return np.asarray(objectives.make("craft_gui").prepare((), batch)[1].advantages).reshape(len(groups), GROUP.size, 2)[..., 0]
+    return np.asarray(objectives.make("craft_gui").prepare((), batch)[1].advantages).reshape(
+        len(groups), GROUP.size, 2
+    )[..., 0]
 
 
 def test_a_group_is_compared_with_itself_whatever_its_scale():

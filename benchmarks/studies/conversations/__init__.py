@@ -1,0 +1,1 @@
+"""What is claimed of objectives and rollouts for agents of many turns."""

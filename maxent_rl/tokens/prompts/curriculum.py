@@ -68,9 +68,9 @@ def difficulty_thresholds(difficulties: Any, stages: int) -> Any:
     return in_order[places]
 
 
-def buckets_of(difficulties: Array, thresholds: Any) -> Array:
+def buckets_of(difficulties: Any, thresholds: Any) -> Any:
     """[...] int32: how many thresholds [Z - 1] lie below each difficulty [...], so that ties go to the easier bucket."""
-    return jnp.sum(jnp.asarray(difficulties)[..., None] > jnp.asarray(thresholds), axis=-1, dtype=jnp.int32)
+    return (difficulties[..., None] > thresholds).sum(-1).astype(np.int32)
 
 
 def next_stage(stage: Array, there: Array) -> Array:
@@ -162,16 +162,19 @@ class CurriculumPrompts(PromptSource):
     ) -> tuple[CurriculumState, Posed]:
         """Chooses problems of the stage, none of them twice where there are enough."""
         draw_key, mix_key, order_key = jax.random.split(key, 3)
-        fixed = _fixed(task, self.problems)
-        prompts = task.prompts(draw_key, self.problems)[0] if self.fresh else jnp.asarray(fixed.prompts)
-        bucket = self._buckets_of(task, state, prompts)
+        if self.fresh:
+            prompts, _ = task.prompts(draw_key, self.problems)
+            bucket = self._fresh_buckets(task, prompts)
+        else:
+            prompts = jnp.asarray(_fixed(task, self.problems).prompts)
+            bucket = jnp.asarray(self._fixed_buckets(task, state))
         rank, stage = self._stage_of(bucket), next_stage(state.stage, self._there(task, state))
         own, before = _or(rank == stage, rank <= stage), rank < stage
         mixes = jnp.any(before)
         if state.tried is not None:  # each problem of the fixed set is first posed once
             own, mixes = _or(state.tried == 0, own), mixes & ~_surveying(state)
         earlier = jax.random.bernoulli(mix_key, self.mix, (count,)) & mixes
-        order = jax.random.permutation(order_key, self.problems)
+        order = jnp.argsort(jax.random.bits(order_key, (self.problems,)))
         place = jnp.where(earlier, _dealt(order, before, earlier), _dealt(order, own, ~earlier))
         posed = prompts[place]
         notes = {"bucket": bucket[place], "own": rank[place] == stage, "place": place}
@@ -209,41 +212,60 @@ class CurriculumPrompts(PromptSource):
         ring = state.ring
         succeeds = jnp.all(ring.filled) & (jnp.mean(ring.entries) > self.theta)
         done = (succeeds | (state.step >= self.cap)) & ~surveying
-        moves = done & (next_stage(state.stage + 1, self._there(task, state)) > state.stage)
+        later = next_stage(state.stage + 1, self._there(task, state))
+        moves = done & (later > state.stage)
         return dataclasses.replace(
             state,
-            stage=jnp.where(moves, next_stage(state.stage + 1, self._there(task, state)), state.stage),
+            stage=jnp.where(moves, later, state.stage),
             step=jnp.where(moves, 0, state.step).astype(jnp.int32),
             ring=dataclasses.replace(ring, filled=ring.filled & ~moves),
         )
 
-    def _stage_of(self, bucket: Array) -> Array:
+    # Of the fixed problems and the task's own difficulties all of this is NumPy's, and no part of a program.
+
+    def _stage_of(self, bucket: Any) -> Any:
         """In which stage, from 0, buckets are the own one."""
         if self.order == "uniform":
-            return jnp.zeros_like(bucket)
+            return bucket * 0
         return self.stages - 1 - bucket if self.order == "hard-to-easy" else bucket
 
     def _there(self, task: TokenTask[Any], state: CurriculumState) -> Array:
         """[Z] which stages have problems."""
-        fixed = jnp.asarray(_fixed(task, self.problems).prompts)
-        stage = self._stage_of(self._buckets_of(task, state, fixed))
-        return jnp.any(stage[:, None] == jnp.arange(self.stages), axis=0)
+        stage = self._stage_of(self._fixed_buckets(task, state))
+        return jnp.asarray((stage[:, None] == np.arange(self.stages)).any(0))
 
-    def _buckets_of(self, task: TokenTask[Any], state: CurriculumState, prompts: Array) -> Array:
-        """[C] the bucket of each of the prompts; by pass-rate, they are the fixed set."""
-        fixed = _fixed(task, self.problems)
-        first = fixed.kinds == 0 if self.kinds_stage is not None and np.any(fixed.kinds == 0) else slice(None)
-        if state.tried is not None and state.right is not None:
-            difficulties = 1.0 - (state.right + 1.0) / (state.tried + 2.0)
-            bucket = buckets_of(difficulties, difficulty_thresholds(difficulties[first], self.stages))
-        else:
-            thresholds: Any = self.thresholds
-            if thresholds is None:
-                thresholds = difficulty_thresholds(fixed.difficulties[first], self.stages)
-            bucket = buckets_of(task.difficulties(prompts), np.asarray(thresholds, np.float32))
+    def _fixed_buckets(self, task: TokenTask[Any], state: CurriculumState) -> Any:
+        """[C] the bucket of each of the fixed problems."""
+        difficulties, kinds = self._difficulties(task, state)
+        return self._bucket(difficulties, kinds, self._thresholds(task, state))
+
+    def _fresh_buckets(self, task: TokenTask[Any], prompts: Array) -> Array:
+        """[C] the bucket of each of other problems."""
+        kinds = None if self.kinds_stage is None else task.kinds(prompts)
+        found: Array = self._bucket(task.difficulties(prompts), kinds, self._thresholds(task, None))
+        return found
+
+    def _bucket(self, difficulties: Any, kinds: Any, thresholds: Any) -> Any:
+        bucket = buckets_of(difficulties, thresholds)
         if self.kinds_stage is None:
             return bucket
-        return jnp.where(task.kinds(prompts) == 0, bucket, self.kinds_stage - 1)
+        first = kinds == 0
+        return bucket * first + (self.kinds_stage - 1) * ~first
+
+    def _difficulties(self, task: TokenTask[Any], state: CurriculumState | None) -> tuple[Any, np.ndarray]:
+        """[C] those of the fixed problems, and their kinds."""
+        fixed = _fixed(task, self.problems)
+        if state is None or state.tried is None or state.right is None:
+            return fixed.difficulties, fixed.kinds
+        return 1.0 - (state.right + 1.0) / (state.tried + 2.0), fixed.kinds
+
+    def _thresholds(self, task: TokenTask[Any], state: CurriculumState | None) -> Any:
+        """[Z - 1]; where further kinds have a bucket of their own, by the first kind alone."""
+        if self.thresholds is not None:
+            return np.asarray(self.thresholds, np.float32)
+        difficulties, kinds = self._difficulties(task, state)
+        alone = self.kinds_stage is not None and np.any(kinds == 0)
+        return difficulty_thresholds(difficulties[kinds == 0] if alone else difficulties, self.stages)
 
 
 class _Fixed(NamedTuple):
@@ -335,7 +357,8 @@ def _dealt(order: Array, allowed: Array, takes: Array) -> Array:
       allowed: [C] bool; all are where none is.
       takes: [B] bool.
     """
-    number = jnp.sum(allowed)
-    ranked = order[jnp.argsort(~allowed[order], stable=True)]
-    turn = jnp.cumsum(takes) - 1
-    return ranked[turn % jnp.where(number == 0, order.shape[0], number)]
+    allowed = allowed | ~jnp.any(allowed)
+    in_order = allowed[order]
+    place = jnp.where(in_order, jnp.cumsum(in_order) - 1, order.shape[0])
+    ranked = jnp.zeros_like(order).at[place].set(order, mode="drop")
+    return ranked[(jnp.cumsum(takes) - 1) % jnp.sum(allowed)]

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from maxent_rl import losses
 from maxent_rl.errors import InvalidSettingError, unknown_name
@@ -29,6 +30,7 @@ _DIRECTIONS = "^v<>"
 _ICONS_MOVE = ((-1, 0), (1, 0), (0, -1), (0, 1))
 """(rows, columns) that icons move by where one scrolls in each of the directions."""
 _NOTED, _UNREADABLE = ".?"
+_NUMBERS = 2.0**31
 
 
 class Icons(NamedTuple):
@@ -202,14 +204,19 @@ class Screen(ConversationTask[Goal]):
 
     def draw(self, key: Array) -> tuple[Goal, Array]:
         """Draws a screen, and a goal or a question."""
-        icons_key, goal_key, which_key, label_key = jax.random.split(key, 4)
-        icons = self._draw_icons(icons_key)
-        kinds, values = self._draw_operations(goal_key, icons)
-        asks_key, which_key = jax.random.split(which_key)
-        asks = jax.random.bernoulli(asks_key, self.questions)
-        which = jax.random.randint(which_key, (), 0, len(_QUESTIONS))
-        any_label, some_icon = jax.random.randint(label_key, (2,), 0, jnp.array([self.labels, self.icons]))
-        label = jnp.where(which == _COUNT, any_label, icons.label[some_icon])
+        size = (self.operations,)
+        slots = self.side * (self.side // self.widest)
+        of_icons, of_operations, of_question = (
+            (slots, self.icons, self.icons),
+            (1, *size * 4, (*size, self.digits)),
+            (1,) * 4,
+        )
+        drawn = _numbers(key, *of_icons, *of_operations, *of_question)
+        icons = self._icons_of(*drawn[:3])
+        kinds, values = self._operations_of(icons, *drawn[3:9])
+        asks, which, any_label, some_icon = (each[0] for each in drawn[9:])
+        asks, which = asks < self.questions * _NUMBERS, which % len(_QUESTIONS)
+        label = jnp.where(which == _COUNT, any_label % self.labels, icons.label[some_icon % self.icons])
         goal = Goal(
             icons,
             jnp.where(asks, -1, kinds),
@@ -219,31 +226,25 @@ class Screen(ConversationTask[Goal]):
         )
         return goal, jnp.ones((), bool)
 
-    def _draw_icons(self, key: Array) -> Icons:
-        label_key, place_key, width_key = jax.random.split(key, 3)
+    def _icons_of(self, slots: Array, labels: Array, widths: Array) -> Icons:
+        """Icons of random numbers, of which those of the slots say where they are."""
         columns = self.side // self.widest
-        place = jax.random.permutation(place_key, self.side * columns)[: self.icons]
-        return Icons(
-            jax.random.randint(label_key, (self.icons,), 0, self.labels),
-            place // columns,
-            place % columns * self.widest,
-            jax.random.randint(width_key, (self.icons,), 1, self.widest + 1),
-        )
+        place = jnp.argsort(slots)[: self.icons]
+        column = place % columns * self.widest
+        return Icons(labels % self.labels, place // columns, column, 1 + widths % self.widest)
 
-    def _draw_operations(self, key: Array, icons: Icons) -> tuple[Array, Array]:
-        number_key, kind_key, other_key, value_key, digit_key = jax.random.split(key, 5)
-        size = (self.operations,)
-        number = jax.random.randint(number_key, (), 1, self.operations + 1)
+    def _operations_of(
+        self, icons: Icons, number: Array, kind: Array, other: Array, icon: Array, direction: Array, digits: Array
+    ) -> tuple[Array, Array]:
+        """Kinds and values of operations of random numbers; scrolls beyond the page's end become other kinds."""
         acts = jnp.array([_GOALS.index(act) for act in self.acts])
         others = jnp.array([_GOALS.index(act) for act in self.acts if act != "scroll"])
-        kinds = jax.random.choice(kind_key, acts, size)
+        kinds = acts[kind % len(acts)]
         beyond = jnp.cumsum(kinds == _SCROLL) > self.scrolls
-        kinds = jnp.where((kinds == _SCROLL) & beyond, jax.random.choice(other_key, others, size), kinds)
-        kinds = jnp.where(jnp.arange(self.operations) < number, kinds, -1)
-        icon, direction = jax.random.randint(value_key, (2, *size), 0, jnp.array([[self.icons], [len(_DIRECTIONS)]]))
-        digits = jax.random.randint(digit_key, (*size, self.digits), 0, 10)
-        first = jnp.where(kinds == _SCROLL, direction, icons.label[icon])
-        values = jnp.where((kinds == _TYPE)[:, None], digits, _first_of(first, self.digits))
+        kinds = jnp.where((kinds == _SCROLL) & beyond, others[other % len(others)], kinds)
+        kinds = jnp.where(jnp.arange(self.operations) < 1 + number % self.operations, kinds, -1)
+        first = jnp.where(kinds == _SCROLL, direction % len(_DIRECTIONS), icons.label[icon % self.icons])
+        values = jnp.where((kinds == _TYPE)[:, None], digits % 10, _first_of(first, self.digits))
         return kinds, jnp.where((kinds >= 0)[:, None], values, -1)
 
     def write(self, problem: Goal) -> Array:
@@ -444,9 +445,8 @@ class Screen(ConversationTask[Goal]):
         size = (self.max_turns, self.turn_length - 2)
         if key is None:
             return jnp.zeros(size[:1], bool), jnp.zeros(size, jnp.int32)
-        whether, what = jax.random.split(key)
-        every = 10 * self.side * len(_DIRECTIONS)  # whose remainders are equally likely
-        return jax.random.bernoulli(whether, self.slips, size[:1]), jax.random.randint(what, size, 0, every)
+        whether, what = _numbers(key, *size[:1], size)
+        return whether < self.slips * _NUMBERS, what
 
     def _seen(self, icons: Icons, kinds: Array, directions: Array) -> tuple[Array, Array]:
         """Rows and columns [K, I] of the icons before each turn, after scrolls in these directions [K]."""
@@ -495,6 +495,17 @@ class Screen(ConversationTask[Goal]):
     def _first(self, characters: str) -> int:
         """The token of the first of these characters, which follow each other."""
         return FIRST_CHARACTER + self.characters.index(characters[0])
+
+
+def _numbers(key: Array, *shapes: int | tuple[int, ...]) -> list[Array]:
+    """Whole numbers of these shapes, from 0 to 2^31, whose remainders are as good as equally likely.
+
+    They are of one draw, as each is a program of its own, which has to be compiled.
+    """
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    drawn = (jax.random.bits(key, (sum(sizes),)) >> 1).astype(jnp.int32)
+    parts = jnp.split(drawn, np.cumsum(sizes)[:-1].tolist())
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def _first_of(values: Array, width: int) -> Array:

@@ -27,6 +27,7 @@ MODEL = Transformer(TransformerConfig(TASK.vocabulary_size, 16, 1, 2, 1, 8, 32))
 SIZE, PROMPTS = 6, 5
 
 
+@pytest.mark.slow
 def test_budgets_and_chances_are_those_of_the_sheet():
     found = root_budget(16, jnp.array([0.30, 2.0]), jnp.array([0.50, 0.4]))
     np.testing.assert_array_equal(found, [8, 12])
@@ -44,6 +45,7 @@ def test_forks_happen_as_often_as_they_should():
         assert share == pytest.approx(float(fork_probability(rounds, change)), abs=2e-4)
 
 
+@pytest.mark.slow
 def test_rooms_are_taken_in_order_and_rounds_are_counted():
     forks = Forks(size=4, roots=2, entropy_slope=0.0, round_penalty=0.0)
     growth = Growth.begin(forks, 8)
@@ -76,6 +78,7 @@ def grown(roots=2, slope=0.0, penalty=0.0):
     return jax.device_get(run(jax.random.key(3), forks))
 
 
+@pytest.mark.slow
 def test_a_fork_has_its_parents_beginning_and_goes_its_own_way():
     found = grown()
     forked = np.flatnonzero(found.parent >= 0)
@@ -93,6 +96,7 @@ def test_a_fork_has_its_parents_beginning_and_goes_its_own_way():
     assert not found.there[found.free].any() and np.all(found.there[~found.free, 0])
 
 
+@pytest.mark.slow
 def test_tokens_know_in_how_many_conversations_they_stand():
     found = grown()
     tokens, logp, copies = found.said.tokens, found.said.logp, found.copies
@@ -134,6 +138,7 @@ def test_roots_are_a_share_or_follow_from_entropies():
     np.testing.assert_array_equal(found.roots, [8, 12])
 
 
+@pytest.mark.slow
 def test_branches_are_counted_by_where_they_began():
     """Two prompts of five: rows 1 and 2 come of 0, 3 of 2, and 4 begins; of the other four begin, and row 9 comes of 8."""
     parent = jnp.array([-1, 0, 0, 2, -1, -1, -1, -1, -1, 8])
@@ -149,6 +154,7 @@ def test_branches_are_counted_by_where_they_began():
     assert none["rollout/branches_on_three"] == 0 and none["rollout/distinct"] == 1
 
 
+@pytest.mark.slow
 def test_without_rooms_there_are_no_forks_and_conversations_are_what_they_were():
     found = grown(roots=SIZE)
     assert not found.free.any() and np.all(found.parent == -1)
@@ -160,6 +166,7 @@ def test_without_rooms_there_are_no_forks_and_conversations_are_what_they_were()
         converse(MODEL, params, TASK, prompts, mask, jax.random.key(0), forks=Forks(size=4))
 
 
+@pytest.mark.slow
 def test_a_penalty_spreads_forks_over_rounds():
     free, held = grown(), grown(penalty=0.5)
     assert np.sum(held.parent >= 0) < np.sum(free.parent >= 0)

@@ -36,6 +36,7 @@ def collected(*settings):
 ONCE = ("fork_shared=once", "fork_sensitivity=0")
 
 
+@pytest.mark.slow
 def test_every_room_has_a_conversation_with_its_prompt():
     """Rooms that no fork has taken, as conversations may end at once, have one that begins there.
 
@@ -52,6 +53,7 @@ def test_every_room_has_a_conversation_with_its_prompt():
     assert np.all(np.asarray(batch.context.response_mask) | ~batch.mask)
 
 
+@pytest.mark.slow
 def test_shared_beginnings_are_alike_when_drawn_and_when_scored():
     state, batch, _ = collected(*ONCE)
     model = agent().model(state.params)
@@ -107,6 +109,7 @@ def learned(objective, *settings):
     return run
 
 
+@pytest.mark.slow
 def test_turn_level_objectives_find_what_they_need_in_conversations():
     """Traced alone: GiGPO on conversations that branch, and turn-level PPO with its critic."""
     _, metrics = jax.eval_shape(learned("gigpo", "fork_root_share=0.5"), jax.random.key(0))

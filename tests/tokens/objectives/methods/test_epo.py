@@ -20,6 +20,8 @@ RELEASED = {
     "corridor_history": "turn", "corridor_factor": "vanishing", "epo_average": "tokens", "epo_penalty": "indicator",
 }  # fmt: skip
 
+SLOW = pytest.mark.slow
+
 
 def batch(scale=1.0):
     return TokenBatch(
@@ -60,7 +62,7 @@ def step(objective, state, given, entropy):
     return state, whole, slope, metrics, jax.value_and_grad(in_parts)(entropy)
 
 
-@pytest.mark.parametrize(("since", "outside"), [(3, 6), (4, 0), (0, 6)])
+@pytest.mark.parametrize(("since", "outside"), [(3, 6), pytest.param(4, 0, marks=SLOW), pytest.param(0, 6, marks=SLOW)])
 def test_the_released_penalty_by_hand(since, outside):
     """With room for six turns, turns 0 and 1 find no history, turn 2 that of turn 0 and turn 3 that of turn 1.
 

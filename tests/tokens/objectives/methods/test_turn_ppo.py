@@ -72,7 +72,9 @@ def found(objective, batch, logp, value):
     return ready, jax.value_and_grad(loss, argnums=(0, 1))(logp, value)
 
 
-@pytest.mark.parametrize("kind", ["mean", "product", "token"])
+@pytest.mark.parametrize(
+    "kind", ["mean", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("product", "token"))]
+)
 def test_values_and_gradients(kind):
     turns, mask, earned, rewards, old, values, logp, value = case(len(kind))
     advantages, targets, first = prepared(turns, mask, earned, rewards, values)

@@ -100,7 +100,7 @@ def speak(
             said=found.said,
             there=found.there,
             turns=found.turns,
-            parts=found.turn_rewards,
+            parts=task.reward_parts(prompts, found.turn_rewards),
             turn_rewards=found.turn_rewards,
             ended=found.ended,
             anchors=found.anchors,

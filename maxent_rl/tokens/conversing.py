@@ -340,7 +340,8 @@ def _check(task: ConversationTask[Any], count: int, length: int, forks: Forks | 
     if forks is not None and not task.forkable:
         raise IncompatibleEnvironmentError(
             f"A conversation with {task.name} cannot be forked: its environment is Python beside the program, and both "
-            "branches would talk to one and the same. Leave forks out, or write the task in JAX."
+            "branches would talk to one and the same. Leave forks out (fork_conversations=false of an objective), or write "
+            "the task in JAX."
         )
     if length < 1:
         raise ShapeError(f"A conversation needs room for at least one token, got response_length={length}.")

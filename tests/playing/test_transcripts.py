@@ -65,6 +65,15 @@ def test_turns_are_told_as_they_were_said():
     assert broken.told()["return"] is None and broken.told()["turns"][0]["reward"] is None
 
 
+def test_a_conversation_that_fills_its_room_with_its_last_turn_was_cut_after_it():
+    short = QuerySum(operands=1, spare=0)  # two turns
+    said = conversations()
+    assert transcripts(short, PROMPTS, said)[1].ending.startswith("Episode 1 was cut in turn 1")
+    closed = dataclasses.replace(said.said, tokens=np.where(np.arange(6) == 5, END_TOKEN, said.said.tokens))
+    told = transcripts(short, PROMPTS, dataclasses.replace(said, said=closed))
+    assert told[1].ending == "Episode 1 was cut after turn 1, the last that there may be."
+
+
 def test_a_transcript_in_words_has_a_line_for_each_that_speaks():
     told = in_words(transcripts(TASK, PROMPTS, conversations())[0], 7)
     assert told.splitlines() == [

@@ -13,7 +13,8 @@ from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, 
 from maxent_rl.networks.transformer import Transformer, TransformerConfig, unembedding
 from maxent_rl.tokens.agent import TokenAgent
 from maxent_rl.tokens.batch import Prompted
-from maxent_rl.tokens.conversing import TOO_LONG, UNKNOWN, converse, endings
+from maxent_rl.tokens.conversing import TOO_LONG, UNKNOWN, converse
+from maxent_rl.tokens.endings import endings
 from maxent_rl.tokens.model import LanguageModel
 from maxent_rl.tokens.sampling import score
 from maxent_rl.tokens.tasks.conversation import ConversationTask, Reply

@@ -114,15 +114,20 @@ def policy(tmp_path_factory) -> Policy:
     return untrained(tmp_path_factory.mktemp("policy"), "tokens/query-sum", TOKEN_AGENTS_UNDER_TEST["grpo"], "grpo")
 
 
-def test_the_episodes_are_those_of_an_evaluation(policy):
+def test_a_policy_is_as_unsure_as_its_vocabulary_allows(policy):
     told = transcribe(policy, 4, seed=5)
-    outcomes = evaluate_policy(policy, 4, seed=5)
     assert len({each.prompt for each in told}) > 1
+    for each in told:
+        entropies = [token.entropy for turn in each.turns for token in turn.said]
+        assert min(entropies) > 0 and max(entropies) <= np.log(each.vocabulary_size) + 1e-5
+
+
+@pytest.mark.matrix  # of responses: tests/test_token_commands.py
+def test_the_conversations_are_those_of_an_evaluation(policy):
+    told, outcomes = transcribe(policy, 4, seed=5), evaluate_policy(policy, 4, seed=5)
     for each, total, length in zip(told, outcomes.returns, outcomes.lengths, strict=True):
         if all(token.kind != "padding" for turn in each.turns for token in turn.said):
             assert (each.total, len(each.turns)) == (total, length)
-        entropies = [token.entropy for turn in each.turns for token in turn.said]
-        assert min(entropies) > 0 and max(entropies) <= np.log(each.vocabulary_size) + 1e-5
 
 
 def test_what_cannot_be_written_down_is_refused(policy, tmp_path):

@@ -27,6 +27,7 @@ import jax
 import pytest
 from support.compiling import collect_rarely, share_contexts
 from support.margins import Recorder
+from support.rotation import TURNS, in_turn
 
 RECORDER = pytest.StashKey[Recorder]()
 ON_REQUEST = ("matrix", "learning")
@@ -38,8 +39,13 @@ hypothesis.settings.load_profile("maxent_rl")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--margins FILE`: see support/margins.py."""
+    """`--margins FILE`: see support/margins.py; `--turn COMMIT`: what CI runs."""
     parser.addoption("--margins", type=Path, help="append to FILE how much of its tolerance every comparison used")
+    parser.addoption(
+        "--turn",
+        metavar="COMMIT",
+        help=f"of the files with slow tests, run those of one in {TURNS}, chosen by the commit",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -75,11 +81,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             left_out = [item for item in items if item.get_closest_marker(marker)]
             items[:] = [item for item in items if not item.get_closest_marker(marker)]
             config.hook.pytest_deselected(items=left_out)
+    leave_out_until_their_turn(config, items)
     for item in items:
         if item.path.relative_to(Path(__file__).parent).parts[0] in COMPUTING:
             item.add_marker("computing")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def leave_out_until_their_turn(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Slow tests of three files in four, with `--turn`: those of a file together, which share fixtures and programs."""
+    commit = config.getoption("--turn")
+    if commit is None:
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    waiting = {item for item in slow if item.path not in in_turn(commit, sorted({item.path for item in slow}))}
+    items[:] = [item for item in items if item not in waiting]
+    config.hook.pytest_deselected(items=list(waiting))
 
 
 def pytest_collection_finish() -> None:

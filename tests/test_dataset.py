@@ -86,6 +86,7 @@ def test_ties_are_not_turned_round():
     assert 0.25 < np.mean(flipped[::3] != 0.0) < 0.35
 
 
+@pytest.mark.slow
 def test_a_file_is_made_and_told_of(run, tmp_path, capsys):
     path = tmp_path / "data.npz"
     flags = ["--policy", str(run.folder), "--oracle", str(run.folder), "--episodes", "3", "--length", "32"]
@@ -106,6 +107,7 @@ def test_a_file_is_made_and_told_of(run, tmp_path, capsys):
     np.testing.assert_array_equal(read_preferences(again).label, data.label)
 
 
+@pytest.mark.slow
 def test_regret_follows_from_the_oracles_critics(run):
     """A score is the hand-made sum, with the values of the seed asked for."""
     oracle = load_state(run.folder, seed=1)
@@ -123,6 +125,7 @@ def test_regret_follows_from_the_oracles_critics(run):
     assert told["segments"] == 8 and (paid < 0).all() and (by_return.score < paid + 1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env", [HostPoint, Point()], ids=["host", "device"])
 def test_hosts_and_devices_play_alike(env, tmp_path):
     """Observations of a segment follow from one another by its clipped, noisy actions."""
@@ -137,6 +140,7 @@ def test_hosts_and_devices_play_alike(env, tmp_path):
     assert np.abs(segments.action).max() == 1.0 and segments.reward.shape == (2, 10)
 
 
+@pytest.mark.slow
 def test_errors_are_one_sentence(run, tmp_path, capsys):
     output = ["--output", str(tmp_path / "data.npz")]
     policy = ["preferences", "--policy", str(run.folder), "--episodes", "1"]

@@ -38,6 +38,7 @@ def test_random_transitions_as_an_archive_and_as_a_minari_folder(tmp_path, capsy
     assert f"{len(first.episodes.start)} episodes" in told
 
 
+@pytest.mark.slow
 def test_images_are_collected_and_no_agent_is_named_that_would_refuse_them(tmp_path, capsys):
     path = tmp_path / "catch.npz"
     assert main(["collect", "--env", "maxent/Catch", "--kind", "random", "--size", "14", "--output", str(path)]) == 0
@@ -46,6 +47,7 @@ def test_images_are_collected_and_no_agent_is_named_that_would_refuse_them(tmp_p
     assert data.observation.shape == (14, 1024) and set(np.unique(data.observation)) == {0.0, 255.0}
 
 
+@pytest.mark.slow
 def test_a_policy_with_noise(policy, tmp_path, capsys):
     path = tmp_path / "noisy.npz"
     flags = ["collect", "--policy", policy, "--kind", "noisy", "--noise", "0.3", "--size", "50", "--seed", "5"]

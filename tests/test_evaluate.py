@@ -47,6 +47,7 @@ def run(tmp_path_factory):
     return folder, untrained(folder / "policy", "Pendulum-v1", envs.make_host("Pendulum-v1", [0]).spec)
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_evaluate_host(main, run, capsys):
     folder, states = run
     assert main([str(folder), "--episodes", "3", "--eval-seed", "5", "--json"]) == 0
@@ -61,6 +62,7 @@ def test_the_numbers_are_those_of_evaluate_host(main, run, capsys):
     assert (result["env"], result["step"]) == ("Pendulum-v1", 7)
 
 
+@pytest.mark.slow
 def test_one_seed_alone_has_the_numbers_it_has_among_others_and_the_table_shows_them(main, run, capsys):
     folder, _ = run
     main([str(folder / "policy"), "--episodes", "2", "--json"])
@@ -72,6 +74,7 @@ def test_one_seed_alone_has_the_numbers_it_has_among_others_and_the_table_shows_
     assert all(f"{among[f'return_{name}']:,.2f}" in table for name in ("mean", "std", "min", "max"))
 
 
+@pytest.mark.slow
 def test_sampled_actions_repeat_under_one_eval_seed_and_differ_from_the_most_likely_ones(main, run, capsys):
     def returns(*flags):
         main([str(run[0]), "--episodes", "2", "--seed", "3", "--json", *flags])
@@ -132,6 +135,7 @@ def fails_in_one_line(capsys, message):
     assert err.count("\n") == 1 and "Traceback" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [[], ["--stochastic"]])
 def test_a_picture_is_written_and_the_output_says_where(main, tmp_path, capsys, flags):
     spec = envs.make_device("maxent/SteinerTree").spec
@@ -146,6 +150,7 @@ def test_a_picture_is_written_and_the_output_says_where(main, tmp_path, capsys, 
     fails_in_one_line(capsys, "Cannot write")
 
 
+@pytest.mark.slow
 @every_agent("sac", "sac-discrete")
 def test_policies_of_a_function_and_of_a_device_environment_are_evaluated_in_them(tmp_path, name):
     row = AGENTS_UNDER_TEST[name]

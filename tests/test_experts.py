@@ -42,6 +42,7 @@ def run(tmp_path_factory):
     return untrained(tmp_path_factory.mktemp("run"), "maxent/MultiGoal", agent, seeds=2)
 
 
+@pytest.mark.slow
 def test_every_seed_has_a_table_and_a_folder_of_pictures(main, run, capsys):
     assert main([str(run), "--episodes", "3"]) == 0
     printed = capsys.readouterr().out
@@ -53,6 +54,7 @@ def test_every_seed_has_a_table_and_a_folder_of_pictures(main, run, capsys):
         assert all(str(run / "experts" / f"seed_{seed}" / name) in printed for name in pictures)
 
 
+@pytest.mark.slow
 def test_one_seed_goes_where_it_is_told_and_the_policy_folder_will_do(main, run, tmp_path, capsys):
     flags = ["--episodes", "2", "--seed", "4", "--output", str(tmp_path / "here"), "--no-stochastic"]
     assert main([str(run / "policy"), *flags]) == 0
@@ -60,6 +62,7 @@ def test_one_seed_goes_where_it_is_told_and_the_policy_folder_will_do(main, run,
     assert "seed 4" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_agent_without_experts_gets_its_landscape_and_a_sentence(main, tmp_path, capsys):
     untrained(tmp_path, "maxent/TwoOptima", SAC(hidden_sizes=(8,)))
     assert main([str(tmp_path), "--episodes", "50"]) == 0
@@ -89,6 +92,7 @@ def test_a_setting_that_cannot_work_is_one_sentence(main, run, capsys, flags, me
     fails_in_one_line(capsys, message)
 
 
+@pytest.mark.slow
 def test_a_missing_run_and_a_folder_in_the_way_are_one_sentence(main, run, tmp_path, capsys):
     assert main([str(tmp_path / "nothing")]) == 1
     fails_in_one_line(capsys, "There is no policy")

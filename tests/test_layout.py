@@ -23,11 +23,13 @@ def test_imports_keep_to_the_layers():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_no_import_closes_a_circle_not_even_a_hidden_one():
     found = set(circles(imports(ROOT, "maxent_rl") | imports(ROOT, "benchmarks")))
     assert not found, [sorted(each) for each in found]
 
 
+@pytest.mark.slow
 def test_rooms_within_a_room_close_no_circle():
     """As `data.measures` and `data.datasets`, or `training.runner` and `training.loops`; a file stands for itself."""
     rooms: Graph = {}
@@ -74,6 +76,7 @@ def test_a_circle_of_scripts_beside_each_other_is_found(tmp_path):
     assert circles(imports(tmp_path, "scripts")) == [frozenset({"scripts.first", "scripts.second"})]
 
 
+@pytest.mark.slow
 def test_the_temperature_has_one_rule():
     """Whoever has a temperature takes `networks.Temperature`: its losses and its step stand nowhere else."""
     home = {

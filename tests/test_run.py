@@ -117,6 +117,7 @@ def test_a_dry_run_refuses_what_a_run_refuses_and_neither_leaves_anything(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.slow
 def test_a_dry_run_prints_the_settings_alone_and_what_is_to_be_known_beside(command, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert command.main(["--env", "Pendulum", "--total-steps", "1e2", "--batch-size", "1e1", "--dry-run"]) == 0
@@ -150,6 +151,7 @@ def test_resuming_is_checked_dry_too(command, capsys, tmp_path):
         assert words in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_one_command_line_begins_a_run_and_goes_on_with_it(command, capsys, tmp_path):
     """As job scripts on machines that may be taken away repeat it."""
     flags = f"--env Pendulum --name job --output-dir {tmp_path} --resume-or-start --seed 3".split()

@@ -38,6 +38,7 @@ def test_a_name_that_does_not_exist_is_answered_by_the_nearest_one(settings):
         type(settings)(*range(len(names) + 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", FAMILY.values(), ids=FAMILY)
 def test_a_value_of_the_wrong_kind_is_refused_by_name_in_every_field(settings):
     check_settings(settings)

@@ -83,6 +83,7 @@ def test_the_command_trains_and_goes_on_after_a_kill(tmp_path, objective):
         assert np.isfinite([value for name, value in row.items() if name != "supervised/loss"]).all()
 
 
+@pytest.mark.slow
 def test_the_command_evaluates_policies_that_write(tmp_path, capsys):
     spec = make_device(ENV).spec
     states = jax.jit(jax.vmap(lambda key: AGENT.init(key, spec)))(jax.random.split(jax.random.key(0), 2))

@@ -154,6 +154,7 @@ def test_a_file_of_before_may_hold_what_has_no_effect(tmp_path: Path):
     assert repeated.by_hand == ("target_network",) and repeated.hyper.target_update_rate == 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("agent", "settings", "words"),
     [

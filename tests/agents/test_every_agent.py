@@ -99,9 +99,13 @@ EVERY = [
     *AGENTS_UNDER_TEST, *PREPARING_AGENTS_UNDER_TEST, *OFFLINE_AGENTS_UNDER_TEST, *TOKEN_AGENTS_UNDER_TEST,
     *(name + SEEING for name in ("sac", "ppo")),
 ]  # fmt: skip
+# One of each family stands for its kind in the quick tests.
+KINDS = ("sac", "sac-discrete", "ppo", "subpo", "adpo", "dqn", "iql", "dt", "grpo")
 
 
-@pytest.fixture(scope="module", params=EVERY)
+@pytest.fixture(
+    scope="module", params=[pytest.param(each, marks=[pytest.mark.slow] * (each not in KINDS)) for each in EVERY]
+)
 def found(request, tmp_path_factory):
     kind = kind_of(request.param, tmp_path_factory.mktemp(request.param))
     agents = stacked(kind.agent, kind.agent, varied(kind.agent), kind.agent)

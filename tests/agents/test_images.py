@@ -50,6 +50,7 @@ def test_a_history_of_images_is_refused():
         check_agent(ACTING["subpo"], spec_of(discrete=False), "Maze-v0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEEING)
 def test_an_update_keeps_the_structure_and_what_is_exported_has_the_frames(name):
     agent, spec = seeing(name), spec_of(AGENTS_UNDER_TEST[name].discrete)

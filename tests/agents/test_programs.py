@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from environments import Point
 from flax import struct
 
@@ -30,6 +31,7 @@ def constant(number):
     return Constant()
 
 
+@pytest.mark.slow
 def test_the_action_is_that_of_the_agents_own_class():
     """JAX's table finds an equal structure with another hash once in 128 entries looked at: 40 classes look at 780."""
     states, seen = jnp.zeros(1), jnp.zeros((1, 1, 3))
@@ -41,6 +43,7 @@ def test_the_action_is_that_of_the_agents_own_class():
         np.testing.assert_array_equal(action, np.full((1, 1, 2), number / 64))
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_that_of_the_agents_own_class():
     env, played = Point(horizon=2), []
     for number in (0.0, 0.5):
@@ -68,6 +71,7 @@ def jitted_without_class(path):
             yield from (f"{path.name}: {node.name}" for text in by if "jax.jit" in text and "learning" not in text)
 
 
+@pytest.mark.slow
 def test_no_program_of_the_package_is_kept_without_the_class():
     found = [each for path in PACKAGE.rglob("*.py") for each in jitted_without_class(path)]
     assert not found, "use agents.programs.program_of_agent, or pass a static Learning"

@@ -7,6 +7,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from maxent_rl.distributions import Categorical, MultiCategorical
 
@@ -20,6 +21,7 @@ def several(seed: int, leading: tuple[int, ...] = ()) -> MultiCategorical:
     )
 
 
+@pytest.mark.slow
 def test_the_product_is_a_distribution_over_all_combinations() -> None:
     policy, other = several(0), several(1)
     every = jnp.array(list(itertools.product(*map(range, SIZES))))
@@ -31,6 +33,7 @@ def test_the_product_is_a_distribution_over_all_combinations() -> None:
     np.testing.assert_array_equal(policy.mode(), every[np.argmax(probability)])
 
 
+@pytest.mark.slow
 def test_samples_come_as_often_as_they_are_likely_with_their_log_probabilities() -> None:
     policy = several(0, (20_000,))
     policy = jax.tree.map(lambda logits: jnp.broadcast_to(logits[:1], logits.shape), policy)

@@ -32,6 +32,7 @@ def test_samples_of_a_gaussian_have_its_moments():
     np.testing.assert_allclose(draws.std(), np.exp(-0.5), rtol=0.02)
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=6))
 def test_a_categorical_matches_its_definition(logits):
     policy, logits = Categorical(jnp.float32(logits)), np.array(logits, np.float64)

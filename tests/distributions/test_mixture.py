@@ -92,6 +92,7 @@ def test_the_edge_of_the_box_is_finite():
         np.testing.assert_allclose(policy.responsibilities(jnp.array([edge])).sum(), 1.0, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_sums_and_bounds_of_components(kind):
     policy = random_mixture(kind, (50,))
@@ -102,6 +103,7 @@ def test_sums_and_bounds_of_components(kind):
     assert np.all(np.asarray(compiled(policy, "log_prob", action))[:, None] >= joint - 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_permuting_the_experts_changes_nothing(kind):
     policy, order = jax.device_get(random_mixture(kind, (7,))), np.array([2, 0, 1])
@@ -117,6 +119,7 @@ def test_permuting_the_experts_changes_nothing(kind):
     np.testing.assert_allclose(compiled(permuted, "mode"), compiled(policy, "mode"), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_one_expert_is_the_tanh_gaussian():
     policy = jax.device_get(random_mixture(TanhGaussianMixture, (20,), 1))
     alone = TanhGaussian(policy.mean[:, 0], policy.log_std[:, 0])
@@ -137,6 +140,7 @@ def test_samples_follow_the_density(kind):
         assert abs(np.mean(draws < edge) - exact) < 4 * np.sqrt(exact * (1 - exact) / count)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_sample_and_log_prob_agree_with_their_parts(kind):
     policy, key = random_mixture(kind, (4,)), jax.random.key(3)
@@ -145,6 +149,7 @@ def test_sample_and_log_prob_agree_with_their_parts(kind):
     np.testing.assert_allclose(log_prob, compiled(policy, "log_prob", action), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_estimated_entropy_and_its_gradient_are_those_of_quadrature(kind):
     """A bonus on the entropy that moved the experts and left the router alone: a drawn expert passes it no gradient."""
@@ -181,6 +186,7 @@ def test_the_entropy_lies_between_its_bounds(kind):
     np.testing.assert_allclose(entropy, upper, atol=0.05)
 
 
+@pytest.mark.slow
 def test_mean_shift_climbs_to_the_true_mode():
     policy = mixture(GaussianMixture, weights=[0.55, 0.45], means=[0.0, 1.2], deviations=[0.9, 0.7])
     np.testing.assert_array_equal(policy.mode(), [0.0])
@@ -193,6 +199,7 @@ def test_mean_shift_climbs_to_the_true_mode():
     np.testing.assert_allclose(squashed.mode(200), np.tanh([highest]), atol=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_vmap_equals_single(kind):
     policy = random_mixture(kind, (5,))
@@ -221,6 +228,7 @@ def test_an_expert_is_its_own_mean_and_deviation(kind):
     assert_close(compiled(chosen, "from_noise", noise[:, 0])[1], np.asarray(own)[np.arange(4), index])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_sample_with_expert_names_who_drew_the_action_of_sample(kind):
     policy = jax.device_get(random_mixture(kind, (), 3, 2, 1))
@@ -240,6 +248,7 @@ def test_sample_with_expert_names_who_drew_the_action_of_sample(kind):
         assert np.all(np.abs(own.mean(0) - policy.mean[0, index]) < 4.5 * deviation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_gradient_of_a_sample_reaches_the_expert_that_drew_it_and_no_router(kind):
     policy, key = random_mixture(kind), jax.random.key(3)

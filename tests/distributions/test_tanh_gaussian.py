@@ -47,6 +47,7 @@ def test_matches_scipy(u):
     np.testing.assert_allclose(policy.log_prob_pre_tanh(jnp.float32([u])), exact, rtol=1e-5)
 
 
+@pytest.mark.slow
 @given(u=st.floats(-50, 50, width=32))
 def test_value_and_gradient_are_finite(u):
     policy = TanhGaussian(jnp.zeros(1), jnp.zeros(1))
@@ -54,6 +55,7 @@ def test_value_and_gradient_are_finite(u):
     assert np.isfinite(value) and np.isfinite(gradient)
 
 
+@pytest.mark.slow
 @given(mean=st.floats(-20, 20), log_std=st.floats(-20, 2))
 def test_gradients_of_the_sampled_log_probability_are_finite(mean, log_std):
     def log_prob(mean, log_std):

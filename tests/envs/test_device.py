@@ -56,6 +56,7 @@ def ones(time: int, seeds: int = 1, environments: int = 1) -> Array:
     return jnp.ones((time, seeds, environments, 1))
 
 
+@pytest.mark.slow
 def test_staggered_episodes_end_evenly_apart_and_stay_so() -> None:
     """Of four environments with episodes of eight steps one begins anew at every second step."""
     env = Walk(horizon=8)
@@ -76,6 +77,7 @@ def test_staggered_episodes_end_evenly_apart_and_stay_so() -> None:
     assert not np.any(steps.terminated)
 
 
+@pytest.mark.slow
 def test_reaching_the_horizon_truncates_and_does_not_terminate() -> None:
     _, steps, states = rollout(Walk(horizon=3), keys_of(1, 1), ones(7))
     np.testing.assert_array_equal(steps.truncated[:, 0, 0], [False, False, True, False, False, True, False])
@@ -106,12 +108,14 @@ def test_next_observation_is_the_true_final_one_and_the_state_holds_the_new_epis
     np.testing.assert_array_equal(states.inner, states.observation)
 
 
+@pytest.mark.slow
 def test_every_episode_of_every_environment_starts_from_its_own_random_state() -> None:
     first, _, states = rollout(Walk(horizon=1), keys_of(2, 3), ones(10, 2, 3))
     starts = np.concatenate([first.observation[None, ..., 0], states.observation[..., 0]])
     assert np.unique(starts).size == 11 * 2 * 3
 
 
+@pytest.mark.slow
 def test_episode_n_starts_from_the_environments_key_folded_with_n() -> None:
     keys = keys_of(1, 2)
     env = Walk(horizon=2)
@@ -120,6 +124,7 @@ def test_episode_n_starts_from_the_environments_key_folded_with_n() -> None:
     np.testing.assert_array_equal(states.observation[-1, 0, 1], expected)
 
 
+@pytest.mark.slow
 def test_a_reset_changes_only_the_environments_that_ended() -> None:
     env = Walk(horizon=100, limit=2.0)
     actions = jnp.array([1.0, 0.25, 1.0]) * jnp.ones((2, 1, 3))
@@ -132,6 +137,7 @@ def test_a_reset_changes_only_the_environments_that_ended() -> None:
     np.testing.assert_array_equal(jax.random.key_data(states.key[1]), jax.random.key_data(first.key))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alone", [np.s_[:, 0:1, 2:3], np.s_[:, 1:2, :]], ids=["environment 2", "seed 1"])
 def test_the_same_happens_alone_as_among_others(alone: tuple[slice, ...]) -> None:
     """Company must change nothing, though another environment's end runs the reset of all."""
@@ -145,6 +151,7 @@ def test_the_same_happens_alone_as_among_others(alone: tuple[slice, ...]) -> Non
         jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda leaf: leaf[alone], company), lonely)
 
 
+@pytest.mark.slow
 def test_flags_are_boolean_and_exclusive() -> None:
     actions = jax.random.uniform(jax.random.key(3), (50, 1, 8, 1), minval=-1.0)
     _, steps, _ = rollout(Walk(horizon=4, limit=1.0), keys_of(1, 8), actions)

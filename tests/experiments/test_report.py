@@ -23,6 +23,7 @@ def main():
     return module.main
 
 
+@pytest.mark.slow
 def test_it_prints_the_table_and_the_files_that_it_wrote(main, tmp_path, capsys):
     make_run(tmp_path / "runs" / "one", {0: [1.0, 2.5], 1: [2.0, 3.5]})
     assert main([str(tmp_path / "runs"), *QUICK]) == 0
@@ -38,6 +39,7 @@ def test_it_prints_the_table_and_the_files_that_it_wrote(main, tmp_path, capsys)
     assert (folder / "table.md").read_text().strip() == table.strip()
 
 
+@pytest.mark.slow
 def test_the_table_names_folders_as_they_are_whatever_they_hold(main, tmp_path, capsys):
     make_run(tmp_path / "runs" / "one", {0: [1.0]})
     make_run(tmp_path / "runs" / "t|o\n# Heading", {0: []})
@@ -46,6 +48,7 @@ def test_the_table_names_folders_as_they_are_whatever_they_hold(main, tmp_path, 
     assert "t\\|o # Heading: it has no evaluation yet." in table and "\n# Heading" not in table
 
 
+@pytest.mark.slow
 def test_several_folders_are_compared_below_what_holds_them(main, tmp_path, capsys, monkeypatch):
     make_run(tmp_path / "runs" / "one", {0: [1.0]}, agent={"learning_rate": 1e-2})
     make_run(tmp_path / "runs" / "two", {0: [2.0]}, agent={"learning_rate": 1e-3})
@@ -58,6 +61,7 @@ def test_several_folders_are_compared_below_what_holds_them(main, tmp_path, caps
     assert (tmp_path / "runs" / "report" / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_the_evaluation_the_metric_and_the_scale_can_be_chosen(main, tmp_path, capsys):
     make_run(tmp_path / "run", {0: [1.0, 5.0, 2.0]})
     (tmp_path / "scale.json").write_text('{"Pendulum-v1": [0, 10]}')
@@ -71,6 +75,7 @@ def test_the_evaluation_the_metric_and_the_scale_can_be_chosen(main, tmp_path, c
     assert "200.0" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_killed_and_unreadable_runs_are_named_and_the_others_compared(main, tmp_path, capsys):
     make_run(tmp_path / "good", {0: [1.0, 2.0]})
     killed = make_run(tmp_path / "killed", {1: [1.0]}, total=2000)
@@ -83,6 +88,7 @@ def test_killed_and_unreadable_runs_are_named_and_the_others_compared(main, tmp_
     assert "|     1 | 2,000 |" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -108,6 +114,7 @@ def test_errors_are_one_sentence(main, tmp_path, capsys, monkeypatch, flags, mes
     assert captured.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_recorded_runs_of_the_benchmarks_are_read(main, tmp_path, capsys):
     records = ROOT / "benchmarks" / "studies" / "learning" / "results"
     assert main([str(records), "--output", str(tmp_path / "report"), *QUICK]) == 0

@@ -65,6 +65,7 @@ def test_they_are_those_of_the_recursion(seed, decay):
         assert_close(found, reward + 0.9 * (1 - terminated) * value, scale=10.0)
 
 
+@pytest.mark.slow
 def test_they_are_constant_and_the_same_under_vmap():
     gradients = jax.grad(lambda *each: jnp.sum(lambda_returns(*each)), argnums=range(6))(
         PAID, VALUES, NOTHING, NOTHING, 0.99, 0.95

@@ -104,6 +104,7 @@ def test_clipped_away_says_which_bound_has_cut(ratio, advantage, low, high):
         assert clipped_away(ratio, advantage, low, high) == expected
 
 
+@pytest.mark.slow
 @given(log_alpha=st.floats(-5, 2), entropy=st.floats(-10, 10))
 def test_the_damped_temperature(log_alpha, entropy):
     """On target the temperature itself; too little entropy raises it and too much lowers it, by two nats at most."""

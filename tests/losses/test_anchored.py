@@ -47,6 +47,7 @@ COMPILED = {name: jax.jit(jax.value_and_grad(loss)) for name, loss in LOSSES.ite
 value_and_slope = jax.jit(jax.value_and_grad(listwise))
 
 
+@pytest.mark.slow
 @wraps
 def test_worked_example(wrap):
     np.testing.assert_allclose(wrap(lambda x: anchored_logits(x, ANCHOR, 0.8))(LOG_PROB), LOGITS, atol=1e-6)
@@ -67,6 +68,7 @@ def test_worked_example_of_a_pair(wrap):
         np.testing.assert_allclose([loss[0], weight[0]], [value, 1.0], atol=1e-5)
 
 
+@pytest.mark.slow
 @wraps
 def test_worked_example_of_a_ranking(wrap):
     np.testing.assert_allclose(wrap(plackett_luce_loss)(LOGITS, RANKING), 0.937682, atol=1e-5)
@@ -294,6 +296,7 @@ def test_nan_reaches_nothing_from_the_log_probabilities_down():
     assert np.isfinite(value) and np.isfinite(slope).all() and slope[1] == 0
 
 
+@pytest.mark.slow
 def test_a_mask_is_the_same_as_a_smaller_set():
     keep = np.array([0, 1, 3])
 
@@ -314,6 +317,7 @@ def test_sets_of_nothing(name):
     assert value == 0 and not slope.any()
 
 
+@pytest.mark.slow
 def test_sets_of_one():
     for function in (lambda u: anchored_loss(u, jnp.ones(1)), lambda u: plackett_luce_loss(u, jnp.ones(1))):
         value, slope = jax.value_and_grad(function)(jnp.array([3.0]))
@@ -353,6 +357,7 @@ def test_smoothing_and_poly_of_the_ranking():
     np.testing.assert_allclose(plackett_luce_loss(LOGITS, RANKING, None, 0.1, 0.5), np.mean(terms), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_batches_are_independent():
     batch, targets = jnp.stack([LOGITS, 2 * LOGITS, -LOGITS]), jnp.stack([TARGET, TARGET[::-1], jnp.full(4, 0.25)])
 

@@ -41,6 +41,7 @@ def test_worked_example(wrap):
     np.testing.assert_allclose(wrap(softmax_target)(WORKED), [0.440399, 0.059601, 0.059601, 0.440399], atol=1e-5)
 
 
+@pytest.mark.slow
 @wraps
 def test_worked_example_of_the_smoothed_distribution(wrap):
     found = wrap(kde_target)(SPREAD)
@@ -120,6 +121,7 @@ def test_no_gradient_and_no_empty_axis(name):
         TARGETS[name](jnp.zeros(()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scores", [[3, 1, 2], [True, False, False]], ids=["integers", "booleans"])
 def test_scores_that_are_not_floating(scores):
     for target in (softmax_target, kde_target, rank_target):
@@ -147,6 +149,7 @@ def test_the_teacher_over_its_anchor():
     assert_close(ruled_out.sum(), 1.0)
 
 
+@pytest.mark.slow
 def test_temperature_per_set():
     both = softmax_target(jnp.stack([WORKED, WORKED]), jnp.array([[0.5], [2.0]]))
     assert_close(both[1], softmax_target(WORKED, 2.0))

@@ -38,6 +38,7 @@ def test_no_support_without_two_atoms_in_order(low, high, count):
         losses.support(low, high, count)
 
 
+@pytest.mark.slow
 @wraps
 def test_the_soft_target_by_hand(wrap):
     """A step that goes on, one that terminated, one whose reward leaves the range, and the same without entropy."""
@@ -48,6 +49,7 @@ def test_the_soft_target_by_hand(wrap):
     np.testing.assert_allclose(found @ FIVE, [0.743, 0.5, 4.481, 4.4], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_soft_target_is_constant():
     def total(*arguments):
         return jnp.sum(losses.soft_categorical_target(*arguments) * jnp.arange(5.0))
@@ -56,6 +58,7 @@ def test_the_soft_target_is_constant():
     assert all(not np.any(gradient) for gradient in gradients)
 
 
+@pytest.mark.slow
 def test_each_step_has_its_own_discount_and_temperature():
     discount, temperature = jnp.array([0.9, 0.81]), jnp.array([0.5, 0.1])
     args = (jnp.zeros(2), jnp.stack([NEXT, NEXT]), jnp.array([-0.6, 1.0]))
@@ -168,6 +171,7 @@ def test_a_number_is_the_mean_of_its_neighbours_and_near_that_of_its_histogram(v
         np.testing.assert_allclose(found @ HUNDRED, value, rtol=0, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_both_forms_of_the_projection_agree():
     """Adding into places, for CPUs, and weights of all pairs, for accelerators: the latter is a sum of two-hot targets."""
     keys = jax.random.split(jax.random.key(0))

@@ -31,6 +31,7 @@ def test_worked_example_11():
     assert (value, gradient) == (3.0, 0.0)
 
 
+@pytest.mark.slow
 @given(log_prob=st.floats(-30, 0), advantage=advantages)
 def test_on_policy_the_gradient_is_that_of_the_log_probability(log_prob, advantage):
     def loss(learned):
@@ -120,6 +121,7 @@ def test_advantages_are_constants_and_vmap():
     assert_close(many, losses.generalized_advantages(*data))
 
 
+@pytest.mark.slow
 @given(value=advantages, old=advantages, target=advantages, clip=st.floats(0.01, 2))
 def test_the_clipped_value_loss_bounds_the_plain_one(value, old, target, clip):
     plain = losses.clipped_value_loss(value, old, target)

@@ -21,6 +21,7 @@ def test_the_penalty_by_hand(wrap):
     np.testing.assert_allclose(found, [1.313262], rtol=1e-5)
 
 
+@pytest.mark.slow
 @few
 @given(values=several)
 def test_over_all_choices_the_penalty_is_not_negative_and_its_slopes_sum_to_zero(values):

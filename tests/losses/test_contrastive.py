@@ -126,6 +126,7 @@ def test_one_step_with_a_reference_is_dpo():
     assert_close(contrastive_loss(*scores, 1.0), dpo_loss(margin, 0.3))
 
 
+@pytest.mark.slow
 def test_a_bandit_ends_at_the_softmax_of_its_advantages():
     """Check 5: all pairs of arms, labelled with their true probabilities, by gradient descent on a table."""
     alpha, gains = 0.5, jnp.array([0.3, -0.2, 0.8, 0.0, -1.0])

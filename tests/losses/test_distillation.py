@@ -111,6 +111,7 @@ def test_the_likeliest_choices_of_the_worked_example(tail, value):
     assert losses.jensen_shannon(LONG_STUDENT, LONG_TEACHER) == pytest.approx(0.140080, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_buckets_lose_divergence_and_all_choices_are_the_whole():
     draw = np.random.default_rng(1)
     logits, teacher = (jax.nn.log_softmax(2 * each) for each in draw.normal(size=(2, 30, 6)).astype(np.float32))

@@ -58,6 +58,7 @@ def test_expected_gradients():
     np.testing.assert_allclose(expected_gradient("k3"), backwards, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["k1", "k3", "abs"])
 @given(log_prob=nats, reference=nats)
 def test_plus_has_the_value_of_its_estimator_and_the_gradient_of_k2(name, log_prob, reference):

@@ -178,6 +178,7 @@ def test_constants_change_nothing(logits, shift):
     np.testing.assert_allclose(change(logits, -step), -change(logits, step), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradient_is_that_of_the_entropy():
     logits = jax.random.normal(jax.random.key(0), (4, 5))
     np.testing.assert_allclose(
@@ -313,6 +314,7 @@ def test_the_entropy_of_probabilities_is_that_of_their_logits():
     np.testing.assert_array_equal(probability_entropy(jnp.array([1.0, 0.0])), 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choices", [2, 3, 7, 10, 1000])
 def test_no_choice_of_a_uniform_policy_lowers_the_entropy(choices):
     """To the bit: where all discriminants are rounding, the largest of them would be left out for being large."""

@@ -54,6 +54,7 @@ def test_batch_scale_takes_the_deviation_of_all_rewards_and_the_mean_of_the_grou
     )
 
 
+@pytest.mark.slow
 @given(rewards=groups, shift=st.integers(-100, 100), factor=st.sampled_from([0.5, 2.0, 8.0]))
 def test_sums_and_invariances(rewards, shift, factor):
     """Rewards of a group sum to 0, shifted they give the same; scaled only where a deviation is divided by."""
@@ -72,6 +73,7 @@ def test_sums_and_invariances(rewards, shift, factor):
     )
 
 
+@pytest.mark.slow
 @given(value=st.floats(-1e4, 1e4, width=32), size=st.sampled_from([3, 7]))
 def test_equal_rewards_teach_nothing_to_the_bit(value, size):
     """0.1 + 0.1 + 0.1 over 3 is not 0.1 in floating point, and the difference over a tiny deviation is not small."""
@@ -144,6 +146,7 @@ def test_the_reward_that_is_the_mean_of_its_group_has_no_sign(rewards):
     assert signs == np.sign(np.round(np.array(rewards) - np.mean(rewards), 6)).tolist() and 0 in signs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [TRL, VERL, DR, RLOO], ids=["trl", "verl", "dr", "rloo"])
 def test_groups_of_any_size_in_any_order_are_each_what_they_are_alone(form):
     """By an index: groups of 1, 2, 3 and 4 samples, mixed up."""
@@ -155,6 +158,7 @@ def test_groups_of_any_size_in_any_order_are_each_what_they_are_alone(form):
         assert_close(found[index == group], alone, scale=1.0)
 
 
+@pytest.mark.slow
 def test_an_index_of_equal_groups_is_a_table_of_them():
     rewards = np.random.default_rng(2).normal(size=(3, 4)).astype(np.float32)
     index = np.repeat([2, 0, 1], 4)
@@ -167,6 +171,7 @@ def test_an_index_of_equal_groups_is_a_table_of_them():
         losses.group_advantages(rewards, group_index=index)
 
 
+@pytest.mark.slow
 def test_a_sample_without_a_reward_counts_in_no_statistic():
     """The worked numbers of a group in which one could not be scored: mean and deviation of the other three."""
     rewards, mask = np.float32([[1.0, 0.0, np.nan, 1.0], [0, 0, 1, 1]]), np.array([[1, 1, 0, 1], [1, 1, 1, 1]])

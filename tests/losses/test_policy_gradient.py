@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.closeness import assert_close
@@ -18,6 +19,7 @@ def test_value_and_gradients():
     np.testing.assert_allclose(gradients, [-1.0, 0.2, 0.0], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_closed_form_optimum_of_a_quadratic():
     """Sheet, check 9: without squashing and with Q = -k u^2 / 2 the optimum has variance alpha / k and mean 0."""
     k, alpha = 4.0, 0.0316954
@@ -58,6 +60,7 @@ def test_the_score_function_is_the_gradient_of_the_expected_return():
     assert not np.any(slope)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31 - 1))
 def test_what_was_gained_and_what_is_to_come_make_the_whole_of_an_episode(seed):

@@ -74,6 +74,7 @@ def halves(given):
     return {name: jnp.asarray(value) for name, value in given.items() if getattr(value, "dtype", None) == np.float16}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(losses.__all__) - AS_THEY_COME))
 def test_a_loss_of_half_precision_is_that_of_single_precision(name):
     """Finite, to the bit, and with a gradient that half precision can hold."""

@@ -47,6 +47,7 @@ def test_one_quantile_is_half_the_huber_loss():
         np.testing.assert_allclose(quantile_huber_loss(jnp.zeros(1), jnp.array([error])), huber(error) / 2, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delta", [0.3, 1.0, 5.0])
 def test_value_and_slope_are_those_of_the_definition(delta):
     keys = jax.random.split(jax.random.key(0))
@@ -124,6 +125,7 @@ def test_critics_and_quantiles_may_change_places_and_shifts_are_discounted(order
     np.testing.assert_allclose(moved, Y[None] + 0.99 * shift, rtol=0, atol=60 * rounding(8))
 
 
+@pytest.mark.slow
 def test_one_target_is_met_by_all_quantiles():
     loss, slope = jax.value_and_grad(mean_quantile_huber_loss)(jnp.full(3, 2.5), jnp.array([2.5]))
     assert loss == 0.0 and not np.any(slope)

@@ -49,6 +49,7 @@ def test_they_are_sums_of_the_valid_tokens_differences(seed):
     assert np.all(np.asarray(found)[~mask] == 0)
 
 
+@pytest.mark.slow
 def test_without_holes_they_are_those_of_an_episode():
     """And constant: nothing is learned through them."""
     draw = np.random.default_rng(0)

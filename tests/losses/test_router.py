@@ -33,6 +33,7 @@ def test_worked_example_a(wrap):
     np.testing.assert_allclose(slope, [0.087667, -0.125826, 0.038159], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_worked_example_c():
     """By descent on resampled winners the weights become the frequencies, neither a one-hot nor softmax of the means."""
 
@@ -57,6 +58,7 @@ def test_frequency_loss_is_bounded_and_least_at_the_right_one_hot(logits, best):
     np.testing.assert_allclose(frequency_slope(right, (best + 1) % 3)[0], 2 / 3, rtol=1e-6)
 
 
+@pytest.mark.slow
 @given(logits=logits_of_three, order=st.permutations(range(3)))
 def test_permuting_experts_permutes_gradients(logits, order):
     order, best = jnp.array(order), 1
@@ -68,6 +70,7 @@ def test_permuting_experts_permutes_gradients(logits, order):
     np.testing.assert_allclose(moved_slope, slope[order], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_expected_frequency_loss_is_the_distance_to_the_frequencies_and_a_constant():
     """Sheet: E |v - w|^2 = |f - w|^2 + 1 - |f|^2, so the expected gradient is that of the distance; both divided by K."""
     shares = jnp.array([0.2, 0.7, 0.1])
@@ -185,6 +188,7 @@ def test_gumbel_limits_of_the_relaxation():
     np.testing.assert_allclose(gumbel(LOGITS, jnp.zeros(3), 1.0), WEIGHTS, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_vmap_and_batches_equal_single_values():
     logits = jax.random.normal(jax.random.key(0), (5, 3))
     cost, noise = jax.random.normal(jax.random.key(1), (2, 5, 3))
@@ -202,6 +206,7 @@ def test_vmap_and_batches_equal_single_values():
         np.testing.assert_allclose(mapped, single, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_one_expert_has_nothing_to_learn():
     """K = 1: the weight is 1 and the loss and all gradients are 0, to the bit."""
     logits = jnp.array([0.7])

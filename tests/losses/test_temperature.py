@@ -33,6 +33,7 @@ def test_adams_first_step_is_the_learning_rate(form):
     np.testing.assert_allclose(step, -3e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 @given(surplus=st.floats(0.125, 10, width=32), log_alpha=st.floats(-5, 5, width=32))
 def test_sign(surplus, log_alpha):
     """Too little entropy raises the temperature, too much lowers it, none of either leaves it."""

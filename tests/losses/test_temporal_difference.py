@@ -52,6 +52,7 @@ def test_huber_by_hand(wrap):
     np.testing.assert_allclose(wrap(lambda error: huber(error, 2.0))(jnp.array([-3.0, 1.0])), [4.0, 0.5])
 
 
+@pytest.mark.slow
 @given(error=st.floats(-1e3, 1e3, width=32), delta=st.floats(0.125, 8, width=32))
 def test_hubers_slope_is_the_clipped_error(error, delta):
     np.testing.assert_allclose(jax.grad(huber)(error, delta), np.clip(error, -delta, delta), rtol=1e-5, atol=1e-6)

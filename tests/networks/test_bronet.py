@@ -7,6 +7,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from support.closeness import assert_close
 
 from maxent_rl.networks.bronet import BroNetTrunk
@@ -37,6 +38,7 @@ def written_out(parameters, rows):
     return stream
 
 
+@pytest.mark.slow
 def test_blocks_add_a_normalised_branch_and_nothing_follows_the_sum() -> None:
     parameters = moved()
     features = features_of(parameters, ROWS)
@@ -62,6 +64,7 @@ def test_a_common_scale_of_the_first_layer_changes_nothing() -> None:
     assert_close(features_of(scaled, ROWS), features_of(parameters, ROWS))
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_are_each_as_alone() -> None:
     keys = jax.random.split(jax.random.key(3), 2)
     together = jax.jit(jax.vmap(lambda key: TRUNK.apply(TRUNK.init(key, ROWS), ROWS)))(keys)

@@ -57,6 +57,7 @@ def test_windows_times_a_kernel_are_the_convolution(height, width, channels):
     assert_close(found, wanted, rounding(9 * channels))
 
 
+@pytest.mark.slow
 def test_numbers_stay_as_they_are_and_each_image_has_features_of_its_own():
     frames, random = ((4, 5, 1), (6, 3, 2)), np.random.default_rng(0)
     observation = random.integers(0, 256, (3, 2 + 20 + 36)).astype(np.float32)
@@ -72,6 +73,7 @@ def test_numbers_stay_as_they_are_and_each_image_has_features_of_its_own():
     assert (np.abs(features[:, 2:]) < 1).all()
 
 
+@pytest.mark.slow
 def test_without_images_parameters_and_values_are_the_networks_own_to_the_bit():
     for network, more in (
         (TanhGaussianPolicy(TrunkPlan(hidden_sizes=(8,)), 2), (-5.0, 2.0)),

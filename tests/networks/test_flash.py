@@ -7,6 +7,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from support.closeness import assert_close
 
 from maxent_rl.networks.flash import FlashTrunk
@@ -48,6 +49,7 @@ def written_out(variables, rows, training):
     return stream / rms * parameters["RMSNorm_0"]["scale"]
 
 
+@pytest.mark.slow
 def test_it_is_what_the_formula_says_in_both_modes() -> None:
     variables = moved()
     assert_close(evaluate(variables, ROWS), written_out(variables, ROWS, training=False))
@@ -97,6 +99,7 @@ def test_it_begins_where_projection_would_put_it_and_has_no_biases_of_layers() -
     assert [layer["kernel"].shape for layer in layers] == [(3, 8), (8, 32), (32, 8)]
 
 
+@pytest.mark.slow
 def test_the_length_of_a_column_changes_nothing_in_training() -> None:
     longer = jax.tree.map(jnp.copy, first())
     longer["params"]["FlashBlock_0"]["Dense_0"]["kernel"] *= 10.0
@@ -104,6 +107,7 @@ def test_the_length_of_a_column_changes_nothing_in_training() -> None:
     assert_close(train(longer | {"params": project(longer["params"], "norms")}, ROWS)[0], train(first(), ROWS)[0])
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_are_each_as_alone() -> None:
     def run(key):
         return TRUNK.apply(TRUNK.init(key, ROWS), ROWS, train=True, mutable=["batch_stats"])

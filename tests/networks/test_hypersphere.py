@@ -53,6 +53,7 @@ def test_a_block_goes_its_share_of_the_way_from_one_axis_to_the_other(share, exp
     assert_close(jax.jit(block.apply)({"params": parameters}, jnp.array([1.0, 0.0])), np.array(expected))
 
 
+@pytest.mark.slow
 def test_scales_begin_as_published_for_512_features() -> None:
     shapes = jax.eval_shape(HypersphericalTrunk(512, 2).init, jax.random.key(0), jnp.ones(3))["params"]
     assert shapes["HypersphericalBlock_0"]["Dense_0"]["kernel"].shape == (512, 2048)
@@ -65,6 +66,7 @@ def test_scales_begin_as_published_for_512_features() -> None:
     assert_close((1 / 3) / scales["Scaler_1"]["scaler"], np.full(512, 7.5424723))
 
 
+@pytest.mark.slow
 def test_features_have_length_one_however_long_the_inputs_are() -> None:
     for scale in (0.0, 1e-6, 1.0, 1e6):
         features = features_of(PARAMETERS(), scale * ROWS)
@@ -85,6 +87,7 @@ def test_no_layer_has_a_bias_and_all_columns_begin_with_length_one() -> None:
         assert_close(np.sum(np.square(kernel), axis=0), np.ones(kernel.shape[1]))
 
 
+@pytest.mark.slow
 def test_the_head_is_two_layers_with_a_scale_between_and_a_bias_after() -> None:
     head = HypersphericalHead(3)
     features = unit_length(jnp.arange(1.0, 5.0))
@@ -96,6 +99,7 @@ def test_the_head_is_two_layers_with_a_scale_between_and_a_bias_after() -> None:
     assert_close(jax.jit(head.apply)({"params": parameters}, features), expected)
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_are_each_as_alone() -> None:
     keys = jax.random.split(jax.random.key(3), 2)
     together = jax.jit(jax.vmap(lambda key: TRUNK.apply(TRUNK.init(key, ROWS), ROWS)))(keys)
@@ -104,6 +108,7 @@ def test_seeds_side_by_side_are_each_as_alone() -> None:
         assert_close(features, alone(key))
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_where_inputs_are_zero() -> None:
     slopes = jax.jit(jax.grad(lambda row: jnp.sum(TRUNK.apply(PARAMETERS(), row) ** 3)))(jnp.zeros(3))
     assert np.isfinite(slopes).all() and np.any(slopes)

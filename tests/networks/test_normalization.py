@@ -44,6 +44,7 @@ def test_renormalisation(warmup, expected):
         np.testing.assert_allclose(output, norm.apply(variables, ROW, False), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_statistics_move_only_where_they_may_and_no_gradient_reaches_the_correction():
     norm = BatchNorm(renormalize=True, warmup=0)
     variables = variables_of(norm, mean=2.0, variance=4.0)
@@ -63,6 +64,7 @@ def test_statistics_are_told_from_what_is_learned():
     assert statistics_of(learned) == {}
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_have_statistics_of_their_own():
     norm, inputs = BatchNorm(), jnp.stack([ROW, 10.0 * ROW])
     variables = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), variables_of(norm))

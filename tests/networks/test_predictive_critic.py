@@ -16,6 +16,7 @@ def critic():
     return CRITIC.init(jax.random.key(0), OBSERVATION, ACTION)
 
 
+@pytest.mark.slow
 def test_shapes(critic):
     seen = CRITIC.apply(critic, OBSERVATION, ACTION)
     assert (seen.features.shape, seen.logits.shape) == ((5, 16), (5, 7))
@@ -35,6 +36,7 @@ def test_hidden_layers_do_not_feel_the_scale_of_what_they_are_given(critic):
     np.testing.assert_allclose(one.logits, other.logits, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_value_learns_nothing_into_the_prediction_nor_the_other_way_round(critic):
     def gradient(which):
         return jax.grad(lambda parameters: jnp.sum(which(CRITIC.apply(parameters, OBSERVATION, ACTION))))(critic)
@@ -48,6 +50,7 @@ def test_the_value_learns_nothing_into_the_prediction_nor_the_other_way_round(cr
     assert np.any(by_prediction["params"]["features"]["kernel"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("least", [0.0, 0.1])
 def test_standard_deviations_have_a_floor(least):
     parameters = POLICY.init(jax.random.key(0), OBSERVATION, least)

@@ -75,6 +75,7 @@ def test_what_stands_beside_a_trunk_is_output(trunk: str, outputs: tuple[str, ..
         assert_close(columns[name]["kernel"], np.array([[0.6, 0], [0.8, 1]]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [OrthogonalCategoricalPolicy((4,), "tanh", 2), ValueFunction((4,), "tanh")])
 def test_networks_of_the_package_have_one_hidden_layer_and_one_output(network) -> None:
     parameters = jax.jit(network.init)(jax.random.key(0), jnp.ones(3))
@@ -86,6 +87,7 @@ def test_networks_of_the_package_have_one_hidden_layer_and_one_output(network) -
     jax.tree.map(np.testing.assert_array_equal, free["head"], doubled["params"]["head"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["HypersphericalEmbedder_0", "HypersphericalBlock_1"])
 def test_the_length_of_a_column_before_projection_changes_nothing(layer: str) -> None:
     trunk, rows = HypersphericalTrunk(8, 2), jax.random.normal(jax.random.key(1), (16, 3))

@@ -91,6 +91,7 @@ def test_rewards_are_scaled_whatever_their_unit(size: float) -> None:
     assert 0.1 < np.std(np.asarray(scale.scale(paid))) < 1.0
 
 
+@pytest.mark.slow
 def test_rewards_beyond_what_float32_can_square_are_scaled_to_ten_at_most() -> None:
     paid = np.array([[1e20, -1e20], [2e20, 1e20]], np.float32)
     scale = RewardScale.create(2).add(jnp.asarray(paid), jnp.zeros((2, 2)), 0.9)
@@ -111,6 +112,7 @@ def test_at_ordinary_sizes_the_reward_scale_is_what_it_always_was_to_the_bit() -
         np.testing.assert_array_equal(RewardScale(statistics, jnp.zeros(1)).scale(reward), expected)
 
 
+@pytest.mark.slow
 def test_what_goes_beyond_them_is_left_alone() -> None:
     rows = jnp.asarray(np.random.default_rng(0).normal(3.0, 2.0, (4, 5, 6)), jnp.float32)
     covering, own = RunningStatistics.create((2,)).add(rows), RunningStatistics.create((2,)).add(rows[..., :2])

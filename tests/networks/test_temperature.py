@@ -13,6 +13,7 @@ LOG_PROB = jnp.array([-2.0, 1.0, 4.0])
 FORMS = {"log": losses.temperature_loss, "dual": losses.temperature_loss_dual}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize("mode", FORMS)
 def test_it_descends_its_loss_by_adam(mode, flat):

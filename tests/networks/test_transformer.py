@@ -99,6 +99,7 @@ def reference(params, config, tokens):
     return norm(stream, params["norm"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS.keys())
 def test_hidden_states_are_those_of_the_formulas(config):
     params = random_params(config)
@@ -109,6 +110,7 @@ def test_hidden_states_are_those_of_the_formulas(config):
     assert np.all(np.isfinite(hidden))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS.keys())
 def test_reading_with_a_cache_is_reading_at_once(config):
     model, params = Transformer(config), random_params(config)
@@ -140,6 +142,7 @@ def test_no_token_sees_a_later_one():
     assert np.all(np.abs(before - after)[:, 5:].max(-1) > 1e-3)
 
 
+@pytest.mark.slow
 def test_gradients_pass_padding_and_are_finite():
     model, params = Transformer(VARIANTS["qwen3"]), random_params(VARIANTS["qwen3"])
 
@@ -151,6 +154,7 @@ def test_gradients_pass_padding_and_are_finite():
     assert all(np.all(np.isfinite(leaf)) and np.any(leaf != 0) for leaf in jax.tree.leaves(gradients))
 
 
+@pytest.mark.slow
 def test_a_policy_begins_nearly_uniform():
     model = Transformer(TINY)
     params = jax.jit(model.init)(jax.random.key(0), TOKENS, VALID)["params"]
@@ -158,6 +162,7 @@ def test_a_policy_begins_nearly_uniform():
     assert np.max(np.abs(logits)) < 0.5
 
 
+@pytest.mark.slow
 def test_parameters_are_those_of_qwen3_06b():
     """Names and shapes of the published checkpoint (linear weights are [out, in] there); nothing is allocated."""
     config = TransformerConfig(
@@ -212,6 +217,7 @@ def test_unembedding_is_the_embedding_or_a_matrix_of_its_own():
         np.testing.assert_array_equal(unembedding(params, config), own)
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_nearly_the_same():
     exact, rough = TINY, dataclasses.replace(TINY, dtype="bfloat16")
     params = jax.tree.map(lambda leaf: 0.3 * leaf, random_params(TINY))

@@ -25,6 +25,7 @@ def decompositions(jaxpr):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(4, 4), (3, 8), (8, 3)])
 def test_orthogonal_weights_are_those_of_flax_also_for_many_seeds(shape):
     keys = jax.random.split(jax.random.key(0), 3)
@@ -43,12 +44,14 @@ def test_no_batch_of_matrices_is_decomposed_at_once():
     assert len(shapes) >= 6 and all(len(shape) == 2 for shape in shapes)
 
 
+@pytest.mark.slow
 def test_selu_is_that_of_jax_and_so_is_its_slope():
     inputs = jnp.concatenate([jnp.linspace(-30, 30, 61), jnp.array([-1e-4, 1e-4, -1e30, 1e30])])
     np.testing.assert_allclose(selu(inputs), jax.nn.selu(inputs), rtol=1e-6, atol=2e-7)
     np.testing.assert_allclose(jax.vmap(jax.grad(selu))(inputs), jax.vmap(jax.grad(jax.nn.selu))(inputs), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_feed_forward_network_begins_with_zero_biases_and_keeps_mean_and_variance():
     network = FeedForward((256, 256, 256), 128)
     inputs = jax.random.normal(jax.random.key(1), (512, 256))

@@ -95,6 +95,7 @@ def is_picture(path: Path) -> bool:
     return path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 8_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env", [Point(), HostPoint], ids=["device", "host"])
 def test_the_numbers_are_those_of_a_policy_made_by_hand(env):
     trajectories, expertise = play_experts(by_hand(), 4, env=env)
@@ -123,6 +124,7 @@ def test_the_router_has_collapsed_where_one_expert_holds_over_99_percent():
     assert held(0.001).collapsed == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stochastic", [True, False])
 @pytest.mark.parametrize("env", ["maxent/MultiGoal", "Pendulum-v1"])
 def test_what_is_looked_at_is_what_evaluation_scores(tmp_path, env, stochastic):
@@ -138,6 +140,7 @@ def test_what_is_looked_at_is_what_evaluation_scores(tmp_path, env, stochastic):
         np.testing.assert_allclose(actions, chosen, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_expert_that_is_noted_is_the_one_that_acted(tmp_path):
     # Deviations so small that an action tells whose it is.
     agent = PMOE(hidden_sizes=(8,), num_experts=4, log_std_min=-12.0, log_std_max=-11.0)
@@ -168,6 +171,7 @@ def test_every_environment_gets_the_pictures_that_it_allows(tmp_path, env, pictu
     assert ("All states of" in " ".join(found.remarks)) == ("states" not in pictures)
 
 
+@pytest.mark.slow
 def test_attention_has_weights_but_no_choice(tmp_path):
     run = run_of(tmp_path, "maxent/MultiGoal", PMOE(hidden_sizes=(8,), num_experts=3, router="attention"))
     trajectories, expertise = play_experts(load_policy(run), 2, seed=1)
@@ -177,6 +181,7 @@ def test_attention_has_weights_but_no_choice(tmp_path):
     np.testing.assert_allclose([each.total for each in trajectories], expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_one_expert_is_none_to_look_at(tmp_path):
     run = run_of(tmp_path, "maxent/FourOptima", PMOE(hidden_sizes=(8,), num_experts=1))
     found = look_at_experts(load_policy(run), run, run / "experts", episodes=5)
@@ -185,6 +190,7 @@ def test_one_expert_is_none_to_look_at(tmp_path):
         look_at_experts(load_policy(run), run, run / "experts", env=Bandit())
 
 
+@pytest.mark.slow
 def test_the_rows_of_metrics_are_those_of_one_seed_and_variant(tmp_path):
     agent = PMOE(hidden_sizes=(8,), num_experts=2)
     variants = {"learning_rate": (1e-3, 3e-4)}

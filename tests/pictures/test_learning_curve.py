@@ -112,6 +112,7 @@ def test_it_draws_from_a_thread(tmp_path):
     assert is_png(tmp_path / "learning_curve.png")
 
 
+@pytest.mark.slow
 def test_pyplot_and_its_global_state_are_never_imported(tmp_path):
     make_run(tmp_path, [[1.0, 2.0]])
     code = (

@@ -55,6 +55,7 @@ def lines_of(monkeypatch, folder, run):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [1, 4])
 @pytest.mark.parametrize("logs", [4, 300])
 def test_any_number_of_seeds_and_points_is_drawn(tmp_path, seeds, logs):
@@ -93,6 +94,7 @@ def test_many_points_are_averaged_in_bins(tmp_path, monkeypatch):
     assert len(found) == 63 and found[-1] == pytest.approx(np.mean(rows[-2:]))
 
 
+@pytest.mark.slow
 def test_variants_get_a_colour_each_and_the_legend_says_what_is_dashed(tmp_path, monkeypatch):
     run = make_run(tmp_path, seeds=2, variants={"learning_rate": (1e-3, 3e-4)})
     assert token_curves(tmp_path, run).stat().st_size > 20_000
@@ -110,6 +112,7 @@ def test_a_run_that_went_on_may_have_gaps(tmp_path, monkeypatch):
     assert len(rows) == 42 and np.isnan(rows[-2]) and rows[-1] == pytest.approx(0.8)
 
 
+@pytest.mark.slow
 def test_an_evaluation_before_the_first_log_is_drawn(tmp_path):
     """With --log-every above --eval-every the run stopped at its first evaluation: metrics.csv did not exist."""
     make_run(tmp_path)
@@ -118,6 +121,7 @@ def test_an_evaluation_before_the_first_log_is_drawn(tmp_path):
     assert (tmp_path / "token_curves.png").exists()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_drawn_is_one_sentence(tmp_path):
     assert not has_token_curves(tmp_path)
     with pytest.raises(CheckpointError, match="recorded nothing"):

@@ -68,6 +68,7 @@ def reached(axes):
     return np.asarray(axes.get_images()[1].get_array())[..., 3]
 
 
+@pytest.mark.slow
 def test_the_line_is_the_walk_and_its_colours_are_the_steps():
     axes, shown = drawn(GRID, [walk(GRID, [LEFT, LEFT, DOWN, RIGHT])])  # the second goes against the edge
     (line,) = paths(axes)
@@ -199,6 +200,7 @@ def seen(monkeypatch):
     return figures
 
 
+@pytest.mark.slow
 def test_a_policy_is_drawn_as_evaluation_plays_it(tmp_path, seen):
     policies = export(tmp_path, 2)
     path = picture_policies(policies, tmp_path / "new" / "trajectories.png", episodes=3)
@@ -213,6 +215,7 @@ def test_a_policy_is_drawn_as_evaluation_plays_it(tmp_path, seen):
         assert part.title == f"seed {policy.seed}: F = {trajectory.total + 4:.4g}"  # 4 cells are seen from the start
 
 
+@pytest.mark.slow
 def test_sampled_episodes_are_drawn_up_to_a_number_and_counted_in_the_title(tmp_path, seen):
     (policy,) = export(tmp_path, 1)
     picture_policies([policy], tmp_path / "here.png", episodes=MOST_PATHS + 2, seed=3, stochastic=True)
@@ -226,6 +229,7 @@ def test_sampled_episodes_are_drawn_up_to_a_number_and_counted_in_the_title(tmp_
     assert "sampled actions" in titles[1] and f"{MOST_PATHS + 2} episodes, at most {MOST_PATHS} drawn" in titles[1]
 
 
+@pytest.mark.slow
 def test_of_many_policies_the_first_are_drawn_and_the_title_says_so(tmp_path, seen):
     picture_policies(export(tmp_path, MOST_PANELS + 1, "maxent/SteinerTree"), tmp_path / "here.png")
     ((_, panels, titles),) = seen
@@ -233,6 +237,7 @@ def test_of_many_policies_the_first_are_drawn_and_the_title_says_so(tmp_path, se
     assert f"the first {MOST_PANELS} of {MOST_PANELS + 1} policies" in titles[1]
 
 
+@pytest.mark.slow
 def test_environments_without_a_plane_are_refused(tmp_path):
     policies = export(tmp_path, 1, "maxent/EpsilonBandit")
     assert not isinstance(envs.make_device("maxent/EpsilonBandit"), HasFieldMap)
@@ -241,6 +246,7 @@ def test_environments_without_a_plane_are_refused(tmp_path):
     assert not (tmp_path / "here.png").exists()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_written_is_one_sentence(tmp_path):
     policies = export(tmp_path, 1, "maxent/SteinerTree")
     (tmp_path / "file").write_text("in the way")

@@ -63,6 +63,7 @@ def outcomes(width: int | None, sampled: bool) -> list[Any]:
     return evaluate_host(AGENT, states(), SEEDS, 7, EPISODES, source, keys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampled", [False, True], ids=["most likely", "sampled"])
 @pytest.mark.parametrize("width", [1, 2, 3, 5, 64])
 def test_what_an_evaluation_finds_does_not_depend_on_how_many_are_open(width: int, sampled: bool) -> None:

@@ -73,6 +73,7 @@ def exported(folder, agent, spec=None):
     return load_policy(folder, agent=type(agent))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env", ENVS.values(), ids=ENVS)
 def test_each_episode_has_a_memory_of_its_own(tmp_path, env):
     """Side by side, they remember their own rewards; the next evaluation begins with nothing."""
@@ -110,6 +111,7 @@ def test_a_policy_remembers_actions_as_its_agent_has_them(tmp_path):
     np.testing.assert_allclose(memory, [0.5, 1.0])
 
 
+@pytest.mark.slow
 def test_agents_that_do_not_remember_are_given_nothing_and_their_programs_hold_nothing():
     agent, env = SAC(hidden_sizes=(8,)), Point()
     states = jax.jit(jax.vmap(lambda key: agent.init(key, env.spec)))(jax.random.split(jax.random.key(0), 2))
@@ -120,6 +122,7 @@ def test_agents_that_do_not_remember_are_given_nothing_and_their_programs_hold_n
     assert start_device(agent, states, keys, np.int32(0), 3, env).memory == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dt", "doc"])
 def test_what_was_recalled_is_taken_out_again(name):
     agent, spec = OFFLINE_AGENTS_UNDER_TEST[name].agent, Point().spec

@@ -30,6 +30,7 @@ def numbered(agent, state, observation, key):
     return agent.act(state, observation, key), {"first": observation[:, 0], "number": jnp.arange(len(observation))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env", [Point(), HostPoint], ids=["device", "host"])
 @pytest.mark.parametrize("choose", [sampled_action, most_likely])
 def test_returns_and_lengths_are_those_of_evaluation(tmp_path, env, choose):
@@ -40,6 +41,7 @@ def test_returns_and_lengths_are_those_of_evaluation(tmp_path, env, choose):
     assert [each.length for each in found] == expected.lengths
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env", [Point(), HostPoint], ids=["device", "host"])
 def test_every_step_follows_from_the_one_before(tmp_path, env):
     """The point moves by a tenth of the action and pays minus its squared distance; notes stand beside their steps."""
@@ -52,6 +54,7 @@ def test_every_step_follows_from_the_one_before(tmp_path, env):
         np.testing.assert_array_equal(each.notes["number"], index)
 
 
+@pytest.mark.slow
 def test_what_follows_an_episodes_end_is_left_out(tmp_path):
     env = envs.make_device("maxent/MultiGoal")
     policy = untrained(tmp_path, "maxent/MultiGoal", env.spec)
@@ -64,12 +67,14 @@ def east(agent, state, observation, key):
     return jnp.tile(jnp.array([0.9, 0.0]), (len(observation), 1)), ()
 
 
+@pytest.mark.slow
 def test_an_episode_of_one_step(tmp_path):
     policy = untrained(tmp_path, "OneStep", OneStepDevice(True).spec)
     (each,) = collect_trajectories(policy, 1, env=OneStepDevice(True))
     assert each.length == 1 and each.total == 1.0 and each.observation.shape == (2, 1)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_played_is_one_sentence(tmp_path):
     policy = untrained(tmp_path, "Point", Point().spec)
     with pytest.raises(InvalidSettingError, match="at least 1 episode"):

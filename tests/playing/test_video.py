@@ -72,6 +72,7 @@ def opengl(monkeypatch):
         pytest.skip(str(error))
 
 
+@pytest.mark.slow
 def test_a_video_has_the_speed_and_the_frames_of_the_environment(policy, tmp_path):
     needs_ffmpeg()
     path = record_video(policy, tmp_path / "new" / "point.mp4", episodes=2, max_steps=3, env=DrawnPoint)

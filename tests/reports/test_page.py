@@ -60,6 +60,7 @@ def written(tmp_path_factory):
     return folder, write_report([folder], options=QUICK).page.read_text()
 
 
+@pytest.mark.slow
 def test_the_page_loads_nothing_and_runs_nothing(written):
     _, text = written
     reader = Reader(text)
@@ -100,6 +101,7 @@ def test_every_section_is_there_with_every_method_and_run(written):
     assert "2 methods on 2 environments with 16 training runs (one per seed) from 4 folders." in words
 
 
+@pytest.mark.slow
 def test_text_from_files_stays_text(tmp_path):
     evil = '"><script>alert(1)</script><img src="https://example.org/x.png">'
     returns = {0: [1.0, 2.0], 1: [2.0, 3.0]}
@@ -116,6 +118,7 @@ def test_text_from_files_stays_text(tmp_path):
     assert evil in " ".join(reader.words) and "<i>left" in " ".join(reader.words)
 
 
+@pytest.mark.slow
 def test_the_summary_says_whether_the_intervals_tell_methods_apart(tmp_path):
     for name, rate, shift in (("a", 1e-2, 0.0), ("b", 1e-3, 0.1), ("c", 1e-4, 100.0)):
         returns = {seed: [shift + seed] for seed in range(4)}
@@ -133,6 +136,7 @@ def test_one_run_with_one_seed_and_one_evaluation_is_a_report(tmp_path):
     assert "sac reaches 1.000 (1 seed, step 1,000)." in words
 
 
+@pytest.mark.slow
 def test_an_earlier_report_is_replaced_is_no_run_and_the_same_runs_give_the_same_page(study):
     first = write_report([study], options=QUICK)
     assert first.page == study / "report" / "report.html"
@@ -143,6 +147,7 @@ def test_an_earlier_report_is_replaced_is_no_run_and_the_same_runs_give_the_same
     assert {path for path in first.page.parent.rglob("*") if path.is_file()} == set(first.files)
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_written_is_one_sentence(study, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="Cannot make the folder"):

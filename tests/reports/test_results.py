@@ -210,6 +210,7 @@ def test_a_single_seed_has_dashes_for_what_it_cannot_say(tmp_path):
     assert cells[3] == "–" and cells[7] == "–"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [1, 5])
 @pytest.mark.parametrize("evaluations", [1, 30])
 def test_any_number_of_seeds_and_points_is_drawn(tmp_path, seeds, evaluations):

@@ -37,6 +37,7 @@ def segment(checkpoints, step):
     return checkpoints._replay / f"{step - 10:012d}-{step:012d}.npy"
 
 
+@pytest.mark.slow
 def test_after_a_kill_the_latest_and_the_best_stay_and_nothing_else(tmp_path):
     folder = tmp_path / "checkpoints"
     for process in range(3):  # each is left as a kill leaves it: nothing is closed

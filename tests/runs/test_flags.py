@@ -120,6 +120,7 @@ def test_a_value_by_itself_is_checked_by_name():
         parse_value("batch_size", "0", Count)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AGENTS)
 def test_without_flags_a_run_has_the_defaults_of_its_agent(name):
     flags = parse(["--agent", name])

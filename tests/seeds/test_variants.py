@@ -76,6 +76,7 @@ def test_a_variant_alone_and_among_others(env):
     assert len({policy.tobytes() for policy in policies}) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @every_agent("ppo")
 def test_every_agents_variants_are_what_they_would_be_alone(name, backend):
@@ -93,6 +94,7 @@ def test_every_agents_variants_are_what_they_would_be_alone(name, backend):
         assert metrics[member]["critic/loss"] != metrics[other]["critic/loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @every_agent("sac")
 def test_variants_of_a_seed_draw_the_same_numbers_and_what_does_not_differ_is_equal(name, backend):
@@ -114,6 +116,7 @@ def test_variants_of_a_seed_draw_the_same_numbers_and_what_does_not_differ_is_eq
     loop.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @every_agent("sac")
 def test_all_variants_are_traced_and_compiled_once(name, backend):
@@ -153,6 +156,7 @@ def table(folder, name):
     return [{k: v for k, v in row.items() if k not in ("seconds", "steps_per_second")} for row in rows]
 
 
+@pytest.mark.slow
 def test_tables_have_a_row_for_each_step_variant_and_seed(whole):
     _, result = whole
     config = json.loads((result.folder / "config.json").read_text())
@@ -181,6 +185,7 @@ def test_tensorboard_has_a_run_for_each_variant_and_seed(whole):
     assert runs == {f"{variant}/seed_{seed}" for variant in variants for seed in (0, 1)}
 
 
+@pytest.mark.slow
 def test_the_policy_of_each_variant_and_seed_is_the_trained_one(whole):
     _, result = whole
     observation = np.array([[0.5, -0.5], [0.1, 0.9]], np.float32)
@@ -196,6 +201,7 @@ def test_the_policy_of_each_variant_and_seed_is_the_trained_one(whole):
         load_policy(result.folder, variant=3)
 
 
+@pytest.mark.slow
 def test_stopping_and_resuming_equals_not_stopping(whole, tmp_path):
     env, result = whole
     part = train(AGENT, env, output_dir=str(tmp_path), variants=VARIANTS, **(SETTINGS | {"total_steps": 60}))

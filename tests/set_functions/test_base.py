@@ -47,6 +47,7 @@ def gain_of(name, visited, index):
     return float(add(FUNCTIONS[name], remember(name, visited), CASES[name].elements(np.array([index]))[0])[1])
 
 
+@pytest.mark.slow
 @every
 @settings(max_examples=20)
 @given(visited=trajectories)
@@ -62,6 +63,7 @@ def test_value_is_the_definition_and_gains_are_its_differences(name, visited):
     assert (gains >= 0).all()
 
 
+@pytest.mark.slow
 @every
 @settings(max_examples=15)
 @given(
@@ -99,6 +101,7 @@ def test_repeats_add_nothing_to_a_set_and_something_to_pairs_with_time(name, vis
         assert gain > 0
 
 
+@pytest.mark.slow
 @every
 def test_eager_compiled_and_side_by_side_agree(name):
     case, function = CASES[name], FUNCTIONS[name]

@@ -57,6 +57,7 @@ def score_gradient(weigh):
     return jax.grad(loss)(LOGITS)
 
 
+@pytest.mark.slow
 def test_the_worked_example_of_the_sheet():
     objective = lambda logits: expected(logits, lambda i, j: WORKED.value(jnp.array([i, j])))  # noqa: E731
     correct = np.array([[0.046809, 0.004916, -0.051725], [0.008250, 0.039674, -0.047924]])
@@ -77,6 +78,7 @@ def test_the_worked_example_of_the_sheet():
     assert_close(jnp.stack(score_gradient(modular)), wrong, **OF_THE_SHEET)
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(moves=st.lists(st.sampled_from([(0, 0), (0, 1), (1, 0), (0, -1), (-1, 0)]), min_size=40, max_size=40))
 def test_moves_along_the_axes_reach_at_most_two_cells_each(moves):
@@ -86,6 +88,7 @@ def test_moves_along_the_axes_reach_at_most_two_cells_each(moves):
     assert gains[0] == 4 and (gains[1:] <= 2).all() and gains.sum() == GRID.value(trajectory) <= 4 + 2 * len(moves)
 
 
+@pytest.mark.slow
 def test_everything_weighs_as_much_as_all_and_no_more():
     weights = np.random.default_rng(0).uniform(0, 1, SIDE * SIDE)
     function = Coverage(Table(footprints(SIDE)), Table(weights))

@@ -49,6 +49,7 @@ def direct(name, visited):
 walks = st.lists(st.sampled_from([(0, 0), (0, 1), (1, 0), (0, -1), (-1, 0)]), min_size=LENGTH - 1, max_size=LENGTH - 1)
 
 
+@pytest.mark.slow
 @every
 @settings(max_examples=10)
 @given(moves=walks)
@@ -92,6 +93,7 @@ def test_information_gain_of_independent_elements_is_the_sum_of_theirs():
     )
 
 
+@pytest.mark.slow
 def test_all_but_determined_elements_never_pay_less_than_the_least():
     """In float32 their conditional variance may come out as anything around 0; a gain stays what noise alone allows."""
     places = np.linspace(0, 1, 30)[:, None]
@@ -102,6 +104,7 @@ def test_all_but_determined_elements_never_pay_less_than_the_least():
         np.testing.assert_allclose(gains, function.marginal_gains(np.arange(30)), rtol=0, atol=0.2)
 
 
+@pytest.mark.slow
 def test_errors_do_not_grow_where_rounding_is_larger_than_the_noise():
     """150 elements on a line: without a floor under the conditional variance the inverse grew until gains were NaN."""
     places = np.linspace(0, 1, 60)[:, None]
@@ -111,6 +114,7 @@ def test_errors_do_not_grow_where_rounding_is_larger_than_the_noise():
     assert (gains >= 0).all() and (gains <= 9.97).all()
 
 
+@pytest.mark.slow
 def test_tables_that_were_traced_at_single_precision_serve_double_too():
     """JAX 0.10 keeps the rounding of an array that a compiled function holds."""
     function = InformationGain(Table(POSTERIOR), 0.01, 4)
@@ -120,6 +124,7 @@ def test_tables_that_were_traced_at_single_precision_serve_double_too():
         assert gains(np.array([3, 4])).dtype == jnp.float64
 
 
+@pytest.mark.slow
 def test_summary_marks_what_was_visited():
     function = FUNCTIONS["released design"]
     memory = function.empty()
@@ -180,6 +185,7 @@ def test_what_is_refused(make, error, message):
         make()
 
 
+@pytest.mark.slow
 def test_least_offsets_and_noises_are_taken_and_zero_covariances_too():
     offset = -0.5 * math.log(1e-6)
     nothing = Table(np.zeros((2, 2)))

@@ -19,12 +19,14 @@ def test_by_hand():
     assert function.marginal_gains(jnp.array([0, 0, 4, 1, 2, 3, 3])).tolist() == [1, 0, 0, 1, 0, 1, 0]
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(visited=st.lists(st.integers(0, 104), min_size=41, max_size=41))
 def test_no_walk_of_the_sheets_task_collects_more_than_21(visited):
     assert float(SHEET.marginal_gains(np.array(visited)).sum()) <= 21
 
 
+@pytest.mark.slow
 def test_everything_is_worth_21_in_the_sheets_task():
     assert SHEET.value(np.arange(105)) == SHEET.marginal_gains(np.arange(105)).sum() == 21
 

@@ -31,6 +31,7 @@ def test_a_posterior_is_the_block_of_the_inverse():
     np.testing.assert_array_equal(posterior_covariance(prior, [], 0.1), prior)
 
 
+@pytest.mark.slow
 def test_samples_have_the_covariance_and_follow_the_seed():
     covariance = squared_exponential(POINTS, 2.0, 2.0)
     samples = np.stack([sample_field(covariance, seed) for seed in range(4000)])

@@ -35,6 +35,7 @@ def by_hand(reference, budget):
     return tuple(chosen)
 
 
+@pytest.mark.slow
 @every_set
 @pytest.mark.parametrize("budget", [1, 4, SIZE])
 def test_greedy_and_lazy_greedy_choose_as_by_hand(name, budget):
@@ -56,6 +57,7 @@ def test_lazy_greedy_saves_most_evaluations_on_a_large_ground_set():
     assert found.places == lazy.places and 10 * lazy.evaluations < found.evaluations
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(seed=st.integers(0, 10_000), budget=st.integers(1, 4))
 def test_greedy_keeps_its_guarantee_on_random_coverage(seed, budget):
@@ -67,6 +69,7 @@ def test_greedy_keeps_its_guarantee_on_random_coverage(seed, budget):
     assert (1 - 1 / math.e) * best.value - 1e-6 <= found.value <= best.value + 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in SETS if name != "on a grid"])  # subsets are of indices
 def test_greedy_keeps_its_guarantee_for_every_function(name):
     function = CASES[name].make()
@@ -90,6 +93,7 @@ def test_more_subsets_than_are_computed_at_once():
     assert best.value == 21 and set(best.places) >= {13, 15, 17}
 
 
+@pytest.mark.slow
 def test_curvature():
     assert curvature(Modular(Table([1.0, 2.0, 0.0])), 3) == 0
     assert curvature(Modular(Table([0.0, 0.0])), 2) == 0

@@ -74,6 +74,7 @@ def greedy(result, data, seed=None):
 # The kinds.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env", ["CartPole", "Pendulum", "maxent/MultiGoal"])
 def test_random_actions_need_no_policy(env):
     data = gather(kind="random", env=env, size=333)
@@ -92,6 +93,7 @@ def test_random_actions_need_no_policy(env):
     assert not np.array_equal(data.observation, other.observation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cart", "pendulum", "goal"])
 def test_the_expert_is_the_greedy_policy_in_the_environments_units(name, request):
     result = request.getfixturevalue(name)
@@ -103,6 +105,7 @@ def test_the_expert_is_the_greedy_policy_in_the_environments_units(name, request
         np.testing.assert_array_equal(other.action, greedy(result, other, seed=1))
 
 
+@pytest.mark.slow
 def test_noise_on_discrete_actions_is_epsilon_greedy(cart):
     data = gather(cart, kind="noisy", noise=0.4, size=3000)
     share = np.mean(data.action != greedy(cart, data))
@@ -114,6 +117,7 @@ def test_noise_on_discrete_actions_is_epsilon_greedy(cart):
     np.testing.assert_array_equal(still.action, greedy(cart, still))
 
 
+@pytest.mark.slow
 def test_noise_on_continuous_actions_is_gaussian_where_the_range_is_1(tmp_path):
     # An untrained policy: what a trained one does is mostly near a bound, where noise is clipped.
     untrained = make_teacher(tmp_path, env=envs.make_host("Pendulum-v1", [0]), env_name="Pendulum-v1")
@@ -126,6 +130,7 @@ def test_noise_on_continuous_actions_is_gaussian_where_the_range_is_1(tmp_path):
     assert np.abs(wild.action).max() == 2.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cart", "pendulum"])
 def test_mixed_is_four_fifths_of_random_then_a_fifth_of_the_expert(name, request):
     result = request.getfixturevalue(name)
@@ -162,6 +167,7 @@ def test_terminal_states_and_time_limits_are_told_apart(cart):
     assert ((np.abs(fallen[:, 2]) > 0.2) | (np.abs(fallen[:, 0]) > 2.4)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terminates", [True, False])
 @pytest.mark.parametrize("host", [True, False])
 def test_a_trajectory_says_how_it_ended(tmp_path, host, terminates):
@@ -173,6 +179,7 @@ def test_a_trajectory_says_how_it_ended(tmp_path, host, terminates):
     assert (data.terminated.tolist(), data.truncated.tolist()) == ([terminates], [not terminates])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env", [HostPoint, Point()], ids=["host", "device"])
 def test_a_time_limit_terminates_nothing(tmp_path, env):
     found = collect_trajectories(load_policy(make_teacher(tmp_path)), 2, env=env)
@@ -262,6 +269,7 @@ def test_what_was_overwritten_is_said(pendulum, monkeypatch):
     assert "overwritten the first 50 of 500 transitions" in first and second.startswith("7 transitions of episodes")
 
 
+@pytest.mark.slow
 def test_runs_without_a_buffer_or_a_checkpoint_are_refused(tmp_path, pendulum):
     ppo = AGENTS_UNDER_TEST["ppo"].agent
     make_teacher(tmp_path / "ppo", agent=ppo)

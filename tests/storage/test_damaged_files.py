@@ -85,6 +85,7 @@ def test_as_many_as_are_promised():
     assert sum(MUTATIONS.values()) >= 10_000 and MUTATIONS.keys() == KINDS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["configuration", "npz", "preferences", "sweep"])
 def test_some_of_them(kind, tmp_path):
     _, raw = damaged(kind, tmp_path, 60, seed=1)

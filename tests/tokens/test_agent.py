@@ -36,6 +36,7 @@ def state():
     return init(AGENT, jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_imitation_lowers_the_loss_of_right_answers():
     """Of five tokens each is as likely at first; a policy that does not look at prompts is left with 0.94 nats.
 
@@ -46,12 +47,14 @@ def test_imitation_lowers_the_loss_of_right_answers():
     assert np.mean(losses[-20:]) < 0.85
 
 
+@pytest.mark.slow
 def test_the_warm_start_may_learn_prompts_too():
     """Their second letters, of five tokens each as likely at first, beside the answers."""
     plain, both = (warm_started(AGENT.replace(warm_start_prompts=prompts), 1)[1][0] for prompts in (False, True))
     assert both - plain == pytest.approx(math.log(5), abs=0.3)
 
 
+@pytest.mark.slow
 def test_the_warm_start_ends_after_its_steps_with_a_reference_and_a_new_optimiser():
     agent = AGENT.replace(objective_settings=("kl_weight=0.1",), warm_start_steps=2 * NUM_RESPONSES + 1)
     states, _ = warm_started(agent, 3)
@@ -77,6 +80,7 @@ def test_without_steps_there_is_no_warm_start(steps, warm):
     assert bool(init(AGENT.replace(warm_start_steps=steps), jax.random.key(0)).warm) is warm
 
 
+@pytest.mark.slow
 def test_a_group_shares_its_prompt_and_its_rewards_are_those_of_the_task(state):
     batch, metrics = collected(AGENT, state, jax.random.key(1))
     prompts = batch.context.prompts.reshape(-1, GROUP, TASK.prompt_length)
@@ -92,6 +96,7 @@ def test_a_group_shares_its_prompt_and_its_rewards_are_those_of_the_task(state):
     assert metrics["rollout/rounds"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"temperature": 0.6, "top_p": 0.7}], ids=["plain", "temperature and top-p"])
 def test_training_finds_the_log_probabilities_and_entropies_that_sampling_recorded(state, settings):
     """Otherwise the first importance ratio is not 1."""
@@ -104,6 +109,7 @@ def test_training_finds_the_log_probabilities_and_entropies_that_sampling_record
     assert metrics["actor/entropy"] == pytest.approx(float(batch.entropy_old[mask].mean()), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_an_iteration_takes_a_step_for_each_minibatch_of_each_epoch(state):
     agent = AGENT.replace(num_minibatches=4, num_epochs=3)
     after, metrics = reinforce(agent, state, jax.random.key(0))
@@ -112,6 +118,7 @@ def test_an_iteration_takes_a_step_for_each_minibatch_of_each_epoch(state):
     assert all(np.isfinite(value) and np.shape(value) == () for value in metrics.values())
 
 
+@pytest.mark.slow
 def test_further_rounds_bring_groups_that_teach_and_leave_the_metrics_of_the_first_round(state):
     """Reported rewards of chosen groups would stay near a half, however good the policy is."""
     first, plain = collected(AGENT, state, jax.random.key(2))
@@ -129,6 +136,7 @@ def test_further_rounds_bring_groups_that_teach_and_leave_the_metrics_of_the_fir
     assert_close(found, expected)  # drawn by two programs, with and without further rounds
 
 
+@pytest.mark.slow
 def test_a_policy_that_is_always_right_stops_drawing_at_the_last_round(state):
     class Right(Echo):
         def is_right(self, problem, response):
@@ -140,6 +148,7 @@ def test_a_policy_that_is_always_right_stops_drawing_at_the_last_round(state):
     assert metrics["rollout/rounds"] == 3 and metrics["rollout/mixed_groups"] == 0 and metrics["episode/return"] == 1
 
 
+@pytest.mark.slow
 def test_responses_have_the_leading_axes_of_their_prompts(state):
     prompts, _ = TASK.prompts(jax.random.key(3), 6)
     prompts = np.asarray(prompts, np.float32)
@@ -156,6 +165,7 @@ def test_responses_have_the_leading_axes_of_their_prompts(state):
     assert (flat[0] != act(acting, prompts, jax.random.key(5))).any()
 
 
+@pytest.mark.slow
 def test_a_small_nucleus_or_temperature_leaves_the_likeliest_response(state):
     prompts, _ = TASK.prompts(jax.random.key(3), 6)
     act = jax.jit(lambda agent, key: agent.act(state, prompts, key))
@@ -166,6 +176,7 @@ def test_a_small_nucleus_or_temperature_leaves_the_likeliest_response(state):
     assert (act(hot, jax.random.key(0)) != act(hot, jax.random.key(1))).any()
 
 
+@pytest.mark.slow
 def test_reinforcement_raises_the_reward():
     """By chance one response in forty is right; a policy of this size soon learns lengths, and that the end comes once.
 

@@ -97,6 +97,7 @@ def test_statistics_and_side_responses_that_an_objective_asks_for_arrive(monkeyp
     assert side["logp"][side["mask"]].mean() < given["logp"][given["logp"] < 0].mean() - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", objectives.names())
 def test_every_objective_is_given_what_it_needs(name):
     """Traced alone: a missing input, or a state that changes its shape, would show."""

@@ -18,6 +18,7 @@ MODEL = Transformer(TransformerConfig(TASK.vocabulary_size, 16, 1, 2, 1, 8, 32))
 SIZE, PROMPTS = 6, 5
 
 
+@pytest.mark.slow
 def test_budgets_and_chances_are_those_of_the_sheet():
     found = root_budget(16, jnp.array([0.30, 2.0]), jnp.array([0.50, 0.4]))
     np.testing.assert_array_equal(found, [8, 12])
@@ -35,6 +36,7 @@ def test_forks_happen_as_often_as_they_should():
         assert share == pytest.approx(float(fork_probability(rounds, change)), abs=2e-4)
 
 
+@pytest.mark.slow
 def test_rooms_are_taken_in_order_and_rounds_are_counted():
     forks = Forks(size=4, roots=2, entropy_slope=0.0, round_penalty=0.0)
     growth = Growth.begin(forks, 8)
@@ -67,6 +69,7 @@ def grown(roots=2, slope=0.0, penalty=0.0):
     return jax.device_get(run(jax.random.key(3), forks))
 
 
+@pytest.mark.slow
 def test_a_fork_has_its_parents_beginning_and_goes_its_own_way():
     found = grown()
     forked = np.flatnonzero(found.parent >= 0)
@@ -84,6 +87,7 @@ def test_a_fork_has_its_parents_beginning_and_goes_its_own_way():
     assert not found.there[found.free].any() and np.all(found.there[~found.free, 0])
 
 
+@pytest.mark.slow
 def test_without_rooms_there_are_no_forks_and_conversations_are_what_they_were():
     found = grown(roots=SIZE)
     assert not found.free.any() and np.all(found.parent == -1)
@@ -95,6 +99,7 @@ def test_without_rooms_there_are_no_forks_and_conversations_are_what_they_were()
         converse(MODEL, params, TASK, prompts, mask, jax.random.key(0), forks=Forks(size=4))
 
 
+@pytest.mark.slow
 def test_a_penalty_spreads_forks_over_rounds():
     free, held = grown(), grown(penalty=0.5)
     assert np.sum(held.parent >= 0) < np.sum(free.parent >= 0)

@@ -61,6 +61,7 @@ def pieces(tokens, there, mask, turns):
     return said
 
 
+@pytest.mark.slow
 def test_every_turn_ends_as_it_must_and_is_replied_to_as_the_task_says():
     """Played again by hand, turn by turn: the same replies, rewards and end."""
     out = found()
@@ -84,6 +85,7 @@ def test_every_turn_ends_as_it_must_and_is_replied_to_as_the_task_says():
     assert len(lengths) > 1  # rows were not in step
 
 
+@pytest.mark.slow
 def test_what_training_says_of_a_conversation_is_what_sampling_said():
     out, (asked, asked_mask) = found(), prompts()
     hidden = jax.jit(functools.partial(score, MODEL))(params(), asked, asked_mask, out.said.tokens, out.there)
@@ -97,6 +99,7 @@ def test_what_training_says_of_a_conversation_is_what_sampling_said():
     assert np.all(out.there | ~mask) and not out.said.tokens[~out.there].any()
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_say_what_each_says_alone():
     both = jax.tree.map(lambda *leaves: jnp.stack(leaves), params(0), params(5))
     keys = jnp.stack([jax.random.key(1), jax.random.key(9)])
@@ -106,6 +109,7 @@ def test_seeds_side_by_side_say_what_each_says_alone():
     np.testing.assert_array_equal(together.said.tokens[0], found().said.tokens)
 
 
+@pytest.mark.slow
 def test_a_conversation_beyond_its_room_is_cut_and_not_ended():
     short = jax.device_get(talk(params(), jax.random.key(1), length=5))
     long = found()
@@ -143,6 +147,7 @@ class Cramped(LookUp):
         return dataclasses.replace(LookUp.reply(self, state, said, length), tokens=jnp.zeros(3, jnp.int32))
 
 
+@pytest.mark.slow
 def test_a_conversation_without_an_end_has_its_turns_and_no_more():
     task = Silent()
     out = jax.device_get(talk(params(), jax.random.key(2), task=task))
@@ -205,6 +210,7 @@ def test_no_response_to_a_task_that_replies_is_checked_by_itself():
     assert first == same >= 0 and other >= 0 and other != first and none == -1
 
 
+@pytest.mark.slow
 def test_lines_are_spoken_as_the_model_would_be_replied_to():
     asked, _ = prompts(3)
 

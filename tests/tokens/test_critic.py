@@ -20,6 +20,7 @@ SETTINGS = ("overlong_margin=2",)
 AGENT = TOKEN_AGENTS_UNDER_TEST["grpo"].replace(objective="vapo", objective_settings=SETTINGS, learning_rate=1e-3)
 
 
+@pytest.mark.slow
 def test_only_objectives_with_a_critic_have_one():
     assert set(WITH_CRITIC) == {"ppo_critic", "vapo"}
     plain, state = (init(agent, jax.random.key(0)) for agent in (TOKEN_AGENTS_UNDER_TEST["grpo"], AGENT))
@@ -27,6 +28,7 @@ def test_only_objectives_with_a_critic_have_one():
     assert len(jax.tree.leaves(acting_state(AGENT, state))) == len(jax.tree.leaves(state.params))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trunk", ["own", "shared"])
 def test_it_learns_alone_first_and_then_beside_the_policy(trunk):
     """Two iterations of NUM_RESPONSES; a trunk of its own begins as the policy, and every value as 0."""
@@ -53,6 +55,7 @@ def test_it_learns_alone_first_and_then_beside_the_policy(trunk):
     assert np.any(np.asarray(batch.values)[batch.mask] != 0)
 
 
+@pytest.mark.slow
 def test_it_begins_with_the_policy_that_the_warm_start_has_made():
     agent = AGENT.replace(warm_start_steps=NUM_RESPONSES)
     after, _ = imitate(agent, init(agent, jax.random.key(0)), jax.random.key(1), 0)

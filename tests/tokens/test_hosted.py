@@ -46,6 +46,7 @@ def talk(task, key=1):
     return [task.decode(prompt) for prompt in prompts], jax.device_get(run(jax.random.key(key)))
 
 
+@pytest.mark.slow
 def test_replies_are_read_and_episodes_are_told_apart():
     task = task_of(Counter)
     prompts, found = talk(task)
@@ -56,6 +57,7 @@ def test_replies_are_read_and_episodes_are_told_apart():
         assert task.decode(found.said.tokens[row][told[row]]) == "#1#2"  # what the third said is read by nobody
 
 
+@pytest.mark.slow
 def test_an_environment_that_raises_or_waits_or_speaks_in_tongues_ends_its_episode_alone():
     released = threading.Event()
 

@@ -29,6 +29,7 @@ def answered():
     return Prompted(PROMPTS, PROMPTS > 0, found.mask), found
 
 
+@pytest.mark.slow
 def test_what_it_says_of_its_answers_is_what_it_drew_them_with(answered):
     prompted, found = answered
     said = jax.jit(lambda model: model.statistics(prompted, found.tokens))(MODEL)
@@ -37,11 +38,13 @@ def test_what_it_says_of_its_answers_is_what_it_drew_them_with(answered):
     np.testing.assert_allclose(said.entropy[mask], found.entropy[mask], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_without_a_key_it_takes_the_likeliest_tokens():
     greedy = [MODEL.respond(PROMPTS, PROMPTS > 0, None, 4, temperature).tokens for temperature in (None, 3.0)]
     np.testing.assert_array_equal(*greedy)
 
 
+@pytest.mark.slow
 def test_the_last_layer_under_the_norm_and_the_unembedding_gives_the_logits(answered):
     """At the model's temperature, and of each token of the answer."""
     prompted, found = answered
@@ -54,6 +57,7 @@ def test_the_last_layer_under_the_norm_and_the_unembedding_gives_the_logits(answ
     assert_close(np.where(found.mask, expected, 0.0), np.where(found.mask, found.logp, 0.0), scale=1.0)
 
 
+@pytest.mark.slow
 def test_the_first_layer_does_not_depend_on_later_ones(answered):
     prompted, found = answered
     params = jax.tree.map(lambda leaf: leaf, MODEL.params)

@@ -66,6 +66,7 @@ def test_best_fit_decreasing_by_hand():
     np.testing.assert_array_equal(packed.spread(packed.targets)[prompted.response_mask], tokens[prompted.response_mask])
 
 
+@pytest.mark.slow
 def test_a_model_says_of_packed_sequences_what_it_says_of_each_alone():
     """Values, statistics of the vocabulary and gradients, with rows and places filled up; no waste comes in."""
     prompted, tokens = drawn()
@@ -108,6 +109,7 @@ def test_what_is_not_asked_of_takes_no_place():
     assert_close(of_packed, slope)
 
 
+@pytest.mark.slow
 def test_numbers_go_into_rows_and_come_back():
     """At the places that predict tokens, or at their own, and with further axes."""
     prompted, tokens = drawn()
@@ -127,6 +129,7 @@ def test_numbers_go_into_rows_and_come_back():
         packed.unpack(rows, at="tokens")
 
 
+@pytest.mark.slow
 def test_a_teacher_reads_hints_in_rows_of_its_own():
     """And says at the same places what it says of each sequence alone."""
     prompted, tokens = drawn()

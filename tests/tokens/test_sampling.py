@@ -54,6 +54,7 @@ def policy_at_training_time(responses, temperature, params=PARAMS):
     return Categorical(logits / np.reshape(temperature, (-1, 1, 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "temperature", [1.0, 0.5, 2.0, np.linspace(0.3, 3.0, 32)], ids=["1", "0.5", "2", "each its own"]
 )
@@ -66,6 +67,7 @@ def test_training_finds_the_log_probabilities_of_sampling(temperature):
     np.testing.assert_allclose(responses.entropy[mask], policy.entropy()[mask], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_tokens_may_have_temperatures_of_their_own():
     """Drawn hotter where the policy is less sure; what is said of the policy stays exact, and so is what was drawn from."""
 
@@ -90,6 +92,7 @@ def test_tokens_may_have_temperatures_of_their_own():
     assert np.all(responses.logp_drawn[~np.asarray(responses.mask)] == 0)
 
 
+@pytest.mark.slow
 def test_prompts_are_scored_token_by_token():
     """As responses to their own beginning are."""
     hidden, known = jax.jit(functools.partial(score_prompts, MODEL))(PARAMS, PROMPTS, PROMPT_MASK)
@@ -102,6 +105,7 @@ def test_prompts_are_scored_token_by_token():
     np.testing.assert_allclose(hidden[whole, 1:], following, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_tokens_come_as_often_as_their_probabilities_say():
     """Pairs of a first and a second token against their probabilities: chi-square with 48 degrees of freedom."""
     rows = 16384
@@ -135,6 +139,7 @@ def test_of_equally_likely_tokens_no_more_than_needed_are_in_the_nucleus():
     assert np.isfinite(found).tolist() == [True] * 3 + [False] * 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("top_p", [0.0, 0.6])
 def test_top_p_changes_what_is_drawn_and_not_what_is_recorded(top_p):
     responses = draw_responses(PARAMS, PROMPTS, PROMPT_MASK, KEY, top_p=top_p, temperature=1.5)
@@ -148,6 +153,7 @@ def test_top_p_changes_what_is_drawn_and_not_what_is_recorded(top_p):
     assert np.any(everything.tokens != responses.tokens)
 
 
+@pytest.mark.slow
 def test_greedy_takes_the_likeliest():
     responses = draw_responses(PARAMS, PROMPTS, PROMPT_MASK, KEY, greedy=True, temperature=0.7)
     policy, mask = policy_at_training_time(responses, 0.7), np.asarray(responses.mask)
@@ -166,6 +172,7 @@ def padded(sides):
     return prompts, mask
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sides", [np.ones(32, int), np.arange(32) % 3], ids=["right", "all kinds"])
 def test_prompts_may_be_padded_on_either_side(sides):
     """The first token once followed from the state at the padding, and neither sampling nor scoring said so."""
@@ -178,6 +185,7 @@ def test_prompts_may_be_padded_on_either_side(sides):
     np.testing.assert_allclose(of_odd[mask], of_left[mask], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_nothing_follows_from_nothing():
     """A prompt without tokens is refused where it can be seen, and where it cannot its response is empty."""
     mask = PROMPT_MASK & (np.arange(32) != 5)[:, None]
@@ -206,6 +214,7 @@ def test_a_response_ends_with_its_end_token():
     assert np.all(responses.logp[mask] < 0) and np.all(responses.entropy[mask] > 0)
 
 
+@pytest.mark.slow
 def test_after_all_have_ended_only_padding_follows():
     """The steps that do nothing leave what the steps of some rows that have ended leave."""
     among_others = draw_responses(PARAMS, PROMPTS, PROMPT_MASK, KEY, greedy=True)
@@ -218,6 +227,7 @@ def test_after_all_have_ended_only_padding_follows():
     np.testing.assert_allclose(alone.entropy, among_others.entropy[ended], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_seed_among_others_answers_as_it_does_alone():
     seeds = [PARAMS, random_params(1), random_params(2)]
     keys = jax.random.split(KEY, 3)
@@ -232,6 +242,7 @@ def test_a_seed_among_others_answers_as_it_does_alone():
         np.testing.assert_allclose(together.entropy[index], alone.entropy, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_row_draws_the_same_numbers_however_many_rows_there_are():
     some = draw_responses(PARAMS, PROMPTS[:5], PROMPT_MASK[:5], KEY)
     all_ = draw_responses(PARAMS, PROMPTS, PROMPT_MASK, KEY)
@@ -240,6 +251,7 @@ def test_a_row_draws_the_same_numbers_however_many_rows_there_are():
     assert len(np.unique(same.tokens, axis=0)) > 1  # and equal prompts have answers of their own
 
 
+@pytest.mark.slow
 def test_temperature_and_top_p_compile_nothing_anew():
     traces = []
 

@@ -64,6 +64,7 @@ def test_a_row_by_hand():
     assert_close(jax.grad(lambda z: logits_statistics(z, 1).entropy)(logits), by_hand)
 
 
+@pytest.mark.slow
 @wraps
 @pytest.mark.parametrize("chunk", [None, 1, 2, 4, 7, 14, 100])
 def test_equal_to_the_naive_form_for_every_chunk(wrap, chunk):
@@ -98,6 +99,7 @@ def of_row(logits, token):
     return found.logp, found.entropy, in_logp, jax.grad(lambda z: logits_statistics(z, token).entropy)(logits)
 
 
+@pytest.mark.slow
 @given(logits=vocabulary_rows, token=st.integers(0, 6))
 def test_extreme_logits_keep_values_and_gradients_right(logits, token):
     logits[(token + 1) % 7] = 3.0  # something can be drawn
@@ -112,6 +114,7 @@ def test_extreme_logits_keep_values_and_gradients_right(logits, token):
     np.testing.assert_allclose(in_entropy.sum(), 0.0, atol=1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(key=st.integers(0, 10**6), temperature=st.floats(0.3, 3.0))
 def test_gradients_agree_with_finite_differences(key, temperature):
@@ -144,6 +147,7 @@ def test_bfloat16_adds_up_in_float32():
     np.testing.assert_array_equal(np.float32(slope), [[1024.0, -1024.0]])
 
 
+@pytest.mark.slow
 def test_bfloat16_inputs_give_float32_statistics():
     """Logits that differ by less than bfloat16 can tell at their size; the sum over the vocabulary too."""
     hidden, unembedding, tokens, weights = case(dtype=jnp.bfloat16)
@@ -172,6 +176,7 @@ def test_vmap_over_seeds_equals_seeds_alone():
         assert_close(jax.tree.map(lambda leaf, i=index: leaf[i], found), alone)
 
 
+@pytest.mark.slow
 def test_masked_positions_may_hold_anything():
     hidden, unembedding, tokens, weights = case()
     mask = jnp.arange(T) < jnp.array([[T], [2], [0]])
@@ -216,6 +221,7 @@ def test_temperature_is_traced_and_held_constant():
     assert slope == 0
 
 
+@pytest.mark.slow
 def test_extra_functions_see_normalised_log_probs_and_give_no_gradient():
     hidden, unembedding, tokens, _ = case()
     functions = {
@@ -253,6 +259,7 @@ def test_extra_functions_may_close_over_traced_numbers():
     assert in_bound == 0
 
 
+@pytest.mark.slow
 def test_no_array_of_all_logits_is_held():
     """The largest array of the compiled program, forward and backward, has one chunk's rows or is the unembedding's."""
     shape = (4, 64, 8, 512)
@@ -328,6 +335,7 @@ assert_close(jax.jit(by_devices)(*inputs), expected[1])
 """
 
 
+@pytest.mark.slow
 def test_sharded_over_batch_and_vocabulary_without_gathering_anything():
     here = Path(__file__).parent
     path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
@@ -359,6 +367,7 @@ VOCABULARY_FUNCTIONS = {
 }
 
 
+@pytest.mark.slow
 def test_functions_of_the_vocabulary_have_gradients_in_chunks():
     """Values and slopes are those of the whole array of logits, of one number for each token and of several."""
     keys = jax.random.split(jax.random.key(3), 3)
@@ -389,6 +398,7 @@ def test_functions_of_the_vocabulary_have_gradients_in_chunks():
     assert_close(slopes, of_whole)
 
 
+@pytest.mark.slow
 def test_constant_functions_stay_constant_beside_those_with_a_gradient():
     hidden, matrix, tokens = jnp.ones((1, 2, 3)), jnp.arange(12.0).reshape(3, 4) / 9, jnp.zeros((1, 2), jnp.int32)
 
@@ -409,6 +419,7 @@ def test_constant_functions_stay_constant_beside_those_with_a_gradient():
         token_statistics(hidden, matrix, tokens, extra=functions, differentiable=functions)
 
 
+@pytest.mark.slow
 def test_a_vocabulary_by_hand():
     log_probs = jnp.log(jnp.array([0.5, 0.3, 0.15, 0.05]))
     token = jnp.int32(1)
@@ -423,6 +434,7 @@ def test_a_vocabulary_by_hand():
         vocabulary.top_log_probs(0)
 
 
+@pytest.mark.slow
 def test_gradients_of_functions_of_a_large_vocabulary_stay_within_chunks():
     """16,384 tokens of 151,936: planned memory above inputs and outputs, values and gradients; nothing is run."""
     shapes = [((16, 1024, 64), jnp.bfloat16), ((64, 151_936), jnp.bfloat16), ((16, 1024), jnp.int32)]

@@ -128,6 +128,7 @@ def a_random_expression(random, prompt):
     return first + "".join(random.choice(list("+-*")) + number for number in others)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ALL[2:], ids=str)
 def test_countdown_agrees_with_pythons_own_evaluation(task):
     random, asked, right = np.random.default_rng(0), texts(task, posed(task)), texts(task, answered(task)[0])
@@ -140,6 +141,7 @@ def test_countdown_agrees_with_pythons_own_evaluation(task):
         assert least <= np.mean(expected) <= most
 
 
+@pytest.mark.slow
 def test_every_short_string_is_judged_as_python_judges_it():
     """All strings of up to five of these characters, which hold every kind of fault."""
     task, prompt = Countdown(), "2 3 2>8"
@@ -202,6 +204,7 @@ def test_tasks_of_one_right_answer_by_hand(task, prompt, right, wrong):
     assert rewards(task, [prompt], wrong) == [0] * len(wrong)
 
 
+@pytest.mark.slow
 @every_task
 def test_demonstrations_are_right_and_random_responses_are_not(task):
     prompts, (responses, mask) = posed(task), answered(task)
@@ -214,6 +217,7 @@ def test_demonstrations_are_right_and_random_responses_are_not(task):
     assert check(task, prompts, noise).mean() < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ALL[:3], ids=str)
 def test_a_right_answer_is_right_only_with_its_end_and_nothing_else(task):
     prompts, (responses, mask) = posed(task), answered(task)
@@ -245,6 +249,7 @@ def test_demonstrations_take_every_right_answer_as_often():
     assert all(abs(count - COUNT / 4) < 60 for count in drawn.values())
 
 
+@pytest.mark.slow
 def test_a_prompt_without_a_right_answer_has_an_empty_demonstration():
     task = Countdown()
     prompts = task.encode_prompts(["1 1 1>99", "1 1 1>2"])
@@ -253,6 +258,7 @@ def test_a_prompt_without_a_right_answer_has_an_empty_demonstration():
     assert task.reward(prompts, responses, mask).tolist() == [0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", [*ALL, *SMALLEST], ids=str)
 def test_held_out_prompts_never_coincide_with_training_prompts(task):
     training, others = posed(task), posed(task, held_out=True)
@@ -275,6 +281,7 @@ def test_a_problem_is_held_out_in_every_form():
     assert sums.any(axis=0).all() and not sums.all(axis=0).any()
 
 
+@pytest.mark.slow
 @every_task
 def test_prompts_are_padded_on_the_left_and_follow_from_the_key(task):
     tokens, mask = task.prompts(jax.random.key(0), COUNT)
@@ -287,6 +294,7 @@ def test_prompts_are_padded_on_the_left_and_follow_from_the_key(task):
     np.testing.assert_array_equal(task.encode_prompts(texts(task, tokens)), tokens)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ALL[:3], ids=str)
 def test_tasks_run_within_jit_and_vmap(task):
     def score(key):
@@ -297,6 +305,7 @@ def test_tasks_run_within_jit_and_vmap(task):
     assert hash(task) == hash(type(task)(**vars(task)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "median", "tenth", "ninetieth"), [(Countdown(), 4, 2, 8), (Countdown(operands=4), 14, 6, 32)], ids=str
 )

@@ -56,6 +56,7 @@ def at_once(hidden, matrix, tokens, teacher, weights):
     return jax.grad(loss, (0, 1), has_aux=True)(hidden, matrix)
 
 
+@pytest.mark.slow
 def test_chunks_give_the_values_and_gradients_of_all_logits_and_none_to_the_teacher():
     given = case()
     (*slopes, of_teacher), found = chunked(*given, np.ones((N, T)))
@@ -89,6 +90,7 @@ def test_they_are_those_of_a_loop_in_double_precision():
             assert found.extra[name][place] == pytest.approx(value, rel=1e-5, abs=3e-6), name
 
 
+@pytest.mark.slow
 def test_masked_places_may_hold_anything_of_both():
     hidden, matrix, tokens, teacher, weights = case(2)
     mask = np.arange(T) < np.array([[5], [2], [3]])
@@ -129,6 +131,7 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence():
         vocabulary.teacher_entropy(0)
 
 
+@pytest.mark.slow
 def test_4096_tokens_of_151936_of_two_models_take_less_than_2_gib():
     """Above inputs and outputs, with gradients, of all divergences that objectives ask for; nothing is run."""
     sizes = [((4, 1024, 64), jnp.bfloat16), ((64, 151_936), jnp.bfloat16), ((4, 1024), jnp.int32)]

@@ -117,6 +117,7 @@ def title(case):
 CASES = GOLDEN["batches"][0]["cases"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", range(len(CASES)), ids=[title(case).replace(" ", "-") for case in CASES])
 def test_ours_is_trls(index):
     """In single precision, of sums of some thirty numbers around 1."""

@@ -24,6 +24,7 @@ def rows_of(tree, rows):
     return jax.tree.map(lambda leaf: leaf[rows], tree)
 
 
+@pytest.mark.slow
 def test_parts_of_any_size_are_weighted_by_their_share():
     """Which a batch knows: of the rows, not of the tokens. Parts of parts are parts."""
     total = np.zeros((ROWS, COLUMNS))
@@ -62,6 +63,7 @@ def test_devices_that_hold_a_part_each_average_to_the_step():
     assert_close(found, loss_of(GRPO, OUTPUTS, BATCH), scale=1.0)  # of the tokens' losses, which cancel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dcpo", "clip_cov", "adpo", "dapo"])
 def test_devices_side_by_side_find_the_gradient_and_the_state_of_the_step(name):
     """An entropy that is added up, tokens that are drawn among all, groups that stay whole, groups that are left out."""
@@ -93,6 +95,7 @@ def test_devices_side_by_side_find_the_gradient_and_the_state_of_the_step(name):
     assert np.abs(slope.logp).max() > 1e-3 and (name != "dcpo" or state)
 
 
+@pytest.mark.slow
 def test_a_minibatch_divides_by_its_own_counts_and_is_cut_into_parts_itself():
     three = [6, 0, 5]
     alone = PREPARED.rows(three).as_step()
@@ -124,6 +127,7 @@ def test_a_part_without_tokens_adds_nothing_and_weighs_as_much_as_the_others():
     assert_close(found, loss_of(GRPO, OUTPUTS, prepared), scale=1.0)  # of the tokens' losses, which cancel
 
 
+@pytest.mark.slow
 def test_at_the_first_step_a_survey_needs_no_pass_of_the_policy():
     """The policy that drew the responses is the one that learns: its log-probabilities and entropies are there."""
     objective = objectives.make("entropy_target", target_entropy=0.2)
@@ -156,6 +160,7 @@ def test_counts_that_another_objective_does_not_have_are_asked_for():
         objectives.make("adpo")((), TokenOutputs(part.logp_old), part)
 
 
+@pytest.mark.slow
 def test_draws_belong_to_responses_and_their_tokens():
     """Whatever stands around them: another order, other columns, other rows."""
     key, mask = jax.random.key(0), BATCH.mask
@@ -167,6 +172,7 @@ def test_draws_belong_to_responses_and_their_tokens():
     assert np.any(np.asarray(drawn(jax.random.key(1), jnp.arange(ROWS), mask)) != found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cispo", "dr_grpo", "reinforce_pp"])
 def test_rows_may_stand_in_any_order_where_an_index_says_which_belong_together(name):
     """And be filled up with rows of groups that are not there, as shapes that stay the same ask for."""

@@ -18,6 +18,7 @@ def test_the_numbers_of_the_example(after, means):
     assert_close(found[0, : len(means)], np.array(means))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True])
 def test_masked_places_are_passed_over(after):
     values, mask = np.full((1, 16), np.nan, np.float32), np.zeros((1, 16), bool)
@@ -30,6 +31,7 @@ def test_masked_places_are_passed_over(after):
     assert not np.any(whole[~mask]) and np.all(found[~mask] == 0)
 
 
+@pytest.mark.slow
 def test_short_responses_have_no_window():
     mask = jnp.arange(5) < jnp.array([0, 1, 3])[:, None]
     found, whole = window_means(jnp.full((3, 5), 0.5), mask, 4)

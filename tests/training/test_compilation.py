@@ -26,17 +26,20 @@ def run(**environment: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_the_cache_is_below_the_users_cache_folder(tmp_path):
     assert run(XDG_CACHE_HOME=str(tmp_path)) == str(tmp_path / "maxent_rl" / "xla")
     assert (tmp_path / "maxent_rl" / "xla").is_dir()
 
 
+@pytest.mark.slow
 def test_the_users_own_choice_stands(tmp_path):
     assert run(XDG_CACHE_HOME=str(tmp_path), JAX_COMPILATION_CACHE_DIR=str(tmp_path / "mine")) == str(tmp_path / "mine")
     assert run(XDG_CACHE_HOME=str(tmp_path), JAX_ENABLE_COMPILATION_CACHE="false") == "None"
     assert not (tmp_path / "maxent_rl").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_made_is_no_error(tmp_path):
     (tmp_path / "file").write_text("")
     assert run(XDG_CACHE_HOME=str(tmp_path / "file")) == "None"

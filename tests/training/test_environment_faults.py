@@ -33,6 +33,7 @@ def of(**methods: Any) -> type[HostDiscretePoint]:
     return type("Faulty", (HostDiscretePoint,), methods)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "kind", "words"),
     [
@@ -54,6 +55,7 @@ def test_what_shows_at_a_reset_leaves_no_folder(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "kind", "words"),
     [
@@ -78,6 +80,7 @@ def test_a_fault_in_a_step_says_where_and_which_checkpoint_is_good(
     assert isinstance(caught.value.__cause__, OSError if step is fails else IncompatibleEnvironmentError)
 
 
+@pytest.mark.slow
 def test_a_reward_that_is_nan_names_the_seed_whose_environment_paid_it(tmp_path: Path) -> None:
     made: list[Any] = []
 
@@ -138,6 +141,7 @@ class Square(DiscretePoint):
         return state + 1, self.walls * state, state >= 0, 0
 
 
+@pytest.mark.slow
 def test_an_environment_looser_than_the_protocol_is_trained_evaluated_and_played(tmp_path: Path) -> None:
     result = train(SMALL, Square(horizon=5), output_dir=str(tmp_path), **SETTINGS)
     outcome = result.evaluations[-1][1][0]

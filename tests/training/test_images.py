@@ -38,6 +38,7 @@ def test_the_layout_of_an_image_changes_nothing_and_the_policy_takes_its_own(tmp
         evaluate_policy(policy, 1, env=partial(HostCatch, layout="wide"))
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_it_learns_the_same_to_the_bit(tmp_path):
     """The states have arrays without entries, of which checkpoints hold nothing, and the buffer has wrapped around."""
     settings = SETTINGS | {"num_seeds": 2}

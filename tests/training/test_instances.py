@@ -51,6 +51,7 @@ def run(folder: Path, env: Any = Simulator, limit: int = 99, **settings: Any) ->
     return train(AGENT, env, **(fixed | settings))
 
 
+@pytest.mark.slow
 def test_one_simulator_for_training_and_one_for_evaluation_are_enough(tmp_path: Path) -> None:
     free = run(tmp_path, eval_episodes=5, eval_every=32, eval_num_envs=5)
     assert Simulator.most == 6
@@ -59,6 +60,7 @@ def test_one_simulator_for_training_and_one_for_evaluation_are_enough(tmp_path: 
     assert bound.evaluations == free.evaluations and len(free.evaluations) == 2
 
 
+@pytest.mark.slow
 def test_a_single_simulator_trains_without_evaluation(tmp_path: Path) -> None:
     result = run(tmp_path, limit=1, eval_episodes=0)
     assert Simulator.most == 1 and Simulator.open == 0 and result.evaluations == []
@@ -78,6 +80,7 @@ def test_without_room_for_evaluation_a_run_says_so_before_it_begins(tmp_path: Pa
     assert not list(tmp_path.iterdir()) and Simulator.open == 0
 
 
+@pytest.mark.slow
 def test_two_runs_that_begin_in_one_second_have_folders_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +89,7 @@ def test_two_runs_that_begin_in_one_second_have_folders_of_their_own(
     assert folders == ["now", "now-2", "now-3"]
 
 
+@pytest.mark.slow
 def test_a_run_says_that_episodes_are_cut_and_another_limit_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

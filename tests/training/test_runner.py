@@ -102,6 +102,7 @@ def assert_same_run(first, second):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_files(whole):
     result = whole.result
     names = {path.name for path in result.folder.iterdir()}
@@ -138,6 +139,7 @@ def test_tables_are_tidy(whole):
     assert [not np.isnan(row["critic/loss"]) for row in metrics if row["seed"] == 0] == expected and not expected[0]
 
 
+@pytest.mark.slow
 def test_the_policy_is_the_trained_one(whole):
     result, size = whole.result, () if whole.row.discrete else (2,)
     observation = np.random.default_rng(0).uniform(-1, 1, (100, 2)).astype(np.float32)
@@ -150,6 +152,7 @@ def test_the_policy_is_the_trained_one(whole):
         assert np.abs(policy(observation, jax.random.key(0)) - policy(observation)).max() > 0
 
 
+@pytest.mark.slow
 def test_the_policy_can_be_evaluated_and_holds_nothing_that_only_learning_needs(whole):
     policy = load_policy(whole.result.folder, seed=1)
     outcome = evaluate_policy(policy, 2, env=whole.env)
@@ -168,7 +171,7 @@ def test_checkpoints_keep_the_last_ones_and_the_best(whole):
     assert 120 in kept and max(means, key=means.get) in kept and len(kept) <= 3
 
 
-@pytest.mark.parametrize("interrupt_at", [7, 38])
+@pytest.mark.parametrize("interrupt_at", [pytest.param(7, marks=pytest.mark.slow), 38])
 def test_interrupt_and_resume_equal_not_stopping(whole, tmp_path, monkeypatch, interrupt_at):
     """For agents that learn from windows of ten vector steps, within one: the rest of it is in the checkpoint."""
     stop = threading.Event()
@@ -198,6 +201,7 @@ def test_interrupt_and_resume_equal_not_stopping(whole, tmp_path, monkeypatch, i
     assert_same_run(whole.result, rest)
 
 
+@pytest.mark.slow
 def test_resume_from_an_earlier_checkpoint_drops_what_came_after(whole, tmp_path):
     """As after a kill: rows were written that no checkpoint covers."""
     part = run(tmp_path, whole.env, whole.agent, total_steps=60)
@@ -213,11 +217,13 @@ def assert_states_equal(first, second):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_resuming_a_finished_run_changes_nothing(whole):
     again = go_on(whole.result.folder, whole.env, whole.agent)
     assert_same_run(whole.result, again)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named(tmp_path):
     result = run(tmp_path, Point(), num_seeds=1)
     for path in (result.folder / "checkpoints" / "120").rglob("*"):
@@ -230,6 +236,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
         go_on(result.folder, Point())
 
 
+@pytest.mark.slow
 def test_a_foreign_checkpoint_is_refused(tmp_path):
     result = run(tmp_path, Point(), num_seeds=1)
     config = json.loads((result.folder / "config.json").read_text())
@@ -239,6 +246,7 @@ def test_a_foreign_checkpoint_is_refused(tmp_path):
         go_on(result.folder, Point())
 
 
+@pytest.mark.slow
 def test_missing_replay_rows_are_named(tmp_path):
     result = run(tmp_path, Point(), num_seeds=1)
     for path in (result.folder / "checkpoints" / "replay").glob("*.npy"):
@@ -254,6 +262,7 @@ def test_a_run_that_is_not_there(tmp_path):
         load_policy(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_damaged_policy_is_refused_and_nothing_is_executed(tmp_path):
     result = run(tmp_path, Point(), num_seeds=1, total_steps=20)
     arrays = result.folder / "policy" / "arrays.npz"
@@ -269,6 +278,7 @@ def test_a_damaged_policy_is_refused_and_nothing_is_executed(tmp_path):
         load_policy(result.folder)(np.zeros(3))
 
 
+@pytest.mark.slow
 def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
     class Late(Point):
         def step(self, state, action):
@@ -279,11 +289,13 @@ def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
         run(tmp_path, Late(horizon=1000), num_seeds=1, num_envs=1, eval_every=0)
 
 
+@pytest.mark.slow
 def test_the_sentence_of_a_run_that_learns_nothing_is_shown(tmp_path, capfd):
     run(tmp_path, Point(), total_steps=20, progress=True)
     assert "This run learns nothing in its 20 steps" in "".join(capfd.readouterr())
 
 
+@pytest.mark.slow
 def test_the_same_name_twice_is_refused(tmp_path):
     run(tmp_path, Point(), num_seeds=1, total_steps=20)
     with pytest.raises(StorageError, match="already holds a run"):
@@ -325,6 +337,7 @@ def test_impossible_settings_are_refused(tmp_path, settings, error, words):
     assert words in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_buffer_larger_than_memory_is_refused(tmp_path):
     with pytest.raises(
         InvalidSettingError, match=r"takes at least .* of memory .*: it would fit with --replay-size at most"
@@ -389,6 +402,7 @@ def small_run(tmp_path_factory):
     ).folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
@@ -428,6 +442,7 @@ def test_what_is_passed_wrongly_is_one_sentence(small_run, call, error, words):
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_an_agent_of_ones_own_goes_on_by_its_class_alone(tmp_path):
     @struct.dataclass
     class Mine(SAC):
@@ -441,6 +456,7 @@ def test_an_agent_of_ones_own_goes_on_by_its_class_alone(tmp_path):
     assert resume(result.folder, agent=Mine, env=Point(), total_steps=6, progress=False).step == 6
 
 
+@pytest.mark.slow
 def test_values_in_other_types_are_taken_for_what_they_say(tmp_path):
     agent = AGENT.replace(
         batch_size=16.0, hidden_sizes=[8], learning_rate=np.float32(0.5), discount=jax.numpy.float32(0.5)
@@ -474,6 +490,7 @@ class Failing(HostPoint):
         return super().step(action)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("at", "left"), [(0, False), (1, False), (9, False), (100, True)])
 def test_a_start_that_fails_leaves_no_folder(tmp_path, at, left):
     """Rows are written every ten steps: what fails after them has something to keep. The door, too, takes some steps."""
@@ -495,6 +512,7 @@ def test_nor_does_one_that_fails_once_the_folder_is_made(tmp_path, monkeypatch, 
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_without_a_terminal_one_is_told_what_is_compiled(tmp_path, capfd):
     run(tmp_path, Point(), num_seeds=1, total_steps=20, progress=True)
     told = capfd.readouterr().out.splitlines()
@@ -530,6 +548,7 @@ def test_discrete_sac_balances_the_pole_within_10k_steps(tmp_path):
     assert max(untrained) < 50 and min(trained) > 300
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_is_gone_behind_to_the_same_numbers(whole, tmp_path):
     part = run(tmp_path, whole.env, whole.agent)
     (part.folder / "checkpoints" / "120" / "meta" / "metadata").write_text("{}")
@@ -543,6 +562,7 @@ def test_a_damaged_newest_checkpoint_is_gone_behind_to_the_same_numbers(whole, t
     assert_states_equal(whole.result, rest)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_checkpoint_begins_in_its_own_folder_from_its_own_configuration(whole, tmp_path):
     """As after a kill before the first checkpoint: rows of tables and of replay are there already."""
     part = run(tmp_path, whole.env, whole.agent)
@@ -553,6 +573,7 @@ def test_a_run_without_a_checkpoint_begins_in_its_own_folder_from_its_own_config
     assert_same_run(whole.result, rest)
 
 
+@pytest.mark.slow
 def test_two_calls_do_not_run_one_run(tmp_path):
     part = run(tmp_path, Point(), num_seeds=1, total_steps=60)
     before = (part.folder / "metrics.csv").read_bytes()
@@ -562,6 +583,7 @@ def test_two_calls_do_not_run_one_run(tmp_path):
     assert go_on(part.folder, Point(), total_steps=120).step == 120
 
 
+@pytest.mark.slow
 def test_stopped_at_once_says_what_is_safe(tmp_path, monkeypatch):
     part = run(tmp_path, Point(), num_seeds=1, total_steps=60)
 

@@ -72,6 +72,7 @@ def student(agent, state):
     return float(found.mean[0]), float(np.exp(found.log_std[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("anchor", "rule"),
     [*((anchor, "fixed") for anchor in ("uniform", "fixed", "copy", "ema", "kl")), ("fixed", "falling")],
@@ -84,6 +85,7 @@ def test_with_the_target_over_the_anchor_every_anchor_leads_to_the_teacher(ancho
     assert float(examine(agent, state, one_state())["kl"]) < 0.005
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_with_the_teacher_alone_a_fixed_anchor_leads_to_their_product(temperature):
     """`anchor * teacher**(tau / T)`, and not to the teacher."""
@@ -104,6 +106,7 @@ def test_with_the_teacher_alone_a_moving_anchor_never_settles():
     assert spreads[0] < 0.5 and all(after < 0.85 * before for before, after in itertools.pairwise(spreads))
 
 
+@pytest.mark.slow
 def test_distillation_is_a_uniform_anchor_with_the_temperature_of_the_teacher():
     batch = one_state()
     kd = SMALL.replace(method="kd", teacher_temperature=2.0)
@@ -120,6 +123,7 @@ def test_cloning_fits_the_actions_that_the_teacher_drew():
     assert student(agent, learn(agent, batch, 1_500)[0]) == pytest.approx((taken.mean(), taken.std()), abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -147,6 +151,7 @@ def test_every_form_brings_the_student_nearer_to_the_teachers_ranking(settings):
     assert before < 0.935 < after
 
 
+@pytest.mark.slow
 def test_standardized_log_ratios_say_nothing_of_how_far_to_go():
     """Any student on the way from its anchor to the teacher ranks as the teacher does, in the same proportions."""
     agent, batch = SMALL.replace(standardize=True, learning_rate=3e-3), one_state(count=16)
@@ -155,6 +160,7 @@ def test_standardized_log_ratios_say_nothing_of_how_far_to_go():
     assert after < 1e-3 < before
 
 
+@pytest.mark.slow
 def test_tied_scores_leave_a_student_that_is_its_anchor_where_it_is():
     tied = one_state().replace(teacher_log_prob=jnp.zeros((1, 64)))
     for loss in ("listwise", "pairs", "hard-pairs"):
@@ -190,6 +196,7 @@ def teacher_of(folder, agent, env=None):
     return load_policy(make_teacher(folder, agent, env or Point()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("proposal", ["broad", "uniform"])
 def test_candidates_are_half_the_teachers_own_and_scored_by_it(tmp_path, proposal):
     teacher = teacher_of(tmp_path, TEACHER)
@@ -211,6 +218,7 @@ def test_candidates_are_half_the_teachers_own_and_scored_by_it(tmp_path, proposa
     np.testing.assert_allclose(sets.teacher_log_prob, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_teacher_with_several_modes_scores_by_the_whole_mixture(tmp_path):
     teacher = teacher_of(tmp_path, PMOE(hidden_sizes=(8,), num_experts=3))
     sets = draw_candidates(teacher, SMALL, np.zeros((10, 2), np.float32), jax.random.key(0))
@@ -224,6 +232,7 @@ def test_a_teacher_with_several_modes_scores_by_the_whole_mixture(tmp_path):
     assert_close(sets.teacher[0], np.concatenate([moments.mean, moments.log_std]), scale=1.0)
 
 
+@pytest.mark.slow
 def test_a_teacher_of_discrete_actions_is_met(tmp_path):
     agent = SMALL.replace(learning_rate=1e-2, num_states=200)
     loop = loop_of(tmp_path, agent, DiscretePoint(), SACDiscrete(hidden_sizes=(8,)))
@@ -237,6 +246,7 @@ def test_a_teacher_of_discrete_actions_is_met(tmp_path):
     assert isinstance(agent.distribution(state, jnp.zeros(2)), Categorical)
 
 
+@pytest.mark.slow
 def test_a_teacher_that_is_not_squashed_asks_for_such_a_student(tmp_path):
     ppo = PPO(hidden_sizes=(8,))
     with pytest.raises(InvalidSettingError, match="not squashed: pass --density gaussian"):
@@ -256,6 +266,7 @@ class Shapes:
         self.spec = Spec((observation,), (action,), 200)
 
 
+@pytest.mark.slow
 def test_a_wrong_teacher_is_refused_in_one_sentence(tmp_path):
     def loop(teacher, env, **settings):
         run = RunConfig(agent="adpo", env=env, teacher=teacher, **settings)

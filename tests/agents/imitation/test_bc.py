@@ -43,6 +43,7 @@ def trained(agent, spec, batch, updates=500):
     return jax.jit(lambda state: jax.lax.scan(step, state, jax.random.split(KEY, updates))[0])(init(agent, KEY, spec))
 
 
+@pytest.mark.slow
 def test_probabilities_become_the_datas_frequencies():
     agent, batch = BC(**SMALL), logged(jnp.array([0.0, 1.0, 1.0, 2.0, 1.0]))
     state = trained(agent, CHOICES, batch)
@@ -53,6 +54,7 @@ def test_probabilities_become_the_datas_frequencies():
     np.testing.assert_allclose(np.bincount(drawn) / 2_000, [0.2, 0.6, 0.2], atol=0.05)
 
 
+@pytest.mark.slow
 def test_least_squares_give_the_mean_action():
     agent, batch = BC(**SMALL), logged(jnp.array([[0.1, -0.5], [0.5, -0.1]]))
     state = trained(agent, CONTINUOUS, batch)
@@ -60,6 +62,7 @@ def test_least_squares_give_the_mean_action():
     assert (act(agent, state, jnp.ones(2), KEY) == mode(agent, state, jnp.ones(2))).all()
 
 
+@pytest.mark.slow
 def test_likelihood_gives_mean_and_spread_before_squashing():
     before = 0.4 + 0.3 * jnp.array([[-1.0, 1.0], [1.0, -1.0]])
     agent = BC(**SMALL, density="gaussian")

@@ -70,6 +70,7 @@ def goodness(agent, state):
     return float(np.mean(-mode(agent, state, observation) * np.sign(observation)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("density", ["deterministic", "gaussian"])
 def test_preferences_teach_what_cloning_cannot(density):
     agent = dataclasses.replace(AGENT, density=density, bc_steps=100)
@@ -82,6 +83,7 @@ def test_preferences_teach_what_cloning_cannot(density):
     assert found["bc"] + 0.03 < found["sft"] < found["cpl"] - 0.1
 
 
+@pytest.mark.slow
 def test_a_bias_below_one_keeps_the_data_likely():
     """The sheet's reason for lambda < 1: with 1, data is fitted while all its likelihoods may fall."""
     log_prob = {
@@ -93,6 +95,7 @@ def test_a_bias_below_one_keeps_the_data_likely():
     assert log_prob[0.5] > log_prob[1.0]
 
 
+@pytest.mark.slow
 def test_one_step_with_a_reference_and_no_bias_is_dpo():
     agent = dataclasses.replace(AGENT, reference=True, bias=1.0, alpha=0.3, bc_steps=0, density="gaussian")
     state = init(agent, jax.random.key(0), SPEC)
@@ -114,6 +117,7 @@ def test_one_step_with_a_reference_and_no_bias_is_dpo():
     np.testing.assert_allclose(metrics["preference/loss"], dpo(moved, state.reference), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bias", [0.5, 1.0])
 def test_at_its_reference_the_loss_is_log_two(bias):
     agent = dataclasses.replace(AGENT, reference=True, bias=bias, bc_steps=0)
@@ -152,6 +156,7 @@ def test_only_preferred_segments_are_cloned_and_both_of_a_tie():
     np.testing.assert_allclose(AGENT._clone_loss(log_prob, label, "all"), -5.5, rtol=rounding(12))
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_batch_is_the_sheets():
     """Worked example 1 of the specification, by way of the agent's own sums."""
     log_prob = jnp.array([[[-1.2, -0.8, -2.0], [-0.5, -1.0, -0.9]]])
@@ -163,6 +168,7 @@ def test_the_loss_of_a_batch_is_the_sheets():
         assert metrics["preference/accuracy"] == 1.0
 
 
+@pytest.mark.slow
 def test_dropout_is_for_learning_alone():
     agent = dataclasses.replace(AGENT, dropout=0.5)
     state = init(agent, jax.random.key(0), SPEC)
@@ -195,6 +201,7 @@ def trained(dataset, output, **settings):
     return train(AGENT, Point(), dataset=str(dataset), output_dir=str(output), progress=False, **(defaults | settings))
 
 
+@pytest.mark.slow
 def test_a_run_learns_measures_and_resumes_to_the_same_numbers(dataset, tmp_path):
     whole = trained(dataset, tmp_path / "a", num_seeds=2, name="run")
     part = trained(dataset, tmp_path / "b", num_seeds=2, name="run", total_steps=60)
@@ -242,6 +249,7 @@ REWARD = SACPreference(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_reward_fitted_to_preferences_orders_actions_as_they_do():
     data, held_out = divide(point_preferences(2000))
     init_key, key = jax.random.key(learning_seed(0)), jax.random.key(learning_seed(1))
@@ -254,6 +262,7 @@ def test_a_reward_fitted_to_preferences_orders_actions_as_they_do():
     assert towards > away
 
 
+@pytest.mark.slow
 def test_sac_learns_from_the_fitted_reward_and_never_from_the_true_one():
     state = init(REWARD, jax.random.key(0), Spec((3,), (2,), 20))
     batch = batch_of()

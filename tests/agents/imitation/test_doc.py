@@ -76,6 +76,7 @@ def moved(tree, gradient, rate):
     return jax.tree.map(lambda old, slope: old + np.float32(rate) * np.asarray(slope), tree, gradient)
 
 
+@pytest.mark.slow
 def test_the_energy_ascends_the_term_and_the_posterior_descends_it():
     state, batch = begun(WALK, walk())
     key = jax.random.key(3)
@@ -90,6 +91,7 @@ def test_the_energy_ascends_the_term_and_the_posterior_descends_it():
     assert any(np.any(leaf) for leaf in jax.tree.leaves(slopes[0]["posterior"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adversary", ["ascent", "reversal"])
 def test_an_update_follows_those_signs(adversary):
     """What an update leaves has an energy that tells outcomes better, and less of what is descended."""
@@ -110,6 +112,7 @@ def test_an_update_follows_those_signs(adversary):
     assert descended(after.parameters, frozen) < descended(state.parameters, frozen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("future_vae", [False, True])
 def test_the_priors_loss_reaches_the_prior_and_only_in_the_vae_the_posterior(future_vae):
     agent = WALK.replace(future_vae=future_vae)
@@ -123,6 +126,7 @@ def test_the_priors_loss_reaches_the_prior_and_only_in_the_vae_the_posterior(fut
     assert reached == {"prior": True, "posterior": future_vae, "policy": False}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shapes", [True, False])
 def test_whether_the_values_loss_reaches_the_posterior_is_a_setting(shapes):
     agent = WALK.replace(value_shapes_latent=shapes)
@@ -135,6 +139,7 @@ def test_whether_the_values_loss_reaches_the_posterior_is_a_setting(shapes):
     assert any(np.any(leaf) for leaf in jax.tree.leaves(slopes["posterior"])) == shapes
 
 
+@pytest.mark.slow
 def test_padding_contributes_nothing():
     """NaN at padded places changes neither losses nor what is learned."""
     state, batch = begun(WALK, walk())
@@ -154,6 +159,7 @@ def test_padding_contributes_nothing():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_some_of_the_batchs_outcomes_stand_for_all():
     state, batch = begun(WALK, walk())
     latent = jax.random.normal(jax.random.key(3), (32, WALK.latent_size))
@@ -169,6 +175,7 @@ def test_some_of_the_batchs_outcomes_stand_for_all():
     np.testing.assert_allclose(some.mean(), every[0], atol=4 * some.std() / np.sqrt(40) + 0.05 * abs(every[0]))
 
 
+@pytest.mark.slow
 def test_the_weight_of_the_constraint_rises():
     state, _ = begun(BANDIT, bandit(500))
     beta = jax.jit(lambda state, step: BANDIT._beta(dataclasses.replace(state, step=step)))
@@ -178,6 +185,7 @@ def test_the_weight_of_the_constraint_rises():
     assert float(BANDIT.replace(future_vae=True)._beta(state)) == 0.0
 
 
+@pytest.mark.slow
 def test_rewards_and_their_shares_are_those_of_the_data():
     data = bandit(500)
     state, _ = begun(BANDIT, data)
@@ -189,6 +197,7 @@ def test_rewards_and_their_shares_are_those_of_the_data():
         BANDIT.check_data(EpisodeWindows.create(walk(), 1))
 
 
+@pytest.mark.slow
 def test_a_latent_is_kept_for_as_long_as_it_is_said():
     state, _ = begun(WALK.replace(redraw=2), walk())
     for redraw, kept in ((1, []), (2, [1, 3]), (0, [1, 2, 3])):

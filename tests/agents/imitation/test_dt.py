@@ -67,6 +67,7 @@ def window(agent, state, mask):
     return history.window(jnp.array([[0.3, -0.3]]), jnp.array([1.0]))
 
 
+@pytest.mark.slow
 def test_it_does_what_those_did_who_got_what_it_is_asked_for():
     agent = DT(context=1, batch_size=32, **PLAIN)
     state = trained(agent, bandit(), SPEC, 300)
@@ -77,6 +78,7 @@ def test_it_does_what_those_did_who_got_what_it_is_asked_for():
         np.testing.assert_array_equal(act(asking, state, jnp.zeros((50, 2)), jax.random.key(0)), arm)
 
 
+@pytest.mark.slow
 def test_without_the_return_it_clones():
     agent = DT(context=1, batch_size=32, condition="none", **PLAIN)
     state = trained(agent, bandit(), SPEC, 300)
@@ -86,6 +88,7 @@ def test_without_the_return_it_clones():
         np.testing.assert_allclose(chance, 1 / 3, atol=0.1)
 
 
+@pytest.mark.slow
 def test_continuous_actions_are_fitted_within_their_bounds():
     agent = DT(context=1, batch_size=32, **PLAIN)
     spec = Spec((2,), (1,), 5)
@@ -95,6 +98,7 @@ def test_continuous_actions_are_fitted_within_their_bounds():
     assert act(agent, state, jnp.zeros((4, 2)), jax.random.key(0)).shape == (4, 1)
 
 
+@pytest.mark.slow
 def test_memory_takes_rewards_off_what_is_wanted_and_keeps_the_last_steps():
     agent = DT(target_return=10.0, **TINY)
     state = fresh(agent)
@@ -112,6 +116,7 @@ def test_memory_takes_rewards_off_what_is_wanted_and_keeps_the_last_steps():
     np.testing.assert_array_equal(found.action[:, :2], [[0, 0], [1, 1]])
 
 
+@pytest.mark.slow
 def test_acting_reads_windows_as_learning_does():
     """The last window of an episode of the data and the memory of one that went the same way are the same input."""
     data = dataclasses.replace(bandit(3), terminated=np.array([False, False, True]))
@@ -129,6 +134,7 @@ def test_acting_reads_windows_as_learning_does():
     np.testing.assert_allclose(played.action[:2], logged.action[0, :2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [0, 1])
 def test_padding_contributes_nothing(layers):
     """Whatever stands at padded places, the loss and its gradient are the same, and they are finite."""

@@ -25,6 +25,7 @@ def test_published_defaults():
     assert not hasattr(agent, "replay_size") and not hasattr(agent, "start_steps")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", [SMALL, LAGRANGE.replace(entropy_backup=True)])
 def test_update_keeps_structure_and_types_and_stays_finite(agent):
     check_agent(agent, SPEC, "test")
@@ -35,6 +36,7 @@ def test_update_keeps_structure_and_types_and_stays_finite(agent):
     assert {"conservative/gap", "conservative/weight", "critic/loss", "actor/entropy"} <= set(metrics)
 
 
+@pytest.mark.slow
 def test_with_a_penalty_that_weighs_nothing_it_is_sac():
     settings = {"hidden_sizes": (8,), "batch_size": 8}
     sac = SAC(**settings, learning_rate=3e-4)
@@ -49,6 +51,7 @@ def test_with_a_penalty_that_weighs_nothing_it_is_sac():
         assert_close(jax.tree.leaves(getattr(ours, name)), jax.tree.leaves(value), rtol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_without_entropy_backup_targets_are_values_alone():
     state, batch = init(SMALL, jax.random.key(0)), logged_batch()
     noise, key = jnp.zeros((8, 2)), jax.random.key(1)
@@ -58,6 +61,7 @@ def test_without_entropy_backup_targets_are_values_alone():
     assert np.all(charged == 0) and np.any(log_prob != 0)
 
 
+@pytest.mark.slow
 def test_densities_are_those_of_the_three_places_that_actions_come_from():
     state, batch = init(SMALL, jax.random.key(0)), logged_batch()
     action, log_density = SMALL._sample(state.policy, batch, jax.random.key(1))
@@ -68,6 +72,7 @@ def test_densities_are_those_of_the_three_places_that_actions_come_from():
         np.testing.assert_allclose(log_density[rows], expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_penalty_raises_the_data_above_other_actions():
     batch = one_state_logged_batch(1.0)
     away = jnp.full((8, 2), 0.9)
@@ -85,6 +90,7 @@ def test_the_penalty_raises_the_data_above_other_actions():
     assert margin(5.0) > margin(0.0) + 0.5
 
 
+@pytest.mark.slow
 def test_the_weight_rises_while_the_penalty_is_above_its_threshold_and_falls_below():
     """The first step of Adam is the learning rate."""
     for threshold, sign in ((-100.0, 1.0), (100.0, -1.0)):

@@ -24,6 +24,7 @@ def test_published_defaults():
     assert (agent.discount, agent.target_update_rate) == (0.99, 0.005)
 
 
+@pytest.mark.slow
 def test_update_keeps_structure_and_types_and_stays_finite():
     state = init(SMALL, jax.random.key(0))
     after, metrics = update(SMALL, state, logged_batch(), jax.random.key(1))
@@ -49,6 +50,7 @@ def test_nothing_is_random_in_an_update():
     assert same(first, second)
 
 
+@pytest.mark.slow
 def test_without_advantages_it_clones():
     """At an inverse temperature of 0 the policy's loss is minus the mean log-probability."""
     _, metrics = update(SMALL.replace(inverse_temperature=0.0), init(SMALL, jax.random.key(0)), logged_batch(), None)
@@ -56,6 +58,7 @@ def test_without_advantages_it_clones():
     assert metrics["actor/weight_mean"] == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("expectile", "expected"), [(0.5, 0.5), (0.99, 1.0)])
 def test_the_state_value_is_the_expectile_of_what_the_data_did(expectile, expected):
     """In one state half of the actions pay 1 and half 0, and end: the mean is 1/2, the best is 1."""
@@ -69,6 +72,7 @@ def test_the_state_value_is_the_expectile_of_what_the_data_did(expectile, expect
     np.testing.assert_allclose(agent.value(state.value, jnp.zeros(3)), expected, atol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("terminated", "expected"), [(1.0, 1.0), (0.0, 2.0)])
 def test_terminated_does_not_bootstrap_and_truncated_does(terminated, expected):
     """Every step pays 1 and ends the episode: the value is 1 by termination, 1 / (1 - 0.5) = 2 by truncation."""
@@ -78,6 +82,7 @@ def test_terminated_does_not_bootstrap_and_truncated_does(terminated, expected):
     np.testing.assert_allclose(agent.values(state.critics, batch.observation, batch.action), expected, atol=0.15)
 
 
+@pytest.mark.slow
 def test_acting_draws_about_the_mode_with_the_acting_state_alone():
     state = init(SMALL, jax.random.key(0))
     part, observation = acting_state(SMALL, state), jnp.ones((20_000, 3))

@@ -15,6 +15,7 @@ from maxent_rl.agents.offline.rebrac import ReBRAC
 SMALL = ReBRAC(hidden_sizes=(16, 16), batch_size=8)
 
 
+@pytest.mark.slow
 def test_published_defaults():
     agent = ReBRAC()
     assert (agent.batch_size, agent.hidden_sizes, agent.learning_rate) == (1024, (256, 256, 256), 1e-3)
@@ -23,6 +24,7 @@ def test_published_defaults():
     assert len([name for name in jax.tree_util.tree_leaves_with_path(critics) if "LayerNorm" in str(name[0])]) == 12
 
 
+@pytest.mark.slow
 def test_update_keeps_structure_and_types_and_stays_finite():
     state = init(SMALL, jax.random.key(0))
     after, metrics = update(SMALL, state, logged_batch(), jax.random.key(1))
@@ -48,6 +50,7 @@ def test_where_the_data_has_no_next_action_nothing_is_charged():
     assert all(np.isfinite(value) for value in metrics.values())
 
 
+@pytest.mark.slow
 def test_the_target_falls_by_the_discounted_penalty():
     state, batch, key = init(SMALL, jax.random.key(0)), logged_batch(), jax.random.key(1)
     without = SMALL.replace(critic_penalty=0.0).next_target(state, batch, key)

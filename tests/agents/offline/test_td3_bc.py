@@ -35,6 +35,7 @@ def test_published_defaults():
     assert agent.normalize_observations
 
 
+@pytest.mark.slow
 def test_the_policy_and_all_targets_learn_in_every_other_update():
     state = init(SMALL, jax.random.key(0))
     first, metrics = update(SMALL, state, logged_batch(), jax.random.key(1))
@@ -50,6 +51,7 @@ def test_the_policy_and_all_targets_learn_in_every_other_update():
     assert again["actor/loss"] == metrics["actor/loss"] and np.isfinite(metrics["critic/loss"])
 
 
+@pytest.mark.slow
 def test_seeds_that_are_not_in_step_do_not_move_each_other():
     zero = init(SMALL, jax.random.key(0))
     one, _ = update(SMALL, zero, logged_batch(), jax.random.key(1))
@@ -60,6 +62,7 @@ def test_seeds_that_are_not_in_step_do_not_move_each_other():
     assert not same(jax.tree.map(lambda leaf: leaf[0], after).policy, zero.policy)
 
 
+@pytest.mark.slow
 def test_without_value_it_is_behaviour_cloning():
     """The policy's loss is the mean squared distance, and its step that of cloning with Adam, whatever the critics say."""
     agent, batch = SMALL.replace(alpha=0.0), logged_batch()
@@ -83,6 +86,7 @@ def test_the_policy_climbs_the_first_critic():
     assert_close(first, SMALL.values(state.critics, batch.observation, batch.action)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [TD3BC, ReBRAC])
 @pytest.mark.parametrize(("terminated", "expected"), [(1.0, 1.0), (0.0, 2.0)])
 def test_terminated_does_not_bootstrap_and_truncated_does(kind, terminated, expected):
@@ -97,6 +101,7 @@ def test_terminated_does_not_bootstrap_and_truncated_does(kind, terminated, expe
     np.testing.assert_allclose(q, expected, atol=0.15)
 
 
+@pytest.mark.slow
 def test_observations_are_scaled_by_the_mean_and_deviation_of_the_data():
     data = point_transitions(episodes=5)
     agent = TD3BC(hidden_sizes=(8,))

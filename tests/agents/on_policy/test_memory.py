@@ -19,6 +19,7 @@ SETTINGS = {"hidden_sizes": (8,), "normalize_observations": False, "epochs": 1, 
 SMALL = RecallingPPO(**SETTINGS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("history", ["recurrent", "transformer"])
 def test_reading_a_window_gives_what_was_read_while_acting(history):
     """Episodes end in the middle of the window, and one was under way as it began."""
@@ -66,6 +67,7 @@ def test_reading_a_window_gives_what_was_read_while_acting(history):
     np.testing.assert_allclose(np.swapaxes(learned, 0, 1), window, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_without_a_history_it_is_ppo():
     seen, ones = jax.random.normal(jax.random.key(1), (7, 2, 3)), jnp.ones((6, 2))
     batch = Transition(seen[:-1], ones, seen[1:, :, 0], seen[1:], 0 * ones, 0 * ones, ones)

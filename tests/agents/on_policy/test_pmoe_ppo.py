@@ -92,6 +92,7 @@ def exact_log_prob(policy, action):
 # One expert is PPO
 
 
+@pytest.mark.slow
 def test_one_expert_is_ppo_to_the_bit():
     """Same names of parameters, same states leaf by leaf over updates, same actions."""
     settings = {**SIZES, "entropy_bonus": 0.01}
@@ -109,6 +110,7 @@ def test_one_expert_is_ppo_to_the_bit():
     assert same(alone, mixed) and not same(mixed[0], mixed[1])
 
 
+@pytest.mark.slow
 def test_with_one_expert_every_router_is_the_very_program_of_ppo():
     state = jax.eval_shape(lambda: PPO(**SIZES).init(KEY, SPEC))
 
@@ -120,6 +122,7 @@ def test_with_one_expert_every_router_is_the_very_program_of_ppo():
         assert program(PMOEPPO(**SIZES, num_experts=1, router=router, expert_spread=1.0)) == expected, router
 
 
+@pytest.mark.slow
 def test_one_expert_is_also_a_mixture_of_one():
     agent, observation = SMALL.replace(num_experts=1), jnp.ones((4, 3))
 
@@ -137,6 +140,7 @@ def test_one_expert_is_also_a_mixture_of_one():
 # The losses
 
 
+@pytest.mark.slow
 def test_ratios_are_those_of_the_whole_mixture(parameters):
     """Against scipy in float64: the surrogate, and the log-probabilities that the window keeps."""
     samples = samples_of()
@@ -192,6 +196,7 @@ def test_losses_by_hand(parameters, router):
     np.testing.assert_allclose([metrics[f"router/best_{k}"] for k in range(K)], np.bincount(best, minlength=K) / 32)
 
 
+@pytest.mark.slow
 def test_policy_gradient_adds_nothing_and_learns_no_action_values(parameters):
     agent = SMALL.replace(router="policy_gradient")
     samples = samples_of()
@@ -203,6 +208,7 @@ def test_policy_gradient_adds_nothing_and_learns_no_action_values(parameters):
 # What trains what
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("router", ROUTERS[:3])
 def test_the_routers_own_loss_moves_the_routers_head_alone(parameters, router):
     """To the bit: no trunk, no expert, no action value."""
@@ -213,6 +219,7 @@ def test_the_routers_own_loss_moves_the_routers_head_alone(parameters, router):
     assert all(np.all(leaf == 0) for leaf in jax.tree.leaves(slope))
 
 
+@pytest.mark.slow
 def test_the_surrogate_moves_router_experts_and_trunk_and_no_action_value(parameters):
     _, slope = gradients(SMALL.replace(router_weight=1e-30, q_weight=1e-30), parameters, samples_of(), KEY)
     assert all(np.abs(leaf).max() > 1e-6 for leaf in jax.tree.leaves(slope["policy"]))
@@ -238,6 +245,7 @@ def test_the_entropy_bonus_moves_the_router(parameters):
     assert all(np.abs(leaf).max() > 1e-4 for leaf in jax.tree.leaves(slope))
 
 
+@pytest.mark.slow
 def test_permuting_experts_permutes_everything_and_leaves_losses(parameters, monkeypatch):
     order = np.array([2, 0, 1])
 
@@ -328,6 +336,7 @@ def test_action_values_are_fitted_to_ppos_own_returns(ends):
     np.testing.assert_allclose(jnp.mean(agent.q(after, seen, batch.action)), expected, atol=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [0.0, 0.7])
 def test_experts_begin_where_they_are_told(spread):
     agent = SMALL.replace(expert_spread=jnp.float32(spread), num_experts=4)
@@ -337,6 +346,7 @@ def test_experts_begin_where_they_are_told(spread):
     np.testing.assert_allclose(mixture.mean[0], -mixture.mean[2], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_mode_is_the_heaviest_experts_mean_and_acting_needs_the_policy_alone():
     state, observation = init(SMALL, KEY), window_of().observation
     part = acting_state(SMALL, state)

@@ -61,6 +61,7 @@ def same(first, second):
     return all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_update_keeps_structure_and_types_and_stays_finite(case):
     agent, spec = case
@@ -76,6 +77,7 @@ def test_update_keeps_structure_and_types_and_stays_finite(case):
     assert all(metric.shape == () for metric in metrics.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("agent", "spec", "kind"),
     [
@@ -98,6 +100,7 @@ def test_auto_is_categorical_for_discrete_actions_and_gaussian_for_others(agent,
         np.testing.assert_allclose(policy.log_probs, -np.log(3.0), atol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terminated", [0.0, 1.0])
 def test_terminated_does_not_bootstrap_and_truncated_does(terminated):
     """Every step pays 1 and ends the episode: the value is 1 by termination, 1 / (1 - 0.5) = 2 by truncation."""
@@ -129,6 +132,7 @@ def test_advantages_bootstrap_from_the_true_last_observation():
     np.testing.assert_allclose(samples.advantage[4, 1], cut, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_the_first_ratio_is_one_under_the_normalizer_that_acted(case):
     """A normaliser that has seen very much does not move by one window more."""
@@ -186,6 +190,7 @@ def test_reward_scale_clips_at_ten():
     np.testing.assert_allclose(scale.scale(jnp.array([2.0, -2.0, 50.0, -50.0])), [2.0, -2.0, 10.0, -10.0], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("spec", "target"), [(SPEC, 1.0), (DISCRETE, 0.7)], ids=["gaussian", "categorical"])
 def test_target_entropy_is_held(spec, target):
     """Rewards for one action alone would end all entropy. At any one update it is off by some 0.17 nats."""

@@ -51,6 +51,7 @@ def taught(state):
     return batches.compiled(SMALL, "evaluate", state, window(), KEY)
 
 
+@pytest.mark.slow
 def test_an_untrained_critic_says_zero():
     """Check 3: the histogram of zero, 40 times, leaves 0.999951 on the middle bin of five."""
     agent = SMALL.replace(value_low=-2.0, value_high=2.0, value_bins=5)
@@ -81,6 +82,7 @@ def test_the_multipliers_by_hand(rule, weight, measured, slope):
     assert (after < log_weight) == (slope > 0)
 
 
+@pytest.mark.slow
 def test_nothing_is_held_back_before_the_first_step(taught):
     """Check 6: the policy is what it was, also under a normaliser that the first window has changed."""
     state, lessons, _ = taught
@@ -97,6 +99,7 @@ def test_nothing_is_held_back_before_the_first_step(taught):
     assert any(np.any(leaf) for leaf in jax.tree.leaves(bound))
 
 
+@pytest.mark.slow
 def test_a_policy_that_is_too_far_is_pulled_back_alone(taught):
     """Then the loss is the weighted divergence, without the value: its slope is that of the divergence."""
     state, lessons, _ = taught
@@ -113,6 +116,7 @@ def test_a_policy_that_is_too_far_is_pulled_back_alone(taught):
     assert_close(found, jax.jit(jax.grad(back))(state.policy))
 
 
+@pytest.mark.slow
 def test_a_penalty_is_added_everywhere(taught):
     """Its slope is that of the free loss and of the weighted divergence together."""
     state, lessons, _ = taught
@@ -131,6 +135,7 @@ def test_a_penalty_is_added_everywhere(taught):
     assert_close(*gradients(state.policy))
 
 
+@pytest.mark.slow
 def test_every_option_together_keeps_the_structure_and_stays_finite():
     agent = SMALL.replace(
         divergence_use="penalty", divergence_samples=4, reverse_divergence=True, normalize_observations=False,
@@ -144,6 +149,7 @@ def test_every_option_together_keeps_the_structure_and_stays_finite():
     assert not batches.same(state.policy, after.policy) and not batches.same(state.critic, after.critic)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reverse", [False, True])
 def test_sampled_divergences_have_the_exact_one_for_a_mean(reverse):
     old = TanhGaussian(jnp.zeros((200, 1)), jnp.full((200, 1), jnp.log(0.5)))
@@ -156,6 +162,7 @@ def test_sampled_divergences_have_the_exact_one_for_a_mean(reverse):
     np.testing.assert_allclose(sampled.mean(), exact[0], atol=4 * float(sampled.std()) / 200**0.5)
 
 
+@pytest.mark.slow
 def test_targets_go_through_truncation_by_the_true_last_observation_and_end_with_termination(state, taught):
     after, lessons, _ = taught
     batch = window()
@@ -191,6 +198,7 @@ def test_targets_beyond_the_range_are_told_of(state):
     assert (metrics["critic/target_max"], metrics["critic/target_min"]) == (100.0, -100.0)
 
 
+@pytest.mark.slow
 def test_predictions_of_the_next_step_count_where_there_is_one(taught):
     state, lessons, _ = taught
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), lessons)
@@ -206,6 +214,7 @@ def test_predictions_of_the_next_step_count_where_there_is_one(taught):
     assert_close(going_on["critic/auxiliary_loss"], wanted)
 
 
+@pytest.mark.slow
 def test_the_critic_learns_a_known_value():
     """Every step pays 1 and ends the episode: 1 by termination, 1 / (1 - 0.5) = 2 by truncation."""
     agent = SMALL.replace(learning_rate=1e-2, discount=0.5, minibatches=1, epochs=4, initial_temperature=1e-6)

@@ -85,6 +85,7 @@ def _ascent(kind, agent, state, batch):
     return -len(batch.reward) * gradient["policy"]["params"]["head"]["kernel"][: len(batch.reward)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("agent", "expected"),
     [(SubPO(**EXACT), MARGINAL), (SubPO(**EXACT, horizon="myopic"), PREFIX), (MODPO(**EXACT), ADDITIVE)],
@@ -106,6 +107,7 @@ def test_the_worked_objective_and_its_derivative():
     np.testing.assert_allclose(slope, MARGINAL, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("baseline", ["mean", "value"])
 def test_gradients_of_samples_are_those_of_the_exact_objective(baseline):
     """100 windows of chance: four standard errors hold the exact gradient, and not that of additive rewards."""
@@ -142,6 +144,7 @@ def test_gradients_of_samples_are_those_of_the_exact_objective(baseline):
             assert np.max(np.abs(wrong - exact) / error) > 10
 
 
+@pytest.mark.slow
 def test_a_baseline_lowers_the_spread_and_credit_to_come_has_less_of_it_than_the_whole():
     trajectories = jax.random.randint(jax.random.key(0), (500, 2, 64), 0, 3)
     batches = jax.vmap(lambda actions: roll(WORKED, actions))(trajectories)
@@ -160,6 +163,7 @@ def test_a_baseline_lowers_the_spread_and_credit_to_come_has_less_of_it_than_the
     assert plain < 0.9 * spread(SubPO(**EXACT), whole)
 
 
+@pytest.mark.slow
 def test_equal_gains_and_a_mean_have_no_gradient():
     apart = SubmodularEnv(FreeChoice(3, 0.0, 2), Modular(Table(np.ones(3, np.float32)), repeats=True), 2)
     agent = SubPO(linear=True, baseline="mean")
@@ -214,6 +218,7 @@ def trained(agent, env, updates=3, envs=ENVS):
 ADVANTAGES = {name: SETTINGS[name] for name in ("value", "recurrent")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", ADVANTAGES.values(), ids=ADVANTAGES)
 def test_with_additive_rewards_marginal_gains_are_plain_policy_gradient(settings):
     """The same numbers, read from the reward by the one and from the observation by the other: two programs."""
@@ -229,6 +234,7 @@ def test_with_additive_rewards_marginal_gains_are_plain_policy_gradient(settings
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((ours, metrics)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_where_no_additive_reward_is_told_the_two_are_the_same_program(settings):
     """And so the same to the bit."""
@@ -243,6 +249,7 @@ def test_where_no_additive_reward_is_told_the_two_are_the_same_program(settings)
     assert program(MODPO(**small)) == program(SubPO(**small))
 
 
+@pytest.mark.slow
 def test_one_update_is_reinforce_with_rewards_to_go():
     """Written out by hand: Adam on minus the mean of log-probability times what came after, less the others' mean."""
     agent = SubPO(hidden_sizes=(8,))
@@ -267,6 +274,7 @@ def test_one_update_is_reinforce_with_rewards_to_go():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 2])
 def test_a_single_step_is_judged_by_the_normalizer_that_acted(steps):
     """With one step there is no ratio that would make up for a normaliser which has seen the window too."""
@@ -291,6 +299,7 @@ def test_without_values_nothing_is_learned_from_an_episode_that_the_window_cuts(
     assert_close(compared, np.array([[2, -13, 11], [-4, 0, 4], [-2, 0, 2]]), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_networks_do_not_read_the_additive_reward():
     agent, env = SubPO(hidden_sizes=(8,)), make_device("maxent/TwoRooms-visited")
     state = begun(agent, env.spec)
@@ -301,6 +310,7 @@ def test_networks_do_not_read_the_additive_reward():
     assert agent.init(jax.random.key(0), plain).input_size == 3
 
 
+@pytest.mark.slow
 def test_the_natural_gradient_is_the_fisher_matrix_solved():
     """On a table the Fisher matrix of samples is a small one; the step moves the policy by the given divergence."""
     agent = SubPO(**EXACT, natural_gradient=True, damping=0.01, fisher_iterations=50, trust_region=1e-4)
@@ -327,6 +337,7 @@ def test_the_natural_gradient_is_the_fisher_matrix_solved():
     assert 0.5e-4 < divergence < 1.1e-4  # less than asked for by the damping's share
 
 
+@pytest.mark.slow
 def test_the_entropy_bonus_is_annealed_by_the_number_of_the_update():
     bare = {"hidden_sizes": (8,), "learning_rate": 1e-9, "entropy_bonus": 0.6}
     plain, annealed = SubPO(**bare), SubPO(**bare, entropy_annealing=True)

@@ -16,6 +16,7 @@ from maxent_rl.envs.submodular.planning import best_plan, best_time_policy, time
 from maxent_rl.runs.policy import load_policies
 
 
+@pytest.mark.slow
 def test_training_by_the_natural_gradient_repeats_to_the_bit_and_learns_in_few_updates(tmp_path):
     """JAX's own conjugate gradients gave other numbers in every run, once inside the training loop.
 

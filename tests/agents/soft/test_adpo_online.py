@@ -36,6 +36,7 @@ def expected_moments():
     return mean, np.sqrt(np.average((action - mean) ** 2, weights=weight))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("anchor", ["sampling", "ema"])  # those that do not move, and copies: imitation/test_adpo.py
 def test_the_policy_ends_at_the_boltzmann_distribution_of_the_critics_whatever_the_anchor(anchor):
     agent = KnownCritics(
@@ -61,6 +62,7 @@ def test_the_policy_ends_at_the_boltzmann_distribution_of_the_critics_whatever_t
     np.testing.assert_allclose(drawn.std(0), std, rtol=0.08)  # in 20 seeds off by up to 0.056, with deviation 0.017
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("anchor", ["sampling", "copy", "kl"])  # a moving average is the agent contract's
 def test_update_keeps_structure_and_types_and_stays_finite(anchor):
     agent = SMALL.replace(anchor=anchor, target="boltzmann" if anchor == "kl" else "boltzmann_over_anchor")
@@ -72,6 +74,7 @@ def test_update_keeps_structure_and_types_and_stays_finite(anchor):
     assert all(np.isfinite(value) for value in metrics.values())
 
 
+@pytest.mark.slow
 def test_the_sampling_policy_as_anchor_needs_no_copy_of_it():
     state = init(SMALL, jax.random.key(0), SPEC)
     assert state.anchor.params is None

@@ -39,6 +39,7 @@ def test_targets_take_the_mean_of_quantiles_level_by_level():
     np.testing.assert_allclose(target, [[1 + 0.5 * (4.0 + 0.2), 1 + 0.5 * (1.5 + 0.2)]], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_explores_by_a_second_policy_and_is_judged_by_the_first():
     """Without a shift the one is the other, narrowed; a part for acting has the first alone."""
     state, observation, key = init(SMALL, jax.random.key(0), SPEC), jnp.ones((4, 3)), jax.random.key(1)
@@ -54,6 +55,7 @@ def test_it_explores_by_a_second_policy_and_is_judged_by_the_first():
     )
 
 
+@pytest.mark.slow
 def test_too_far_means_less_optimism_and_a_larger_weight():
     """And too near the other way round."""
     state = init(SMALL, jax.random.key(0), SPEC)
@@ -68,6 +70,7 @@ def test_too_far_means_less_optimism_and_a_larger_weight():
         np.testing.assert_allclose(metrics["optimism/weight"], 0.25, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", [SMALL, SAC(hidden_sizes=(8,), batch_size=8, normalize_observations=True)])
 def test_resets_draw_all_anew_but_what_was_seen(agent):
     """After the second update of three; the key of the update draws, so no two resets are the same."""

@@ -78,6 +78,7 @@ def test_updates_keep_structure_stay_finite_and_are_those_of_each_seed_alone(nam
     assert np.abs(agent.act(one, jnp.ones((2, 3)), jax.random.key(0))).max() <= 1
 
 
+@pytest.mark.slow
 def test_the_policy_learns_in_one_of_three_updates_and_tells_of_its_last_step():
     agent = SMALL.replace(policy_delay=3)
     state = init(agent, jax.random.key(0), SPEC)
@@ -93,6 +94,7 @@ def test_the_policy_learns_in_one_of_three_updates_and_tells_of_its_last_step():
     assert told[:2] == [0.0, 0.0] and told[2] == told[3] == told[4] != told[5]
 
 
+@pytest.mark.slow
 def test_without_batch_normalisation_one_pass_gives_what_two_give():
     """Check 5 of crossq.md."""
     state = init(SMALL, jax.random.key(0), SPEC)
@@ -104,6 +106,7 @@ def test_without_batch_normalisation_one_pass_gives_what_two_give():
     assert STATISTICS not in moved
 
 
+@pytest.mark.slow
 def test_without_discount_what_follows_changes_critics_by_statistics_alone():
     """Check 4 of crossq.md: other next observations give another step of the critics, unless there is nothing to share."""
     for norm, is_same in (("batch", False), ("none", True)):
@@ -116,6 +119,7 @@ def test_without_discount_what_follows_changes_critics_by_statistics_alone():
         assert same(*steps) == is_same
 
 
+@pytest.mark.slow
 def test_rates_of_their_own_are_the_length_of_adams_first_step():
     agent = SMALL.replace(learning_rate=1e-3, policy_learning_rate=3e-4, temperature_learning_rate=1e-2)
     state = init(agent, jax.random.key(0), SPEC)
@@ -160,6 +164,7 @@ def test_noise_is_held_for_as_long_as_it_was_drawn_for():
     assert same(noise.noise, second.noise) and same(noise.noise, third.noise) and not same(noise.noise, fourth.noise)
 
 
+@pytest.mark.slow
 def test_exploration_acts_by_its_noise_and_not_by_the_key():
     agent = SMALL.replace(held_noise=16)
     state, observation = init(agent, jax.random.key(0), SPEC), jnp.ones((2, 3))
@@ -193,6 +198,7 @@ def test_a_return_ends_with_its_episode():
     np.testing.assert_allclose(scale.largest, 5.61, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_rewards_in_other_units_leave_the_update_as_it_is():
     """Check 8 of categorical-critic.md; values are told in units of return."""
     agent = SMALL.replace(reward_scale="bound", critic_value="categorical")
@@ -249,6 +255,7 @@ def test_what_does_not_go_together_is_refused(agent, words):
     assert words in str(caught.value)
 
 
+@pytest.mark.slow
 def test_discrete_actions_take_the_parts_that_make_sense():
     spec = Spec((3,), (), 100, num_actions=4)
     agent = SACDiscrete(
@@ -279,6 +286,7 @@ def test_presets_are_settings_that_work(name):
     check_agent(_with_schedule(run, agent), Spec((17,), (6,), 1_000), "test")
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_every_part_learns_the_same_to_the_bit(tmp_path):
     """Batch statistics, divisors of rewards, held noise and the schedule are all in the checkpoint."""
     agent = SMALL.replace(**EVERY_PART | {"scheduled_updates": None}, start_steps=16, replay_size=64)

@@ -101,6 +101,7 @@ def by_hand(agent, state, observation, noise):
 # One expert is SAC
 
 
+@pytest.mark.slow
 def test_one_expert_is_sac_to_the_bit():
     """Check 1: same names of parameters, same states leaf by leaf over 25 updates, same actions."""
     sac, pmoe = SAC(hidden_sizes=(16, 16)), PMOE(hidden_sizes=(16, 16), num_experts=1)
@@ -118,6 +119,7 @@ def test_one_expert_is_sac_to_the_bit():
     assert same(alone, mixed) and not same(mixed[0], mixed[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature_sample", ["shared", "fresh"])
 def test_with_one_expert_every_router_is_the_very_program_of_sac(temperature_sample):
     state = jax.eval_shape(lambda: SAC(hidden_sizes=(16,)).init(jax.random.key(0), SPEC))
@@ -133,6 +135,7 @@ def test_with_one_expert_every_router_is_the_very_program_of_sac(temperature_sam
     assert program(PMOE(**settings, num_experts=1, expert_loss="all", density="mixture")) == expected
 
 
+@pytest.mark.slow
 def test_one_expert_is_also_a_mixture_of_one():
     agent = SMALL.replace(num_experts=1)
     state = init(agent, jax.random.key(0))
@@ -300,6 +303,7 @@ def test_the_mixtures_density_is_at_least_each_experts_weighted_one(state):
     assert np.all(whole >= np.log(weights) + own - 1e-9)
 
 
+@pytest.mark.slow
 def test_fresh_temperature_samples_choose_experts_independently_of_their_noise():
     """A temperature that settled at the wrong entropy: choice and noise were made of the same random bits."""
     drawn = []
@@ -373,6 +377,7 @@ def test_far_experts_and_extreme_routers_keep_updates_finite(state, head, router
     assert all(np.isfinite(value) for value in metrics.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("router", ["frequency", "attention"])
 def test_acting_needs_only_the_acting_state(state, router):
     agent = SMALL.replace(router=router)

@@ -31,6 +31,7 @@ update = jax.jit(lambda agent, state, batch, key: agent.update(state, batch, key
 update_critics = jax.jit(lambda agent, state, batch, key: agent.update_critics(state, batch, jnp.ones((8, 2)), key))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", VARIANTS.values(), ids=VARIANTS)
 def test_update_keeps_structure_and_types_and_stays_finite(agent):
     check_agent(agent, SPEC, "test")
@@ -43,6 +44,7 @@ def test_update_keeps_structure_and_types_and_stays_finite(agent):
     assert same(state.log_alpha, after.log_alpha) == (agent.temperature_mode == "fixed")
 
 
+@pytest.mark.slow
 def test_critics_differ_and_targets_start_as_copies():
     state = init(SMALL, jax.random.key(0))
     critics = state.critics["params"]
@@ -50,6 +52,7 @@ def test_critics_differ_and_targets_start_as_copies():
     assert same(state.critics, state.target_critics)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "expected"), [(1.0, "online"), (0.0, "old")])
 def test_extreme_target_rates(rate, expected):
     state = init(SMALL, jax.random.key(0))
@@ -65,6 +68,7 @@ def test_polyak_step():
     np.testing.assert_allclose(jax.tree.leaves(moved.target_critics)[0], 1.005, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_each_step_changes_only_its_own_parameters():
     state, key = init(SMALL, jax.random.key(0)), jax.random.key(1)
     after, _ = update_critics(SMALL, state, batch_of(), key)
@@ -75,6 +79,7 @@ def test_each_step_changes_only_its_own_parameters():
     assert same(after.critics, state.critics) and same(after.policy, state.policy)
 
 
+@pytest.mark.slow
 def test_shared_temperature_learns_from_the_policy_step_of_the_same_update():
     """The first step of Adam is the learning rate, down where entropy is above the target and up where it is below."""
     state = init(SMALL, jax.random.key(0))
@@ -90,6 +95,7 @@ def test_dropout_of_zero_and_one_key_more_change_nothing():
     assert same(first, second)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terminated", [0.0, 1.0])
 def test_terminated_does_not_bootstrap_and_truncated_does(terminated):
     """Every step pays 1 and ends the episode: the value is 1 by termination, 1 / (1 - 0.5) = 2 by truncation.
@@ -116,6 +122,7 @@ def test_terminated_does_not_bootstrap_and_truncated_does(terminated):
     np.testing.assert_allclose(q, 1.0 if terminated else 2.0, atol=0.15)
 
 
+@pytest.mark.slow
 def test_n_step_uses_the_discount_to_the_power_of_steps():
     agent = SMALL.replace(temperature_mode="fixed", initial_temperature=1e-6, discount=0.5)
     state = init(agent, jax.random.key(0))
@@ -125,6 +132,7 @@ def test_n_step_uses_the_discount_to_the_power_of_steps():
     np.testing.assert_allclose(three["critic/target_mean"], one["critic/target_mean"] / 4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_normalizer_finds_mean_and_variance():
     agent = SMALL.replace(normalize_observations=True)
     state = init(agent, jax.random.key(0))
@@ -135,6 +143,7 @@ def test_normalizer_finds_mean_and_variance():
     np.testing.assert_allclose(state.normalizer.variance, rows.reshape(-1, 3).var(0), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_acting_needs_only_the_acting_state():
     for agent in VARIANTS.values():
         state = init(agent, jax.random.key(0))

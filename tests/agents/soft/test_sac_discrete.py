@@ -54,6 +54,7 @@ def with_values(state, values=VALUES, temperature=1.0, boltzmann=False):
     return state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", VARIANTS.values(), ids=VARIANTS)
 def test_update_keeps_structure_and_types_and_stays_finite(agent):
     check_agent(agent, SPEC, "test")
@@ -67,6 +68,7 @@ def test_update_keeps_structure_and_types_and_stays_finite(agent):
     assert same(state.log_alpha, after.log_alpha) == (agent.temperature_mode == "fixed")
 
 
+@pytest.mark.slow
 def test_only_the_taken_choice_is_regressed():
     state = init(SMALL, jax.random.key(0))
     every = SMALL.all_values(state.critics, jnp.ones((8, 3)), jax.random.key(0))
@@ -98,6 +100,7 @@ def test_target_takes_the_least_critic_of_each_choice():
     np.testing.assert_allclose(metrics["critic/target_mean"], 0.0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_subset_of_critics_makes_the_target():
     """Constant critics 1, 2 and 3, one of them drawn: the target is one of the three, and not always the same."""
     agent = SMALL.replace(num_critics=3, target_critics=1, discount=1.0)
@@ -144,6 +147,7 @@ def test_policy_gradient_matches_finite_differences():
     np.testing.assert_allclose(at(jnp.zeros(4))[1], numeric, rtol=1e-2, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terminated", [0.0, 1.0])
 def test_terminated_does_not_bootstrap_and_truncated_does(terminated):
     """Every step pays 1 and ends the episode: the value is 1 by termination, 1 / (1 - 0.5) = 2 by truncation."""

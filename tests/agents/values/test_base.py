@@ -92,6 +92,7 @@ def with_tables(state, targets=None, **networks):
     return dataclasses.replace(state, networks=state.networks | made, targets=state.targets | slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("agent", "values", "tolerance"),
     [
@@ -114,6 +115,7 @@ def test_values_are_those_of_the_exact_solution(agent, values, tolerance):
     np.testing.assert_allclose(found, values, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_bve_learns_nothing_from_a_transition_that_does_not_say_what_followed():
     agent, stray = BVE(**TABLE), logged([(0, 0, 1e6, 1, 0, None)])
     stray = stray.replace(next_observation=jnp.full((1, 2), jnp.nan))
@@ -149,6 +151,7 @@ def test_mces_discount_is_structural():
     assert 0.123 in jax.tree.leaves(DQN(discount=0.123))
 
 
+@pytest.mark.slow
 def test_a_truncated_transition_goes_on_and_a_terminated_one_does_not():
     agent = DQN(**TABLE, target_every=20)
     for terminated, value in ((0, 2.0), (1, 1.0)):
@@ -196,6 +199,7 @@ def test_bcqs_loss_by_hand():
     np.testing.assert_allclose(metrics["imitation/loss"], np.log(2), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_cql_lowers_what_the_data_lacks_and_without_weight_is_dqn():
     batch = logged([(0, 0, 1.0, 0, 1, None)] * 4)
     plain = DQN(**TABLE)
@@ -238,6 +242,7 @@ def test_rems_update_bootstraps_from_the_mixture_that_it_moves():
     np.testing.assert_allclose(loss, plain.loss(mixed, CHAIN, targets, KEY)[0], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_quantiles_of_a_reward_of_two_values():
     """Of rewards 0 and 10, equally likely, half the quantiles are at each; their mean is what is acted on."""
     agent = QRDQN(**(TABLE | {"learning_rate": 0.1}), num_quantiles=4, huber_delta=0.1)
@@ -250,6 +255,7 @@ def test_quantiles_of_a_reward_of_two_values():
     assert_close(agent.values(state.networks, BOTH[0]), quantiles.mean(0))
 
 
+@pytest.mark.slow
 def test_crr_clones_what_is_better_than_its_average_and_nothing_else():
     agent = CRR(**TABLE)
     state = trained(agent, ARMS, 1_000)
@@ -260,6 +266,7 @@ def test_crr_clones_what_is_better_than_its_average_and_nothing_else():
     assert 0.4 < drawn.mean() < 0.6
 
 
+@pytest.mark.slow
 def test_crrs_target_is_of_an_action_of_the_target_actor():
     agent, batch = CRR(**TABLE), logged([(0, 0, 1.0, 1, 0, 0)])
     slow = {"q": [[0, 0], [2, 8]], "actor": [[0, 0], [50, -50]]}
@@ -270,6 +277,7 @@ def test_crrs_target_is_of_an_action_of_the_target_actor():
     assert set(np.asarray(found).tolist()) == {2.0, 5.0}
 
 
+@pytest.mark.slow
 def test_epsilon_falls_with_the_updates_taken():
     agent = DQNOnline(**TABLE)
     found = [float(agent.epsilon(jnp.int32(step))) for step in (0, 500, 1_000, 10_000)]
@@ -314,6 +322,7 @@ def test_numbers_of_the_papers_methods():
         check_agent(BCQ(threshold=1.0), DiscretePoint().spec, "test")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["qr-dqn", "crr"])
 def test_an_update_keeps_structure_and_acting_drops_what_only_learning_needs(name):
     agent = agent_class(name)(**(TABLE | {"hidden_sizes": (4,)}))

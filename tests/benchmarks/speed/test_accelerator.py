@@ -215,6 +215,7 @@ def test_the_tables(result):
     ]
 
 
+@pytest.mark.slow
 def test_the_figure_has_a_panel_for_each_group(result, tmp_path):
     from matplotlib import image
 

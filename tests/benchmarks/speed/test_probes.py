@@ -16,6 +16,7 @@ def test_flops_of_a_matrix_product_are_two_for_each_multiplication():
     assert probes._flops((2, 3, 4), (2, 4, 5), batched) == 2 * 2 * 3 * 4 * 5
 
 
+@pytest.mark.slow
 def test_all_matrix_products_of_an_update_are_found():
     batch, hidden, observation, action = 8, 16, 17, 6
     agent = probes.SAC(batch_size=batch, hidden_sizes=(hidden, hidden))
@@ -31,6 +32,7 @@ def test_all_matrix_products_of_an_update_are_found():
     assert found == 2 * batch * (target + critic_step + policy_step)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("part", "seeds"), [("update", 1), ("vmap", 2)])
 def test_a_probe_counts_the_updates_of_every_seed(part, seeds, monkeypatch):
     monkeypatch.setattr(probes, "_WARMUP_SECONDS", 0.0)

@@ -58,6 +58,7 @@ def test_contenders_that_compute_different_things_are_told():
     assert benchmark.disagreements({"runs": runs}) == []  # it spares tokens at random
 
 
+@pytest.mark.slow
 def test_clip_cov_spares_one_token_of_large_covariance():
     """Of 64 tokens a share of 2e-4 is less than one: a single token without gradient, and one that may be spared."""
     keys = jax.random.split(jax.random.key(0), 2)

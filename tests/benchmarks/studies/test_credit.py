@@ -59,6 +59,7 @@ def test_worlds_begin_where_they_say(world, expected):
     assert low - 1e-6 <= start.mean() <= high + 1e-6 and start.shape == (world().prompts,)
 
 
+@pytest.mark.slow
 def test_a_place_knows_the_sum_before_it():
     world = worlds.sums()
     found = scores(world, jnp.asarray(world.logits), jnp.array([3]), jnp.array([[7, 9, 0]]))

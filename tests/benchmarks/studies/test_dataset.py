@@ -89,6 +89,7 @@ def test_rank_correlations_are_those_of_ranks():
     assert bootstrap(data, rank_correlation("bc", lambda point: point.tq)) == found
 
 
+@pytest.mark.slow
 def test_data_sets_without_tq_and_unfinished_ones_are_left_out_and_said_to_be():
     result = made_up(as_claimed)
     for data in result["runs"][:5]:
@@ -100,6 +101,7 @@ def test_data_sets_without_tq_and_unfinished_ones_are_left_out_and_said_to_be():
     assert "6 data sets are left out" in tables({"dataset": result})
 
 
+@pytest.mark.slow
 def test_tables_and_figure_say_what_was_measured(tmp_path):
     results = {"dataset": made_up(as_claimed)}
     text = tables(results)

@@ -35,6 +35,7 @@ def result(tmp_path_factory):
     patch.undo()
 
 
+@pytest.mark.slow
 def test_every_method_is_measured_for_every_seed(result):
     _, _, found = result
     assert found["complete"] and len(found["runs"]) == 6
@@ -52,6 +53,7 @@ def test_a_second_call_measures_nothing_and_says_the_same(result):
     assert again["runs"] == json.loads(json.dumps(found["runs"])) and again["complete"]
 
 
+@pytest.mark.slow
 def test_tables_and_figure_name_the_methods_and_the_paper(result, tmp_path):
     _, _, found = result
     text = distillation_tables.table(found)

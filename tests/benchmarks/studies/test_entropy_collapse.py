@@ -52,6 +52,7 @@ def records(tmp_path):
     return read_rows(tmp_path / "metrics.csv"), read_rows(tmp_path / "eval.csv")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_the_flags_of_every_unit_are_flags_of_run_and_its_settings_those_of_the_objective(part):
     for unit in PARTS[part].units():
@@ -64,6 +65,7 @@ def test_the_flags_of_every_unit_are_flags_of_run_and_its_settings_those_of_the_
             assert str(found[name]) == value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_everyone_has_the_same_budget_and_the_same_warm_start(part):
     budgets = set()
@@ -234,6 +236,7 @@ def test_the_table_of_the_targets(records):
     assert any("| AEPO, 0.3 nats | 0.3 |" in line and "| 0.0% (0.0%) |" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_tables_and_figures_are_written(records, tmp_path, capsys):
     readme = tmp_path / "README.md"
     readme.write_text("before\n\n## Results\n\nold\n\n## After\n\nafter\n")

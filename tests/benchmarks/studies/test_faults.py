@@ -35,6 +35,7 @@ def test_every_recorded_answer_is_a_sentence_and_every_recorded_run_the_undistur
     assert all(run["values"]["right"] for run in found["commands"]["runs"])
 
 
+@pytest.mark.slow
 def test_damaged_configurations_and_sweeps_are_answered_with_sentences():
     for unit in Inputs(("configuration", "sweep folders")).units():
         seeds = measure_inputs(unit).seeds

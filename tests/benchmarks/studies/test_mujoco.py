@@ -14,6 +14,7 @@ from benchmarks.studies.mujoco.setting import CONTENDERS, ENVS, LABELS, TRIALS, 
 from experiments import run as command
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", [Short(), Long(seed=7), Trials()], ids=lambda plan: plan.part)
 def test_contenders_have_equal_steps_and_seeds_and_flags_of_run(plan):
     for env in plan.envs:

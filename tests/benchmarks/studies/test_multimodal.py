@@ -24,6 +24,7 @@ from maxent_rl.playing.trajectories import Trajectory
 PARTS = {"bandits": multimodal.Bandits(), "multigoal": multimodal.Multigoal(), "mujoco": multimodal.Mujoco()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_the_flags_of_every_unit_are_flags_of_run(part):
     for unit in PARTS[part].units():
@@ -39,6 +40,7 @@ def test_the_flags_of_every_unit_are_flags_of_run(part):
             assert (parsed.hyper.density == "mixture") == ("mixture" in unit.contender)
 
 
+@pytest.mark.slow
 def test_all_routers_meet_sac_with_equal_steps_and_updates():
     for part in PARTS.values():
         assert {"sac", *multimodal.ROUTERS} <= set(part.contenders)
@@ -139,6 +141,7 @@ def test_records_of_a_run_become_returns_entropy_and_collapse(tmp_path):
     assert second.values["final"] == 1.0 and second.values["best"] == 2.0 and "collapsed" not in second.values
 
 
+@pytest.mark.slow
 def test_tables_and_figure_are_written(bandits, tmp_path):
     curve = [[1000, 1.0], [2000, 3.0]]
     values = {"final": 3.0, "best": 3.0, "mean": 2.0, "steps_per_second": 50.0}

@@ -102,6 +102,7 @@ def test_the_table_by_seed_holds_every_number(tmp_path):
     assert float(row["pass@1"]) == 0.61 and float(row["seconds"]) == 2.0
 
 
+@pytest.mark.slow
 def test_filling_up_adds_masked_columns():
     task = made(ADDITION)
     model = TokenAgent(**setting.AGENT).model(_params(task))

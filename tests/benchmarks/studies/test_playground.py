@@ -15,6 +15,7 @@ from maxent_rl.agents.base import rollout_time
 from maxent_rl.types import Spec
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", [Brax(), Together(), Playground(arguments="--seed 7")], ids=lambda plan: plan.part)
 def test_contenders_have_equal_steps_and_environments_and_flags_of_run(plan):
     for env in plan.envs:

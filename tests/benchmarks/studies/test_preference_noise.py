@@ -98,6 +98,7 @@ def test_cauchy_noise_has_its_scale(corruption):
 made = jax.jit(lambda corruption: make_task(KEYS, corruption, SIZES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("corruption", KINDS["shift"])
 def test_a_shift_moves_the_contexts_tested_on_alone(corruption):
     clean, task = made(Corruption()), made(corruption)
@@ -106,6 +107,7 @@ def test_a_shift_moves_the_contexts_tested_on_alone(corruption):
     np.testing.assert_allclose(task.test_contexts - clean.test_contexts, corruption.shift, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_no_item_is_better_than_the_others_on_average():
     contexts = jax.random.normal(jax.random.key(5), (20_000, 16))
     reward = np.asarray(jax.jit(lambda contexts: make_reward(KEYS.reward, SIZES)(contexts))(contexts))
@@ -121,6 +123,7 @@ def test_batches_of_a_rollout_hold_no_context_twice():
         make_batches(KEYS.batches, 319, LEARNING)
 
 
+@pytest.mark.slow
 def test_pairwise_adpo_with_hard_labels_and_a_fixed_anchor_is_dpo():
     log_prob, anchor = (jax.nn.log_softmax(jax.random.normal(jax.random.key(key), (30, 4))) for key in (3, 4))
     scores = SCORES[:30]
@@ -143,6 +146,7 @@ def test_conjugate_gradient_solves_by_as_many_turns_as_dimensions():
     np.testing.assert_allclose(matrix @ found, [1.0, -2.0, 0.5], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("corruption", [Corruption(), Corruption(cauchy=1.0)])
 def test_a_step_of_trpo_gains_and_keeps_to_its_bound(corruption):
     task, policy = made(corruption), Policy(8, 4)
@@ -160,6 +164,7 @@ def test_a_step_of_trpo_gains_and_keeps_to_its_bound(corruption):
         np.testing.assert_allclose(gain, found.gain, rtol=1e-2, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_step_of_trpo_without_anything_to_gain_stays():
     policy, contexts = Policy(8, 4), jnp.ones((10, 16))
     params = jax.jit(policy.init)(jax.random.key(0), contexts)
@@ -196,6 +201,7 @@ def assert_learned(found, reference):
     assert np.all(found.accuracy > reference.accuracy + 0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK[1:])
 def test_everyone_learns_from_clean_data(clean, name):
     assert_learned(clean[name], clean["reference"])
@@ -241,6 +247,7 @@ def test_claims_stand_beside_what_was_found():
     assert "| TRPO is the best of all | 8 of 12 | 3 of 12 |" in text
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_and_its_tables_and_figure_are_written(tmp_path, capsys, monkeypatch):
     asked = []
 
@@ -279,6 +286,7 @@ def test_what_is_unknown_is_said():
         PreferenceNoise(num_seeds=0).units()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0.1, -1 / 3, 1e4])
 def test_a_step_of_trpo_does_not_follow_rounding(value):
     """Scores that differ in their last bits alone raise the expected score by as little, however far a step goes."""

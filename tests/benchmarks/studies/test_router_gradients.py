@@ -14,6 +14,7 @@ def targets():
     return benchmark.targets()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["score", "exact", "exact, with the router's entropy", "frequency, for its own target"]
 )
@@ -55,6 +56,7 @@ def test_comparison_by_hand():
     assert found == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_every_estimator_has_a_loss_and_is_measured_once_for_each_seed():
     units = Gradients(seeds=2, draws=50).units()
     assert [unit.contender for unit in units] == list(benchmark.LOSSES)

@@ -104,6 +104,7 @@ class TestUnits:
         with pytest.raises(BenchmarkError, match="Unknown contender 'dqn'"):
             submodular.Learning(contenders=("dqn",)).units()
 
+    @pytest.mark.slow
     def test_all_flags_parse_for_the_agents_they_name(self):
         for unit in submodular.Learning().units():
             if unit.flags:
@@ -113,6 +114,7 @@ class TestUnits:
 
 
 class TestBounds:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["Grid4x4", "Items4x4", "Field4x4"])
     def test_no_walk_exceeds_the_bound_which_tightens_with_what_is_remembered(self, name):
         env = tasks.make_env(f"small/{name}")
@@ -121,11 +123,13 @@ class TestBounds:
         assert all(before >= after - 1e-4 for before, after in itertools.pairwise(found))
         assert found[-1] >= best - 1e-4
 
+    @pytest.mark.slow
     def test_with_all_of_a_walk_remembered_it_is_the_optimum(self):
         env = grid_coverage(np.random.default_rng(0).uniform(0.1, 1.0, (3, 3)), 4, 0)
         best = float(planning.best_plan(env, jax.random.key(0)).objective)
         assert bounds.upper_bound(env, 4) == pytest.approx(best, rel=1e-5) and bounds.upper_bound(env, 1) > best + 0.01
 
+    @pytest.mark.slow
     def test_coverage_of_equal_cells_gains_at_most_two_a_step(self):
         assert bounds.upper_bound(grid_coverage(np.ones((8, 8)), 9, 9)) == pytest.approx(4 + 2 * 9)
 
@@ -136,6 +140,7 @@ class TestBounds:
 
 
 class TestRuns:
+    @pytest.mark.slow
     def test_the_references_of_the_bandit_are_exact_and_half_of_the_optimum_is_guaranteed(self):
         settings = {"episodes": 64, "keys": 2, "deep_keys": 1, "lookahead": 1, "samples": 4}
         env = tasks.make_env("maxent/EpsilonBandit-0.1")
@@ -201,6 +206,7 @@ class TestSpeed:
         monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
         assert speed.rates(work, each=10, windows=3, seconds=4.0) == [20.0, 20.0, 20.0]
 
+    @pytest.mark.slow
     def test_stepping_goes_on_from_where_it_was_and_counts_all_steps(self):
         env = tasks.make_env("small/Grid4x4")
         envs = speed.reset_batch(env, jax.random.split(jax.random.key(0), (1, 3)))
@@ -212,6 +218,7 @@ class TestSpeed:
         work(2)
         assert each == 3 * env.horizon
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", list(speed.FUNCTIONS))
     def test_every_function_takes_the_visits_that_are_measured(self, name):
         work, each = speed._visiting(speed.FUNCTIONS[name](), trajectories=2, elements=3)
@@ -273,6 +280,7 @@ class TestTables:
         assert "| BimodalCoverage | 128 | 250,000 (240,000 to 300,000) | 1,000,000 |" in text
         assert "measured: 250,000, 2.5 times as many." in text and "| Coverage | 5,000,000 |" in text
 
+    @pytest.mark.slow
     def test_rendering_writes_tables_and_figures(self, tmp_path, result):
         (tmp_path / "learning.json").write_text(json.dumps(result))
         text = STUDY.render(tmp_path)

@@ -86,6 +86,7 @@ def test_batches_are_drawn_uniformly_with_replacement_and_by_their_key():
     assert not np.array_equal(sample(jax.random.key(1)).reward, found.reward)
 
 
+@pytest.mark.slow
 def test_a_data_set_is_a_pytree_that_jit_takes():
     logged = LoggedTransitions.create(counted(discrete=True), 0.9)
     many = jax.vmap(lambda key: logged.sample(key, 5))(jax.random.split(jax.random.key(0), 3))

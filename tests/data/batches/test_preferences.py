@@ -172,6 +172,7 @@ def test_labels_of_scores(first, second, label):
     assert compare(first, second) == label
 
 
+@pytest.mark.slow
 def test_fixed_pairs_are_drawn_with_their_labels():
     data, held_out = divide(preferences(label=np.linspace(0, 1, PAIRS).astype(np.float32)))
     assert data.size == 18  # a tenth is kept apart
@@ -184,6 +185,7 @@ def test_fixed_pairs_are_drawn_with_their_labels():
     np.testing.assert_array_equal(held_out.observation[:, :, 0, 0], [[36, 37], [38, 39]])
 
 
+@pytest.mark.slow
 def test_without_pairs_any_two_segments_are_compared_by_score():
     data, held_out = divide(preferences(**NO_PAIRS))
     batch = data.sample(jax.random.key(0), 4096)
@@ -193,6 +195,7 @@ def test_without_pairs_any_two_segments_are_compared_by_score():
     assert np.asarray(held_out.observation).min() == 36
 
 
+@pytest.mark.slow
 def test_a_pair_of_scored_segments_is_turned_round_always_or_never():
     data, _ = divide(preferences(**NO_PAIRS, about={"flip": 0.3}))
     batch = data.sample(jax.random.key(0), 8192)
@@ -210,6 +213,7 @@ def test_small_data_are_learned_from_whole():
     assert data.size == 1 and held_out is None
 
 
+@pytest.mark.slow
 def test_seeds_share_one_copy():
     data, _ = divide(preferences())
     keys = jax.random.split(jax.random.key(0), 3)

@@ -41,6 +41,7 @@ def test_a_window_by_hand():
     np.testing.assert_array_equal(found.action, found.reward)
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 6), min_size=1, max_size=5),

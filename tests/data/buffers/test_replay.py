@@ -70,6 +70,7 @@ def test_pack_and_unpack_are_inverse_and_agree_with_the_host():
     np.testing.assert_array_equal(host, rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "last"), [(3, 2), (10, 9), (12, 11)], ids=["filling", "full", "over and over"])
 def test_a_cut_ends_the_newest_steps_where_nothing_ended_them(count, last):
     layout = layout_of(replay_size=20, num_envs=2, n_step=3, batch_size=512)

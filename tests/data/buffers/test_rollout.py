@@ -58,6 +58,7 @@ def test_the_buffer_is_just_the_window():
     assert layout.batch_parts == 3, "devices share the environments, not the steps of one"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [RolloutLayout.create(DISCRETE, 2, 5), ReplayLayout.create(DISCRETE, 10, 5, 8, 2)])
 def test_discrete_actions_have_no_axis_of_their_own(layout):
     replay = fill(layout, 2, discrete=True)

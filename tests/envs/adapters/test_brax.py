@@ -54,6 +54,7 @@ def types_of(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype), leaf.weak_type), tree)
 
 
+@pytest.mark.slow
 def test_halfcheetah_has_the_shapes_and_horizon_of_brax(cheetah: BraxEnv) -> None:
     assert cheetah.spec.observation_shape == (17,)
     assert cheetah.spec.action_shape == (6,)
@@ -78,6 +79,7 @@ def test_stepping_through_the_adapter_is_stepping_brax(
     assert reward.dtype == jnp.float32 and not terminated
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["halfcheetah", "inverted_pendulum", "fast"])
 def test_the_state_keeps_structure_and_types(name: str) -> None:
     env = make_brax(name, "spring")
@@ -88,6 +90,7 @@ def test_the_state_keeps_structure_and_types(name: str) -> None:
     assert types_of(rest[1:]) == [((), "float32", False), ((), "bool", False)]
 
 
+@pytest.mark.slow
 def test_the_state_goes_through_a_checkpoint(cheetah: BraxEnv, tmp_path: Path) -> None:
     """Every leaf under a name of its own, of a type that files can hold, and back in its structure."""
     template = jax.eval_shape(cheetah.reset, jax.random.key(0))[0]
@@ -121,6 +124,7 @@ def test_a_step_leaves_the_given_state_as_it_is() -> None:
     assert state.metrics["distance"] == 0 and following.metrics["distance"] == 1
 
 
+@pytest.mark.slow
 def test_fast_follows_its_equations_and_truncates_at_the_horizon() -> None:
     """`fast` moves by semi-implicit Euler steps of 0.02 with acceleration 1 where the action is positive."""
     env = dataclasses.replace(make_brax("fast"), horizon=3)
@@ -139,6 +143,7 @@ def test_fast_follows_its_equations_and_truncates_at_the_horizon() -> None:
     np.testing.assert_array_equal(state.elapsed, 0)
 
 
+@pytest.mark.slow
 def test_a_fallen_pendulum_terminates_and_is_not_truncated() -> None:
     """Bootstrapping must stop where the pole fell, and the final observation must show it fallen."""
     env = make_brax("inverted_pendulum")
@@ -184,11 +189,13 @@ def test_unknown_names_are_answered_with_the_right_ones(name: str, backend: str 
     assert words in str(caught.value)
 
 
+@pytest.mark.slow
 def test_an_unsupported_backend_is_refused_at_once() -> None:
     with pytest.raises(InvalidSettingError, match="brax/swimmer does not support the backend 'spring'"):
         make_brax("swimmer", "spring")
 
 
+@pytest.mark.slow
 def test_swimmer_works_or_says_which_versions_it_does_not_work_with() -> None:
     """Brax 0.14.2 calls `jnp.clip` with an argument that newer versions of jax no longer have."""
     with contextlib.suppress(MaxentRLError):
@@ -208,6 +215,7 @@ def test_backends_are_those_of_brax() -> None:
         assert make_brax("fast", backend).backend == backend
 
 
+@pytest.mark.slow
 def test_making_an_environment_leaves_terminal_and_folder_clean(tmp_path: Path) -> None:
     code = "from maxent_rl.envs.adapters.brax import make_brax as m; m('halfcheetah'); m('halfcheetah', 'positional')"
     root = Path(__file__).parents[3]

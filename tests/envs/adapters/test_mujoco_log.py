@@ -41,6 +41,7 @@ def run(code: str, folder: Path, *options: str) -> subprocess.CompletedProcess[s
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
 
 
+@pytest.mark.slow
 def test_making_and_stepping_halfcheetah_leaves_terminal_and_folder_clean(tmp_path: Path) -> None:
     done = run(START, tmp_path)
     assert (done.stdout, done.stderr) == ("", "")

@@ -44,6 +44,7 @@ def assert_resumes(killed: HostEnvs, resumed: HostEnvs, before: int, after: int)
     return whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "before", "ends"),
     [

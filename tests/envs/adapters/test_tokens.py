@@ -35,6 +35,7 @@ def test_the_spec_is_that_of_the_task(name, sizes):
     assert envs.is_device(f"tokens/{name}")
 
 
+@pytest.mark.slow
 def test_an_episode_is_one_prompt_and_one_response():
     env = envs.make_device("tokens/countdown")
     state = reset_batch(env, jax.random.split(jax.random.key(0), (2, 30)))
@@ -52,6 +53,7 @@ def test_an_episode_is_one_prompt_and_one_response():
     assert (fresh != prompts).any(axis=1).mean() > 0.9 and env.task.is_held_out(fresh).all()
 
 
+@pytest.mark.slow
 def test_training_prompts_can_be_asked_for():
     env = TokenEnv(Countdown(), held_out=False)
     prompts = jax.vmap(env.reset)(jax.random.split(jax.random.key(0), 50))[0]
@@ -73,6 +75,7 @@ def test_agents_of_single_actions_are_refused(name):
         check_agent(AGENTS_UNDER_TEST[name].agent, spec, "tokens/countdown")
 
 
+@pytest.mark.slow
 def test_a_conversation_is_played_turn_by_turn_and_seen_as_it_was_said():
     env = make_tokens("look-up")
     task = env.task
@@ -91,6 +94,7 @@ def test_a_conversation_is_played_turn_by_turn_and_seen_as_it_was_said():
     assert env.spec.horizon == task.max_turns and seen.shape == env.spec.observation_shape
 
 
+@pytest.mark.slow
 def test_a_conversation_of_nonsense_ends_with_its_turns():
     env = make_tokens("look-up")
     state, _ = jax.jit(env.reset)(jax.random.key(1))

@@ -29,6 +29,7 @@ def test_the_lake_has_gymnasiums_dynamics(slipping):
     np.testing.assert_array_equal(table.reward, reward)
 
 
+@pytest.mark.slow
 def test_the_lakes_steps_follow_its_table():
     env = envs.make_device("maxent/FrozenLake-0.5")
     keys = jax.random.split(jax.random.key(0), 4_000)
@@ -40,6 +41,7 @@ def test_the_lakes_steps_follow_its_table():
     np.testing.assert_array_equal(ended, tile == 15)
 
 
+@pytest.mark.slow
 def test_without_slipping_the_shortest_way_pays_one_and_the_horizon_cuts():
     env = envs.make_device("maxent/FrozenLake-0")
     state = reset_batch(env, jax.random.split(jax.random.key(0), (1, 2)))

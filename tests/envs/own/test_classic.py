@@ -11,6 +11,7 @@ from maxent_rl import envs
 PAIRS = [("CartPole", "CartPole-v1"), ("MountainCar", "MountainCar-v0")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "gymnasium_id"), PAIRS)
 def test_every_step_is_gymnasiums(name, gymnasium_id):
     ours, theirs = envs.make_device(f"maxent/{name}"), gymnasium.make(gymnasium_id).unwrapped

@@ -30,6 +30,7 @@ def walk(env, state, actions):
     return state, observation, total, bool(terminated)
 
 
+@pytest.mark.slow
 def test_the_way_through_the_gap_pays_by_its_length():
     ways = [FORWARD] * 4 + [RIGHT] + [FORWARD] * 4  # along the wall through a gap in the first row, then down
     _, observation, total, terminated = walk(LAVA, lava_with_gap(3, 1), ways)
@@ -57,6 +58,7 @@ def test_the_view_turns_with_the_agent():
     ]
 
 
+@pytest.mark.slow
 def test_every_gap_and_column_is_drawn_and_none_beside_a_wall():
     states, _ = jax.vmap(LAVA.reset)(jax.random.split(jax.random.key(1), 500))
     danger = np.asarray(states.danger)
@@ -67,6 +69,7 @@ def test_every_gap_and_column_is_drawn_and_none_beside_a_wall():
     } == {(column, gap) for column in (2, 3, 4) for gap in range(1, 6)}
 
 
+@pytest.mark.slow
 def test_running_into_a_wall_or_an_obstacle_costs_one_and_ends():
     state, _ = OBSTACLES.reset(jax.random.key(0))
     _, _, total, terminated = walk(OBSTACLES, state, [LEFT, FORWARD])
@@ -78,6 +81,7 @@ def test_running_into_a_wall_or_an_obstacle_costs_one_and_ends():
     assert terminated and total == -1.0
 
 
+@pytest.mark.slow
 def test_obstacles_wander_one_cell_at_a_time_on_free_cells():
     states, _ = jax.vmap(OBSTACLES.reset)(jax.random.split(jax.random.key(2), 64))
     turn = jax.jit(jax.vmap(lambda state: OBSTACLES.step(state, jnp.int32(LEFT))[0]))

@@ -53,6 +53,7 @@ def test_two_optima_is_the_sheets_bandit():
     np.testing.assert_allclose(env.value(action[None]), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_bandit_ends_after_one_step():
     env = envs.make_device("maxent/FourOptima")
     state = reset_batch(env, jax.random.split(jax.random.key(0), (1, 3)))
@@ -87,6 +88,7 @@ def test_all_goals_are_as_good_as_each_other():
     np.testing.assert_allclose(returns, returns[0], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_multigoal_starts_in_the_middle_and_is_cut_at_the_horizon():
     env = envs.make_device("maxent/MultiGoal")
     state = reset_batch(env, jax.random.split(jax.random.key(0), (2, 50)))

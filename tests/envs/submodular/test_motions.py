@@ -83,6 +83,7 @@ def test_moves_lead_to_free_neighbours_or_nowhere(seed):
         np.testing.assert_array_equal(motion.led_to[motion.led_to[cells, action], back], cells)
 
 
+@pytest.mark.slow
 def test_slips_take_a_uniformly_random_action():
     motion = GridWalk(3, 3, 4, slipping=0.4)
     moved = jax.vmap(lambda key: motion.move(motion.reset(key), jnp.int32(UP))[0].element)

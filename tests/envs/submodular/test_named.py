@@ -101,6 +101,7 @@ def test_parts_that_do_not_fit_together_are_refused(change, message):
         dataclasses.replace(envs.make_device("maxent/GridCoverage"), **change)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAST)
 def test_every_episode_begins_with_a_fresh_memory(name):
     """The same actions pay the same in every episode, and what was visited before is forgotten."""
@@ -126,6 +127,7 @@ def test_every_episode_begins_with_a_fresh_memory(name):
     np.testing.assert_allclose(*returned, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_coverage_by_hand():
     """From cell 34 to the right and back: 4 cells of the first footprint, 2 new ones for each move, none for the way back."""
     env = envs.make_device("maxent/GridCoverage")
@@ -143,6 +145,7 @@ def test_the_bimodal_weights_are_the_papers():
     np.testing.assert_allclose(weights, weights.T, rtol=1e-6)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(0, 4), min_size=80, max_size=80))
 def test_a_walk_covers_at_most_four_cells_and_two_for_each_move(actions):
@@ -191,6 +194,7 @@ def test_the_first_of_two_rooms_is_not_enough():
     assert value(np.flatnonzero(env.motion.free.ravel())) == 49 + 1 + 42
 
 
+@pytest.mark.slow
 def test_the_released_design_function_holds_in_single_precision():
     env = envs.make_device("maxent/ExperimentDesignReleased")
     exact = np.asarray(env.function.covariance, np.float64)
@@ -231,6 +235,7 @@ def test_visited_environments_observe_the_summary_of_what_was_visited():
     np.testing.assert_array_equal(np.flatnonzero(observation[61:-1]), [34, 35, 36, 64, 65, 66])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in FAST if name != "EpsilonBandit"])
 def test_pictures_show_where_trajectories_lead(name):
     env = envs.make_device(f"maxent/{name}")

@@ -59,6 +59,7 @@ def _worth(env, actions):
     return float(sum(weights[sorted(covered - {-1})]))
 
 
+@pytest.mark.slow
 def test_the_best_plan_is_the_best_of_all_sequences():
     env = _small_grid()
     plan = best_plan(env, KEY)
@@ -68,12 +69,14 @@ def test_the_best_plan_is_the_best_of_all_sequences():
     np.testing.assert_allclose(plan.start, _worth(env, []), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_plan_is_found_in_whichever_chunk_it_lies(monkeypatch):
     env = dataclasses.replace(_small_grid(), scale=2.0)  # another environment, so that nothing compiled is found
     monkeypatch.setattr(planning, "_CHUNK", 7)
     np.testing.assert_allclose(best_plan(env, KEY).objective, 2 * best_plan(_small_grid(), KEY).objective, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_greedy_plan_takes_the_best_next_step_each_time():
     env = _small_grid()
     actions = np.asarray(greedy_plan(env, KEY).actions)
@@ -83,11 +86,13 @@ def test_a_greedy_plan_takes_the_best_next_step_each_time():
     np.testing.assert_allclose(greedy_plan(env, KEY).objective, _worth(env, actions), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_looking_ahead_to_the_end_is_the_best_plan():
     env = _small_grid()
     np.testing.assert_allclose(greedy_plan(env, KEY, lookahead=5).objective, best_plan(env, KEY).objective, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_greed_fails_on_the_tree_whichever_way_ties_fall():
     env = envs.make_device("maxent/SteinerTree")
     greedy = [float(greedy_plan(env, key).objective) for key in jax.random.split(KEY, 20)]
@@ -95,12 +100,14 @@ def test_greed_fails_on_the_tree_whichever_way_ties_fall():
     assert greedy_plan(env, KEY, lookahead=4).objective == 5.0
 
 
+@pytest.mark.slow
 def test_ties_are_drawn():
     env = grid_coverage(np.ones((9, 9)), horizon=2, start=40)
     first = {int(greedy_plan(env, key).actions[0]) for key in jax.random.split(KEY, 20)}
     assert first == {1, 2, 3, 4}
 
 
+@pytest.mark.slow
 def test_nothing_is_paid_after_an_episodes_end():
     plan = best_plan(Trap(), KEY)
     assert plan.actions.tolist() == [0, 0, 1] and plan.start == 0.0
@@ -110,6 +117,7 @@ def test_nothing_is_paid_after_an_episodes_end():
     assert random_return(Trap(), KEY, 200).max() <= 1.8 + 1e-6
 
 
+@pytest.mark.slow
 def test_the_papers_worked_example():
     function = Coverage(Table([[1, 2], [2, 3], [4, -1]]), Table([0.0, 1.0, 1.0, 1.0, 1.0]))
     env = SubmodularEnv(FreeChoice(3, 0.0, 2), function, 2)
@@ -153,6 +161,7 @@ def test_without_misses_choices_are_worth_the_set_that_they_choose():
     np.testing.assert_allclose(value, env.function.value(jnp.array([0, 3, 4])), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_random_actions_return_the_exact_mean():
     env = envs.make_device("maxent/EpsilonBandit-0.1")
     returns = random_return(env, KEY, 20_000)
@@ -162,6 +171,7 @@ def test_random_actions_return_the_exact_mean():
     assert random_return(envs.make_device("maxent/PointCoverage"), KEY, 4).shape == (4,)
 
 
+@pytest.mark.slow
 def test_greed_does_not_see_what_chance_will_bring():
     """Where every action is missed no plan is better than chance; one that saw the draws ahead would be."""
     env = envs.make_device("maxent/EpsilonBandit-1")
@@ -170,6 +180,7 @@ def test_greed_does_not_see_what_chance_will_bring():
     assert abs(np.mean(plans) - float(best_time_policy(env).objective)) < 4 * error
 
 
+@pytest.mark.slow
 def test_with_trials_greed_is_good_where_chance_is_small():
     env = envs.make_device("maxent/EpsilonBandit-0.1")
     plans = jax.vmap(lambda key: greedy_plan(env, key, samples=32).objective)(jax.random.split(KEY, 500))

@@ -53,6 +53,7 @@ def step(objective, state, outputs, batch):
     return jax.value_and_grad(lambda out: objective(state, out, batch), has_aux=True)(outputs)
 
 
+@pytest.mark.slow
 def test_the_weight_of_the_divergence_follows_it():
     """Four batches in turn, one of them far away: state, loss and gradient."""
     settings = {"adaptive_kl_target": 0.05, "adaptive_kl_weight": 0.3, "adaptive_kl_horizon": 20.0}
@@ -77,6 +78,7 @@ def test_the_weight_of_the_divergence_follows_it():
         )  # once for each batch, however many steps it gives
 
 
+@pytest.mark.slow
 def test_the_weight_in_the_reward_moves_after_it_has_been_paid():
     """As in verl: a batch is paid with the weight so far."""
     settings = {"adaptive_kl_reward_target": 0.2, "adaptive_kl_reward_weight": 0.5, "adaptive_kl_reward_horizon": 30.0}

@@ -43,6 +43,7 @@ def test_it_stands_between_advantages_and_shapes():
     assert [stage.slot for stage in objective.stages] == ["advantage", "credit", "shape", "surrogate", "aggregate"]
 
 
+@pytest.mark.slow
 def test_it_spreads_the_advantages_that_the_objective_makes():
     _, plain = objectives.make("grpo").prepare((), BATCH)
     _, found = OBJECTIVE.prepare(OBJECTIVE.init(), BATCH)
@@ -57,6 +58,7 @@ def test_it_spreads_advantages_that_the_caller_gives(given):
     np.testing.assert_array_equal(found.advantages, np.where(last_of(BATCH), 2.0 * by_token, 0.0))
 
 
+@pytest.mark.slow
 def test_it_runs_once_for_a_batch_however_many_steps_are_taken():
     state, batch = OBJECTIVE.prepare(OBJECTIVE.init(), BATCH)
     for start in range(0, ROWS, 4):

@@ -66,6 +66,7 @@ def found_by_the_stages(name, given, logp, entropy):
     return float(loss), np.asarray(slopes.logp, np.float64), np.asarray(slopes.entropy, np.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REFERENCES)
 def test_value_and_gradient_equal_the_reference(name):
     for seed in SEEDS:

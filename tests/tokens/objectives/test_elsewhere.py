@@ -20,6 +20,7 @@ def same_loss(translated, expected):
     assert np.isfinite(one) and one != 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "name", "settings"),
     [
@@ -58,6 +59,7 @@ def test_verl(config, name, settings):
         same_loss(translated, objectives.make(name, **settings))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "name", "settings"),
     [

@@ -24,7 +24,24 @@ STEP_METRICS = {
 # Those that compare whole numbers of right answers, or leave all but the best alone, or whole groups out, have no advantage
 # for many a response.
 SPARSE = ("ares", "ares_released", "riskpo", "best_of_group", "pass_at_k", "maxrl", "dr_bot", "spear")
-every = pytest.mark.parametrize("name", objectives.names())
+# In the quick tests those stand for all that between them have a stage of each slot, further responses, states and turns.
+KINDS = (
+    "grpo",
+    "dapo",
+    "ppo_critic",
+    "gspo",
+    "clip_cov",
+    "aepo_arbitrary",
+    "bapo",
+    "epo",
+    "adpo",
+    "sdpo",
+    "gdpo",
+    "copo",
+)
+every = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in KINDS)) for name in objectives.names()]
+)
 
 
 def step(objective, state, outputs, batch):
@@ -167,6 +184,7 @@ def test_a_response_without_a_reward_teaches_nothing(name):
             np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 @every
 def test_groups_may_be_said_by_an_index(name):
     """Of groups of one size that is what the size says; ADPO, which lays them side by side, says what to do."""
@@ -208,6 +226,7 @@ def prepared(name):
     return after, outputs, batch
 
 
+@pytest.mark.slow
 @every
 def test_a_prepared_batch_is_the_batch(name):
     """Preparing first gives what the call gives by itself."""
@@ -276,6 +295,7 @@ OPTIONAL = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
@@ -320,6 +340,7 @@ def test_a_part_of_a_step_that_nobody_has_looked_at_is_refused(name):
     jax.eval_shape(lambda state, batch: of_part(state, batch.rows(slice(0, 4)).as_step()), state, prepared)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMON)
 def test_groups_of_one_and_equal_rewards(name):
     """Equal rewards teach nothing, to the bit; a group of one has no deviation, and stays finite."""
@@ -331,6 +352,7 @@ def test_groups_of_one_and_equal_rewards(name):
     assert np.isfinite(loss) and np.isfinite(aux.advantages).all() and np.isfinite(slope.logp).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in COMMON if name != "cispo"])  # its weight is held constant
 def test_gradients_are_finite_differences(name):
     outputs, batch = responses()
@@ -353,6 +375,7 @@ def test_gradients_are_finite_differences(name):
         np.testing.assert_allclose(slope, numeric, rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_groups_must_be_whole():
     outputs, batch = responses(group_size=3)
     assert ROWS % GROUP == 0

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from token_batches import filled_up, responses
 
 from maxent_rl.tokens.objectives.grouping import Grouping
@@ -30,6 +31,7 @@ def found(batch):
     }
 
 
+@pytest.mark.slow
 def test_numbers_by_hand():
     """The response without a reward, and the row without a token, count nowhere."""
     values = found(BATCH)
@@ -41,6 +43,7 @@ def test_numbers_by_hand():
     np.testing.assert_array_equal(values["agreeing"], [2, 2, 1, 1, 0, 1, 1, 0])
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_may_agree_with_nobody():
     answers = jnp.array([-1, -1, -1, 3, 3, 3, 0, 0])
     _, batch = responses(answers=answers)
@@ -49,6 +52,7 @@ def test_what_cannot_be_read_may_agree_with_nobody():
     np.testing.assert_array_equal(values["apart"], [1, 1, 1, 1, 2, 2, 2, 2])
 
 
+@pytest.mark.slow
 def test_rows_that_are_filled_up_change_nothing():
     wide = filled_up(BATCH, above=3, left=1)
     for name, values in found(wide).items():

@@ -29,6 +29,7 @@ from maxent_rl.tokens.objectives import (
 OUTPUTS, BATCH = responses()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "settings", "stages"),
     [
@@ -195,6 +196,7 @@ def test_what_is_missing_is_asked_for(settings, missing, message):
         loss_of(make("grpo", **settings), TokenOutputs(OUTPUTS.logp), batch)
 
 
+@pytest.mark.slow
 def test_entropies_come_from_logits_where_those_are_given():
     """Those of the policy that learns, and those of the old one, which needs no tokens."""
     logits = jax.random.normal(jax.random.key(0), (ROWS, COLUMNS, 6))

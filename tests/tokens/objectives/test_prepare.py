@@ -27,6 +27,7 @@ def prepared(name, batch, **settings):
     return prepare(make(name, **settings), batch)
 
 
+@pytest.mark.slow
 def test_minibatches_of_a_prepared_batch():
     """Each has the advantages of the whole, whichever rows it holds, and divides by as many tokens as it has."""
     objective = make("reinforce_pp", kl_weight=0.1)
@@ -43,6 +44,7 @@ def test_minibatches_of_a_prepared_batch():
     np.testing.assert_array_equal(whole.rows(jnp.arange(4)).advantages, half.advantages)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ppo", "grpo", "cispo", "gpg"])
 def test_a_critics_advantages_are_used_as_they_are(name):
     """Prepared or not; what a preset would make of the rewards does not replace them."""
@@ -71,6 +73,7 @@ def test_overlong_penalty():
     assert_close(found, 1 - 2 * np.clip((np.asarray(lengths) - 88) / 22, 0, 1))
 
 
+@pytest.mark.slow
 def test_without_a_limit_no_response_is_too_long():
     """The columns of a batch follow its longest response: that one was once punished as if it had been cut."""
     batch = TokenBatch(
@@ -86,6 +89,7 @@ def test_without_a_limit_no_response_is_too_long():
         make("dapo", overlong_limit=20, overlong_margin=30)
 
 
+@pytest.mark.slow
 def test_groups_of_one_are_not_uniform():
     """Nothing is said of them by a comparison; verl keeps them, too."""
     batch = TokenBatch(jnp.full((4, 3), -1.0), jnp.ones((4, 3)), jnp.array([1.0, 0, 1, 0]))
@@ -119,6 +123,7 @@ def prepare_any(name, batch):
     return objective.prepare(objective.init(), batch)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["grpo", "reinforce_pp", "rloo", "gpg", "reinforce"])
 def test_penalties_named_beside_a_preset_come_before_its_advantages(name):
     """They once came after them, and did nothing."""
@@ -137,6 +142,7 @@ def test_penalties_named_beside_a_preset_come_before_its_advantages(name):
     )
 
 
+@pytest.mark.slow
 def test_dynamic_sampling_leaves_out_uniform_groups():
     """Of rewards as they came: the penalty for length makes no group informative."""
     np.testing.assert_array_equal(objectives.informative_groups(SUCCESS, 4), [True, False])
@@ -178,6 +184,7 @@ def test_uncertain_tokens_keep_their_loss_and_denominators_count_all():
     assert_close(everything, loss_of(make("grpo"), OUTPUTS, BATCH), scale=1.0)
 
 
+@pytest.mark.slow
 def test_a_bonus_beside_uncertain_tokens_is_of_those_alone():
     """TRL's: the mean over the tokens that are kept. Of the eight entropies those are 1.5 and 2.0."""
     entropy = jnp.array([[0.1, 0.2, 1.5, 0.3], [2.0, 0.1, 0.4, 0.2]])
@@ -190,6 +197,7 @@ def test_a_bonus_beside_uncertain_tokens_is_of_those_alone():
     np.testing.assert_allclose(slope, np.where(entropy > 1, -0.05, 0.0), atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_token_that_the_reference_did_not_score_is_left_out_where_the_reference_is_asked():
     unscored = dataclasses.replace(BATCH, logp_ref=BATCH.logp_ref.at[0, 1].set(-jnp.inf))
     plain, found = (aux_of(make("grpo"), OUTPUTS, batch) for batch in (BATCH, unscored))
@@ -271,6 +279,7 @@ def test_metrics_of_a_hand_made_case():
         np.testing.assert_allclose(aux.metrics[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_half_precision_is_summed_in_single_precision():
     outputs = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), OUTPUTS)
     rounded = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), outputs)
@@ -281,6 +290,7 @@ def test_half_precision_is_summed_in_single_precision():
     assert slope_of(objective, outputs, BATCH).dtype == jnp.bfloat16
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("half_precision")
 def test_no_stage_sees_half_precision():
     """But for logits, which are many: every loss of them is in single precision."""

@@ -36,6 +36,7 @@ def test_ratios_by_hand(level, expected):
     np.testing.assert_allclose(sampler_ratio(batch_of(), MASK, level), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -85,6 +86,7 @@ def exact_gradient():
     return jax.grad(lambda logits: -jnp.sum(jnp.exp(jnp.sum(by_token(logits), axis=-1)) * REWARDS))(LOGITS)
 
 
+@pytest.mark.slow
 def test_a_sampler_at_another_temperature_is_corrected_exactly():
     """By whole responses within wide bounds; without correction, and by token, the gradient is another one."""
     exact = exact_gradient()
@@ -95,6 +97,7 @@ def test_a_sampler_at_another_temperature_is_corrected_exactly():
     assert np.abs(expected_gradient(1.7, sampler_level="token", sampler_high=1e3) - exact).max() > 0.01
 
 
+@pytest.mark.slow
 def test_the_bias_of_bounds_is_what_lies_beyond_them():
     """Held at a bound, a response counts for the bound over its ratio; left out, for nothing."""
     policy, drawn = by_token(LOGITS), by_token(LOGITS / 1.7)
@@ -123,6 +126,7 @@ def test_rejected_responses_are_left_out_and_count_in_their_group():
         np.testing.assert_allclose(prepared.advantages[:, 0], np.where(kept, [0.707106, -0.707106], 0.0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_bad_responses_that_the_policy_has_left_behind_are_masked_by_hand():
     """Fallen by 0.5 and 0.2 nats a token: the bad one is left out above 0.3 alone, the good one never."""
     old, rewards = jnp.full((2, 2), -1.0), jnp.array([0.0, 1.0])
@@ -139,6 +143,7 @@ def test_bad_responses_that_the_policy_has_left_behind_are_masked_by_hand():
         np.testing.assert_allclose(aux.metrics["sampler/off_policy_nats"], 0.35, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("since", ["sampler", "policy"])
 def test_the_off_policy_mask_is_its_formula(seed, since):
@@ -186,6 +191,7 @@ def test_where_sampler_and_policy_agree_nothing_changes():
         assert objectives.make("grpo", **settings)((), outputs, batch)[0] == plain
 
 
+@pytest.mark.slow
 def test_extremes_stay_finite_and_masked_places_may_hold_anything():
     apart = np.array([[80.0, -80.0, 0.0], [0.1, -0.1, np.nan]])
     batch, logp = batch_of(apart), jnp.full((2, 3), -1.5)

@@ -114,6 +114,7 @@ CASES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "changed"), CASES)
 def test_value_and_gradient(name, changed):
     objective, settings = objectives.make(name, **changed), objectives.settings(name) | changed
@@ -127,6 +128,7 @@ def test_value_and_gradient(name, changed):
             assert_same(found, slope, loss, columns)
 
 
+@pytest.mark.slow
 def test_hapo_draws_by_the_entropies_of_the_batch_before():
     objective = objectives.make("hapo", drop_uniform_groups=False, temperature_width=0.3)
     outputs, batch = drawn(1)
@@ -138,6 +140,7 @@ def test_hapo_draws_by_the_entropies_of_the_batch_before():
     np.testing.assert_allclose(factors, references.hapo_temperatures(columns, entropy, 0.8, 0.3), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_hapo_falls_back_on_the_group_where_few_tokens_are_right():
     outputs, batch = drawn(2)
     rows = np.flatnonzero(np.asarray(batch.group_index) == 5)
@@ -166,6 +169,7 @@ ARES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "changed"), ARES)
 def test_ares_from_batch_to_batch(name, changed):
     objective, settings = objectives.make(name, **changed), objectives.settings(name) | changed

@@ -93,6 +93,7 @@ def check(objective, outputs, batch, loss, state=None):
     return state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
     ("settings", "terms"),
@@ -130,6 +131,7 @@ COPO = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("name", "settings", "terms"), COPO)
 def test_copo(seed, name, settings, terms):
@@ -137,6 +139,7 @@ def test_copo(seed, name, settings, terms):
     check(objectives.make(name, **settings), outputs, batch, lambda logp, _: reference.copo(given, logp, **terms))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("reward", ["prob", "logprob", "voting"])
 @pytest.mark.parametrize("name", ["empo", "empo_released"])
@@ -173,6 +176,7 @@ RISK = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("name", "settings", "terms"), RISK)
 def test_riskpo(seed, name, settings, terms):
@@ -190,6 +194,7 @@ def test_riskpo(seed, name, settings, terms):
             np.testing.assert_allclose(state[0].quantiles, tracked, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 3])
 def test_the_papers_that_riskpo_draws_are_of_the_sheet(seed):
     """Some pairing of bundles and responses gives the advantages of the default, whose papers are drawn at random."""

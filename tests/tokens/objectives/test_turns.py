@@ -80,6 +80,7 @@ def corridor(entropy, before=0.9, **settings):
     return value, np.asarray(slope)[0]
 
 
+@pytest.mark.slow
 def test_the_corridor_is_that_of_the_sheet():
     value, slope = corridor([0.3, 0.9, 2.1, 0.5])
     np.testing.assert_allclose(value, -0.000945121, rtol=1e-5)

@@ -117,6 +117,7 @@ def test_forms_of_the_likelihood(name, settings, expected):
     np.testing.assert_allclose(losses.masked_mean(loss, aux.counts), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @every
 def test_a_pair_that_the_reference_did_not_score_does_not_count(name):
     """One token of it without a finite log-probability would make the mean over all pairs NaN, or infinite."""
@@ -162,6 +163,7 @@ def test_a_mask_of_labels_is_refused(name):
         preference_loss(name, logp, dataclasses.replace(batch, mask=jnp.where(batch.mask, 5, -100)), other)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("half_precision")
 @every
 def test_preferences_of_half_precision_are_finite(name):
@@ -193,6 +195,7 @@ def test_worked_numbers_of_kto():
     assert np.all(slope == 0)
 
 
+@pytest.mark.slow
 def test_dpo_is_the_anchored_pair_with_the_reference_as_anchor():
     """At the temperature 1 / beta, in value and gradient; of either, the gradient is that of the sums over tokens."""
     logp, batch, _ = random_pairs()
@@ -248,6 +251,7 @@ def test_a_pair_is_a_pair_whatever_surrounds_it(name):
     assert all(np.isfinite(value) for value in empty_aux.metrics.values())
 
 
+@pytest.mark.slow
 @every
 def test_settings_vary_over_a_mapped_axis(name):
     logp, batch, other = random_pairs()

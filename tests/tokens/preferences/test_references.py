@@ -102,6 +102,7 @@ def batch_of(seed):
     return logp, reference, mask
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("case", FORMULAS, ids=lambda case: "-".join([case[0], *(str(value) for _, value in case[1])]))
 def test_value_and_gradient(case, seed):
@@ -124,6 +125,7 @@ def test_value_and_gradient(case, seed):
     np.testing.assert_allclose(slope, expected, rtol=1e-4, atol=1e-5 * max(1.0, np.abs(expected).max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_weighted_pairs(seed):
     """wpo: dpo's loss and gradient, times a weight that is not differentiated."""
@@ -159,6 +161,7 @@ def test_soft_and_shifted_forms():
     )
 
 
+@pytest.mark.slow
 def test_limits():
     """Where settings make one loss another, and what losses are where the policy is the reference."""
     logp, reference, mask = batch_of(1)

@@ -27,6 +27,7 @@ def held(ring):
     return np.asarray(ring.at(places))[np.asarray(there)].tolist()
 
 
+@pytest.mark.slow
 def test_a_ring_keeps_the_last_that_came_in_their_order():
     """Against a list, over random pushes."""
     draw, listed = np.random.default_rng(0), []
@@ -74,6 +75,7 @@ def told(source, state, posed, rewards):
 MIXED, SAME = [1, 0, 0, 1], [1, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_problems_that_divide_come_back_and_the_others_do_not():
     source = PoolPrompts(capacity=6, share=0.5)
     state, first = source.draw(TASK, source.init(jax.random.key(0), SPEC), jax.random.key(1), 4)
@@ -102,6 +104,7 @@ def test_what_is_too_old_is_not_posed():
     assert ages == [1, -1, -1]
 
 
+@pytest.mark.slow
 def test_a_fixed_set_stays_as_it_was():
     source = PoolPrompts(capacity=3, share=1.0, keep="none", filled=True)
     state, seen = source.init(jax.random.key(0), SPEC), set()
@@ -113,6 +116,7 @@ def test_a_fixed_set_stays_as_it_was():
     assert seen <= held and len(held) <= 3
 
 
+@pytest.mark.slow
 def test_a_mixture_poses_shares_and_tells_each_source_of_its_own():
     pool = PoolPrompts(capacity=6, share=1.0)
     source = MixturePrompts(sources=(TaskPrompts(), pool), shares=(1.0, 3.0))

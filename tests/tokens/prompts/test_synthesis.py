@@ -107,6 +107,7 @@ def run(source, steps, describe="2103", right=2):
 GOOD = "2102"
 
 
+@pytest.mark.slow
 def test_a_description_is_posed_and_then_its_tokens_alone_are_credited():
     source = SynthesisPrompts(share=0.5)
     (first, batch, same, metrics, _), (second, _, after, then, _) = run(source, 2, GOOD)
@@ -153,6 +154,7 @@ def test_where_rendering_takes_longer_than_descriptions_last_none_is_posed(stale
     assert found[1][3]["prompts/new"] == 0
 
 
+@pytest.mark.slow
 def test_without_a_description_there_are_originals():
     for text in ("9103", "21"):
         found = run(SynthesisPrompts(share=1.0), 2, text)
@@ -160,6 +162,7 @@ def test_without_a_description_there_are_originals():
         np.testing.assert_array_equal(found[1][0].prompts, TASK.prompts(jax.random.key(1), PROMPTS)[0])
 
 
+@pytest.mark.slow
 def test_nothing_that_is_held_out_and_no_other_label_comes_in():
     (*_, state) = run(SynthesisPrompts(share=0.0, describe="random"), 6)[-1]
     held = np.asarray(state.ring.filled)
@@ -169,6 +172,7 @@ def test_nothing_that_is_held_out_and_no_other_label_comes_in():
     assert len(np.unique(problems, axis=0)) > 12
 
 
+@pytest.mark.slow
 def test_at_once_all_descriptions_of_a_group_are_tried_against_each_other():
     source = SynthesisPrompts(share=0.5, credit="immediate")
     before, posed = source.draw(TASK, source.init(jax.random.key(0), SPEC), jax.random.key(0), PROMPTS)

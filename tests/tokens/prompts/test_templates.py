@@ -93,6 +93,7 @@ def test_worked_numbers():
     assert not advantages(np.ones(8)).any()  # (1, 0) and (0, 1) are worth the same
 
 
+@pytest.mark.slow
 def test_one_template_that_asks_for_nothing_is_the_task_itself_to_the_bit():
     task, key = Layouts(), jax.random.key(3)
     source = TemplatePrompts(templates=1)
@@ -110,6 +111,7 @@ def test_one_template_that_asks_for_nothing_is_the_task_itself_to_the_bit():
     np.testing.assert_array_equal(augmented[:, 0], own[:, 0])
 
 
+@pytest.mark.slow
 def test_the_template_changes_no_label_and_warm_starts_show_each_layout():
     task, source = Layouts(), TemplatePrompts(noise=0.5)
     _, posed = source.draw(task, None, jax.random.key(0), 64)
@@ -122,6 +124,7 @@ def test_the_template_changes_no_label_and_warm_starts_show_each_layout():
     assert abs(share - 0.5) < 4 * np.sqrt(0.25 / 256)
 
 
+@pytest.mark.slow
 def test_templates_that_are_given_wrap_right_answers():
     source = TemplatePrompts(given=TEMPLATES)
     shown, tokens = source.demonstrations(TASK, jax.random.key(0), jax.random.key(1), 256)

@@ -81,6 +81,7 @@ def test_a_seed_hears_the_same_whoever_is_beside_it():
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_source_mapped_over_seeds_is_each_of_them_alone():
     """All that a pool computes are copies and whole numbers, so to the bit in two programs."""
     source = PoolPrompts(capacity=6, share=0.75, staleness=2)

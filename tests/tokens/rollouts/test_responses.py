@@ -32,6 +32,7 @@ def drawn(model, reference, key):
     return gather(model, TASK, key, 8, Groups(4, 3), objectives.make("grpo"), (), reference)[1:]
 
 
+@pytest.mark.slow
 def test_a_model_needs_no_agent_to_be_asked():
     batch, metrics = drawn(MODEL, None, jax.random.key(0))
     assert batch.mask.shape == (8, 3) and batch.group_size == 4 and batch.logp_ref is None
@@ -39,6 +40,7 @@ def test_a_model_needs_no_agent_to_be_asked():
     assert metrics["episode/return"] == batch.rewards.mean() and metrics["rollout/rounds"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", [MODEL, REFERENCE], ids=["itself", "another"])
 def test_a_reference_says_how_likely_it_finds_them(reference):
     batch, _ = drawn(MODEL, reference, jax.random.key(0))
@@ -47,12 +49,14 @@ def test_a_reference_says_how_likely_it_finds_them(reference):
     assert same.all() if reference is MODEL else not same.any()
 
 
+@pytest.mark.slow
 def test_examining_poses_held_out_prompts():
     found = jax.jit(lambda model: examine(model, TASK, jax.random.key(0), 6, 3, 2))(MODEL)
     assert found["reward"].shape == found["length"].shape == (6,) and found["sampled_reward"].shape == (6, 2)
     assert jnp.all((found["length"] >= 1) & (found["length"] <= 3)) and 0 < found["entropy"] < np.log(5)
 
 
+@pytest.mark.slow
 def test_informative_groups_take_the_place_of_uniform_ones_in_order():
     held = rows((1, (0, 0)), (2, (0, 1)), (3, (1, 1)), (4, (0, 0)))
     fresh = rows((5, (1, 1)), (6, (1, 0)), (7, (0, 0)), (8, (0, 1)))
@@ -74,6 +78,7 @@ class AsksForAll(Stage):
         return Sampling(temperature=lambda entropy: 1.0 + entropy, teaches=lambda batch: batch.answers >= 0)
 
 
+@pytest.mark.slow
 def test_an_objective_is_given_the_columns_that_it_reads():
     objective = chain(AsksForAll(), *objectives.make("grpo").stages)
     batch, _ = jax.jit(

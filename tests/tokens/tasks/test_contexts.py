@@ -28,6 +28,7 @@ def judged(prompt, texts):
     return [np.asarray(each)[: len(texts)] for each in found]
 
 
+@pytest.mark.slow
 def test_the_label_is_that_of_the_core_in_whatever_context():
     """The oracle reads what is rendered; so does a parser that knows nothing of descriptions."""
     rendered = np.asarray(TASK.render(PROMPTS, DESCRIPTIONS))
@@ -48,6 +49,7 @@ def test_contexts_by_hand():
     assert [TASK.decode(row) for row in np.asarray(rendered)[: len(texts)]] == texts
 
 
+@pytest.mark.slow
 def test_answers_count_by_themselves_and_descriptions_apart():
     texts = ["1;2102", "1", "1;", "1;9102", "1;21", "2;6322", "11", ";", "1;2142", "1;210"]
     reward, described, good, apart = judged("3*48*7=", texts)
@@ -66,6 +68,7 @@ def test_demonstrations_answer_and_describe():
         assert set(entry) == set(range(most))
 
 
+@pytest.mark.slow
 def test_the_task_itself_poses_as_many_others_as_it_says():
     assert set(np.asarray(TASK.difficulties(PROMPTS))) == {0, 1}
     harder = Contexts(least=5, most=6)

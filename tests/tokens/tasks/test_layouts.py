@@ -38,6 +38,7 @@ def demonstrated(task, prompts, key=0):
     return np.asarray(tokens), np.asarray(mask)
 
 
+@pytest.mark.slow
 def test_each_letter_shows_its_layout_and_all_of_them_are_right():
     prompts = with_letters(np.resize(ASKED, COUNT), np.resize(TASK.encode_prompts(["37+85="]), (COUNT, 6)))
     tokens, mask = demonstrated(TASK, prompts)
@@ -75,6 +76,7 @@ def test_the_largest_numbers_fit_in_every_layout():
     assert mask.sum(axis=1).max() <= TASK.response_length
 
 
+@pytest.mark.slow
 def test_noise_is_in_the_number_alone():
     """Of 64, the share of wrong ones lies within four deviations of the noise."""
     noisy = Layouts(modulus=97, noise=0.7)

@@ -19,6 +19,7 @@ def test_prompts_begin_with_the_letter_of_their_task():
     assert TASK.characters == "abc><0123456789+=AB"
 
 
+@pytest.mark.slow
 def test_right_answers_are_worth_what_their_scale_says():
     responses, mask = TASK.demonstrations(jax.random.key(1), PROMPTS)
     np.testing.assert_array_equal(TASK.reward(PROMPTS, responses, mask), np.where(KINDS == 0, 0.5, 20.0))
@@ -31,6 +32,7 @@ def test_right_answers_are_worth_what_their_scale_says():
             assert answer == str((int(left) + int(right)) % 10)
 
 
+@pytest.mark.slow
 def test_each_problem_is_judged_by_its_own_task():
     prompts = TASK.encode_prompts(["Aab>", "Aab<", "B3+9=", "B3+9="])
     responses = TASK.encode_responses(["ab", "ab", "2", "ab"])
@@ -40,6 +42,7 @@ def test_each_problem_is_judged_by_its_own_task():
     assert answers[0] == answers[1] != answers[2] and (answers >= 0).all()
 
 
+@pytest.mark.slow
 def test_held_out_problems_stay_apart():
     held_out = np.asarray(TASK.prompts(jax.random.key(0), 128, held_out=True)[0])
     assert not set(map(bytes, held_out)) & set(map(bytes, PROMPTS))

@@ -46,6 +46,7 @@ def test_a_response_that_does_not_end_has_no_answer():
     assert TASK.parsed(TASK.encode_prompts(["3+5+2="]), responses, mask).tolist() == [-1]
 
 
+@pytest.mark.slow
 def test_demonstrations_are_right_and_of_all_lengths():
     responses, mask = TASK.demonstrations(jax.random.key(1), PROMPTS)
     assert np.all(np.asarray(TASK.reward(PROMPTS, responses, mask)) == 1)
@@ -71,6 +72,7 @@ def test_prompts_say_what_is_to_be_added():
     assert problems[0] == problems[1] != problems[2]
 
 
+@pytest.mark.slow
 def test_sizes_are_a_knob():
     task = make_task("scratch", least=3, most=4)
     hard = np.asarray(task.difficulties(task.prompts(jax.random.key(0), 64)[0]))

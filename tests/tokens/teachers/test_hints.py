@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from agents_under_test import TOKEN_AGENTS_UNDER_TEST
 from echo_task import TASK
 
@@ -20,6 +21,7 @@ def batch(rewards):
     return TokenBatch(jnp.zeros((8, 3)), MASK, jnp.asarray(rewards, jnp.float32), 4, tokens=TOKENS, context=context)
 
 
+@pytest.mark.slow
 def test_each_row_is_told_the_first_other_response_that_is_right():
     """In the first group the second and the third row are right; in the other group the last alone, which is told nothing."""
     told = with_siblings(batch([0.0, 0.6, 1.0, np.nan, 0, np.nan, 0.4, 0.5]), 0.5)
@@ -38,6 +40,7 @@ def test_right_answers_are_told_to_all():
     np.testing.assert_array_equal(told.context.hints, [[2, 3, END_TOKEN]] * 8)
 
 
+@pytest.mark.slow
 def test_a_teacher_reads_its_hint_before_the_prompt_and_the_policy_does_not():
     config = TOKEN_AGENTS_UNDER_TEST["grpo"].build_config(TASK.vocabulary_size)
     model = LanguageModel.create(config, jax.random.key(1))

@@ -36,6 +36,7 @@ def run(tmp_path_factory):
     return folder, jax.tree.map(np.asarray, export(folder, AGENT))
 
 
+@pytest.mark.slow
 def test_one_is_read_and_several_are_averaged(run):
     folder, params = run
     agent = AGENT.replace(objective="gkd", initial_policy=f"{folder}:1")
@@ -55,6 +56,7 @@ def test_one_is_read_and_several_are_averaged(run):
                 np.testing.assert_array_equal(found[seed], wanted[1])
 
 
+@pytest.mark.slow
 def test_a_policy_that_was_taught_is_loaded_without_its_teacher(tmp_path):
     teacher, own = tmp_path / "teacher", tmp_path / "own"
     export(teacher, AGENT, seeds=1)
@@ -68,6 +70,7 @@ def test_a_policy_that_was_taught_is_loaded_without_its_teacher(tmp_path):
         jax.block_until_ready(taught.init(jax.random.key(0), SPEC).teacher.params)
 
 
+@pytest.mark.slow
 def test_what_cannot_teach_or_be_begun_from_is_refused_in_one_sentence(run, tmp_path):
     folder, _ = run
     small, other = tmp_path / "small", tmp_path / "other"

@@ -25,6 +25,7 @@ def begun():
     return agent, first, imitate(agent, first, jax.random.key(1), 0)[0]
 
 
+@pytest.mark.slow
 def test_an_average_begins_with_reinforcement_and_follows_each_step(begun):
     agent, first, state = begun
     assert_equal(first.teacher.params, first.params)
@@ -55,6 +56,7 @@ def test_seeds_side_by_side_are_each_alone():
             np.testing.assert_allclose(np.asarray(one)[seed], other, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_rate_freezes_or_copies():
     model = LanguageModel.create(CONFIG, jax.random.key(0))
     moved = jax.tree.map(lambda leaf: leaf + 1.0, model.params)
@@ -90,6 +92,7 @@ def test_other_hints_are_granted(hint):
     assert batch.taught.shape == (NUM_RESPONSES,) and (batch.context.hints is None) == (hint == "none")
 
 
+@pytest.mark.slow
 def test_entropy_sft_learns_the_hardest_tokens_and_shows_all():
     prompts, prompt_mask = TASK.prompts(jax.random.key(0), 16)
     tokens, mask = TASK.demonstrations(jax.random.key(1), prompts)

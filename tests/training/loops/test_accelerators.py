@@ -42,6 +42,7 @@ def lower_what_a_loop_runs(monkeypatch, loop, module, name):
     loop.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["device", "host"])
 @pytest.mark.parametrize("name", ["sac", "ppo"])
 def test_loops_that_act(name, backend, monkeypatch):
@@ -54,6 +55,7 @@ def test_loops_that_act(name, backend, monkeypatch):
     lower_what_a_loop_runs(monkeypatch, loop, module, program)
 
 
+@pytest.mark.slow
 def test_the_loop_over_fixed_data(monkeypatch, tmp_path):
     row = OFFLINE_AGENTS_UNDER_TEST["td3-bc"]
     run = RunConfig(agent="td3-bc", env=row.env_name, **{row.source: row.make(tmp_path)})

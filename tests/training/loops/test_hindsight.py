@@ -40,6 +40,7 @@ def numbers(loop):
     return [np.asarray(leaf) for leaf in jax.tree.leaves((loop.learner.seeds.agent, loop.learner.seeds.rows))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terminates", [False, True], ids=["holding", "ending"])
 def test_relabelled_steps_are_paid_by_the_environments_own_methods(terminates):
     """The draws of 30 steps, of two seeds with two environments each, from a buffer that is written over."""
@@ -68,6 +69,7 @@ def test_relabelled_steps_are_paid_by_the_environments_own_methods(terminates):
     loop.close()
 
 
+@pytest.mark.slow
 def test_a_seed_alone_and_among_others_draws_and_learns_the_same():
     many, alone = loop_of(num_seeds=2), loop_of(seed=1)
     for loop in (many, alone):
@@ -83,6 +85,7 @@ def test_a_seed_alone_and_among_others_draws_and_learns_the_same():
     many.close(), alone.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env", [HostReach, Reach()], ids=["host", "device"])
 def test_resuming_equals_not_stopping_wherever_it_stops(env):
     """Within an episode and within what is written over; shares of success that wait to be taken come back, too."""
@@ -124,6 +127,7 @@ def test_a_run_that_was_stopped_tells_the_shares_of_success_of_one_that_was_not(
     np.testing.assert_array_equal(whole.policy()(observed), load_policy(stopped.folder)(observed))
 
 
+@pytest.mark.slow
 def test_steps_with_no_update_one_or_two_run_one_program():
     """Of an update and a half for each step of both environments, after a start without any."""
     whole, loop = loop_of(), loop_of(agent=AGENT.replace(updates_per_step=0.75))
@@ -135,6 +139,7 @@ def test_steps_with_no_update_one_or_two_run_one_program():
     whole.close(), loop.close()
 
 
+@pytest.mark.slow
 def test_on_the_device_relabelled_steps_are_paid_within_the_program():
     loop, env = loop_of(Reach(), num_seeds=1), HostReach()
     loop.advance(80, never)
@@ -168,6 +173,7 @@ def test_what_cannot_be_relabelled_is_refused_before_anything_is_built(env, sett
         make_loop(RunConfig(env="test"), AGENT.replace(**settings), env, jax.local_devices())
 
 
+@pytest.mark.slow
 def test_a_reward_of_another_goal_that_fails_ends_training_with_the_step():
     class Worn(HostReach):
         """Its rule breaks when it is first asked for many goals in training."""
@@ -185,6 +191,7 @@ def test_a_reward_of_another_goal_that_fails_ends_training_with_the_step():
     loop.close()
 
 
+@pytest.mark.slow
 def test_what_is_drawn_is_compiled_once_whatever_the_environment():
     """Its own methods are not part of the program, which so comes from the cache on disk in the next process."""
     found = set()

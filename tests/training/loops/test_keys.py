@@ -67,6 +67,7 @@ class WindowKeeper(Keeper):
     rollout_size: int = static(2 * NUM_ENVS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("agent", [Keeper(), WindowKeeper()], ids=["replay", "rollout"])
 def test_every_seed_step_and_update_has_random_numbers_of_its_own(agent, backend):

@@ -100,6 +100,7 @@ def histories():
     return history((0, 1, 2)), history((1,))
 
 
+@pytest.mark.slow
 def test_a_seed_draws_alone_what_it_draws_among_others(histories):
     (many, many_actions), (alone, alone_actions) = histories
     for number in range(2):  # uniform actions, before any product that could round differently
@@ -124,6 +125,7 @@ def test_counters_and_rows(histories):
     assert not np.asarray(many.seeds.rows[:, 20:]).any()
 
 
+@pytest.mark.slow
 def test_two_agents_of_the_same_fields_are_never_one_program():
     """Trained in one process, SubPO was MODPO in one of a hundred programs: to JAX 0.10.2 the two are the same structure."""
     spec = dataclasses.replace(SPEC, num_actions=3, action_shape=())

@@ -54,6 +54,7 @@ def agents_of(*loops):
     return zip(*(jax.tree.leaves(loop.learner.seeds.agent) for loop in loops), strict=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terminates", [True, False], ids=["terminated", "truncated"])
 @pytest.mark.parametrize(("name", "backend"), BOOTSTRAPPING)
 def test_a_truncated_episode_bootstraps_and_a_terminated_one_does_not(name, backend, terminates):
@@ -69,6 +70,7 @@ def test_a_truncated_episode_bootstraps_and_a_terminated_one_does_not(name, back
     loop.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sac", "ppo"])
 def test_where_environments_cannot_be_saved_the_episodes_before_end_at_the_seam(name):
     """What a resumed run learns from must not reach out of one episode into the next."""
@@ -128,6 +130,7 @@ def test_a_seed_alone_and_among_others(name, backend):
     many.close(), alone.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @every_agent("sac", "ppo")
 def test_where_the_steps_are_cut_changes_nothing_and_neither_does_evaluating(name, backend):
@@ -154,6 +157,7 @@ def test_where_the_steps_are_cut_changes_nothing_and_neither_does_evaluating(nam
     whole.close(), pieces.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_parallel_environments_keep_the_ratio(backend):
     """The two of other tests here, whose program this shares: the ratio is a number."""
@@ -178,6 +182,7 @@ def counting(agent):
     return Counting(**vars(agent)), traces
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @every_agent("sac")
 def test_the_step_is_traced_once(name, backend):
@@ -210,6 +215,7 @@ def test_the_step_is_traced_once(name, backend):
     first.close(), second.close()
 
 
+@pytest.mark.slow
 def test_nan_reward_stops_the_host_loop_with_step_and_culprit():
     loop = loop_of(functools.partial(HostPoint, fault_at=7), num_seeds=2, num_envs=1)
     with pytest.raises(NonFiniteError, match=r"(?s)step 7.*reward"):
@@ -217,6 +223,7 @@ def test_nan_reward_stops_the_host_loop_with_step_and_culprit():
     loop.close()
 
 
+@pytest.mark.slow
 def test_nan_reward_stops_the_device_loop_with_seed_step_and_culprit():
     loop = loop_of(Point(fault_at=7), num_seeds=2, num_envs=3)
     loop.advance(30, never)
@@ -224,6 +231,7 @@ def test_nan_reward_stops_the_device_loop_with_seed_step_and_culprit():
         loop.check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @every_agent("ppo")
 def test_nan_reward_stops_every_agent_with_step_and_culprit(name, backend):

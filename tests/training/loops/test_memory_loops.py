@@ -159,6 +159,7 @@ def followed(memory, weight, rows):
     return memories
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ENVS)
 def test_memories_last_an_episode_and_an_update_recalls_the_one_its_window_began_with(backend):
     """Against a replay of the rows on the host, seed by seed and window by window."""
@@ -191,6 +192,7 @@ def test_memories_last_an_episode_and_an_update_recalls_the_one_its_window_began
     loop.check(), loop.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ENVS)
 def test_a_seed_remembers_alone_what_it_remembers_among_others(backend):
     many, alone = loop_of(backend, num_seeds=3), loop_of(backend, seed=2)
@@ -202,6 +204,7 @@ def test_a_seed_remembers_alone_what_it_remembers_among_others(backend):
     many.close(), alone.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ENVS)
 def test_variants_remember_what_they_would_alone(backend):
     among = loop_of(backend, num_seeds=2, variants={"rate": (0.1, 0.1, 0.3)})
@@ -236,6 +239,7 @@ SETTINGS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ENVS)
 @pytest.mark.parametrize("stop", [66, 80], ids=["within a window", "between windows"])
 def test_stopping_and_resuming_equals_not_stopping(tmp_path, backend, stop):
@@ -300,6 +304,7 @@ def test_episodes_begin_with_the_memory_of_an_agent_that_is_prepared(backend):
     loop.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ENVS)
 def test_a_memory_may_be_empty(tmp_path, backend):
     agent, env = Rememberer(history=False), ENVS[backend]
@@ -315,6 +320,7 @@ def test_a_memory_may_be_empty(tmp_path, backend):
     assert policy.remember(memory, observation, policy(observation), 1.0) == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ENVS)
 @pytest.mark.parametrize("name", ["sac", "ppo"])
 def test_agents_that_do_not_remember_carry_not_a_single_array_more(name, backend):

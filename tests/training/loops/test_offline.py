@@ -75,6 +75,7 @@ def assert_same_states(first, second):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @every_offline_agent(*KINDS)
 def test_a_seed_alone_learns_what_it_learns_among_others_and_chunks_change_nothing(name, sources):
     """Alone, or first among others than before: in the same program, which is compiled once."""
@@ -95,6 +96,7 @@ def test_a_seed_alone_learns_what_it_learns_among_others_and_chunks_change_nothi
     assert len(metrics) == 2 and all(np.isfinite(value) for row in metrics for value in row.values())
 
 
+@pytest.mark.slow
 @every_offline_agent(*REPRESENTATIVES)
 def test_a_run_that_is_stopped_and_resumed_equals_one_that_is_not(tmp_path, name, sources):
     agent, env = OFFLINE_AGENTS_UNDER_TEST[name].agent, OFFLINE_AGENTS_UNDER_TEST[name].env("device")
@@ -106,6 +108,7 @@ def test_a_run_that_is_stopped_and_resumed_equals_one_that_is_not(tmp_path, name
     assert table(whole.folder, "eval.csv")[-2:] == table(resumed.folder, "eval.csv")[-2:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env", BACKENDS)
 @every_offline_agent(*REPRESENTATIVES)
 def test_a_run_leaves_a_policy_that_plays_as_the_last_evaluation_did(tmp_path, name, env, sources):
@@ -121,6 +124,7 @@ def test_a_run_leaves_a_policy_that_plays_as_the_last_evaluation_did(tmp_path, n
     assert np.isfinite(evaluate_policy(policy, 2, env=row.env(env)).mean)
 
 
+@pytest.mark.slow
 @every_offline_agent(*REPRESENTATIVES)
 def test_variants_are_what_they_would_be_alone(name, sources):
     agent, rates = OFFLINE_AGENTS_UNDER_TEST[name].agent, (1e-3, 1e-2)
@@ -143,6 +147,7 @@ def test_nan_stops_the_run_with_step_and_culprit(name, sources):
         loop.check()
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_advancing(sources):
     loop = loop_for("adpo", sources["adpo"])
     loop.advance(25, lambda: True)
@@ -171,6 +176,7 @@ def test_without_its_data_an_agent_says_which_one_acts():
         loop_for("cql-discrete", {})
 
 
+@pytest.mark.slow
 @every_offline_agent(*REPRESENTATIVES)
 def test_a_run_does_not_go_on_with_other_data(tmp_path, name, sources):
     row = OFFLINE_AGENTS_UNDER_TEST[name]

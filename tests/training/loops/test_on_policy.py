@@ -46,6 +46,7 @@ def test_an_update_is_due_after_every_whole_window(size, num_envs, time):
     assert schedule.start == 0 and due == ([0] * (time - 1) + [1]) * 3
 
 
+@pytest.mark.slow
 def test_episodes_that_are_staggered_begin_at_other_times_of_the_horizon():
     """Twenty steps of horizon, four environments: the first episodes have 20, 15, 10 and 5 steps left."""
     loop = loop_of(Point(), AGENT, num_envs=4, num_seeds=2, stagger_episodes=True)
@@ -61,6 +62,7 @@ def test_episodes_of_host_environments_are_not_staggered():
         loop_of(HostPoint, stagger_episodes=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_steps_that_fill_no_window_are_collected_and_not_learned_from(backend):
     loop = loop_of(BACKENDS[backend], num_envs=2)
@@ -86,6 +88,7 @@ class Counted(PPO):
         return after, metrics | {"spread": spread, "policy": jnp.max(batch.action)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_action_of_a_window_is_the_newest_policys(backend):
     agent = Counted(**{field.name: getattr(AGENT, field.name) for field in dataclasses.fields(AGENT)})
@@ -97,6 +100,7 @@ def test_every_action_of_a_window_is_the_newest_policys(backend):
     loop.close()
 
 
+@pytest.mark.slow
 def test_an_exported_policy_acts_within_the_box_whatever_the_number_of_environments(tmp_path):
     result = train(
         AGENT, Point(), total_steps=40, num_envs=2, eval_episodes=1, output_dir=str(tmp_path), progress=False
@@ -166,6 +170,7 @@ class Cart(gymnasium.ObservationWrapper):
         return {"pole": observation[2:], "cart": observation[:2]}
 
 
+@pytest.mark.slow
 def test_a_dict_observation_trains_as_the_vector_that_it_becomes(tmp_path):
     agent = PPO(rollout_size=64, minibatches=2, epochs=2, hidden_sizes=(8,))
     settings = {"total_steps": 256, "log_every": 64, "eval_episodes": 2, "progress": False}

@@ -32,6 +32,7 @@ def a_gigabyte(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("maxent_rl.sources.transitions.free_memory", lambda: 10**9)
 
 
+@pytest.mark.slow
 def test_what_is_estimated_is_what_a_loop_then_holds() -> None:
     run = RunConfig(num_seeds=3, num_envs=2, variants={"discount": (0.9, 0.99)})
     size = plan_loop(run, SMALL, Point(), jax.local_devices()).size
@@ -57,6 +58,7 @@ HUGE = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("run", "agent", "env", "setting"), HUGE.values(), ids=HUGE)
 def test_what_is_a_thousand_million_times_too_large_is_a_sentence_with_what_would_fit(
     a_gigabyte: None, run: RunConfig, agent: Any, env: Any, setting: str
@@ -69,6 +71,7 @@ def test_what_is_a_thousand_million_times_too_large_is_a_sentence_with_what_woul
     assert f"--{setting.replace('_', '-')} at most " in told, told
 
 
+@pytest.mark.slow
 def test_the_largest_that_is_said_to_fit_does(a_gigabyte: None) -> None:
     devices = jax.local_devices()
     with pytest.raises(TooLargeError, match=r"it would fit with --replay-size at most ([\d,]+)\.") as caught:

@@ -101,6 +101,7 @@ def warm_iterations(states, iterations=ITERATIONS):
     return ((4 * iterations - np.asarray(states.updates)) // 2).tolist()
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_files(whole):
     names = {path.name for path in whole.folder.iterdir()}
     pictures = {"learning_curve.png", "token_curves.png"}
@@ -142,6 +143,7 @@ def test_each_seed_leaves_its_warm_start_at_its_own_iteration(whole):
             assert 0 < row["actor/entropy"] < np.log(14) and 1 <= row["episode/length"] <= 3
 
 
+@pytest.mark.slow
 def test_the_policy_is_the_trained_one(whole):
     """And has the reward that the loop's evaluation finds on the same prompts."""
     task, key = make_device(ENV).task, jax.random.key(5)
@@ -222,6 +224,7 @@ def test_a_run_with_a_critic_goes_on_to_the_bit(tmp_path):
     assert np.all(np.any(jax.tree.leaves(moved), axis=0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rate", "words"),
     [("warm_start_learning_rate", r"(16|32|48): supervised/loss is NaN"), ("learning_rate", r"\d+: \w+/\w+ is NaN")],
@@ -238,6 +241,7 @@ def test_nan_stops_the_run_with_step_and_culprit_and_keeps_the_last_checkpoint(t
     assert good == max(int(path.name) for path in folder.iterdir() if path.name.isdigit())
 
 
+@pytest.mark.slow
 def test_where_the_iterations_are_cut_changes_nothing_and_compiles_nothing():
     whole, pieces = loop_of(), loop_of(AGENT, total_steps=999, log_every=7)
     whole.advance(10, never)
@@ -334,6 +338,7 @@ def test_seeds_on_two_devices_equal_seeds_on_one(tmp_path):
         assert np.linalg.norm(two[name] - one[name]) <= 3e-3 * np.linalg.norm(one[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "total", "words"),
     [

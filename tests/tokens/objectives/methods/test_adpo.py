@@ -63,6 +63,7 @@ def worked(rewards=(1.0, 0.0, 0.0, 1.0), rows=slice(0, 4), **settings):
     return step(objective, TokenOutputs(logp), batch)
 
 
+@pytest.mark.slow
 def test_the_worked_example():
     loss, slope, metrics = worked(scale="group")
     np.testing.assert_allclose(loss, 1.252814, atol=1e-5)
@@ -75,6 +76,7 @@ def test_the_worked_example():
     np.testing.assert_allclose(metrics["adpo/temperature"], 0.8, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("expected", "settings", "given"),
     [
@@ -94,6 +96,7 @@ def test_worked_numbers_of_the_other_forms(expected, settings, given):
     np.testing.assert_allclose(worked(**given, **settings)[0], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_temperature_rules():
     """The example of the smooth rule: entropy 0.3 of the largest, rewards 0.2 of the way up: 1.368."""
     mask, size = jnp.ones((6, 2), bool), 2
@@ -118,6 +121,7 @@ def test_the_temperature_rules():
         objectives.make("adpo", temperature_rule="smooth").prepare((), batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("length_normalize", [False, True])
 def test_it_is_the_loss_of_the_likelihoods_of_responses(form, length_normalize):
@@ -142,6 +146,7 @@ def test_it_is_the_loss_of_the_likelihoods_of_responses(form, length_normalize):
     assert_close(slope_of(objective, OUTPUTS, BATCH), slope)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_gradients_are_finite_differences(form):
     objective = objectives.make("adpo", adpo_loss=form, kl_weight=0.1, temperature_rule="falling")
@@ -158,6 +163,7 @@ def test_gradients_are_finite_differences(form):
         np.testing.assert_allclose(slope, numeric, rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_equal_rewards_teach_nothing_where_the_policy_is_the_anchor(form):
     """Also where a response's advantage, spread over its tokens and added up again, is not quite another's."""
@@ -174,6 +180,7 @@ def test_equal_rewards_teach_nothing_where_the_policy_is_the_anchor(form):
     assert away > 1e-3 if form in ("listwise", "pairwise") else away == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_a_response_without_tokens_is_no_candidate(form):
     """The others are compared as if it had never been drawn; a group with none left does not count."""
@@ -190,6 +197,7 @@ def test_a_response_without_tokens_is_no_candidate(form):
     np.testing.assert_array_equal(slope[3:], 0.0)
 
 
+@pytest.mark.slow
 def test_a_response_alone_teaches_nothing():
     for form in FORMS:
         alone = dataclasses.replace(BATCH, group_size=1)
@@ -197,6 +205,7 @@ def test_a_response_alone_teaches_nothing():
         assert loss == 0 and np.all(slope == 0)
 
 
+@pytest.mark.slow
 def test_a_weight_of_a_token_weighs_its_own_gradient():
     """As the other stages expect: a token that is passed over does not silence the rest of its response."""
 
@@ -211,6 +220,7 @@ def test_a_weight_of_a_token_weighs_its_own_gradient():
     assert_close(half[kept], whole[kept])
 
 
+@pytest.mark.slow
 def test_clips():
     """A log-ratio beyond the bound has no gradient, and no more say."""
     far = TokenOutputs(OUTPUTS.logp.at[0].add(100.0))
@@ -219,6 +229,7 @@ def test_clips():
     assert loss_of(objectives.make("adpo"), far, BATCH) > 20
 
 
+@pytest.mark.slow
 def test_temperatures_vary_over_a_mapped_axis():
     values = jnp.array([0.4, 0.8])
     tried = jax.vmap(lambda t: loss_of(objectives.make("adpo", anchor_temperature=t), OUTPUTS, BATCH))(values)
@@ -226,6 +237,7 @@ def test_temperatures_vary_over_a_mapped_axis():
         assert_close(found, loss_of(objectives.make("adpo", anchor_temperature=value), OUTPUTS, BATCH))
 
 
+@pytest.mark.slow
 def test_minibatches_are_whole_groups():
     objective = objectives.make("adpo")
     assert objective.whole_groups and not objectives.make("grpo").whole_groups
@@ -247,6 +259,7 @@ def test_minibatches_are_whole_groups():
         objective((), OUTPUTS, moved)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adpo", "adpo_pair"])
 def test_unequal_groups_are_filled_up_with_rows_that_are_no_candidates(name):
     """A group of three, filled up to four: of the two groups' losses, or of the nine pairs', the mean."""
@@ -271,6 +284,7 @@ def test_the_reference_is_asked_for():
         loss_of(objective, OUTPUTS, dataclasses.replace(BATCH, logp_ref=None))
 
 
+@pytest.mark.slow
 def test_the_agent_draws_minibatches_of_whole_groups(monkeypatch):
     """Traced alone: rows drawn one by one would be compared with those of other prompts."""
     drawn = []
@@ -296,6 +310,7 @@ def test_groups_whose_mean_rewards_round_apart_have_the_same_temperature():
         assert_close(found[::7, 0], jnp.full(3, found[0, 0]))
 
 
+@pytest.mark.slow
 def test_scores_that_round_apart_are_no_ranking():
     near = [0.3, np.nextafter(np.float32(0.3), np.float32(1)), 0.3, 0.3]
     scores, there = jnp.array([near, [0.1, 0.3, 0.3, 0.3]]), jnp.ones((2, 4), bool)

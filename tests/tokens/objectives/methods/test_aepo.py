@@ -46,6 +46,7 @@ RIGHT_COUNTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("entropy", "right", "temperature", "count"), RIGHT_COUNTS)
 def test_numbers_of_the_example(entropy, right, temperature, count):
     """Side groups of five with one right response each, as far as there are right ones."""
@@ -64,6 +65,7 @@ def test_share_of_the_batch_in_the_example():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rewards", "advantages", "chosen"),
     [
@@ -96,6 +98,7 @@ def test_side_responses_are_asked_for():
     np.testing.assert_allclose(objective.sampling(high).side.temperature, 0.8, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("entropy", "most", "taken"), [(0.3, 60, [0, 4, 5, 6]), (0.6, 60, [0, 4]), (0.3, 3, [0, 4, 5])]
 )
@@ -121,6 +124,7 @@ def test_ratio_is_one_at_the_first_step():
     np.testing.assert_allclose([aux.metrics["policy/ratio_min"], aux.metrics["policy/ratio_max"]], 1, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["replace", "add"])
 def test_without_side_responses_it_is_the_dual_clip(mode):
     """None wanted, none right, or half of one: the same batch and loss as GRPO."""
@@ -138,6 +142,7 @@ def test_without_side_responses_it_is_the_dual_clip(mode):
         assert aux.metrics["side/share"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("entropy", "taken", "factor"), [(0.3, [0, 4, 5, 6], 1.0), (0.6, [0, 4], 0.5)])
 @pytest.mark.parametrize(("settings", "weight"), [({}, 60 / ROWS), ({"side_weight": 0.2}, 0.2)])
 def test_added_term(entropy, taken, factor, settings, weight):
@@ -162,6 +167,7 @@ def test_added_term(entropy, taken, factor, settings, weight):
     assert_close(slope[ROWS:], each)
 
 
+@pytest.mark.slow
 def test_added_surrogate():
     """With the reward of 1 as advantage: -min(r, 1 + clip) in place of -log pi."""
     objective = objectives.make("aepo_arbitrary", side_mode="add", side_loss="surrogate", side_weight=1.0)
@@ -175,6 +181,7 @@ def test_added_surrogate():
     assert_close(evaluate(objective, state, outputs, prepared)[0], wanted, scale=1.0)  # of the tokens' losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", ["all", "main"])
 @pytest.mark.parametrize("mode", ["replace", "add"])
 def test_estimate_of_the_entropy(rows, mode):
@@ -190,6 +197,7 @@ def test_estimate_of_the_entropy(rows, mode):
     np.testing.assert_allclose(state[0].estimate.before, aux.state[0].estimate.value, rtol=1e-6)  # a quotient
 
 
+@pytest.mark.slow
 def test_minibatches_and_rows_without_side_responses():
     """The minibatch that holds the further responses has the term; the others have none."""
     objective = objectives.make("aepo_arbitrary", side_mode="add", side_weight=1.0)
@@ -205,6 +213,7 @@ def test_minibatches_and_rows_without_side_responses():
     np.testing.assert_allclose(second.state[0].estimate.value, np.mean(means), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_shuffled_rows_are_the_same_rows():
     still, moved = (objectives.make("aepo_arbitrary", side_shuffle=shuffle) for shuffle in (False, True))
     state, prepared = prepare(still, state_at(0.3), BATCH)
@@ -234,6 +243,7 @@ def test_masked_positions_change_nothing(mode, garbage):
     assert np.isfinite(np.asarray(slopes(objective, state, outputs, of_dirty).logp)).all()
 
 
+@pytest.mark.slow
 def test_statistics_of_other_stages_move_along():
     """With Lp-Reg beside it, the proxies of the side responses come into their rows."""
     aepo, lp_reg = objectives.make("aepo_arbitrary"), objectives.make("lp_reg")
@@ -252,6 +262,7 @@ def test_statistics_of_other_stages_move_along():
     assert np.isfinite(np.asarray(evaluate(both, state, outputs_of(prepared), prepared)[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["replace", "add"])
 def test_what_a_trainer_keeps_of_its_rows_moves_along(mode):
     """The prompt of a response, in `context`; the same order as by `source`."""
@@ -287,6 +298,7 @@ def test_what_is_missing_is_told():
         objectives.make("aepo_arbitrary", side_share=0.0)
 
 
+@pytest.mark.slow
 def test_sampled_responses_hold_the_entropy_near_its_target():
     """Two arms of three are right, so that any entropy up to log 2 is as good: it goes to the target and stays.
 

@@ -48,6 +48,7 @@ def windows_of(stage, entropy, state=None):
     return np.asarray(found), after
 
 
+@pytest.mark.slow
 def test_the_reward_of_the_paper():
     """Example A: the target is that of the batch before, the weight 0.1."""
     count, right = jnp.array([4.0, 6, 10, 12]), jnp.array([True, False, False, True])
@@ -127,6 +128,7 @@ def test_difficulty_is_decided_in_whole_numbers():
     np.testing.assert_array_equal(buckets(jnp.array([1, 2]), jnp.array([3, 3]), jnp.ones(2, bool)), [MEDIUM, EASY])
 
 
+@pytest.mark.slow
 def test_targets_and_strengths_of_the_released_code():
     """Targets are of this batch, rounded; strengths move by the rounding error alone."""
     batch = dataclasses.replace(BATCH, rewards=jnp.array([1.0, 1, 1, 0, 0, 0, 0, 0]))
@@ -159,6 +161,7 @@ def test_controllers_of_the_example():
     assert np.all(nothing.weight == 1) and not nothing.known.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relaxed", ["start", "window"])
 def test_divergence_is_held_less_in_windows(relaxed):
     """The penalty of each token is the weight of its prompt's difficulty, halved in windows."""
@@ -184,6 +187,7 @@ def test_windows_must_have_been_found():
         objective(objective.init(), OUTPUTS, dataclasses.replace(BATCH, advantages=jnp.zeros(ROWS)))
 
 
+@pytest.mark.slow
 def test_windows_may_be_those_of_reasoning_tokens_alone():
     stage = AresReward(ares_window=1, ares_quantile=0.0, reasoning_tokens=(2, 4))
     assert set(stage.statistics(counts())) == {"ares_likeliest"}
@@ -196,6 +200,7 @@ def test_windows_may_be_those_of_reasoning_tokens_alone():
     np.testing.assert_array_equal(found.statistics["ares_window"], expected)
 
 
+@pytest.mark.slow
 def test_without_what_it_adds_it_is_grpo_with_a_divergence():
     settings = {"ares_reward": "none", "ares_control": "none", "ares_relaxation": 1.0, "ares_kl_start": 0.1}
     objective = objectives.make("ares", drop_uniform_groups=False, **settings)

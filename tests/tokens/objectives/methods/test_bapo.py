@@ -121,6 +121,7 @@ def test_nothing_to_balance():
     np.testing.assert_allclose(found(ratio, ADVANTAGES, ~MASK)[:2], (0.6, 1.2), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_fixed_bounds_are_the_clip_of_ppo():
     fixed = {"ratio_low_from": 0.8, "ratio_low_to": 0.8, "ratio_high_from": 1.2, "ratio_high_to": 1.2}
     outputs, batch = responses()
@@ -145,6 +146,7 @@ def test_entropy_follows_the_exact_law():
         np.testing.assert_allclose(-covariance, first, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_no_gradient_flows_through_the_bounds():
     outputs, batch = one_row()
 

@@ -71,6 +71,7 @@ def test_worked_example_10_ratios():
         np.testing.assert_allclose([metrics["policy/ratio_min"], metrics["policy/ratio_max"]], [low, high], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_worked_example_11():
     outputs = TokenOutputs(jnp.log(jnp.array([[5.0]])))
     batch = TokenBatch(jnp.zeros((1, 1)), jnp.ones((1, 1)), jnp.zeros(1), advantages=-jnp.ones(1))
@@ -87,6 +88,7 @@ def test_worked_example_9():
     np.testing.assert_allclose(found.advantages[:, 0], [1, -1, -1, 1, 0.5, 0.5, 0.5, -1.5], atol=1e-5)
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 50))
 def test_check_1_on_policy_all_have_the_gradient_of_the_log_probability(seed):
     advantage = np.random.default_rng(seed).normal(size=ROWS)
@@ -103,6 +105,7 @@ def test_check_1_on_policy_all_have_the_gradient_of_the_log_probability(seed):
     np.testing.assert_allclose(loss_of(objectives.make("grpo"), outputs, batch), -mean, atol=1e-5)
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 50))
 def test_check_2_with_one_token_in_each_row_aggregations_and_the_sequence_ratio_make_no_difference(seed):
     advantage = np.random.default_rng(seed).normal(size=ROWS)
@@ -114,6 +117,7 @@ def test_check_2_with_one_token_in_each_row_aggregations_and_the_sequence_ratio_
     assert_close(loss_of(gspo, outputs, batch), first, scale=size)
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 50), shift=st.integers(-8, 8), factor=st.sampled_from([0.5, 4.0]))
 def test_checks_3_to_5_of_advantages(seed, shift, factor):
     draw = np.random.default_rng(seed)
@@ -174,6 +178,7 @@ def test_gspo_by_token_is_gspo_by_sequence():
     assert np.any(np.all(slope == 0, axis=-1)) and np.any(slope != 0)
 
 
+@pytest.mark.slow
 def test_rloo_takes_a_response_as_one_action():
     """TRL's: the product of the tokens' ratios, clipped as a whole; every row weighs the same."""
     old = jnp.full((2, 3), -1.0)
@@ -280,6 +285,7 @@ def test_reinforce_pp_with_discount_and_divergence_in_the_reward():
     assert np.all(found[~np.asarray(batch.mask, bool)] == 0)
 
 
+@pytest.mark.slow
 def test_trl_counts_every_row():
     """Also one that is left out of the loss, but none without a response; the length of dr_grpo is the longest response's."""
     _, batch = ragged(np.ones(ROWS))

@@ -43,6 +43,7 @@ COUNTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("answers", "bits", "weight", "softer"), COUNTS)
 def test_entropies_and_weights(answers, bits, weight, softer):
     batch = batch_of(np.zeros(6, np.float32), np.array(answers), 6)
@@ -53,6 +54,7 @@ def test_entropies_and_weights(answers, bits, weight, softer):
         np.testing.assert_allclose(prepared.statistics["copo_local_weight"], np.full((6, 1), expected), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_global_advantages_of_the_example():
     batch = batch_of()
     found = global_advantages(batch.rewards, Grouping.of(batch))
@@ -74,6 +76,7 @@ EFFECTIVE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("settings", "expected"), EFFECTIVE)
 def test_advantages_of_the_example(settings, expected):
     np.testing.assert_allclose(effective(**settings), expected, atol=1e-5)
@@ -88,6 +91,7 @@ def test_consistency_multiplies_the_global_reward():
     np.testing.assert_allclose(found[::4], (mean - mean.mean()) / (mean.std(ddof=1) + 1e-6), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_prompt_and_equal_prompts_are_compared_with_nothing():
     one = batch_of(REWARDS[8:], ANSWERS[8:])
     assert np.all(global_advantages(one.rewards, Grouping.of(one)) == 0)
@@ -95,6 +99,7 @@ def test_one_prompt_and_equal_prompts_are_compared_with_nothing():
     assert np.all(global_advantages(equal.rewards, Grouping.of(equal)) == 0)
 
 
+@pytest.mark.slow
 def test_prompts_of_any_size_count_once():
     rewards = np.array([1.0, 1, 0, 0, 0, 1], np.float32)
     index = jnp.array([4, 4, 4, 4, 2, 9])
@@ -110,6 +115,7 @@ def test_prompts_of_any_size_count_once():
     np.testing.assert_allclose(found, [*[expected[0]] * 4, expected[1], expected[2], 0, 0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_limits_of_the_threshold():
     local = loss_of(objectives.make("copo", copo_threshold=-1e3), OUTPUTS, BATCH)
     plain = objectives.make("grpo", dual_clip=3.0, aggregation="seq-mean-token-mean")
@@ -118,6 +124,7 @@ def test_limits_of_the_threshold():
     np.testing.assert_allclose(only, loss_of(objectives.make("copo", copo_blend="global"), OUTPUTS, BATCH), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_blend_is_of_two_clipped_losses():
     """Off the policy that is not the clipped loss of the blended advantage."""
     objective = objectives.make("copo", copo_sharpness=0.0)

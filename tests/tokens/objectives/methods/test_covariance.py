@@ -39,6 +39,7 @@ def draws(objective, count=60):
     return found
 
 
+@pytest.mark.slow
 def test_clip_cov_leaves_out_one_of_the_eligible_tokens():
     found = draws(objectives.make("clip_cov"))
     assert sorted(found) == [(0,), (1,), (5,)]
@@ -57,6 +58,7 @@ def test_clip_cov_takes_at_most_its_share_and_all_eligible(share, count):
     assert np.sum(token_losses(objective, *SIX)[0] == 0) == count
 
 
+@pytest.mark.slow
 def test_bounds_are_strict():
     """A covariance of exactly the bound is not drawn. Of four tokens, whose means and covariances are exact: 4, 1, 1, 4."""
     logp = jnp.array([[-1.0, -2.0, -4.0, -5.0]])
@@ -69,6 +71,7 @@ def test_bounds_are_strict():
         assert np.sum(token_losses(objective, outputs, batch)[0] == 0) == eligible
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"covariance_low": 1e9, "covariance_high": 2e9}, {"covariance_high": 0.5}])
 def test_clip_cov_with_none_eligible_is_the_clipped_surrogate(settings):
     objective = objectives.make("clip_cov", **settings)
@@ -97,6 +100,7 @@ def test_each_call_draws_anew_and_the_same_state_the_same():
     assert len(set(dropped)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "held", "mean"), [(1, [5], -0.082392), (2, [5, 0], -0.062762)])
 def test_kl_cov_holds_the_largest(count, held, mean):
     objective = objectives.make("kl_cov", kl_cov_share=(count + 0.5) / 6)
@@ -125,6 +129,7 @@ def test_kl_cov_switched_off_is_unclipped(off):
     np.testing.assert_allclose(aux.metrics["covariance/mean"], 0.341168, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_equal_advantages_choose_none_in_clip_cov_and_the_first_in_kl_cov():
     outputs, batch = SIX
     batch = dataclasses.replace(batch, advantages=jnp.full((1, 6), -0.3))
@@ -135,6 +140,7 @@ def test_equal_advantages_choose_none_in_clip_cov_and_the_first_in_kl_cov():
     np.testing.assert_allclose(penalty[0], [PENALTIES[0], 0, 0, 0, 0, 0], atol=1e-5)  # tokens 0 and 1, whose ratio is 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["clip_cov", "kl_cov"])
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, 3.0])
 def test_masked_positions_change_nothing(name, garbage):
@@ -161,6 +167,7 @@ def test_empty_batch_costs_nothing(name):
     assert np.all(slopes(objective, objective.init(), outputs, empty).logp == 0)
 
 
+@pytest.mark.slow
 def test_seeds_and_settings_vary_together_in_one_program():
     objective, case = objectives.make("clip_cov", covariance_low=0.1), random_case()
     outputs = TokenOutputs(case.outputs().logp)
@@ -181,6 +188,7 @@ def test_seeds_and_settings_vary_together_in_one_program():
         assert_close(alone, found[index], scale=1.0)  # of the tokens' losses, which cancel
 
 
+@pytest.mark.slow
 def test_minibatches_are_chosen_from_for_themselves():
     objective, case = objectives.make("kl_cov", kl_cov_share=0.1), random_case()
     state, prepared = prepare(objective, objective.init(), case.batch)

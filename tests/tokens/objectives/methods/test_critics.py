@@ -81,6 +81,7 @@ def formula(name, given, mask, rewards, logp, value):
     return loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("name", SETTINGS)
 def test_values_and_gradients(name, seed):
@@ -111,6 +112,7 @@ def test_values_and_gradients(name, seed):
         np.testing.assert_allclose(slope, numeric, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_advantages_that_the_caller_gives_want_targets_too():
     batch = TokenBatch(jnp.zeros((1, 2)), jnp.ones((1, 2), bool), jnp.ones(1))
     objective = objectives.make("ppo_critic")

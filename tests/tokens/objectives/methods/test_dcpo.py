@@ -95,6 +95,7 @@ def mixed(rewards, tokens, entropy, **settings):
     return np.asarray(prepare(objective, state_at(entropy), batch_of(rewards, tokens))[1].advantages)[:, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("token", "wanted"), [(0, 1.405537), (1, 1.424585), (2, 1.459666)])
 def test_mixed_advantages_of_one_right_response(token, wanted):
     found = mixed([1.0, 0, 0, 0], [token, 0, 1, 2], 0.45)
@@ -107,6 +108,7 @@ def test_mixed_advantages_where_all_are_right_or_none():
     np.testing.assert_array_equal(found, np.zeros(3))
 
 
+@pytest.mark.slow
 def test_limits():
     """At the target or with no strength: GRPO. At a temperature of 1: rewards without ratio. Ratios can be bounded."""
     plain = np.array([1.499997, -0.499999, -0.499999, -0.499999])
@@ -132,6 +134,7 @@ def test_first_batch_is_hot():
     np.testing.assert_allclose(objectives.DCPO().temperature(objective.init()[0]), 1.2, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_estimate_is_the_mean_over_the_steps_since_the_last_batch():
     """Each step weighs the same, whatever its number of tokens; steps without any are passed over."""
     case = random_case(4)
@@ -161,6 +164,7 @@ def test_statistics_look_at_the_steps_that_are_done():
     np.testing.assert_allclose(jnp.exp(statistic(objective.init())), 0.125801, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_estimate_from_the_vocabulary():
     case = random_case(4)
     objective = objectives.make("dcpo", estimate_from="vocabulary")
@@ -196,6 +200,7 @@ def test_nothing_flows_through_ratio_or_coefficient():
     assert np.all(np.asarray(jax.jit(jax.grad(loss))(case.batch.logits_old)) == 0)
 
 
+@pytest.mark.slow
 def test_expected_gradient_is_the_tilted_policy_less_the_policy():
     """All right, one token: on the logits, weight times (pi^tau - pi), from the objective itself."""
     batch = batch_of([1.0] * 3, [0, 1, 2])
@@ -211,6 +216,7 @@ def test_expected_gradient_is_the_tilted_policy_less_the_policy():
     np.testing.assert_allclose(-EXAMPLE @ slopes, wanted, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("contexts", [4])
 def test_sampled_responses_hold_the_entropy_near_its_target(contexts):
     """The sheet's trial: every answer right, so that GRPO has no gradient; from 0.43 nats to just below the target of 0.75."""

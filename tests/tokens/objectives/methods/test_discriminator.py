@@ -92,6 +92,7 @@ def test_other_rules(rule, width, above, tokens):
     assert removed(ClipV(width, above, 1.0, rule), same_centre) == tokens
 
 
+@pytest.mark.slow
 def test_loss_is_the_clipped_surrogate_of_the_kept_tokens():
     """The new mask stands in numerator and denominator."""
     case = random_case(1)
@@ -107,6 +108,7 @@ def test_loss_is_the_clipped_surrogate_of_the_kept_tokens():
     assert np.all(slope[~np.asarray(kept.mask)] == 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["clip_b", "clip_v"])
 def test_wide_bounds_are_grpo(name):
     case, outputs = random_case(1), TokenOutputs(random_case(1).outputs().logp)
@@ -117,6 +119,7 @@ def test_wide_bounds_are_grpo(name):
     np.testing.assert_array_equal(aux.mask, plain_aux.mask)
 
 
+@pytest.mark.slow
 def test_statistic_from_logits_is_that_of_the_caller():
     case = random_case(1)
     objective = objectives.make("clip_v", clip_v_width=0.5, clip_v_share=0.2)
@@ -184,6 +187,7 @@ tokens = {
 }
 
 
+@pytest.mark.slow
 @given(**tokens, share=st.sampled_from([0.0, 0.1, 0.5]))
 def test_wider_bounds_never_remove_more(logp, entropy, advantages, share):
     batch = TokenBatch(

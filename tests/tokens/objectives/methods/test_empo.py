@@ -39,6 +39,7 @@ def advantages_of(name, answers, **settings):
     return np.asarray(objectives.make(name, **settings).prepare((), batch_of(answers))[1].advantages)[:, 0]
 
 
+@pytest.mark.slow
 def test_numbers_of_the_example():
     share = np.array([4, 2, 4, 1, 4, 2, 4]) / 7
     found = rewards_of(EXAMPLE)
@@ -54,12 +55,14 @@ def test_numbers_of_the_example():
     np.testing.assert_allclose(advantages_of("empo_released", EXAMPLE)[:4], released, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answers", [[4] * 5, [1, 2, 3, 4, 5], [1, 1, 2, 2], [-1, -1, -1]])
 def test_agreement_and_disagreement_teach_nothing(answers):
     assert np.all(advantages_of("empo", answers) == 0)
     assert not np.any(AgreementReward().teaches(batch_of(answers)))
 
 
+@pytest.mark.slow
 def test_two_answers_are_a_vote():
     """Then it is GRPO with the majority as the right answer."""
     answers = np.array([3, 3, 8, 3, 8, 3])
@@ -69,6 +72,7 @@ def test_two_answers_are_a_vote():
     np.testing.assert_allclose(voted, plain, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_more_agreement_is_worth_more():
     answers = np.array([1, 1, 1, 2, 2, 3, -1, -1])
     for kind in ("prob", "logprob"):
@@ -132,6 +136,7 @@ def trained(logits):
     return jax.nn.softmax(jax.lax.scan(step, logits, jax.random.split(jax.random.key(0), 300))[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("likeliest", [0, 1])
 def test_it_moves_to_the_likeliest_answer_right_or_wrong(likeliest):
     probs = np.full(3, 0.2)

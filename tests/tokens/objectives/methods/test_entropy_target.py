@@ -22,6 +22,7 @@ def mean_entropy(case):
     return np.asarray(softmax_entropy(case.logits))[np.asarray(case.batch.mask)].mean()
 
 
+@pytest.mark.slow
 def test_loss_is_grpo_less_temperature_times_entropy():
     loss, aux = evaluate(OBJECTIVE, OBJECTIVE.init(), CASE.outputs(), CASE.batch)
     plain = evaluate(objectives.make("grpo"), (), CASE.outputs(), CASE.batch)[0]
@@ -39,12 +40,14 @@ def test_loss_is_grpo_less_temperature_times_entropy():
     np.testing.assert_array_equal(*losses_above)  # below the target there is no surplus
 
 
+@pytest.mark.slow
 def test_a_policy_that_has_become_random_comes_back_though_nothing_is_rewarded():
     """One seed of three stayed uniform on tokens/countdown: the temperature can go to 0, and no further."""
     almost_uniform = jnp.log(jnp.array([0.34, 0.33, 0.33]))
     np.testing.assert_allclose(final_entropy(almost_uniform, 0.6, reward=0.0), 0.6, atol=0.03)
 
 
+@pytest.mark.slow
 def test_gradient_takes_the_temperature_as_constant():
     found = slopes(OBJECTIVE, OBJECTIVE.init(), CASE.outputs(), CASE.batch)
     alpha = evaluate(OBJECTIVE, OBJECTIVE.init(), CASE.outputs(), CASE.batch)[1].metrics["temperature/alpha"]

@@ -134,6 +134,7 @@ RULES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("name", RULES)
 def test_advantages(name, seed):

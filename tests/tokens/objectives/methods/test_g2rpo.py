@@ -36,6 +36,7 @@ FIGURE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rewards", "expected"), FIGURE)
 def test_numbers_of_the_figure(rewards, expected):
     found = ranked(rewards)
@@ -55,6 +56,7 @@ def test_right_and_wrong_of_eight(right, failure, success):
     np.testing.assert_allclose(ranked(~rewards), np.where(rewards, -success, -failure), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "largest", "square"),
     [(4, 1.150349, 0.712417), (8, 1.534121, 0.851051), (16, 1.862732, 0.923681), (64, 2.417559, 0.980312)],
@@ -65,6 +67,7 @@ def test_no_outlier_goes_further(size, largest, square):
     np.testing.assert_allclose(np.mean(found**2), square, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_equal_rewards_and_a_single_one_are_worth_nothing():
     assert np.all(ranked([0.1] * 7) == 0) and np.all(ranked([3.0]) == 0)
 
@@ -106,6 +109,7 @@ def band(low, high, **settings):
     return objective, dataclasses.replace(BATCH, advantages=jnp.zeros(ROWS))
 
 
+@pytest.mark.slow
 def test_the_band_acts_on_each_task():
     entropy, mask = np.asarray(OUTPUTS.entropy, np.float64), np.asarray(BATCH.mask)
     means = [entropy[rows][mask[rows]].mean() for rows in (slice(0, GROUP), slice(GROUP, ROWS))]
@@ -121,6 +125,7 @@ def test_the_band_acts_on_each_task():
         np.testing.assert_allclose(slope[rows][mask[rows]], sign / mask[rows].sum() / 2, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_within_the_band_there_is_nothing():
     objective, batch = band(0.0, 3.0)
     loss, _ = evaluate(objective, (), OUTPUTS, batch)
@@ -137,6 +142,7 @@ def test_the_band_of_sampled_tokens():
     np.testing.assert_allclose(loss, np.mean(np.maximum(np.array(means) - 0.5, 0)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_with_standardised_rewards_it_is_grpo():
     """But for the advantage it is GRPO that weighs every response the same."""
     objective = objectives.make("g2rpo", band_weight=0.0)

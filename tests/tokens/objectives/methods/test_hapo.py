@@ -30,6 +30,7 @@ def test_the_score_of_the_example():
     np.testing.assert_allclose(literal[0], np.abs(SCORE), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_follows_from_the_score():
     stage = HAPO()
     low, high = stage.widths(jnp.array(SCORE))
@@ -46,6 +47,7 @@ def test_what_follows_from_the_score():
     assert batch.mask.shape[0] == GROUP
 
 
+@pytest.mark.slow
 def test_redistribution_of_the_example():
     """Advantages of tokens with given ratios, and the loss that follows."""
     ratio = np.array([[1.0, 0.7, 1.05, 1.3, 1.3, 1.15]], np.float32)
@@ -73,6 +75,7 @@ def pooled(rewards, lengths, size):
     return np.asarray(TokenGroupAdvantage().prepare((), batch)[1].advantages)
 
 
+@pytest.mark.slow
 def test_advantages_are_pooled_over_tokens():
     np.testing.assert_allclose(pooled([1, 0], [4, 2], 2), [0.707105, -1.414211], atol=1e-5)
     found, lengths = pooled([3.0, -1, 0.5, 0.5], [5, 1, 9, 2], 4), np.array([5, 1, 9, 2])
@@ -96,6 +99,7 @@ def test_equal_rewards_have_no_advantage():
     assert np.all(pooled([0.1, 0.1, 0.1], [3, 7, 11], 3) == 0)
 
 
+@pytest.mark.slow
 def test_without_strengths_it_is_dapo_by_tokens():
     """Of responses of one length, whose advantages are those of GRPO with the population's deviation."""
     settings = {"clip_strength": 0.0, "credit_strength": 0.0}
@@ -109,6 +113,7 @@ def test_without_strengths_it_is_dapo_by_tokens():
     np.testing.assert_allclose(aux.metrics["policy/loss"], expected.metrics["policy/loss"], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_ratios_may_be_relative_to_what_was_drawn_from():
     objective = objectives.make("hapo", hapo_ratio="drawn")
     _, found = objective.prepare(objective.init(), BATCH)

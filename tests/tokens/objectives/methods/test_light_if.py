@@ -20,6 +20,7 @@ CE, ENT = np.array([2.5, 0.1, 1.0, 0.4, 3.0]), np.array([2.0, 0.2, 1.5, 0.9, 0.5
 ALL = np.ones(5, bool)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("share", "chosen", "loss"),
     [(0.8, [0, 1, 2, 4], 1.65), (0.4, [0, 4], 2.75), (1.0, [*range(5)], 1.4), (0.01, [4], 3.0)],
@@ -34,6 +35,7 @@ def test_the_hardest_tokens_of_the_worked_example(share, chosen, loss):
     assert several.tolist() == [*found.tolist(), False]
 
 
+@pytest.mark.slow
 def test_numbers_of_tokens_are_the_codes():
     """Of a hundred tokens 0.29 is 28, as in double precision; of none there is none."""
     loss = np.random.default_rng(0).normal(size=100)
@@ -76,6 +78,7 @@ def test_the_bonus_of_the_worked_example(settings, term):
     assert loss_of(alone(**settings), *example()) == pytest.approx(-term, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_weights_of_the_worked_example():
     outputs, batch = example()
 
@@ -92,6 +95,7 @@ def test_the_weights_of_the_worked_example():
     np.testing.assert_allclose(even, [[10 / 3] * 3, [5, 5, 0]], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_flow_through_the_weights_where_they_are_not_held():
     """Against finite differences in the log-probabilities, whose mean is held in either case."""
     outputs, batch = responses(advantages=np.linspace(-1, 1, 8))
@@ -118,6 +122,7 @@ def test_gradients_flow_through_the_weights_where_they_are_not_held():
         TEA(tea_scope="batch", tea_detach=False)
 
 
+@pytest.mark.slow
 def test_without_its_scale_it_is_the_recipe_without_the_bonus():
     outputs, batch = responses()
     settings = {"clip_low": 1.0, "clip_high": 1.0, "dual_clip": 10.0, "kl_weight": 0.001}

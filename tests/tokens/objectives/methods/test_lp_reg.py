@@ -47,6 +47,7 @@ def test_proxy_of_the_example():
     np.testing.assert_allclose(above_all, [1, 0, 0, 0, 0], atol=1e-6)  # the most likely token is always kept
 
 
+@pytest.mark.slow
 def test_limits_of_the_threshold():
     np.testing.assert_allclose(proxy(LpReg(lp_reg_min_p=0.0), OLD), OLD, atol=1e-6)
     np.testing.assert_allclose(proxy(LpReg(lp_reg_min_p=1.0), OLD), np.eye(5)[0], atol=1e-6)
@@ -57,6 +58,7 @@ def test_limits_of_the_threshold():
     assert LpReg().proxy_log_prob(jnp.zeros(1), jnp.array(0)) == 0  # one choice
 
 
+@pytest.mark.slow
 @given(
     logits=arrays.arrays(np.float32, 6, elements=st.floats(-8, 8, width=32)),
     threshold=st.sampled_from(["min-p", "fixed"]),
@@ -89,6 +91,7 @@ def test_divergences_of_the_example(token, logp, logq, value, slope):
     np.testing.assert_allclose(found, (value, slope), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("share", "chosen", "mean"),
     [(0.6, {1: 0.441577, 2: 0.131201}, 0.538518), (0.3, {}, 0.443056), (0.4, {1: 0.441577}, None), (0.0, {}, 0.443056)],
@@ -125,6 +128,7 @@ def test_gradient_of_a_regularised_token():
         np.testing.assert_allclose(6 * (ends[0] - ends[1]) / 2e-2, wanted[token], atol=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("distance", "pulled"), [(2.61, True), (2.612, False), (30.0, False)])
 def test_clamp_lets_tokens_go(distance, pulled):
     """Beyond a distance of 2.610869 nats the clamped divergence is 10 and has no slope; without the clamp it has."""
@@ -160,6 +164,7 @@ def test_expected_gradient_is_that_of_the_forward_divergence():
     np.testing.assert_allclose(found, [0.048597, -0.010401, -0.030160, -0.010036, 0.002], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_first_step_on_policy_pulls_only_where_mass_was_dropped():
     """d = -log(kept mass) for kept tokens; noise is left alone."""
     log_probs = jnp.broadcast_to(jnp.log(OLD), (1, 5, 5))
@@ -173,6 +178,7 @@ def test_first_step_on_policy_pulls_only_where_mass_was_dropped():
         np.testing.assert_allclose(slope, np.array(chosen) * (1 - 1 / 0.998), atol=2e-5)
 
 
+@pytest.mark.slow
 def test_ties_go_to_the_first_and_positive_tokens_are_never_pulled():
     outputs, batch = SIX
     outputs = TokenOutputs(jnp.full((1, 6), -5.0))
@@ -182,6 +188,7 @@ def test_ties_go_to_the_first_and_positive_tokens_are_never_pulled():
     np.testing.assert_allclose(pull[0], (np.e - 2) * np.array([0, 1, 1, 0, 0, 0]), atol=1e-5)  # exp d - d - 1 of d = 1
 
 
+@pytest.mark.slow
 @given(
     logp=arrays.arrays(np.float32, (1, 6), elements=st.floats(-12, 0, width=32)),
     proxies=arrays.arrays(np.float32, (1, 6), elements=st.sampled_from([-1e4, -6.0, -2.0, -0.1])),
@@ -204,6 +211,7 @@ def test_who_is_pulled(logp, proxies, signs, share):
     assert np.isfinite(found).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf])
 def test_masked_positions_change_nothing(garbage):
     case = random_case(3)

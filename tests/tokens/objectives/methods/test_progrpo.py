@@ -46,6 +46,7 @@ def test_confidences_of_the_example():
     np.testing.assert_array_equal(found(logp, ~mask, 0.2), np.ones(4))
 
 
+@pytest.mark.slow
 def test_advantages_of_the_example():
     found = reweighted(batch_of([1, 1, 0, 0], advantages=BASE))
     np.testing.assert_allclose(found, [1.003808, 1.077572, -0.943638, -1.176998], atol=1e-5)
@@ -74,12 +75,14 @@ def test_a_prompt_that_is_not_scored_counts_as_certain():
     np.testing.assert_allclose(reweighted(batch), BASE + 0.3 * (1 - CONFIDENCE), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_without_a_weight_it_is_clip_higher():
     outputs, batch = responses()
     loss = loss_of(objectives.make("progrpo", arm_weight=0.0), outputs, batch)
     np.testing.assert_allclose(loss, loss_of(objectives.make("grpo", clip_high=0.28), outputs, batch), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_signs_stay_in_small_groups():
     """At the default weight, where there is at least one answer of each kind among eight."""
     draw = np.random.default_rng(0)

@@ -55,6 +55,7 @@ def test_two_forms_of_the_slope_are_one():
     np.testing.assert_allclose(found, -0.7 * np.maximum(1 - score, 0) - np.maximum(2.5 - score, 0), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_bundle_of_the_example():
     """Papers pair responses by their place; their scores are 2, 1, 3 and 1."""
     batch = batch_of(REWARDS)
@@ -67,6 +68,7 @@ def test_the_bundle_of_the_example():
     np.testing.assert_allclose(natural, np.broadcast_to([-0.348154, -1.044463, 0, -1.044463], (3, 4)), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_credit_within_papers():
     batch = batch_of(REWARDS)
     divided = advantages_of(GIVEN.replace(risk_credit="sum-mean"), batch).reshape(3, 4)
@@ -87,6 +89,7 @@ def test_equal_scores_do_not_explode():
     np.testing.assert_allclose(found, np.full(12, -2.999985 / (1 + 1e-6)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_response_is_in_one_paper():
     """Drawn bundles take each response once, one of each question."""
     batch = batch_of(np.arange(40) % 3 == 0)
@@ -102,6 +105,7 @@ def test_every_response_is_in_one_paper():
     assert not np.array_equal(other.bundle, bundle)
 
 
+@pytest.mark.slow
 def test_responses_that_are_left_over_have_no_advantage():
     """Of unequal groups there are as many papers as the smallest has responses."""
     index = jnp.array([0, 0, 0, 0, 1, 1, 2, 2, 2])
@@ -110,6 +114,7 @@ def test_responses_that_are_left_over_have_no_advantage():
     np.testing.assert_array_equal(found != 0, [1, 1, 0, 0, 1, 1, 1, 1, 0])
 
 
+@pytest.mark.slow
 def test_quantiles_begin_with_the_batch_and_follow():
     stage = RiskAdvantage(bundle_size=1, bundle_order="given")
     batch = batch_of([[0, 1, 2, 3, 4]], 5)
@@ -123,6 +128,7 @@ def test_quantiles_begin_with_the_batch_and_follow():
     np.testing.assert_array_equal(nothing.quantiles, first.quantiles)
 
 
+@pytest.mark.slow
 def test_quantiles_of_each_bundle():
     batch = batch_of(REWARDS)
     stage = GIVEN.replace(bundle_size=2)
@@ -170,6 +176,7 @@ def test_the_slope_is_that_of_the_risk_measure(form):
     np.testing.assert_allclose(found, numeric, atol=2e-5)  # single precision, and the code's epsilons of 1e-6
 
 
+@pytest.mark.slow
 def test_it_may_be_centred():
     batch = batch_of(REWARDS)
     plain, centred = (
@@ -179,6 +186,7 @@ def test_it_may_be_centred():
     assert np.all(plain <= 0)
 
 
+@pytest.mark.slow
 def test_all_wrong_groups_are_pushed_away():
     _, batch = responses(rewards=np.zeros(8))
     objective = objectives.make("riskpo", bundle_size=1)

@@ -53,6 +53,7 @@ def test_the_routing_table(right, taught, routed):
     assert np.asarray(stage.routed(batch)).tolist() == [bool(routed)] * 4
 
 
+@pytest.mark.slow
 def test_without_a_teacher_or_a_wrong_response_it_is_grpo():
     objective, plain = objectives.make("srpo"), objectives.make("grpo", scale="none", clip_high=0.28)
     outputs, batch = responses()
@@ -97,6 +98,7 @@ def test_a_token_of_which_the_teacher_says_nothing_finite_teaches_nothing():
     assert found == pytest.approx((-2 + weights @ [0.3, 0.2, 0.05]) / 8, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_advantages_mix_with_what_the_teacher_holds_likelier():
     outputs, batch = responses()
     stages = [objectives.GroupAdvantage(scale="none"), objectives.LogProbability(), objectives.Aggregate()]

@@ -50,6 +50,7 @@ def test_scores_of_the_example():
     np.testing.assert_allclose(squared, by_hand * SIX[1].advantages[0], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "wanted", "mean"),
     [("exponential", EXPONENTIAL, 0.002128), ("linear", LINEAR, -0.020450)],
@@ -75,6 +76,7 @@ def test_changes_below_the_floor_weigh_nearly_one():
     np.testing.assert_allclose(weights(Steer(steer_floor=0.001), jnp.array([[0.01, 0.0]])), [[0.8, 1.0]], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_scores_on_three_choices_against_the_exact_change():
     """On-policy Omega = A (1 - pi)(log pi + H); the exact one averages to the covariance of log p and p A."""
     advantages = jnp.array([0.5, -0.5, -1.5])
@@ -166,6 +168,7 @@ def test_scores_that_are_not_finite_count_as_none():
     np.testing.assert_allclose(found, np.where(np.arange(6) == 1, 0, OMEGA), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, 1e30])
 @pytest.mark.parametrize("name", ["exponential", "linear"])
 def test_masked_positions_change_nothing(garbage, name):

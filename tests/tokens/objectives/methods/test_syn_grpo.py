@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from token_batches import responses
 
 from maxent_rl.tokens import objectives
@@ -25,6 +26,7 @@ def slope(weight=0.5, name="syn_grpo_style", **fields):
 SPAN, MASK = np.asarray(BATCH.span), np.asarray(BATCH.mask)
 
 
+@pytest.mark.slow
 def test_answers_know_nothing_of_descriptions_nor_of_their_weight():
     plain = slope(name="grpo")
     for found in (slope(0.0), slope(0.5), slope(2.0), slope(span_advantages=-3 * BATCH.span_advantages)):
@@ -43,6 +45,7 @@ def test_without_a_span_it_is_grpo_to_the_bit():
     np.testing.assert_array_equal(slope(span=jnp.zeros(SPAN.shape, bool)), slope(name="grpo"))
 
 
+@pytest.mark.slow
 def test_the_gradient_of_disjoint_tokens_by_finite_differences():
     objective = objectives.make("syn_grpo_style")
     state, prepared = objective.prepare((), BATCH)

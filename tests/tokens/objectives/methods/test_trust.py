@@ -70,6 +70,7 @@ def given_advantages(new, old, mask, advantages):
     return batch, jnp.asarray(new, jnp.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("name", FORMULAS)
 def test_value_and_gradient(name, seed):

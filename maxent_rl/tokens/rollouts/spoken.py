@@ -24,7 +24,7 @@ class Spoken:
       said: [N, T] by the model.
       there: [N, T] bool: where anybody said anything; the model read all of it.
       turns: [N, T] int32 which turn a token belongs to; a response of a task that does not reply is one turn.
-      parts: [N, K] what the rewards are made of: of a source of prompts, or of turns.
+      parts: [N, K] what the rewards are made of: of a source of prompts, or what a task that replies says, its turns for most.
       ended: [N] bool: whether it came to its end, or was cut.
       calls: [N] int32 turns that called a tool; None where the task does not reply.
     """
@@ -67,7 +67,14 @@ def speak(
     prompts, mask = posed.prompts, posed.prompt_mask
     if isinstance(task, ConversationTask):
         found = model.converse(task, prompts, mask, key, response_length, temperature, token_temperature)
-        return Spoken(found.said, found.there, found.turns, found.turn_rewards, found.ended, found.calls)
+        return Spoken(
+            found.said,
+            found.there,
+            found.turns,
+            task.reward_parts(prompts, found.turn_rewards),
+            found.ended,
+            found.calls,
+        )
     said = model.respond(prompts, mask, key, response_length, temperature, token_temperature)
     return Spoken(
         said=said,

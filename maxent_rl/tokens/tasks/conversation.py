@@ -121,6 +121,15 @@ class ConversationTask(TokenTask[Problem]):
         """
         return jnp.zeros((), bool)
 
+    def reward_parts(self, prompts: Array, turn_rewards: Array) -> Array:
+        """[N, P] what conversations earned, by whatever parts the task has; by turn, where it says no others.
+
+        Args:
+          prompts: [N, ...] that began them.
+          turn_rewards: [N, K] of each turn, whose sum is that of the parts.
+        """
+        return turn_rewards
+
     @abc.abstractmethod
     def lines(self, key: Array | None, problem: Problem) -> tuple[Array, Array]:
         """What a model might say, turn by turn.

@@ -341,6 +341,21 @@ class Screen(ConversationTask[Goal]):
             ended,
         )
 
+    def reward_parts(self, prompts: Array, turn_rewards: Array) -> Array:
+        """[N, 3] what form, kind and parameters (or the judge) earned; all of what is paid at the end is of the last."""
+        if self.pays == "success":
+            whole = jnp.sum(turn_rewards, axis=-1)
+            return jnp.stack([jnp.zeros_like(whole), jnp.zeros_like(whole), whole], axis=-1)
+        asks = self.kinds(prompts) > 0
+        # As each part is paid only where the one before it is paid in full, they lie on top of each other.
+        size = jnp.where(asks, 1.0, self.difficulties(prompts) + 1.0)[:, None]
+        of_form, of_kind, _ = self.weights
+        earned = turn_rewards * size
+        form = jnp.minimum(earned, of_form)
+        kind = jnp.clip(earned - of_form, 0.0, jnp.where(asks, 0.0, of_kind)[:, None])
+        parts = jnp.stack([form, kind, earned - form - kind], axis=-1)
+        return jnp.sum(parts / size[..., None], axis=1)
+
     def scores(self, state: Situation, action: Any) -> tuple[Array, Array, Array]:
         """How right an action is, [] from 0 to 1 each.
 

@@ -51,7 +51,7 @@ def spoken(task, prompts, lines, numbers):
 
 class Simulator:
     def __init__(self, task, text):
-        self.task, self.turn, self.scrolled = task, 0, 0
+        self.task, self.turn, self.scrolled, self.earned = task, 0, 0, []
         shape = r"([A-Z])(\d)(\d)" + (r"(\d)" if task.widest > 1 else "()")
         found = list(itertools.islice(re.finditer(shape, text), task.icons))
         self.icons = [(m[1], int(m[2]), int(m[3]), int(m[4] or 1)) for m in found]
@@ -79,7 +79,8 @@ class Simulator:
             reward = formed * (w_form + (1 - w_form) * (right and self.judged(what)))
             return None, reward, True
         score = self.score(due, what) if right else 0.0
-        reward = (w_form * formed + w_kind * right + w_parameter * score) / (len(self.goal) + 1)
+        self.earned.append((w_form * formed, w_kind * right, w_parameter * score))
+        reward = sum(self.earned[-1]) / (len(self.goal) + 1)
         over = self.turn >= len(self.goal) or (formed and kind == "d")
         reply = "." if formed else "?"
         if formed and kind == "s" and self.scrolled < self.task.scrolls:
@@ -179,6 +180,8 @@ def test_turns_are_rewarded_and_replied_to_as_the_simulator_says(task):
     """All shapes of turns: right, wrong, unreadable, of another kind, done too early, and scrolls beyond the page's end."""
     said, numbers = perturbed(task, 3)
     out = jax.device_get(spoken(task, prompts(task), said, numbers))
+    parts = np.asarray(task.reward_parts(prompts(task), out.turn_rewards))
+    np.testing.assert_allclose(parts.sum(-1), out.turn_rewards.sum(-1), atol=1e-6)
     seen = set()
     for row, prompt in enumerate(prompts(task)):
         simulator, over, heard = Simulator(task, task.decode(prompt)), False, []
@@ -195,6 +198,9 @@ def test_turns_are_rewarded_and_replied_to_as_the_simulator_says(task):
         told = out.tokens[row][out.there[row] & ~out.mask[row]]
         assert task.decode(told) == "".join(heard)
         assert out.ended[row] == over
+        if simulator.goal[0][0] not in "#@":
+            earned = np.sum(simulator.earned, axis=0) / (len(simulator.goal) + 1)
+            np.testing.assert_allclose(parts[row], earned, atol=1e-6)
     assert seen == {".", "?", "screen", None}
 
 

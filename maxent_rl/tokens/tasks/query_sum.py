@@ -141,6 +141,10 @@ class QuerySum(ConversationTask[Hidden]):
         """A query, whether or not there is anything left to tell."""
         return (length == 2) & (said[0] == int(self.encode("?")[0])) & (said[1] == END_TOKEN)
 
+    def anchor(self, state: Told, told: Array) -> Array:
+        """How many operands are known, which are the same ones then."""
+        return state.told.astype(jnp.int32)
+
     def lines(self, key: Array | None, problem: Hidden) -> tuple[Array, Array]:
         """A query for each operand, and the answer; with a key perhaps a guess in place of the queries' rest."""
         query, answer = (int(token) for token in self.encode("?!"))

@@ -112,6 +112,17 @@ class ConversationTask(TokenTask[Problem]):
         found: Reply = jax.vmap(self.reply)(state, said, length)
         return found
 
+    def anchor(self, state: PyTree, told: Array) -> Array:
+        """In which state a turn begins: [] int32, equal for turns of conversations about one prompt that begin in the same.
+
+        Of all that was said and heard so far, if a task does not say that less matters, such as where somebody stands.
+
+        Args:
+          state: of the environment.
+          told: [] uint32 hash of all that was said and heard.
+        """
+        return jax.lax.bitcast_convert_type(told, jnp.int32)
+
     def calls(self, said: Array, length: Array) -> Array:
         """[] bool: whether a turn of the model calls a tool, be it of use or not; never, of a task without tools.
 

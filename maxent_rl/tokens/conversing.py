@@ -21,7 +21,6 @@ from maxent_rl.errors import IncompatibleEnvironmentError, ShapeError
 from maxent_rl.networks.transformer import Transformer, TransformerCache, init_cache
 from maxent_rl.tokens.branching import Forks, Growth, unbranched
 from maxent_rl.tokens.sampling import Responses, any_going, drawer, reader, to_the_end
-from maxent_rl.tokens.tasks.base import TokenTask
 from maxent_rl.tokens.tasks.conversation import ConversationTask, Reply, checked_reply
 from maxent_rl.tokens.tasks.writing import END_TOKEN, PAD_TOKEN, fingerprint
 from maxent_rl.types import PyTree
@@ -64,38 +63,6 @@ class Conversations:
     def rewards(self) -> Array:
         """[N] what each conversation earned."""
         return jnp.sum(self.turn_rewards, axis=-1)
-
-
-def endings(found: Conversations, task: TokenTask[Any]) -> list[str]:
-    """One sentence for each conversation, which is an episode: how it came to its end, and in which turn; both from 0.
-
-    Responses to tasks that do not reply are conversations of one turn.
-
-    Args:
-      found: [N] of them, on the host.
-      task: that they were held with.
-    """
-    there, turns, ended, fault = map(np.asarray, (found.there, found.turns, found.ended, found.fault))
-    sentences = []
-    for episode, (shown, numbers) in enumerate(zip(there, turns, strict=True)):
-        turn = int(numbers[shown].max(initial=0))
-        begins = f"Episode {episode} was"
-        if not shown.any():
-            sentences.append(f"Episode {episode} has no prompt, or was left for a fork that never came.")
-        elif fault[episode] == TOO_LONG:
-            sentences.append(
-                f"{begins} ended in turn {turn} without a reward: {task.name} replied with too many tokens."
-            )
-        elif fault[episode] == UNKNOWN:
-            limit = f"a token that is not among its {task.vocabulary_size}"
-            sentences.append(f"{begins} ended in turn {turn} without a reward: {task.name} replied with {limit}.")
-        elif ended[episode]:
-            sentences.append(f"{begins} ended in turn {turn}.")
-        elif int(shown.sum()) < shown.size:
-            sentences.append(f"{begins} cut after turn {turn}, the last that there may be.")
-        else:
-            sentences.append(f"{begins} cut in turn {turn}, as there is room for {shown.size} tokens.")
-    return sentences
 
 
 @struct.dataclass

@@ -13,7 +13,8 @@ from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, 
 from maxent_rl.networks.transformer import Transformer, TransformerConfig, unembedding
 from maxent_rl.tokens.agent import TokenAgent
 from maxent_rl.tokens.batch import Prompted
-from maxent_rl.tokens.conversing import TOO_LONG, UNKNOWN, converse, endings
+from maxent_rl.tokens.conversing import TOO_LONG, UNKNOWN, converse
+from maxent_rl.tokens.endings import endings
 from maxent_rl.tokens.model import LanguageModel
 from maxent_rl.tokens.sampling import score
 from maxent_rl.tokens.tasks.conversation import ConversationTask, Reply
@@ -181,6 +182,9 @@ class Silent(LookUp):
             LookUp.reply(self, state, said, length), length=jnp.zeros((), jnp.int32), ended=jnp.zeros((), bool)
         )
 
+    def calls(self, said, length):  # turns that fill their room, as there are many
+        return length == self.turn_length
+
 
 @dataclasses.dataclass(frozen=True)
 class Broken(LookUp):
@@ -206,6 +210,9 @@ def test_a_conversation_without_an_end_has_its_turns_and_no_more():
     out = jax.device_get(talk(params(), jax.random.key(2), task=task))
     assert not out.ended.any() and np.all(out.turns.max(axis=1) == task.max_turns - 1)
     assert np.all(out.there == out.said.mask) and not out.fault.any()
+    lengths = [np.bincount(turns[own]) for turns, own in zip(out.turns, out.there, strict=True)]
+    np.testing.assert_array_equal(out.calls, np.sum(np.array(lengths) == task.turn_length, axis=1))
+    assert len(set(out.calls.tolist())) > 2
     assert endings(out, task)[3] == "Episode 3 was cut after turn 3, the last that there may be."
     short = jax.device_get(talk(params(), jax.random.key(1), length=5))
     sentences = endings(short, TASK)

@@ -94,7 +94,6 @@ def gather(
     }
     if batch.calls is not None:
         metrics["episode/calls"] = jnp.mean(batch.calls.astype(jnp.float32))
-        metrics["rollout/unscored"] = jnp.mean(~jnp.isfinite(batch.rewards), dtype=jnp.float32)
     rounds = jnp.ones(())
     if groups.rounds > 1:
         source_state, batch, rounds = drawing.replace_groups(source_state, more_key, batch)

@@ -1,5 +1,6 @@
 """Rollouts that branch: by the sheet's rule, within their budget, and with prefixes that are their parents'."""
 
+import dataclasses
 import functools
 
 import jax
@@ -19,7 +20,8 @@ from maxent_rl.tokens.branching import (
     turn_entropies,
     unbranched,
 )
-from maxent_rl.tokens.conversing import converse
+from maxent_rl.tokens.conversing import Conversations, converse, filled
+from maxent_rl.tokens.sampling import Responses
 from maxent_rl.tokens.tasks.look_up import LookUp
 
 TASK = LookUp()
@@ -152,6 +154,24 @@ def test_branches_are_counted_by_where_they_began():
     assert spread["rollout/branches_on_three"] == 0.75
     none = measured(jnp.full(4, -1), jnp.zeros((4, 1), int), jnp.ones((4, 1), bool), 2)
     assert none["rollout/branches_on_three"] == 0 and none["rollout/distinct"] == 1
+
+
+def talk_of(value, free):
+    """Conversations in which every number is the same."""
+    numbers = jnp.full((4, 2), value)
+    said = Responses(**{field.name: numbers for field in dataclasses.fields(Responses)})
+    row, own = numbers[:, 0], jnp.full(4, -1)
+    return Conversations(said, numbers, numbers, numbers, row, row, row, own, jnp.array(free), numbers, None)
+
+
+def test_rooms_that_no_fork_has_taken_are_filled_and_no_others():
+    fill = jax.jit(lambda found: filled(found, lambda free: talk_of(7, free)))
+    some, none = fill(talk_of(3, [False, True, False, True])), fill(talk_of(3, [False] * 4))
+    for field in ("there", "turns", "turn_rewards", "ended", "calls", "fault"):
+        assert getattr(some, field).reshape(4, -1)[:, 0].tolist() == [3, 7, 3, 7]
+        assert np.all(getattr(none, field) == 3)
+    assert some.said.tokens[:, 1].tolist() == [3, 7, 3, 7] and not some.free.any()
+    assert np.all(some.copies == 3) and np.all(some.parent == -1)
 
 
 @pytest.mark.slow

@@ -34,23 +34,20 @@ def collected(*settings):
     return state, jax.device_get(batch), jax.device_get(metrics)
 
 
-ONCE = ("fork_shared=once", "fork_sensitivity=0")
+ONCE = ("fork_shared=once", "fork_root_share=0.2", "fork_round_penalty=1")
 
 
 @pytest.mark.slow
 def test_every_room_has_a_conversation_with_its_prompt():
-    """Rooms that no fork has taken, as conversations may end at once, have one that begins there.
-
-    Four of six begin at the prompt: a half and one more, where the entropies of one that is tried make no difference.
-    """
+    """One of six begins at the prompt, and no two turns in a row fork: at most two rooms are taken, the others are filled."""
     _, batch, metrics = collected(*ONCE)
-    assert np.all(batch.mask[:, 0]) and metrics["rollout/roots"] == 4
+    assert np.all(batch.mask[:, 0]) and metrics["rollout/roots"] == 1
     prompts = batch.context.prompts.reshape(-1, GROUP, batch.context.prompts.shape[1])
     np.testing.assert_array_equal(prompts, prompts[:, :1].repeat(GROUP, axis=1))
     assert 0 < metrics["rollout/branches"] <= 2 and 0 < metrics["rollout/branches_on_three"] <= 1
     assert metrics["rollout/distinct"] <= GROUP
     counts = (batch.copies[:, 0] > 1).reshape(-1, GROUP).sum(axis=1)
-    assert counts.min() < GROUP and counts.max() > 1  # some begin alone, some with others
+    assert counts.max() in (2, 3)  # the others begin alone
     assert np.all(np.asarray(batch.context.response_mask) | ~batch.mask)
 
 
@@ -70,7 +67,7 @@ def test_shared_beginnings_are_alike_when_drawn_and_when_scored():
                 np.testing.assert_allclose(batch.logp_old[one, shared], batch.logp_old[other, shared], atol=2e-6)
                 np.testing.assert_allclose(scored.logp[one, shared], scored.logp[other, shared], atol=2e-6)
                 pairs += shared.any()
-    assert pairs > 10
+    assert pairs > 3
     np.testing.assert_allclose(scored.logp[batch.mask], batch.logp_old[batch.mask], atol=1e-4)
 
 
@@ -112,8 +109,8 @@ def learned(objective, *settings, task=TASK):
 
 @pytest.mark.slow
 def test_turn_level_objectives_find_what_they_need_in_conversations():
-    """Traced alone: GiGPO on conversations that branch, and turn-level PPO with its critic."""
-    _, metrics = jax.eval_shape(learned("gigpo", "fork_root_share=0.5"), jax.random.key(0))
+    """Traced alone: GiGPO on conversations that branch as one that was tried says, and turn-level PPO with its critic."""
+    _, metrics = jax.eval_shape(learned("gigpo", "fork_sensitivity=0.5"), jax.random.key(0))
     assert "rollout/branches_on_three" in metrics
     _, metrics = jax.eval_shape(learned("turn_ppo"), jax.random.key(0))
     assert "critic/explained_variance" in metrics and "rollout/branches" not in metrics

@@ -221,10 +221,17 @@ def converse(
         kept = _as_source_says(source, (cache, last, dataclasses.replace(after, growth=None)))
         return (kept[0], kept[1], dataclasses.replace(kept[2], growth=grown)), dataclasses.replace(said, source=source)
 
-    carry, first = speak(cache, hidden, rows, 0)
+    return _together(*_place_by_place(read, speak, (cache, hidden, rows), length))
+
+
+def _place_by_place(
+    read: Callable[..., Any], speak: Callable[..., tuple[Any, ...]], begun: tuple[Any, ...], length: int
+) -> tuple[_Spoken, _Row]:
+    """What was said at each of `length` places [T, N], and the conversations after it; `begun` (cache, hidden, rows) [N]."""
+    carry, first = speak(*begun, 0)
     nothing = jax.tree.map(jnp.zeros_like, first)
-    if forks is not None:
-        nothing = dataclasses.replace(nothing, source=jnp.arange(len(prompts), dtype=jnp.int32))
+    if first.source is not None:
+        nothing = dataclasses.replace(nothing, source=jnp.arange(first.there.shape[0], dtype=jnp.int32))
 
     def step(carry: tuple[Any, ...], place: Array) -> tuple[Any, Any]:
         def proceed(cache: TransformerCache, last: tuple[Array, Array], rows: _Row) -> tuple[Any, ...]:
@@ -239,7 +246,7 @@ def converse(
 
     (_, _, rows), others = jax.lax.scan(step, carry, jnp.arange(1, length))
     spoken: _Spoken = jax.tree.map(lambda one, more: jnp.concatenate([one[None], more]), first, others)
-    return _together(spoken, rows)
+    return spoken, rows
 
 
 def filled(found: Conversations, again: Callable[[Array], Conversations]) -> Conversations:
@@ -307,7 +314,8 @@ def _check(task: ConversationTask[Any], count: int, length: int, forks: Forks | 
     if forks is not None and not task.forkable:
         raise IncompatibleEnvironmentError(
             f"A conversation with {task.name} cannot be forked: its environment is Python beside the program, and both "
-            "branches would talk to one and the same. Leave forks out, or write the task in JAX."
+            "branches would talk to one and the same. Leave forks out (fork_conversations=false of an objective), or write "
+            "the task in JAX."
         )
     if length < 1:
         raise ShapeError(f"A conversation needs room for at least one token, got response_length={length}.")

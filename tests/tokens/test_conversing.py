@@ -212,7 +212,7 @@ def test_a_conversation_without_an_end_has_its_turns_and_no_more():
     assert np.all(out.there == out.said.mask) and not out.fault.any()
     lengths = [np.bincount(turns[own]) for turns, own in zip(out.turns, out.there, strict=True)]
     np.testing.assert_array_equal(out.calls, np.sum(np.array(lengths) == task.turn_length, axis=1))
-    assert len(set(out.calls.tolist())) > 2
+    assert len(set(out.calls.tolist())) > 1
     assert endings(out, task)[3] == "Episode 3 was cut after turn 3, the last that there may be."
     short = jax.device_get(talk(params(), jax.random.key(1), length=5))
     sentences = endings(short, TASK)

@@ -110,6 +110,7 @@ def test_it_keeps_and_draws_what_lists_would():
     assert set(replays) == {0, 8, 9}  # of eight to fifteen eight, of more the most; and not each time
 
 
+@pytest.mark.slow
 def test_every_worthy_response_is_as_likely():
     """Three of six, as a power of two is four: over 300 keys 150 times each, with deviation 8.7; never one of the others."""
     rewards = jnp.array([1, 1, 1, 1, 1, 1, 0, 0], jnp.float32)
@@ -172,6 +173,7 @@ def states():
     return found
 
 
+@pytest.mark.slow
 def test_an_agent_keeps_replays_and_forgets(states):
     metrics = [measured for _, measured in states[1:]]
     drawn, kept = ([int(each[name]) for each in metrics] for name in ("replay/drawn", "replay/kept"))
@@ -201,6 +203,7 @@ def changed_kept(state, **changes):
     return dataclasses.replace(state, replay=dataclasses.replace(state.replay, ring=ring))
 
 
+@pytest.mark.slow
 def test_what_is_masked_in_replayed_responses_changes_nothing(states):
     """NaN in log-probabilities of what is masked, any token beyond what was said, and whatever stands in free places."""
     state, key = before_replay(states)
@@ -216,6 +219,7 @@ def test_what_is_masked_in_replayed_responses_changes_nothing(states):
     assert_equal((one.params, one.optimizer, found), (other.params, other.optimizer, expected))
 
 
+@pytest.mark.slow
 def test_what_is_replayed_counts(states):
     state, key = before_replay(states)
     plain, _ = reinforce(state, key)
@@ -229,6 +233,7 @@ def bits(tree):
     return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if leaf.dtype == jax.random.key(0).dtype else leaf, tree)
 
 
+@pytest.mark.slow
 def test_seeds_lie_side_by_side(states):
     """Each is what it is beside its like, to the bit, whether it replays or the other one does."""
     state, key = before_replay(states)
@@ -278,6 +283,7 @@ def rehearsed(state):
     return state, after, jax.lax.map(part, whole.orders)
 
 
+@pytest.mark.slow
 def test_a_replayed_response_weighs_as_much_as_a_new_one_times_its_weight(states):
     """The sum of its tokens' losses over T = 3 and over the new responses of a step, three, whether there are three or one."""
     state, _ = before_replay(states)
@@ -288,6 +294,7 @@ def test_a_replayed_response_weighs_as_much_as_a_new_one_times_its_weight(states
     assert mask.any(axis=2).sum(axis=1).tolist() == [3, 1] and loss[0] != 0
 
 
+@pytest.mark.slow
 def test_replayed_responses_may_have_steps_of_their_own(states):
     """Two steps for four of them, and none where there is no replay, whatever Adam remembers."""
     for given, steps in ((before_replay(states)[0], 2), (states[1][0], 0)):

@@ -12,6 +12,7 @@ from maxent_rl.envs.adapters.tokens import make_tokens
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.tokens import TokenBatch, TokenOutputs, objectives
 from maxent_rl.tokens.agent import TokenAgent
+from maxent_rl.tokens.tasks.bandit import Bandit
 from maxent_rl.tokens.tasks.look_up import LookUp
 
 TASK, GROUP, COUNT = LookUp(), 6, 48
@@ -97,13 +98,13 @@ def test_any_objective_may_ask_for_branches_and_a_task_without_replies_has_none(
         agent("fork_root_share=0.5").check(dataclasses.replace(spec, num_envs=COUNT), "tokens/modular-addition")
 
 
-def learned(objective, *settings):
+def learned(objective, *settings, task=TASK):
     """(parameters, metrics) of an iteration from a new model."""
     learner = agent(*settings, objective=objective)
 
     def run(key):
-        state = learner.init(key, make_tokens("look-up").spec)
-        after, metrics = learner.reinforce(state, TASK, key, COUNT)
+        state = learner.init(key, make_tokens(task.name).spec)
+        after, metrics = learner.reinforce(state, task, key, COUNT)
         return after.params, metrics
 
     return run
@@ -121,6 +122,8 @@ def test_turn_level_objectives_find_what_they_need_in_conversations():
 @pytest.mark.matrix
 @pytest.mark.parametrize("objective", ["empg", "epo", "epo_released", "aepo_agentic", "gigpo", "turn_ppo"])
 def test_an_iteration_learns_from_branches_by_every_objective_of_turns(objective):
-    params, metrics = jax.jit(learned(objective, "fork_root_share=0.5"))(jax.random.key(5))
+    """In a bandit, where whoever names an arm earns something."""
+    run = jax.jit(learned(objective, "fork_root_share=0.5", task=Bandit()))
+    params, metrics = run(jax.random.key(5))
     assert metrics["policy/gradient_norm"] > 0 and metrics["rollout/branches"] > 0
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((params, metrics)))

@@ -144,6 +144,7 @@ def test_replayed_responses_have_bounds_of_their_own():
     np.testing.assert_allclose(aux.metrics["covariance/mean"] * 6, 1.6, atol=1e-5)  # the sum of the six
 
 
+@pytest.mark.slow
 def test_wins_are_imitated_and_no_further_than_the_clip():
     """Kept tokens of positive advantage are pushed up, those beyond 1.28 of their old probability are not."""
     outputs, batch = responses()

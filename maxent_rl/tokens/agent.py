@@ -573,7 +573,10 @@ class TokenAgent(Settings):
     def _answer(self, state: TokenState, observation: Array, key: Array | None) -> Array:
         prompts = jnp.asarray(observation).astype(jnp.int32)
         flat = prompts.reshape(-1, prompts.shape[-1])
-        found = self.model(state.params).respond(flat, flat != TokenTask.pad_token, key, state.response_length)
+        # Padding stands on both sides; what stands between was said, even where that is a token of padding.
+        shown = flat != TokenTask.pad_token
+        inside = (jnp.cumsum(shown, axis=-1) > 0) & (jnp.cumsum(shown[:, ::-1], axis=-1)[:, ::-1] > 0)
+        found = self.model(state.params).respond(flat, inside, key, state.response_length)
         return found.tokens.reshape(*prompts.shape[:-1], state.response_length)
 
 

@@ -151,8 +151,9 @@ def text_of(task, line):
     return task.decode(line), ended
 
 
-@both
-def test_a_screen_is_read_as_it_was_written(task):
+def test_a_screen_is_read_as_it_was_written():
+    """The simulator reads those of the other task."""
+    task = EVERY
     again = jax.jit(jax.vmap(lambda prompt: task.write(task.read(prompt))))(prompts(task))
     np.testing.assert_array_equal(again, prompts(task))
     goals = [Simulator(task, task.decode(prompt)).goal for prompt in prompts(task)]

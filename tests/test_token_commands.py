@@ -90,21 +90,21 @@ def test_the_command_evaluates_policies_that_write(tmp_path, capsys):
     description = describe(RunConfig(agent=NAME, env=ENV, num_seeds=2), AGENT)
     export_policy(tmp_path, description, policy_arrays(AGENT, states), spec, step=0)
     main = command("evaluate").main
-    assert main([str(tmp_path), "--episodes", "4", "--json"]) == 0
+    page = tmp_path / "here.html"
+    flags = ["--episodes", "4", "--transcripts", "2"]
+    assert main([str(tmp_path), *flags, "--json", "--transcripts-page", str(page)]) == 0
     result = json.loads(capsys.readouterr().out)
     for row in result["seeds"]:
         assert row["returns"] == evaluate_policy(load_policy(tmp_path, seed=row["seed"]), 4).returns
-    flags = ["--episodes", "4", "--stochastic", "--transcripts", "2"]
+        assert [each["return"] for each in row["transcripts"]] == row["returns"][:2]
+    assert result["transcripts_page"] == str(page) and page.is_file()
     assert main([str(tmp_path), *flags]) == 0
     assert (tmp_path / "transcripts.html").read_text().count("<article>") == 2 * 2
     told = capsys.readouterr().out
     assert "seed 1:\nepisode 0: " in told and "  turn 0  model  " in told and "Transcripts page: " in told
-    page = tmp_path / "here.html"
-    assert main([str(tmp_path), *flags, "--json", "--transcripts-page", str(page)]) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result["transcripts_page"] == str(page) and page.is_file()
-    assert [len(row["transcripts"]) for row in result["seeds"]] == [2, 2]
     assert result["seeds"][0]["transcripts"][0]["prompt"] in told
+    assert main([str(tmp_path), "--episodes", "4", "--stochastic"]) == 0
+    capsys.readouterr()
     assert main([str(tmp_path), "--transcripts-page", "here.html"]) == 1
     assert (
         "--transcripts-page has no effect here: it is used only with --transcripts above 0" in capsys.readouterr().err

@@ -49,6 +49,7 @@ def responses(seed=0, lengths=LENGTHS, rows=None, **overrides):
         "taught": np.arange(ROWS) != 1,
         "values": draw.normal(size=(ROWS, COLUMNS)).round(2),
     }
+    fields |= by_turns(fields["turns"], np.random.default_rng(seed + 1))
     batch = TokenBatch(**(fields | overrides))
     own, told = (np.asarray(jax.nn.log_softmax(logits)) for logits in (new, reference))
     compared = {
@@ -64,6 +65,17 @@ def responses(seed=0, lengths=LENGTHS, rows=None, **overrides):
         value=jnp.asarray(draw.normal(size=(ROWS, COLUMNS)), jnp.float32),
     )
     return jax.tree.map(lambda leaf: leaf[:rows], (outputs, arrays(batch)))
+
+
+def by_turns(turns, draw):
+    """What is the same at all tokens of a turn: rewards, and the states that turns began in."""
+    number = turns.max() + 1
+    earned, anchors = draw.normal(size=(ROWS, number)).round(2), draw.integers(0, 2, (ROWS, number))
+    return {
+        "turn_rewards": np.take_along_axis(earned, turns, axis=1),
+        "anchors": np.take_along_axis(anchors, turns, axis=1),
+        "copies": np.ones_like(turns),
+    }
 
 
 def arrays(batch):

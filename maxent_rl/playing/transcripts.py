@@ -17,7 +17,8 @@ from maxent_rl.playing.evaluation import start_keys
 from maxent_rl.playing.opening import check_episodes, open_environment
 from maxent_rl.runs.policy import Policy
 from maxent_rl.tokens.agent import TokenAgent, TokenState
-from maxent_rl.tokens.conversing import Conversations, endings
+from maxent_rl.tokens.conversing import Conversations
+from maxent_rl.tokens.endings import endings
 from maxent_rl.tokens.model import LanguageModel
 from maxent_rl.tokens.tasks import END_TOKEN, PAD_TOKEN, ConversationTask, TokenTask
 from maxent_rl.types import Array

@@ -358,7 +358,7 @@ class TokenAgent(Settings):
           UnknownNameError: no such objective, or no such setting of it.
         """
         settings = objectives.from_words(self.objective, self.objective_settings or ())
-        known, given = objectives.settings(self.objective), {name.rpartition(".")[2] for name in settings}
+        known, given = objectives.settings(self.objective), self._named_settings()
         penalty = any(name.startswith("overlong_") for name in settings)
         if response_length and penalty and not given & {"overlong_limit", "limit"}:
             settings["overlong_limit"] = response_length
@@ -385,6 +385,11 @@ class TokenAgent(Settings):
             return None
         return Teacher(kind, self.teacher_rate, self.teacher_policies or ())
 
+    def _named_settings(self) -> set[str]:
+        """The settings of the objective that are given, without the names of stages."""
+        settings = objectives.from_words(self.objective, self.objective_settings or ())
+        return {name.rpartition(".")[2] for name in settings}
+
     def _check_prompts(self, objective: objectives.Objective, env: str) -> None:
         source, name = self.build_prompts(), env.removeprefix("tokens/")
         if name in TASKS:
@@ -392,6 +397,12 @@ class TokenAgent(Settings):
             if issubclass(TASKS[name], ConversationTask) and not source.poses_as_written:
                 raise InvalidSettingError(
                     f"--prompts {self.prompts} poses prompts that are answered once, and {env} replies: leave it out."
+                )
+            forked = [each for each in self._named_settings() if each.startswith("fork_")]
+            if forked and not issubclass(TASKS[name], ConversationTask):
+                raise InvalidSettingError(
+                    f"{forked[0]} of --objective-settings has no effect here: {env} does not reply, and only a conversation "
+                    "can be continued twice. Leave it out, or use a task such as tokens/look-up."
                 )
         if source.credits_apart and not any("span_advantages" in stage.inputs for stage in objective.stages):
             raise InvalidSettingError(
@@ -562,7 +573,10 @@ class TokenAgent(Settings):
     def _answer(self, state: TokenState, observation: Array, key: Array | None) -> Array:
         prompts = jnp.asarray(observation).astype(jnp.int32)
         flat = prompts.reshape(-1, prompts.shape[-1])
-        found = self.model(state.params).respond(flat, flat != TokenTask.pad_token, key, state.response_length)
+        # Padding stands on both sides; what stands between was said, even where that is a token of padding.
+        shown = flat != TokenTask.pad_token
+        inside = (jnp.cumsum(shown, axis=-1) > 0) & (jnp.cumsum(shown[:, ::-1], axis=-1)[:, ::-1] > 0)
+        found = self.model(state.params).respond(flat, inside, key, state.response_length)
         return found.tokens.reshape(*prompts.shape[:-1], state.response_length)
 
 

@@ -107,6 +107,11 @@ class TokenBatch:
         policy's own at its temperature (`Sampling.temperature`).
       greedy_rewards: [N] the reward of the policy's most likely response to the same prompt.
       turns: [N, T] int32 which turn of a conversation each token belongs to, from 0; what the environment said is masked.
+      turn_rewards: [N, T] what each token's turn earned, the same at all tokens of a turn; the outcome is their sum over
+        turns and what is paid besides, at the end.
+      anchors: [N, T] whole numbers, equal where turns of responses to one prompt began in the same state, the same at all
+        tokens of a turn.
+      copies: [N, T] whole numbers: in how many responses each token stands, where they were continued from one another.
       calls: [N] how many turns of each conversation called a tool.
       reward_parts: [N, K] the K rewards that an outcome is made of, where they are to be normalised apart.
       span: [N, T] True on tokens that are no part of the answer and are credited apart from it.
@@ -162,6 +167,13 @@ class TokenBatch:
     turns: Array | None = column(
         "token", about="the turn of the conversation that each token belongs to, from 0", default=None
     )
+    turn_rewards: Array | None = column("token", about="what the turn of each token earned", default=None)
+    anchors: Array | None = column(
+        "token",
+        about="whole numbers, equal where turns of responses to one prompt began in the same state",
+        default=None,
+    )
+    copies: Array | None = column("token", about="in how many responses each token stands", default=None)
     calls: Array | None = column("row", about="how many turns of each conversation called a tool", default=None)
     reward_parts: Array | None = column("part", about="the rewards that each outcome is made of", default=None)
     span: Array | None = column("token", about="True on tokens that are credited apart from the answer", default=None)
@@ -372,7 +384,7 @@ def check_batch(batch: TokenBatch) -> None:
             )
         if not np.issubdtype(batch.group_index.dtype, np.integer):
             raise _no_ids("group_index", batch.group_index)
-    for name in ("problem", "task", "answers", "turns"):
+    for name in ("problem", "task", "answers", "turns", "anchors", "copies"):
         values = getattr(batch, name)
         if values is not None and not np.issubdtype(values.dtype, np.integer):
             raise _no_ids(name, values)

@@ -2,12 +2,15 @@
 
 Source: Agentic Entropy-Balanced Policy Optimization (arXiv 2510.14545), in the form of public copies of the released code.
 There all conversations of a batch wait for each other after each turn, and a prompt's count of rounds in a row starts anew
-when another prompt forked and it did not; here each prompt's rounds are its own.
+when another prompt forked and it did not; here each prompt's rounds are its own. There a prompt that nobody talks about any
+more and that has rooms left begins one conversation in each round; here all rooms that no fork has taken begin at once, when
+all others have come to their end (`conversing.filled`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Annotated
 
 import jax
@@ -17,6 +20,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from maxent_rl.settings import Count, Finite, Fraction, Interval, Settings, static
+from maxent_rl.tokens.turns import Turns
+from maxent_rl.types import Metrics
 
 MONITORED_TOKENS = 20
 """Tokens of a turn whose entropies are summed."""
@@ -39,6 +44,32 @@ class Forks(Settings):
     """How much likelier a fork is for each unit of entropy above the first turn's."""
     round_penalty: Fraction | Array = 0.05
     """How much less likely with each round in a row that has forked; 0 for none."""
+
+
+@struct.dataclass
+class Branching:
+    """How the conversations of a group are to branch, however many they are.
+
+    Attributes:
+      root_share: [] the share of them that begins at the prompt.
+      sensitivity: [] in place of it: the share follows from the entropies of one conversation that is tried first, and by so
+        much (`root_budget`); None for `root_share`.
+      entropy_slope: as of `Forks`.
+      round_penalty: likewise.
+    """
+
+    root_share: Array | float = 0.5
+    sensitivity: Array | float | None = None
+    entropy_slope: Array | float = 0.2
+    round_penalty: Array | float = 0.05
+
+    def forks(self, size: int, tried: Callable[[], tuple[Array, Array]]) -> Forks:
+        """Of groups of `size`; `tried` gives the entropies [B] of the first turn and of later ones, where they are needed."""
+        if self.sensitivity is None:
+            roots = jnp.clip(jnp.floor(size * jnp.asarray(self.root_share) + 1e-6).astype(jnp.int32), 1, size)
+        else:
+            roots = root_budget(size, *tried(), self.sensitivity)
+        return Forks(size, roots, self.entropy_slope, self.round_penalty)
 
 
 @struct.dataclass
@@ -135,7 +166,7 @@ def fork_probability(
 
 
 def root_budget(
-    size: int, first: ArrayLike, later: ArrayLike, sensitivity: Annotated[float, Interval(0)] = 0.5
+    size: int, first: ArrayLike, later: ArrayLike, sensitivity: Annotated[float, Interval(0)] | Array = 0.5
 ) -> Array:
     """[...] int32 how many of `size` conversations begin at the prompt, from the entropies of one that was tried.
 
@@ -151,6 +182,60 @@ def root_budget(
     """
     share = jax.nn.sigmoid(jnp.asarray(sensitivity) * (jnp.asarray(first) - jnp.asarray(later)))
     return jnp.clip(jnp.floor(size * share).astype(jnp.int32) + 1, 1, size)
+
+
+def turn_entropies(entropy: Array, turns: Array, mask: Array, scale: float) -> tuple[Array, Array]:
+    """How unsure a model was in the first turn of a conversation, and in those after replies.
+
+    Args:
+      entropy: [N, T] nats.
+      turns: [N, T] int32.
+      mask: [N, T] bool: what the model said.
+      scale: the logarithm of the vocabulary.
+
+    Returns:
+      ([N] that of the first turn, [N] the mean over later ones, that of the first where there are none), sums over the
+      first 20 tokens of each, in units of the scale.
+    """
+    every = Turns.of(turns, mask)
+    said = jnp.cumsum(mask, axis=1) - 1
+    among = said - every.spread(every.at_first(said))
+    found = every.total(jnp.where(among < MONITORED_TOKENS, entropy, 0.0)) / scale
+    later = every.there & (jnp.arange(found.shape[1]) > 0)
+    number = jnp.sum(later, axis=-1)
+    mean = jnp.sum(jnp.where(later, found, 0.0), axis=-1) / jnp.maximum(number, 1)
+    return found[:, 0], jnp.where(number > 0, mean, found[:, 0])
+
+
+def branch_metrics(parent: Array, tokens: Array, mask: Array, size: int) -> Metrics:
+    """How conversations have branched.
+
+    Args:
+      parent: [N] which row each was continued from, -1 for one that began at its prompt.
+      tokens: [N, T].
+      mask: [N, T] bool: what the model said.
+      size: conversations to a prompt, side by side.
+
+    Returns:
+      rollout/branches: how many of a prompt's were continued from another; rollout/branches_on_three: the share of all
+      branches that goes back to the three conversations of a prompt with the most of them, counted by where they
+      began; rollout/distinct: how many of a prompt's differ in what the model said.
+    """
+    branch = parent >= 0
+    root = jnp.where(branch, parent, jnp.arange(parent.shape[0]))
+    for _ in range(max(size - 1, 1).bit_length()):
+        root = root[root]
+    by_root = jnp.zeros(parent.shape[0]).at[root].add(branch).reshape(-1, size)
+    on_three = jnp.sum(jnp.sort(by_root, axis=-1)[:, -3:])
+    number = jnp.sum(branch)
+    said = jnp.where(mask, tokens, -1).reshape(-1, size, tokens.shape[1])
+    same = jnp.all(said[:, :, None] == said[:, None], axis=-1)
+    earlier = jnp.any(same & jnp.tril(jnp.ones((size, size), bool), -1), axis=-1)
+    return {
+        "rollout/branches": number / by_root.shape[0],
+        "rollout/branches_on_three": jnp.where(number > 0, on_three / jnp.maximum(number, 1), 0.0),
+        "rollout/distinct": jnp.mean(jnp.sum(~earlier, axis=-1).astype(jnp.float32)),
+    }
 
 
 def unbranched(sources: Array) -> Array:

@@ -21,9 +21,8 @@ from maxent_rl.errors import IncompatibleEnvironmentError, ShapeError
 from maxent_rl.networks.transformer import Transformer, TransformerCache, init_cache
 from maxent_rl.tokens.branching import Forks, Growth, unbranched
 from maxent_rl.tokens.sampling import Responses, any_going, drawer, reader, to_the_end
-from maxent_rl.tokens.tasks.base import TokenTask
 from maxent_rl.tokens.tasks.conversation import ConversationTask, Reply, checked_reply
-from maxent_rl.tokens.tasks.writing import END_TOKEN, PAD_TOKEN
+from maxent_rl.tokens.tasks.writing import END_TOKEN, PAD_TOKEN, fingerprint
 from maxent_rl.types import PyTree
 
 TOO_LONG, UNKNOWN = 1, 2
@@ -44,6 +43,8 @@ class Conversations:
         Such a reply ends its conversation, whose reward is then NaN, so that it teaches nothing.
       parent: [N] int32 which row it was forked from, -1 for none; None where there are no forks.
       free: [N] bool: a room that was left for a fork, and none came: there is no conversation; None likewise.
+      copies: [N, T] int32 in how many conversations each token stands, as they were continued from one another; None likewise.
+      anchors: [N, T] int32 equal where turns began in the same state (`ConversationTask.anchor`); None if nobody asked.
     """
 
     said: Responses
@@ -55,6 +56,8 @@ class Conversations:
     fault: Array
     parent: Array | None = None
     free: Array | None = None
+    copies: Array | None = None
+    anchors: Array | None = None
 
     @property
     def rewards(self) -> Array:
@@ -62,36 +65,29 @@ class Conversations:
         return jnp.sum(self.turn_rewards, axis=-1)
 
 
-def endings(found: Conversations, task: TokenTask[Any]) -> list[str]:
-    """One sentence for each conversation, which is an episode: how it came to its end, and in which turn; both from 0.
+@struct.dataclass
+class _Memory:
+    """By what the states are told apart that turns begin in; each field [N].
 
-    Responses to tasks that do not reply are conversations of one turn.
-
-    Args:
-      found: [N] of them, on the host.
-      task: that they were held with.
+    Attributes:
+      told: uint32 hash of all that was said and heard so far.
+      anchor: int32 the state that the present turn began in.
     """
-    there, turns, ended, fault = map(np.asarray, (found.there, found.turns, found.ended, found.fault))
-    sentences = []
-    for episode, (shown, numbers) in enumerate(zip(there, turns, strict=True)):
-        turn = int(numbers[shown].max(initial=0))
-        begins = f"Episode {episode} was"
-        if not shown.any():
-            sentences.append(f"Episode {episode} has no prompt, or was left for a fork that never came.")
-        elif fault[episode] == TOO_LONG:
-            sentences.append(
-                f"{begins} ended in turn {turn} without a reward: {task.name} replied with too many tokens."
-            )
-        elif fault[episode] == UNKNOWN:
-            limit = f"a token that is not among its {task.vocabulary_size}"
-            sentences.append(f"{begins} ended in turn {turn} without a reward: {task.name} replied with {limit}.")
-        elif ended[episode]:
-            sentences.append(f"{begins} ended in turn {turn}.")
-        elif int(shown.sum()) < shown.size:
-            sentences.append(f"{begins} cut after turn {turn}, the last that there may be.")
-        else:
-            sentences.append(f"{begins} cut in turn {turn}, as there is room for {shown.size} tokens.")
-    return sentences
+
+    told: Array
+    anchor: Array
+
+    @classmethod
+    def begin(cls, task: ConversationTask[Any], environment: PyTree, count: int) -> _Memory:
+        """Before the first token."""
+        told = jnp.zeros(count, jnp.uint32)
+        return cls(told, jax.vmap(task.anchor)(environment, told))
+
+    def after(self, task: ConversationTask[Any], rows: _Row, tokens: Array, there: Array, begins: Array) -> _Memory:
+        """After `tokens` [N], where anybody said one, `there` [N], and `rows` as they then are; some `begin` a turn, [N]."""
+        told = jax.vmap(fingerprint)(jnp.stack([self.told, tokens.astype(jnp.uint32)], axis=1))
+        told = jnp.where(there, told, self.told)
+        return _Memory(told, jnp.where(begins, jax.vmap(task.anchor)(rows.environment, told), self.anchor))
 
 
 @struct.dataclass
@@ -112,6 +108,7 @@ class _Row:
       calls: [N] turns that have called a tool.
       fault: [N] as of `Conversations`.
       growth: how they have branched, or None.
+      memory: of the states that turns begin in, or None.
     """
 
     environment: PyTree
@@ -127,6 +124,7 @@ class _Row:
     calls: Array
     fault: Array
     growth: Growth | None
+    memory: _Memory | None
 
 
 @struct.dataclass
@@ -137,12 +135,14 @@ class _Spoken:
       said: by the model.
       there: [N] bool: whether anybody said anything.
       turns: [N] int32.
+      anchors: [N] int32, or None.
       source: [N] int32 which row each row goes on with after it, or None.
     """
 
     said: Responses
     there: Array
     turns: Array
+    anchors: Array | None
     source: Array | None
 
 
@@ -160,6 +160,7 @@ def converse(
     greedy: bool = False,
     token_temperature: Callable[[Array], Array] | None = None,
     forks: Forks | None = None,
+    anchors: bool = False,
 ) -> Conversations:
     """Lets a model talk with the environments that prompts begin.
 
@@ -180,6 +181,7 @@ def converse(
       token_temperature: factors of the tokens' own temperatures.
       forks: when a conversation is continued twice; the rooms of a prompt stand side by side, and those that are left for
         forks are empty until one comes. None for none.
+      anchors: say which turns began in the same state; static.
 
     Raises:
       ShapeError: if the arguments' shapes do not fit together, or replies are not as long as the task says.
@@ -198,7 +200,7 @@ def converse(
     hidden, cache = read(prompts, prompt_mask, cache)
     # `fold_in` of a place is what tokens are drawn with; of no place are there so many.
     begin_key, fork_key = (jax.random.fold_in(key, 2**31 - number) for number in (1, 2))
-    rows = _begun(task, prompts, jnp.any(prompt_mask, axis=-1), begin_key, forks)
+    rows = _begun(task, prompts, jnp.any(prompt_mask, axis=-1), begin_key, forks, anchors)
     scale = float(np.log(model.config.vocabulary_size))
 
     def speak(cache: TransformerCache, hidden: Array, rows: _Row, place: ArrayLike) -> tuple[Any, ...]:
@@ -208,7 +210,8 @@ def converse(
         found = draw(hidden, speaks, place)
         heard = jnp.take_along_axis(rows.reply, jnp.minimum(rows.heard, task.reply_length - 1)[:, None], 1)[:, 0]
         found = dataclasses.replace(found, tokens=jnp.where(hears, heard, jnp.where(speaks, found.tokens, PAD_TOKEN)))
-        said = _Spoken(found, rows.going, jnp.where(rows.going, rows.turn, 0), None)
+        anchor = None if rows.memory is None else rows.memory.anchor
+        said = _Spoken(found, rows.going, jnp.where(rows.going, rows.turn, 0), anchor, None)
         after, waits = _after(task, rows, found.tokens, speaks, hears)
         last = found.tokens[:, None], rows.going[:, None]
         if forks is None or rows.growth is None:
@@ -218,10 +221,17 @@ def converse(
         kept = _as_source_says(source, (cache, last, dataclasses.replace(after, growth=None)))
         return (kept[0], kept[1], dataclasses.replace(kept[2], growth=grown)), dataclasses.replace(said, source=source)
 
-    carry, first = speak(cache, hidden, rows, 0)
+    return _together(*_place_by_place(read, speak, (cache, hidden, rows), length))
+
+
+def _place_by_place(
+    read: Callable[..., Any], speak: Callable[..., tuple[Any, ...]], begun: tuple[Any, ...], length: int
+) -> tuple[_Spoken, _Row]:
+    """What was said at each of `length` places [T, N], and the conversations after it; `begun` (cache, hidden, rows) [N]."""
+    carry, first = speak(*begun, 0)
     nothing = jax.tree.map(jnp.zeros_like, first)
-    if forks is not None:
-        nothing = dataclasses.replace(nothing, source=jnp.arange(len(prompts), dtype=jnp.int32))
+    if first.source is not None:
+        nothing = dataclasses.replace(nothing, source=jnp.arange(first.there.shape[0], dtype=jnp.int32))
 
     def step(carry: tuple[Any, ...], place: Array) -> tuple[Any, Any]:
         def proceed(cache: TransformerCache, last: tuple[Array, Array], rows: _Row) -> tuple[Any, ...]:
@@ -236,7 +246,32 @@ def converse(
 
     (_, _, rows), others = jax.lax.scan(step, carry, jnp.arange(1, length))
     spoken: _Spoken = jax.tree.map(lambda one, more: jnp.concatenate([one[None], more]), first, others)
-    return _together(spoken, rows)
+    return spoken, rows
+
+
+def filled(found: Conversations, again: Callable[[Array], Conversations]) -> Conversations:
+    """Conversations of which rooms were left for forks that did not come, with others that begin at the prompts in these.
+
+    Args:
+      found: with forks.
+      again: what is said in the rooms that are free [N], where any are: `converse` without forks, whose prompts have no
+        token in all other rows.
+    """
+    assert found.free is not None and found.copies is not None
+    free = found.free
+    names = ("said", "there", "turns", "turn_rewards", "ended", "calls", "fault", "anchors")
+
+    def fill(found: Conversations) -> Conversations:
+        fresh = again(free)
+
+        def where(old: Array, new: Array) -> Array:
+            return jnp.where(free.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+
+        kept = {name: jax.tree.map(where, getattr(found, name), getattr(fresh, name)) for name in names}
+        return dataclasses.replace(found, **kept)
+
+    kept: Conversations = jax.lax.cond(any_going(free), fill, lambda same: same, found)
+    return dataclasses.replace(kept, free=jnp.zeros_like(free))
 
 
 def _as_source_says(source: Array, kept: Any) -> Any:
@@ -251,8 +286,10 @@ def _as_source_says(source: Array, kept: Any) -> Any:
 
 def _together(spoken: _Spoken, rows: _Row) -> Conversations:
     """The conversations [N, T] of what was said at each place [T, N]; a fork has what its parent said before it."""
+    copies = None
     if spoken.source is not None:
         held = unbranched(spoken.source)
+        copies = jax.vmap(lambda rows: jnp.zeros(rows.shape, jnp.int32).at[rows].add(1)[rows])(held).T
         spoken = jax.tree.map(
             lambda leaf: jnp.take_along_axis(leaf, held, axis=1), dataclasses.replace(spoken, source=None)
         )
@@ -268,6 +305,8 @@ def _together(spoken: _Spoken, rows: _Row) -> Conversations:
         fault=rows.fault,
         parent=None if growth is None else growth.parent,
         free=None if growth is None else growth.free,
+        copies=copies,
+        anchors=spoken.anchors,
     )
 
 
@@ -275,7 +314,8 @@ def _check(task: ConversationTask[Any], count: int, length: int, forks: Forks | 
     if forks is not None and not task.forkable:
         raise IncompatibleEnvironmentError(
             f"A conversation with {task.name} cannot be forked: its environment is Python beside the program, and both "
-            "branches would talk to one and the same. Leave forks out, or write the task in JAX."
+            "branches would talk to one and the same. Leave forks out (fork_conversations=false of an objective), or write "
+            "the task in JAX."
         )
     if length < 1:
         raise ShapeError(f"A conversation needs room for at least one token, got response_length={length}.")
@@ -283,7 +323,9 @@ def _check(task: ConversationTask[Any], count: int, length: int, forks: Forks | 
         raise ShapeError(f"{count} rows are no whole prompts of {forks.size} conversations that may fork.")
 
 
-def _begun(task: ConversationTask[Any], prompts: Array, asked: Array, key: Array, forks: Forks | None) -> _Row:
+def _begun(
+    task: ConversationTask[Any], prompts: Array, asked: Array, key: Array, forks: Forks | None, anchors: bool
+) -> _Row:
     """Before the first token; rows that are not `asked` [N] have ended from the start."""
     count = len(prompts)
     nothing = jnp.zeros(count, jnp.int32)
@@ -292,8 +334,9 @@ def _begun(task: ConversationTask[Any], prompts: Array, asked: Array, key: Array
         return task.begin(task.read(prompt), jax.random.fold_in(key, row))
 
     growth = None if forks is None else Growth.begin(forks, count)
+    environment = jax.vmap(begin)(prompts, jnp.arange(count))
     return _Row(
-        environment=jax.vmap(begin)(prompts, jnp.arange(count)),
+        environment=environment,
         said=jnp.full((count, task.turn_length), PAD_TOKEN, jnp.int32),
         length=nothing,
         reply=jnp.full((count, task.reply_length), PAD_TOKEN, jnp.int32),
@@ -306,6 +349,7 @@ def _begun(task: ConversationTask[Any], prompts: Array, asked: Array, key: Array
         calls=nothing,
         fault=nothing,
         growth=growth,
+        memory=_Memory.begin(task, environment, count) if anchors else None,
     )
 
 
@@ -320,7 +364,7 @@ def _after(task: ConversationTask[Any], rows: _Row, tokens: Array, speaks: Array
     done = speaks & ((tokens == END_TOKEN) | (length == task.turn_length))
     heard = rows.heard + hears
     # Whoever has heard all of a reply begins a turn.
-    begins = hears & (heard == rows.to_hear)
+    begun_turn, begins = rows.turn, hears & (heard == rows.to_hear)
     rows = dataclasses.replace(rows, said=said, length=length, heard=heard, turn=rows.turn + begins)
 
     def replied(rows: _Row) -> tuple[_Row, Array]:
@@ -353,8 +397,13 @@ def _after(task: ConversationTask[Any], rows: _Row, tokens: Array, speaks: Array
         )
         return after, goes_on
 
+    memory = rows.memory
     found: tuple[_Row, Array] = jax.lax.cond(any_going(done), replied, lambda rows: (rows, jnp.zeros_like(done)), rows)
-    return found
+    if memory is None:
+        return found
+    after, waits = found
+    memory = memory.after(task, after, tokens, speaks | hears, after.turn != begun_turn)
+    return dataclasses.replace(after, memory=memory), waits
 
 
 def _fault(task: ConversationTask[Any], replies: Reply) -> Array:

@@ -13,6 +13,7 @@ from maxent_rl.errors import InvalidSettingError
 from maxent_rl.networks.transformer import Transformer, TransformerConfig, unembedding
 from maxent_rl.settings import Fraction, Positive
 from maxent_rl.tokens.batch import Prompted
+from maxent_rl.tokens.branching import Forks
 from maxent_rl.tokens.conversing import Conversations, converse
 from maxent_rl.tokens.objectives import Comparison, TokenTemperature
 from maxent_rl.tokens.packing import Packed
@@ -94,6 +95,8 @@ class LanguageModel:
         response_length: int | None = None,
         temperature: Array | float | None = None,
         token_temperature: TokenTemperature | None = None,
+        forks: Forks | None = None,
+        anchors: bool = False,
     ) -> Conversations:
         """Talks with the environments that prompts begin.
 
@@ -105,6 +108,8 @@ class LanguageModel:
           response_length: T, the most tokens of all turns and replies; None for the task's own.
           temperature: [] or [N] in place of the model's own.
           token_temperature: factors of the tokens' own temperatures.
+          forks: when a conversation is continued twice, as `converse` takes it.
+          anchors: whether to say which turns began in the same state.
         """
         return converse(
             Transformer(self.config),
@@ -118,6 +123,8 @@ class LanguageModel:
             top_p=self.top_p,
             greedy=key is None,
             token_temperature=token_temperature,
+            forks=forks,
+            anchors=anchors,
         )
 
     def hidden(self, prompted: Prompted, tokens: Array) -> Array:

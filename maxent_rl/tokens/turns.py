@@ -35,6 +35,26 @@ class Turns:
         """[N, K] bool: which turns have a token that counts."""
         return self.lengths > 0
 
+    @property
+    def first(self) -> Array:
+        """[N, T] bool: the first token of each turn that counts."""
+        places = jnp.broadcast_to(jnp.arange(self.number.shape[1]), self.number.shape)
+
+        def of_row(number: Array, places: Array) -> Array:
+            return jnp.full(number.shape, number.shape[0]).at[number].min(places, mode="drop")
+
+        begins = jnp.pad(jax.vmap(of_row)(self.number, places), ((0, 0), (0, 1)), constant_values=-1)
+        return places == jnp.take_along_axis(begins, self.number, axis=1)
+
+    @property
+    def last(self) -> Array:
+        """[N, K] bool: the last turn of each conversation."""
+        return self.there & (jnp.cumsum(self.there[:, ::-1], axis=-1)[:, ::-1] == 1)
+
+    def at_first(self, values: Array) -> Array:
+        """[N, K] the values [N, T] at the first tokens of turns; 0 for turns that do not exist."""
+        return self.total(jnp.where(self.first, values, 0))
+
     def total(self, values: Array) -> Array:
         """[N, K] sums over each turn's tokens of values [N, T]; 0 for turns that do not exist."""
         return _sums(values, self.number)

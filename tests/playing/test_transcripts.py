@@ -65,6 +65,15 @@ def test_turns_are_told_as_they_were_said():
     assert broken.told()["return"] is None and broken.told()["turns"][0]["reward"] is None
 
 
+def test_a_conversation_that_fills_its_room_with_its_last_turn_was_cut_after_it():
+    short = QuerySum(operands=1, spare=0)  # two turns
+    said = conversations()
+    assert transcripts(short, PROMPTS, said)[1].ending.startswith("Episode 1 was cut in turn 1")
+    closed = dataclasses.replace(said.said, tokens=np.where(np.arange(6) == 5, END_TOKEN, said.said.tokens))
+    told = transcripts(short, PROMPTS, dataclasses.replace(said, said=closed))
+    assert told[1].ending == "Episode 1 was cut after turn 1, the last that there may be."
+
+
 def test_a_transcript_in_words_has_a_line_for_each_that_speaks():
     told = in_words(transcripts(TASK, PROMPTS, conversations())[0], 7)
     assert told.splitlines() == [
@@ -105,15 +114,19 @@ def policy(tmp_path_factory) -> Policy:
     return untrained(tmp_path_factory.mktemp("policy"), "tokens/query-sum", TOKEN_AGENTS_UNDER_TEST["grpo"], "grpo")
 
 
-def test_the_episodes_are_those_of_an_evaluation(policy):
+def test_a_policy_is_as_unsure_as_its_vocabulary_allows(policy):
     told = transcribe(policy, 4, seed=5)
-    outcomes = evaluate_policy(policy, 4, seed=5)
     assert len({each.prompt for each in told}) > 1
-    for each, total, length in zip(told, outcomes.returns, outcomes.lengths, strict=True):
-        if all(token.kind != "padding" for turn in each.turns for token in turn.said):
-            assert (each.total, len(each.turns)) == (total, length)
+    for each in told:
         entropies = [token.entropy for turn in each.turns for token in turn.said]
         assert min(entropies) > 0 and max(entropies) <= np.log(each.vocabulary_size) + 1e-5
+
+
+@pytest.mark.matrix  # of responses: tests/test_token_commands.py
+def test_the_conversations_are_those_of_an_evaluation(policy):
+    told, outcomes = transcribe(policy, 4, seed=5), evaluate_policy(policy, 4, seed=5)
+    for each, total, length in zip(told, outcomes.returns, outcomes.lengths, strict=True):
+        assert (each.total, len(each.turns)) == (total, length)
 
 
 def test_what_cannot_be_written_down_is_refused(policy, tmp_path):

@@ -1,5 +1,6 @@
 """Rollouts that branch: by the sheet's rule, within their budget, and with prefixes that are their parents'."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,8 +10,18 @@ import pytest
 
 from maxent_rl.errors import ShapeError
 from maxent_rl.networks.transformer import Transformer, TransformerConfig
-from maxent_rl.tokens.branching import Forks, Growth, fork_probability, root_budget, unbranched
-from maxent_rl.tokens.conversing import converse
+from maxent_rl.tokens.branching import (
+    Branching,
+    Forks,
+    Growth,
+    branch_metrics,
+    fork_probability,
+    root_budget,
+    turn_entropies,
+    unbranched,
+)
+from maxent_rl.tokens.conversing import Conversations, converse, filled
+from maxent_rl.tokens.sampling import Responses
 from maxent_rl.tokens.tasks.look_up import LookUp
 
 TASK = LookUp()
@@ -85,6 +96,82 @@ def test_a_fork_has_its_parents_beginning_and_goes_its_own_way():
         ways += not same.all()
     assert ways > len(forked) // 2
     assert not found.there[found.free].any() and np.all(found.there[~found.free, 0])
+
+
+@pytest.mark.slow
+def test_tokens_know_in_how_many_conversations_they_stand():
+    found = grown()
+    tokens, logp, copies = found.said.tokens, found.said.logp, found.copies
+    for place in range(tokens.shape[1]):
+        for first in range(0, len(tokens), SIZE):
+            rows = slice(first, first + SIZE)
+            alike = [
+                np.sum(np.all((tokens[rows, : place + 1] == tokens[row, : place + 1]), axis=1))
+                for row in range(first, first + SIZE)
+            ]
+            assert np.all(copies[rows, place] <= alike)  # others may have said the same by chance
+    shared = (copies > 1) & found.said.mask
+    assert shared[:, 0].sum() > 5
+    for row, place in np.argwhere(shared):
+        group = np.arange(len(tokens)) // SIZE == row // SIZE
+        same = group & (copies[:, place] == copies[row, place]) & (logp[:, place] == logp[row, place])
+        assert same.sum() >= copies[row, place] and np.all(tokens[same, place] == tokens[row, place])
+    np.testing.assert_array_equal(grown(roots=SIZE).copies, 1)
+
+
+def test_how_unsure_turns_are_by_hand():
+    """In units of 2 nats: 0.5 and 2 in the first turn, 3 and 4 nats in two later ones; another has only a first turn."""
+    entropy = jnp.array([[1.0, 7, 2, 1, 4], [0.5, 0.5, 7, 7, 7]])
+    turns = jnp.array([[0, 0, 1, 1, 2], [0, 0, 0, 0, 0]])
+    mask = jnp.array([[1, 0, 1, 1, 1], [1, 1, 0, 0, 0]], bool)
+    entropies = jax.jit(turn_entropies)
+    first, later = entropies(entropy, turns, mask, 2.0)
+    np.testing.assert_allclose(first, [0.5, 0.5])
+    np.testing.assert_allclose(later, [1.75, 0.5])
+    long = entropies(jnp.ones((1, 50)), jnp.arange(50)[None] // 25, jnp.ones((1, 50), bool), 1.0)
+    np.testing.assert_allclose(jnp.concatenate(long), [20.0, 20.0])
+
+
+def test_roots_are_a_share_or_follow_from_entropies():
+    nobody = pytest.fail
+    assert int(Branching(0.5).forks(12, nobody).roots) == 6 and int(Branching(0.3).forks(10, nobody).roots) == 3
+    assert int(Branching(0.0).forks(12, nobody).roots) == 1 and int(Branching(1.0).forks(12, nobody).roots) == 12
+    found = Branching(sensitivity=0.5).forks(16, lambda: (jnp.array([0.3, 2.0]), jnp.array([0.5, 0.4])))
+    np.testing.assert_array_equal(found.roots, [8, 12])
+
+
+@pytest.mark.slow
+def test_branches_are_counted_by_where_they_began():
+    """Two prompts of five: rows 1 and 2 come of 0, 3 of 2, and 4 begins; of the other four begin, and row 9 comes of 8."""
+    parent = jnp.array([-1, 0, 0, 2, -1, -1, -1, -1, -1, 8])
+    tokens = jnp.array([[1, 2], [1, 3], [1, 2], [1, 9], [1, 9], [5, 5], [6, 6], [7, 7], [8, 8], [8, 9]])
+    mask = jnp.ones((10, 2), bool).at[3:5, 1].set(jnp.array([False, True]))
+    measured = jax.jit(branch_metrics, static_argnums=3)
+    found = measured(parent, tokens, mask, 5)
+    assert found["rollout/branches"] == 2 and found["rollout/branches_on_three"] == 1
+    assert found["rollout/distinct"] == (4 + 5) / 2
+    spread = measured(jnp.array([-1, -1, -1, -1, 0, 1, 2, 3]), jnp.arange(8)[:, None], jnp.ones((8, 1), bool), 8)
+    assert spread["rollout/branches_on_three"] == 0.75
+    none = measured(jnp.full(4, -1), jnp.zeros((4, 1), int), jnp.ones((4, 1), bool), 2)
+    assert none["rollout/branches_on_three"] == 0 and none["rollout/distinct"] == 1
+
+
+def talk_of(value, free):
+    """Conversations in which every number is the same."""
+    numbers = jnp.full((4, 2), value)
+    said = Responses(**{field.name: numbers for field in dataclasses.fields(Responses)})
+    row, own = numbers[:, 0], jnp.full(4, -1)
+    return Conversations(said, numbers, numbers, numbers, row, row, row, own, jnp.array(free), numbers, None)
+
+
+def test_rooms_that_no_fork_has_taken_are_filled_and_no_others():
+    fill = jax.jit(lambda found: filled(found, lambda free: talk_of(7, free)))
+    some, none = fill(talk_of(3, [False, True, False, True])), fill(talk_of(3, [False] * 4))
+    for field in ("there", "turns", "turn_rewards", "ended", "calls", "fault"):
+        assert getattr(some, field).reshape(4, -1)[:, 0].tolist() == [3, 7, 3, 7]
+        assert np.all(getattr(none, field) == 3)
+    assert some.said.tokens[:, 1].tolist() == [3, 7, 3, 7] and not some.free.any()
+    assert np.all(some.copies == 3) and np.all(some.parent == -1)
 
 
 @pytest.mark.slow

@@ -13,7 +13,8 @@ from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, 
 from maxent_rl.networks.transformer import Transformer, TransformerConfig, unembedding
 from maxent_rl.tokens.agent import TokenAgent
 from maxent_rl.tokens.batch import Prompted
-from maxent_rl.tokens.conversing import TOO_LONG, UNKNOWN, converse, endings
+from maxent_rl.tokens.conversing import TOO_LONG, UNKNOWN, converse
+from maxent_rl.tokens.endings import endings
 from maxent_rl.tokens.model import LanguageModel
 from maxent_rl.tokens.sampling import score
 from maxent_rl.tokens.tasks.conversation import ConversationTask, Reply
@@ -100,6 +101,59 @@ def test_what_training_says_of_a_conversation_is_what_sampling_said():
 
 
 @pytest.mark.slow
+def test_turns_that_began_in_the_same_state_are_told():
+    """The same was said and heard before: read again from what is there."""
+
+    @jax.jit
+    def run(params, asked, key):
+        return converse(MODEL, params, SHOWN, *asked, key, temperature=0.5, anchors=True)
+
+    asked = [jnp.repeat(rows[:1], ROWS, axis=0) for rows in SHOWN.prompts(jax.random.key(3), 1)]
+    told = jax.device_get(run(params(), asked, jax.random.key(1)))
+    before, places = {}, np.argwhere(told.said.mask)
+    for row, place in places:
+        turn = told.turns[row, place]
+        begin = np.flatnonzero(told.there[row] & (told.turns[row] == turn))[0]
+        before.setdefault(tuple(told.said.tokens[row, :begin]), set()).add(told.anchors[row, place])
+    assert all(len(anchors) == 1 for anchors in before.values())
+    assert len({anchor for anchors in before.values() for anchor in anchors}) == len(before) > 5
+    counts = [sum(np.array_equal(told.said.tokens[row, : len(key)], key) for row in range(ROWS)) for key in before]
+    assert sorted(counts)[-2] > 1  # several came to the same state after a turn
+
+
+SHOWN = LookUp(letters=2, operands=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Known(LookUp):
+    """Says itself in which state a turn begins: in the same one as long as the book is the same."""
+
+    def anchor(self, state, told):
+        return state.book
+
+
+@pytest.mark.slow
+def test_many_conversations_of_six_turns_are_one_program_of_the_device():
+    """256 of them: traced once, and lowered to what nobody on the host is asked by; a task may say what a state is."""
+    task, traces = Known(operands=4), []
+    assert task.max_turns == 6
+
+    @jax.jit
+    def run(params, asked, key):
+        traces.append(1)
+        return converse(MODEL, params, task, *asked, key, anchors=True)
+
+    asked = task.prompts(jax.random.key(0), 256)
+    text = run.lower(params(), asked, jax.random.key(0)).as_text()
+    assert "callback" not in text and "infeed" not in text and "stablehlo.while" in text
+    found = [jax.device_get(run(params(), asked, jax.random.key(seed))) for seed in (0, 1)]
+    assert [each.turns.max() for each in found] == [5, 5] and len(traces) == 1
+    books = [int(task.decode(prompt)[:4]) for prompt in asked[0]]
+    np.testing.assert_array_equal(found[0].anchors[:, 0], books)
+    np.testing.assert_array_equal(found[0].anchors[found[0].there], np.repeat(books, found[0].there.sum(axis=1)))
+
+
+@pytest.mark.slow
 def test_seeds_side_by_side_say_what_each_says_alone():
     both = jax.tree.map(lambda *leaves: jnp.stack(leaves), params(0), params(5))
     keys = jnp.stack([jax.random.key(1), jax.random.key(9)])
@@ -128,6 +182,9 @@ class Silent(LookUp):
             LookUp.reply(self, state, said, length), length=jnp.zeros((), jnp.int32), ended=jnp.zeros((), bool)
         )
 
+    def calls(self, said, length):  # turns that fill their room, as there are many
+        return length == self.turn_length
+
 
 @dataclasses.dataclass(frozen=True)
 class Broken(LookUp):
@@ -153,6 +210,9 @@ def test_a_conversation_without_an_end_has_its_turns_and_no_more():
     out = jax.device_get(talk(params(), jax.random.key(2), task=task))
     assert not out.ended.any() and np.all(out.turns.max(axis=1) == task.max_turns - 1)
     assert np.all(out.there == out.said.mask) and not out.fault.any()
+    lengths = [np.bincount(turns[own]) for turns, own in zip(out.turns, out.there, strict=True)]
+    np.testing.assert_array_equal(out.calls, np.sum(np.array(lengths) == task.turn_length, axis=1))
+    assert len(set(out.calls.tolist())) > 1
     assert endings(out, task)[3] == "Episode 3 was cut after turn 3, the last that there may be."
     short = jax.device_get(talk(params(), jax.random.key(1), length=5))
     sentences = endings(short, TASK)

@@ -22,7 +22,7 @@ AGENT = TOKEN_AGENTS_UNDER_TEST["grpo"].replace(objective="vapo", objective_sett
 
 @pytest.mark.slow
 def test_only_objectives_with_a_critic_have_one():
-    assert set(WITH_CRITIC) == {"ppo_critic", "vapo"}
+    assert set(WITH_CRITIC) == {"ppo_critic", "turn_ppo", "vapo"}
     plain, state = (init(agent, jax.random.key(0)) for agent in (TOKEN_AGENTS_UNDER_TEST["grpo"], AGENT))
     assert plain.critic is None and plain.params.keys() == state.params.keys()
     assert len(jax.tree.leaves(acting_state(AGENT, state))) == len(jax.tree.leaves(state.params))

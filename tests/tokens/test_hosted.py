@@ -11,6 +11,7 @@ from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError
 from maxent_rl.networks.transformer import Transformer, TransformerConfig
 from maxent_rl.tokens.branching import Forks
 from maxent_rl.tokens.conversing import converse
+from maxent_rl.tokens.endings import endings
 from maxent_rl.tokens.tasks.hosted import HostedTask
 
 TEXTS = tuple(f"{number}" for number in range(8))
@@ -87,6 +88,7 @@ def test_an_environment_that_raises_or_waits_or_speaks_in_tongues_ends_its_episo
         assert (str(number) in prompts) == (sentence in faults), number
     failed = np.isin(prompts, ["1", "2", "3", "5"])
     assert failed.any() and np.isnan(found.rewards[failed]).all() and found.ended[failed].all()
+    assert endings(found, task)[int(np.argmax(failed))].endswith("was ended in turn 0 without a reward.")
     well = np.isin(prompts, ["0", "6", "7"])
     np.testing.assert_array_equal(found.rewards[well], [float(text) for text in np.array(prompts)[well]])
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from agents_under_test import NUM_RESPONSES, TOKEN_AGENTS_UNDER_TEST
-from echo_task import SPEC, assert_equal, init, reinforce
+from echo_task import SPEC, TASK, assert_equal, init
 
 from maxent_rl.agents import check_agent
 from maxent_rl.agents.base import acting_state
@@ -110,6 +110,7 @@ def test_it_keeps_and_draws_what_lists_would():
     assert set(replays) == {0, 8, 9}  # of eight to fifteen eight, of more the most; and not each time
 
 
+@pytest.mark.slow
 def test_every_worthy_response_is_as_likely():
     """Three of six, as a power of two is four: over 300 keys 150 times each, with deviation 8.7; never one of the others."""
     rewards = jnp.array([1, 1, 1, 1, 1, 1, 0, 0], jnp.float32)
@@ -147,15 +148,32 @@ AGENT = TOKEN_AGENTS_UNDER_TEST["grpo"].replace(
 )
 
 
+@jax.jit
+@jax.vmap
+def iterated(state, key):
+    """An iteration of two seeds."""
+    return AGENT.reinforce(state, TASK, key, NUM_RESPONSES)
+
+
+def pair(first, second):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), first, second)
+
+
+def reinforce(state, key):
+    """An iteration of one of them, the other being as it."""
+    return jax.tree.map(lambda leaf: leaf[0], iterated(pair(state, state), jnp.stack([key, key])))
+
+
 @pytest.fixture(scope="module")
 def states():
     """Of the first iterations, with what they measured."""
     found = [(init(AGENT, jax.random.key(0)), {})]
     for number in range(6):
-        found.append(reinforce(AGENT, found[-1][0], jax.random.key(number)))
+        found.append(reinforce(found[-1][0], jax.random.key(number)))
     return found
 
 
+@pytest.mark.slow
 def test_an_agent_keeps_replays_and_forgets(states):
     metrics = [measured for _, measured in states[1:]]
     drawn, kept = ([int(each[name]) for each in metrics] for name in ("replay/drawn", "replay/kept"))
@@ -185,6 +203,7 @@ def changed_kept(state, **changes):
     return dataclasses.replace(state, replay=dataclasses.replace(state.replay, ring=ring))
 
 
+@pytest.mark.slow
 def test_what_is_masked_in_replayed_responses_changes_nothing(states):
     """NaN in log-probabilities of what is masked, any token beyond what was said, and whatever stands in free places."""
     state, key = before_replay(states)
@@ -196,30 +215,33 @@ def test_what_is_masked_in_replayed_responses_changes_nothing(states):
         rewards=jnp.where(free, jnp.nan, kept.rewards),
         advantages=jnp.where(free, jnp.nan, kept.advantages),
     )
-    (one, found), (other, expected) = (reinforce(AGENT, each, key) for each in (litter, state))
+    (one, found), (other, expected) = (reinforce(each, key) for each in (litter, state))
     assert_equal((one.params, one.optimizer, found), (other.params, other.optimizer, expected))
 
 
+@pytest.mark.slow
 def test_what_is_replayed_counts(states):
     state, key = before_replay(states)
-    plain, _ = reinforce(AGENT, state, key)
+    plain, _ = reinforce(state, key)
     kept = state.replay.ring.entries
-    other, _ = reinforce(AGENT, changed_kept(state, rewards=kept.rewards + 1), key)
+    other, _ = reinforce(changed_kept(state, rewards=kept.rewards + 1), key)
     assert any(np.any(a != b) for a, b in zip(*(jax.tree.leaves(each.params) for each in (plain, other)), strict=True))
 
 
+def bits(tree):
+    """With the numbers of random keys in their place."""
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if leaf.dtype == jax.random.key(0).dtype else leaf, tree)
+
+
+@pytest.mark.slow
 def test_seeds_lie_side_by_side(states):
-    """Vmapped, each is what it is alone, whether it replays or another seed does."""
+    """Each is what it is beside its like, to the bit, whether it replays or the other one does."""
     state, key = before_replay(states)
-    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), state, states[0][0])
-    after, measured = jax.vmap(lambda state: reinforce(AGENT, state, key))(both)
+    both = state, states[0][0]
+    after, measured = iterated(pair(*both), jnp.stack([key, key]))
     assert measured["replay/drawn"].tolist() == [4, 0]
-    for index, each in enumerate((state, states[0][0])):
-        alone, _ = reinforce(AGENT, each, key)
-        for one, other in zip(jax.tree.leaves(alone), jax.tree.leaves(after), strict=True):
-            if jnp.issubdtype(one.dtype, jax.dtypes.prng_key):
-                one, other = jax.random.key_data(one), jax.random.key_data(other)
-            np.testing.assert_allclose(one, other[index], rtol=1e-4, atol=1e-5)
+    for index, each in enumerate(both):
+        assert_equal(bits(reinforce(each, key)), bits(jax.tree.map(lambda leaf, i=index: leaf[i], (after, measured))))
 
 
 OWN_STEPS = AGENT.replace(
@@ -232,7 +254,10 @@ OWN_STEPS = AGENT.replace(
 
 @jax.jit
 def rehearsed(state):
-    """Steps of three for what is replayed beside given responses: (state, after, parts, what is said of them, losses)."""
+    """Steps of three for what is replayed beside given responses.
+
+    (state, after, for each step mask, advantages, log-ratios and loss of its part).
+    """
     objective = OWN_STEPS.build_objective(3)
     own, replayed = objective.init(), objective.replayed(objective.init())
     memory = dataclasses.replace(state.replay, objective=replayed.init())
@@ -243,26 +268,33 @@ def rehearsed(state):
     _, batch = objective.prepare(own, batch)
     state, whole, _ = OWN_STEPS._rehearse(state, objective, batch, jax.random.key(1), NUM_RESPONSES, 3)
     after, _ = OWN_STEPS._remember(state, objective, batch, whole, NUM_RESPONSES)
-    parts, model = [whole.part(order) for order in whole.orders], OWN_STEPS.model(state.params)
-    found = [model.statistics(part.batch.context, part.batch.tokens).logp for part in parts]
-    total = [part.loss(model, state.replay.objective)[0] for part in parts]
-    return state, after, [part.batch for part in parts], found, total
+    model = OWN_STEPS.model(state.params)
+
+    def part(order):
+        own = whole.part(order)
+        said = model.statistics(own.batch.context, own.batch.tokens).logp
+        return (
+            own.batch.mask,
+            own.batch.advantages,
+            said - own.batch.logp_old,
+            own.loss(model, state.replay.objective)[0],
+        )
+
+    return state, after, jax.lax.map(part, whole.orders)
 
 
+@pytest.mark.slow
 def test_a_replayed_response_weighs_as_much_as_a_new_one_times_its_weight(states):
     """The sum of its tokens' losses over T = 3 and over the new responses of a step, three, whether there are three or one."""
     state, _ = before_replay(states)
-    _, _, batches, found, total = rehearsed(state)
-    rows = []
-    for loss, batch, logp in zip(total, batches, found, strict=True):
-        mask, advantages = np.asarray(batch.mask), np.asarray(batch.advantages)
-        rows.append(int(mask.any(axis=1).sum()))
-        ratio = np.exp(np.where(mask, logp - batch.logp_old, 0.0))
-        each = np.maximum(-advantages * ratio, -advantages * np.clip(ratio, 0.8, 1.2))
-        np.testing.assert_allclose(loss, 0.5 * np.sum(each[mask]) / (3 * 3), rtol=1e-5)
-    assert rows == [3, 1] and total[0] != 0
+    mask, advantages, log_ratio, loss = map(np.asarray, rehearsed(state)[2])
+    ratio = np.exp(np.where(mask, log_ratio, 0.0))
+    each = np.maximum(-advantages * ratio, -advantages * np.clip(ratio, 0.8, 1.2))
+    np.testing.assert_allclose(loss, 0.5 * np.where(mask, each, 0.0).sum(axis=(1, 2)) / (3 * 3), rtol=1e-5)
+    assert mask.any(axis=2).sum(axis=1).tolist() == [3, 1] and loss[0] != 0
 
 
+@pytest.mark.slow
 def test_replayed_responses_may_have_steps_of_their_own(states):
     """Two steps for four of them, and none where there is no replay, whatever Adam remembers."""
     for given, steps in ((before_replay(states)[0], 2), (states[1][0], 0)):

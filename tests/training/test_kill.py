@@ -38,6 +38,16 @@ CASES = {
         f"{COMMON} --total-steps 3200 --eval-every 800 --num-envs 16 --group-size 4 --hidden-size 16 --num-layers 1 "
         "--num-heads 2 --num-key-value-heads 1 --intermediate-size 16 --warm-start-steps 800 --warm-start-loss 0",
     ),
+    # Killed while models and environments talk, with earlier responses that are replayed.
+    "conversations": (
+        "lm",
+        "tokens/look-up",
+        "tokens-look-up",
+        f"{COMMON} --total-steps 1600 --eval-every 0 --num-envs 16 --group-size 4 --hidden-size 16 --num-layers 1 "
+        "--num-heads 2 --num-key-value-heads 1 --intermediate-size 16 --warm-start-steps 400 --warm-start-loss 0 "
+        "--warm-start-learning-rate 1e-2 --objective dr_bot --objective-settings replay_weight=1 replay_size=4 replay_rise=10 "
+        "call_schedule=constant",
+    ),
     # Prompts of sources that have states: a pool, and problems that the policy describes.
     "prompts": (
         "lm",
@@ -51,8 +61,8 @@ CASES = {
 }
 
 
-# Both take the loop that SAC takes on the host.
-MATRIX = ("sac-discrete", "pmoe")
+# Two take the loop that SAC takes on the host, and one costs minutes.
+MATRIX = ("sac-discrete", "pmoe", "conversations")
 
 
 @pytest.mark.slow

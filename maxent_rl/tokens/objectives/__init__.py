@@ -37,6 +37,7 @@ from maxent_rl.tokens.objectives.critics import CriticAdvantage, CriticLoss
 from maxent_rl.tokens.objectives.distillation import AdvantageMix, Distillation, HintedRows
 from maxent_rl.tokens.objectives.elsewhere import Translated, from_trl, from_tunix, from_verl
 from maxent_rl.tokens.objectives.estimate import EntropyEstimate
+from maxent_rl.tokens.objectives.forking import Forking
 from maxent_rl.tokens.objectives.pipeline import Objective, chain
 from maxent_rl.tokens.objectives.presets import (
     ELSEWHERE,
@@ -97,6 +98,7 @@ __all__ = [
     "DynamicSampling",
     "EntropyBonus",
     "EntropyEstimate",
+    "Forking",
     "GroupAdvantage",
     "Hint",
     "HintedRows",

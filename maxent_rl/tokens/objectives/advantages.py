@@ -20,6 +20,7 @@ from maxent_rl.losses.divergence import KLEstimator
 from maxent_rl.settings import Count, Finite, Fraction, Positive, Weight, static
 from maxent_rl.tokens.batch import TokenBatch
 from maxent_rl.tokens.objectives.stage import Slot, Stage, Work
+from maxent_rl.tokens.turns import Turns
 from maxent_rl.types import PyTree
 
 
@@ -278,6 +279,20 @@ def token_rewards(batch: TokenBatch) -> Array:
     if batch.token_rewards is not None:
         rewards = rewards + jnp.where(mask, batch.token_rewards, 0.0)
     return jnp.where(batch.scored[:, None], rewards, 0.0)
+
+
+def turn_rewards(batch: TokenBatch, turns: Turns) -> Array:
+    """What each turn was paid, [N, K]: what it earned, the rewards of its tokens, and the last one what else the outcome has.
+
+    0 in responses that could not be scored.
+    """
+    assert batch.turn_rewards is not None
+    earned = turns.at_first(batch.turn_rewards)
+    besides = jnp.asarray(batch.rewards, jnp.float32) - jnp.sum(earned, axis=-1)
+    paid = earned + jnp.where(turns.last, besides[:, None], 0.0)
+    if batch.token_rewards is not None:
+        paid = paid + turns.total(jnp.asarray(batch.token_rewards))
+    return jnp.where(turns.there & batch.scored[:, None], paid, 0.0)
 
 
 def returns_to_go(batch: TokenBatch, discount: Finite) -> Array:

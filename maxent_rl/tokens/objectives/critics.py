@@ -80,9 +80,13 @@ class CriticLoss(Regulariser):
 
     def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
         """Adds to the penalty [N, T], and measures how much of the targets the values explain."""
+        error, work = self.errors(work, work.mask & work.batch.scored[:, None])
+        return state, work.replace(penalty=work.penalty + self.value_weight * error)
+
+    def errors(self, work: Work, counts: Array) -> tuple[Array, Work]:
+        """The loss of each value [N, T], 0 where it does not count, and the work with what is measured of it."""
         value, batch = work.outputs.value, work.batch
         assert value is not None and batch.values is not None and batch.value_targets is not None
-        counts = work.mask & batch.scored[:, None]
         error = losses.clipped_value_loss(value, batch.values, batch.value_targets, self.value_clip)
         error = jnp.where(counts, error, 0.0)
         work = work.measure(
@@ -92,7 +96,7 @@ class CriticLoss(Regulariser):
                 "critic/explained_variance": explained_variance(value, batch.value_targets, counts),
             }
         )
-        return state, work.replace(penalty=work.penalty + self.value_weight * error)
+        return error, work
 
 
 def explained_variance(value: Array, target: Array, mask: Array) -> Array:

@@ -106,15 +106,8 @@ class Grouping(NamedTuple):
 
     def among_equals(self, values: Array, *keys: Array) -> Array:
         """[N] the sum of the values [N] over the rows of its group with the same keys, [N] each; 0 where not valid."""
-        rows = self.valid.shape[0]
-        # Equal ones stand next to each other in this order; each run of them is a segment.
-        order = jnp.lexsort((*keys, self.group))
-        new = jnp.zeros(rows, bool)
-        for key in (self.group, *keys):
-            sorted_key = key[order]
-            new = new | jnp.concatenate([jnp.zeros(1, bool), sorted_key[1:] != sorted_key[:-1]])
-        run = jnp.zeros(rows, jnp.int32).at[order].set(jnp.cumsum(new).astype(jnp.int32))
-        totals = jax.ops.segment_sum(jnp.where(self.valid, values, 0.0), run, rows)[run]
+        label = numbered(*keys, self.group)
+        totals = jax.ops.segment_sum(jnp.where(self.valid, values, 0.0), label, self.valid.shape[0])[label]
         return jnp.where(self.valid, totals, 0.0)
 
     def summed(self, values: Array) -> Array:
@@ -125,6 +118,17 @@ class Grouping(NamedTuple):
     def gathered(self, by_group: Array) -> Array:
         """[N] what its group has, of values [N + 1] by number; 0 where not valid."""
         return jnp.where(self.valid, by_group[self.group], 0)
+
+
+def numbered(*keys: Array) -> Array:
+    """[M] int32 from 0 to M - 1, equal where all keys [M] are equal."""
+    # Equal ones stand next to each other in this order; each run of them has a number.
+    order = jnp.lexsort(keys)
+    new = jnp.zeros(order.shape, bool)
+    for key in keys:
+        in_order = key[order]
+        new = new | jnp.concatenate([jnp.zeros(1, bool), in_order[1:] != in_order[:-1]])
+    return jnp.zeros(order.shape, jnp.int32).at[order].set(jnp.cumsum(new).astype(jnp.int32))
 
 
 def differences(batch: TokenBatch) -> tuple[Grouping, Array]:

@@ -19,6 +19,7 @@ from maxent_rl.tokens.objectives.advantages import (
     OverlongFilter,
     OverlongPenalty,
 )
+from maxent_rl.tokens.objectives.forking import Forking
 from maxent_rl.tokens.objectives.methods.covariance import ClipCov
 from maxent_rl.tokens.objectives.methods.entropy_target import EntropyTarget
 from maxent_rl.tokens.objectives.methods.spear import SelfImitation, ToolCallReward
@@ -46,6 +47,7 @@ OPTIONAL: tuple[type[Stage], ...] = (
     SamplerRejection,
     SamplerCorrection,
     OffPolicyMask,
+    Forking,
     KLPenalty,
     AdaptiveKLPenalty,
     UncertainTokens,

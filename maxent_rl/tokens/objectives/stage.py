@@ -12,6 +12,7 @@ from jax import Array
 
 from maxent_rl.settings import Settings
 from maxent_rl.tokens.batch import TokenBatch, TokenOutputs
+from maxent_rl.tokens.branching import Branching
 from maxent_rl.tokens.objectives.replaying import Replay
 from maxent_rl.types import Metrics, PyTree
 
@@ -215,12 +216,14 @@ class Sampling:
         of the policy's own temperature; those of what was drawn from are `TokenBatch.logp_drawn`.
       teaches: which groups of a drawn batch it can learn from, [N] bool, equal within a group: those that it cannot are
         replaced, where a trainer samples in rounds. None for those whose rewards differ.
+      branching: how conversations are continued from one another, where a task replies; None for not at all.
       replay: which responses of earlier iterations are to be learned from again (`Objective.replayed`); None for none.
     """
 
     side: Side | None = None
     temperature: TokenTemperature | None = None
     teaches: Callable[[TokenBatch], Array] | None = struct.field(pytree_node=False, default=None)  # type: ignore[no-untyped-call]
+    branching: Branching | None = None
     replay: Replay | None = None
 
     def joined(self, other: Sampling) -> Sampling:

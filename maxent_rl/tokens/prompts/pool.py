@@ -24,7 +24,7 @@ class PoolState:
     """What a pool is.
 
     Attributes:
-      ring: of problems [C, Q].
+      ring: of problems [C, Q], or wider, padded on the left.
       step: [] int32 iterations so far.
       begun: [] bool: whether the pool has been filled with what it begins with.
     """
@@ -87,7 +87,7 @@ class PoolPrompts(PromptSource):
             ring = jax.lax.cond(
                 state.begun,
                 lambda: ring,
-                lambda: ring.pushed(task.prompts(fill_key, self.capacity)[0], everything, state.step),
+                lambda: ring.pushed(_as_wide(task.prompts(fill_key, self.capacity)[0], ring), everything, state.step),
             )
         ring = ring.without_old(state.step, self.staleness)
         number = round(count * self.share)
@@ -95,7 +95,8 @@ class PoolPrompts(PromptSource):
             places, there = ring.sampled(place_key, number)
         else:
             places, there = ring.oldest(number)
-        problems = fresh.at[:number].set(jnp.where(there[:, None], ring.at(places), fresh[:number]))
+        again = ring.at(places)[:, -fresh.shape[1] :]
+        problems = fresh.at[:number].set(jnp.where(there[:, None], again, fresh[:number]))
         ages = jnp.where(there, state.step - ring.steps[places], -1)
         if self.keep != "none":
             ring = ring.without(places, there)
@@ -120,7 +121,7 @@ class PoolPrompts(PromptSource):
         problems = context.checked[:rows:size]
         mixed = jnp.max(rewards, axis=-1) > jnp.min(rewards, axis=-1)
         enters = {"mixed": mixed, "all": jnp.ones_like(mixed), "none": jnp.zeros_like(mixed)}[self.keep] & own
-        ring = state.ring.pushed(problems, enters, state.step)
+        ring = state.ring.pushed(_as_wide(problems, state.ring), enters, state.step)
         posed_again = own & (notes["age"] >= 0)
         metrics = {
             "prompts/pooled": jnp.mean(ring.filled.astype(jnp.float32)),
@@ -128,3 +129,8 @@ class PoolPrompts(PromptSource):
             "prompts/age": jnp.sum(jnp.where(posed_again, notes["age"], 0)) / jnp.maximum(jnp.sum(posed_again), 1),
         }
         return PoolState(ring, state.step + 1, state.begun), batch, metrics
+
+
+def _as_wide(problems: Array, ring: Ring) -> Array:
+    """Problems, padded on the left to what the ring has room for: of a conversation, also for what is said."""
+    return jnp.pad(problems, ((0, 0), (ring.entries.shape[-1] - problems.shape[-1], 0)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -11,16 +12,19 @@ import jax.numpy as jnp
 
 from maxent_rl import losses
 from maxent_rl.tokens.batch import Prompted, TokenBatch
+from maxent_rl.tokens.branching import Forks, branch_metrics, turn_entropies
 from maxent_rl.tokens.model import LanguageModel
 from maxent_rl.tokens.objectives import Hint, Objective, Sampling, Statistic, Teaching, informative_groups
 from maxent_rl.tokens.prompts.source import Posed, PromptSource, TaskPrompts, rows_posed
 from maxent_rl.tokens.rollouts.spoken import Spoken, speak
 from maxent_rl.tokens.tasks.base import TokenTask
+from maxent_rl.tokens.tasks.conversation import ConversationTask
 from maxent_rl.tokens.teachers.hints import with_answers, with_siblings
 from maxent_rl.types import Array, Metrics, PyTree
 
 _FURTHER = 2**20  # beyond what keys are split into
 _FEEDBACK_STREAM = 0xFEEDBACC  # likewise
+_TRIED_STREAM = 0x7121ED  # likewise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,17 +83,17 @@ def gather(
     prompt_key, draw_key, more_key, side_key = jax.random.split(key, 4)
     num_groups = count // groups.size
     source_state, posed = source.draw(task, source_state, prompt_key, num_groups)
-    batch = drawing.draw(draw_key, posed)
+    batch, branched = drawing.drawn(draw_key, posed)
     # Of the first round, which is drawn without a choice: groups that are kept for what they teach say less of the policy.
     metrics = {
         "episode/return": losses.masked_mean(batch.rewards, jnp.isfinite(batch.rewards)),
         "episode/length": jnp.mean(jnp.sum(batch.mask, axis=-1)),
         "actor/entropy": losses.masked_mean(batch.entropy_old, batch.mask),  # type: ignore[arg-type]
         "rollout/truncated": jnp.mean(batch.truncated.astype(jnp.float32)),  # type: ignore[union-attr]
+        **branched,
     }
     if batch.calls is not None:
         metrics["episode/calls"] = jnp.mean(batch.calls.astype(jnp.float32))
-        metrics["rollout/unscored"] = jnp.mean(~jnp.isfinite(batch.rewards), dtype=jnp.float32)
     rounds = jnp.ones(())
     if groups.rounds > 1:
         source_state, batch, rounds = drawing.replace_groups(source_state, more_key, batch)
@@ -140,18 +144,27 @@ class _Drawing:
     source: PromptSource
 
     def draw(self, key: Array, posed: Posed, temperature: Array | None = None) -> TokenBatch:
+        """The batch that `drawn` gives."""
+        return self.drawn(key, posed, temperature)[0]
+
+    def drawn(self, key: Array, posed: Posed, temperature: Array | None = None) -> tuple[TokenBatch, Metrics]:
         """Draws and checks a group of responses to each prompt, at the model's temperature or at so many times that.
 
         Log-probabilities and entropies are always those of the model's own temperature. Tokens have temperatures of their
-        own where the objective wants it, but for responses besides the batch, which have theirs.
+        own, and conversations branch, where the objective wants it, but for responses besides the batch.
+
+        Returns:
+          (batch, how its conversations have branched, if they could).
         """
         model, groups = self.model, self.groups
+        forks = self._forks(key, posed) if temperature is None else None
         posed = posed.repeated(groups.size)
         given = model, self.task, self.source, posed, key, groups.response_length
+        anchors = "anchors" in self._needed
         if temperature is None:
-            spoken = speak(*given, token_temperature=self.wanted.temperature)
+            spoken = speak(*given, token_temperature=self.wanted.temperature, forks=forks, anchors=anchors)
         else:
-            spoken = speak(*given, temperature * model.temperature)
+            spoken = speak(*given, temperature * model.temperature, anchors=anchors)
         found = spoken.said
         context = Prompted(posed.prompts, posed.prompt_mask, spoken.there, posed.problems, posed.notes)
         logp, entropy = found.logp, found.entropy
@@ -161,7 +174,7 @@ class _Drawing:
         calls = spoken.calls
         if calls is None and "calls" in self._needed:  # a response of one turn calls nothing
             calls = jnp.zeros(found.mask.shape[0], jnp.int32)
-        return TokenBatch(
+        batch = TokenBatch(
             logp_old=logp,
             mask=found.mask,
             rewards=spoken.rewards,
@@ -173,6 +186,23 @@ class _Drawing:
             context=context,
             **self._further(context, spoken),
         )
+        if forks is None or spoken.parent is None:
+            return batch, {}
+        branched = branch_metrics(spoken.parent, found.tokens, found.mask, groups.size)
+        return batch, branched | {"rollout/roots": jnp.mean(jnp.asarray(forks.roots, jnp.float32))}
+
+    def _forks(self, key: Array, posed: Posed) -> Forks | None:
+        """When conversations about B prompts are to be continued twice; None where none can be, or nobody wants it."""
+        wanted, model, task = self.wanted.branching, self.model, self.task
+        if wanted is None or not isinstance(task, ConversationTask):
+            return None
+
+        def tried() -> tuple[Array, Array]:
+            tried_key = jax.random.fold_in(key, _TRIED_STREAM)
+            one = speak(model, task, self.source, posed, tried_key, self.groups.response_length)
+            return turn_entropies(one.said.entropy, one.turns, one.said.mask, math.log(model.config.vocabulary_size))
+
+        return wanted.forks(self.groups.size, tried)
 
     def _further(self, context: Prompted, spoken: Spoken) -> dict[str, Any]:
         """The columns that only some objectives read, of those that this one does."""
@@ -186,6 +216,9 @@ class _Drawing:
             "greedy_rewards": lambda: self._greedy_rewards(context),
             "reward_parts": lambda: spoken.parts,
             "turns": lambda: spoken.turns,
+            "turn_rewards": lambda: jnp.take_along_axis(spoken.turn_rewards, spoken.turns, axis=1),
+            "anchors": lambda: cast(Array, spoken.anchors),
+            "copies": lambda: spoken.copies,
             "span": lambda: task.apart(found.tokens, found.mask),
             "span_advantages": lambda: jnp.zeros(prompts.shape[:1]),
         }

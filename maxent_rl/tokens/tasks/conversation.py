@@ -112,6 +112,17 @@ class ConversationTask(TokenTask[Problem]):
         found: Reply = jax.vmap(self.reply)(state, said, length)
         return found
 
+    def anchor(self, state: PyTree, told: Array) -> Array:
+        """In which state a turn begins: [] int32, equal for turns of conversations about one prompt that begin in the same.
+
+        Of all that was said and heard so far, if a task does not say that less matters, such as where somebody stands.
+
+        Args:
+          state: of the environment.
+          told: [] uint32 hash of all that was said and heard.
+        """
+        return jax.lax.bitcast_convert_type(told, jnp.int32)
+
     def calls(self, said: Array, length: Array) -> Array:
         """[] bool: whether a turn of the model calls a tool, be it of use or not; never, of a task without tools.
 
@@ -120,6 +131,15 @@ class ConversationTask(TokenTask[Problem]):
           length: [] int32.
         """
         return jnp.zeros((), bool)
+
+    def reward_parts(self, prompts: Array, turn_rewards: Array) -> Array:
+        """[N, P] what conversations earned, by whatever parts the task has; by turn, where it says no others.
+
+        Args:
+          prompts: [N, ...] that began them.
+          turn_rewards: [N, K] of each turn, whose sum is that of the parts.
+        """
+        return turn_rewards
 
     @abc.abstractmethod
     def lines(self, key: Array | None, problem: Problem) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""A sum of numbers that are told on request: `0417:3=` asks for the sum of three operands that only queries bring to light."""
+"""A sum of numbers that are told on request: `0417:2=` asks for the sum of two operands that only queries bring to light."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class QuerySum(ConversationTask[Hidden]):
     Source: the toy for SPEAR (arXiv 2509.22601), with QUERY as the tool call.
     """
 
-    operands: Annotated[int, Interval(1, 6)] = 3
+    operands: Annotated[int, Interval(1, 6)] = 2
     modulus: Annotated[int, Interval(2, 10)] = 10
     spare: Annotated[int, Interval(0, 8)] = 3
     guesses: Fraction = 0.7
@@ -102,7 +102,7 @@ class QuerySum(ConversationTask[Hidden]):
         return Hidden(case, jax.random.randint(count_key, (), 1, self.operands + 1)), jnp.ones((), bool)
 
     def write(self, problem: Hidden) -> Array:
-        """`0417:3=`."""
+        """`0417:2=`."""
         colon, equals = self.encode(":=")
         case, _ = write_number(problem.case, _CASE_DIGITS)  # with its leading zeros
         return jnp.concatenate([case, jnp.stack([colon, FIRST_CHARACTER + problem.operands, equals])]).astype(jnp.int32)
@@ -140,6 +140,10 @@ class QuerySum(ConversationTask[Hidden]):
     def calls(self, said: Array, length: Array) -> Array:
         """A query, whether or not there is anything left to tell."""
         return (length == 2) & (said[0] == int(self.encode("?")[0])) & (said[1] == END_TOKEN)
+
+    def anchor(self, state: Told, told: Array) -> Array:
+        """How many operands are known, which are the same ones then."""
+        return state.told.astype(jnp.int32)
 
     def lines(self, key: Array | None, problem: Hidden) -> tuple[Array, Array]:
         """A query for each operand, and the answer; with a key perhaps a guess in place of the queries' rest."""

@@ -1,4 +1,4 @@
-"""A screen of icons that is to be operated: `A12B20C01D33tBs^w47` wants a tap on B, a scroll upwards, the text 47, and `d`.
+"""A screen of icons that is to be operated: `A12B20C01D33atBbs^cw47eda` wants `tB20`, `s^`, `w47` and `d`, one in each turn.
 
 After CRAFT-GUI (arXiv 2508.11360), whose screenshots, devices and judge these stand for; the form is the library's own.
 """
@@ -30,6 +30,8 @@ _DIRECTIONS = "^v<>"
 _ICONS_MOVE = ((-1, 0), (1, 0), (0, -1), (0, 1))
 """(rows, columns) that icons move by where one scrolls in each of the directions."""
 _NOTED, _UNREADABLE = ".?"
+_STEPS = "abceghijklmno"
+"""What operations are numbered with: letters that begin no action."""
 _NUMBERS = 2.0**31
 
 
@@ -100,10 +102,11 @@ class _Action(NamedTuple):
 class Screen(ConversationTask[Goal]):
     """Operations on a grid of labelled icons, one in each turn, or a question about it that a simulated judge looks at.
 
-    A prompt lists the icons with row and column (and width, where there are wider ones), and the operations. A turn is a tap
-    on a cell, `t12`; a scroll, `s^`; digits typed, `w47`; a frame around an icon by its first and last cell, `f1213`; or `d`,
-    done, which is due after the last operation and ends the conversation. The reply to a scroll is the screen that has moved,
-    to anything else a dot, or `?` where it could not be read. Nothing says what was right.
+    A prompt lists the icons with row and column (and width, where there are wider ones), then the operations, each behind a
+    letter that numbers it, and last the number of the first. A turn is a tap on an icon at its cell, `tB20`; a scroll, `s^`;
+    digits typed, `w47`; a frame around an icon by its first and last cell, `fB2021`; or `d`, done, which is the last operation
+    of a goal and ends the conversation. The reply is the screen where a scroll has moved it, otherwise a dot, or `?` where the
+    turn could not be read, and the number of the next operation. Nothing says what was right.
 
     Turn k is held against operation k: it earns what `losses.gated_reward` makes of form, kind and parameters, divided by the
     number of turns that are due, so that an episode earns from 0 to 1, and 1 only where all is right. Any icon of a label
@@ -126,7 +129,7 @@ class Screen(ConversationTask[Goal]):
       weights: of form, kind and parameters, which sum to 1.
       dense: whether a tap beside an icon earns the more the closer it is, and typing for each digit, in place of nothing.
       pays: each step, or at the end alone: the share of turns that could be read where all was right, and else nothing.
-      slips: share of the turns of demonstrations that have random parameters.
+      slips: share of the turns of demonstrations that have random parameters, or a random cell for an icon.
     """
 
     side: Annotated[int, Interval(2, 10)] = 4
@@ -173,23 +176,23 @@ class Screen(ConversationTask[Goal]):
     def characters(self) -> str:
         """Digits, actions, questions, directions, replies and labels."""
         fixed = string.digits + _ACTIONS + _QUESTIONS + _DIRECTIONS + _NOTED + _UNREADABLE
-        return fixed + string.ascii_uppercase[: self.labels]
+        return fixed + _STEPS[: self.operations + 1] + string.ascii_uppercase[: self.labels]
 
     @property
     def prompt_length(self) -> int:
         """The icons, and the longest goal."""
-        longest = 1 + (self.digits if "type" in self.acts else 1)
-        return self._listing + max(self.operations * longest, 2)
+        longest = 2 + (self.digits if "type" in self.acts else 1)
+        return self._listing + self.operations * longest + 3
 
     @property
     def turn_length(self) -> int:
         """An action, its parameters, and the end."""
-        return 2 + max(2, self.digits, 4 if "frame" in self.acts else 0)
+        return 2 + max(3, self.digits, 5 if "frame" in self.acts else 0)
 
     @property
     def reply_length(self) -> int:
-        """The icons, where they have moved."""
-        return self._listing
+        """The icons, where they have moved, and the number of the next operation."""
+        return self._listing + 1
 
     @property
     def max_turns(self) -> int:
@@ -200,7 +203,7 @@ class Screen(ConversationTask[Goal]):
     def response_length(self) -> int:
         """Room for all turns and replies, of which not all can be long: the screen moves only so often."""
         moves = min(self.scrolls, self.operations)
-        return self.max_turns * self.turn_length + moves * self.reply_length + (self.operations - moves)
+        return self.max_turns * self.turn_length + moves * self.reply_length + 2 * (self.operations - moves)
 
     def draw(self, key: Array) -> tuple[Goal, Array]:
         """Draws a screen, and a goal or a question."""
@@ -248,16 +251,20 @@ class Screen(ConversationTask[Goal]):
         return kinds, jnp.where((kinds >= 0)[:, None], values, -1)
 
     def write(self, problem: Goal) -> Array:
-        """`A12B20C01D33tBs^w47`, or `A12B20C01D33#B`."""
+        """`A12B20C01D33atBbs^cw47eda`, or `A12B20C01D33#B`."""
         listing = self._list(problem.icons)
         asks = problem.question >= 0
         question = write_token(self._first(_QUESTIONS) + problem.question, asks)
         label = write_token(self._first_label + problem.label, asks)
         base = jnp.array([self._first_label, self._first(_DIRECTIONS), FIRST_CHARACTER, self._first_label])
         values = jnp.where(problem.values >= 0, base[problem.kinds][:, None] + problem.values, PAD_TOKEN)
-        tokens = jnp.concatenate([self._first(_ACTIONS) + problem.kinds[:, None], values], axis=1)
-        shown = jnp.concatenate([problem.kinds[:, None] >= 0, problem.values >= 0], axis=1)
-        pieces = [(listing, jnp.ones(listing.shape, bool)), (tokens.ravel(), shown.ravel()), question, label]
+        there, step = problem.kinds[:, None] >= 0, self._first(_STEPS)
+        numbers = step + jnp.arange(self.operations)[:, None]
+        tokens = jnp.concatenate([numbers, self._first(_ACTIONS) + problem.kinds[:, None], values], axis=1)
+        shown = jnp.concatenate([there, there, problem.values >= 0], axis=1)
+        done = [step + problem.number, jnp.asarray(self._first(_ACTIONS) + _DONE), jnp.asarray(step)]
+        pieces = [(listing, jnp.ones(listing.shape, bool)), (tokens.ravel(), shown.ravel())]
+        pieces += [write_token(each, ~asks) for each in done] + [question, label]
         return join(pieces, pad_left=True)[-self.prompt_length :]
 
     def read(self, prompt: Array) -> Goal:
@@ -266,15 +273,16 @@ class Screen(ConversationTask[Goal]):
         icons = text[: self._listing].reshape(self.icons, -1)
         rest = text[self._listing :]
         place = jnp.arange(rest.shape[0])
-        kind = rest - self._first(_ACTIONS)
+        kind, step = rest - self._first(_ACTIONS), rest - self._first(_STEPS)
         begins = (kind >= 0) & (kind < len(_GOALS))
+        marks = ((kind >= 0) & (kind < len(_ACTIONS))) | ((step >= 0) & (step <= self.operations))
         number = jnp.cumsum(begins) - 1
         offset = place - jax.lax.cummax(jnp.where(begins, place, -1))
         kinds = jnp.full(self.operations, -1).at[jnp.where(begins, number, self.operations)].set(kind, mode="drop")
         base = jnp.array([self._first_label, self._first(_DIRECTIONS), FIRST_CHARACTER, self._first_label])
         question = rest[0] - self._first(_QUESTIONS)
         asks = (question >= 0) & (question < len(_QUESTIONS))
-        valued = ~begins & (rest != PAD_TOKEN) & ~asks & (number >= 0)
+        valued = ~marks & (rest != PAD_TOKEN) & ~asks & (number >= 0)
         values = jnp.full((self.operations, self.digits), -1)
         values = values.at[jnp.where(valued, number, self.operations), offset - 1].set(
             rest - base[kinds[number]], mode="drop"
@@ -333,13 +341,30 @@ class Screen(ConversationTask[Goal]):
             earned = jnp.where(ended & after.right, after.formed / (goal.number + 1), 0.0)
         listing = self._list(goal.icons._replace(row=row, column=column))
         note = jnp.where(action.formed, self._first(_NOTED), self._first(_UNREADABLE))
+        step = self._first(_STEPS) + jnp.minimum(after.turn, self.operations)
+        moved = jnp.append(listing, step)
         return Reply(
             after,
-            jnp.where(moves, listing, note).astype(jnp.int32),
-            jnp.where(moves, self.reply_length, 1),
+            jnp.where(moves, moved, jnp.full_like(moved, step).at[0].set(note)).astype(jnp.int32),
+            jnp.where(moves, self.reply_length, 2),
             jnp.where(asks, judged, earned).astype(jnp.float32),
             ended,
         )
+
+    def reward_parts(self, prompts: Array, turn_rewards: Array) -> Array:
+        """[N, 3] what form, kind and parameters (or the judge) earned; all of what is paid at the end is of the last."""
+        if self.pays == "success":
+            whole = jnp.sum(turn_rewards, axis=-1)
+            return jnp.stack([jnp.zeros_like(whole), jnp.zeros_like(whole), whole], axis=-1)
+        asks = self.kinds(prompts) > 0
+        # As each part is paid only where the one before it is paid in full, they lie on top of each other.
+        size = jnp.where(asks, 1.0, self.difficulties(prompts) + 1.0)[:, None]
+        of_form, of_kind, _ = self.weights
+        earned = turn_rewards * size
+        form = jnp.minimum(earned, of_form)
+        kind = jnp.clip(earned - of_form, 0.0, jnp.where(asks, 0.0, of_kind)[:, None])
+        parts = jnp.stack([form, kind, earned - form - kind], axis=-1)
+        return jnp.sum(parts / size[..., None], axis=1)
 
     def scores(self, state: Situation, action: Any) -> tuple[Array, Array, Array]:
         """How right an action is, [] from 0 to 1 each.
@@ -354,8 +379,8 @@ class Screen(ConversationTask[Goal]):
         box = jnp.stack([state.column, state.row, state.column + goal.icons.width, state.row + 1], axis=-1).astype(
             jnp.float32
         )
-        those = goal.icons.label == values[0]
-        said = action.values.astype(jnp.float32)
+        those = (goal.icons.label == values[0]) & (action.values[0] == values[0])
+        said = action.values[1:].astype(jnp.float32)
         point = jnp.stack([said[1], said[0]]) + 0.5
         near = losses.point_in_box(point, box)
         if self.dense:
@@ -399,20 +424,26 @@ class Screen(ConversationTask[Goal]):
         raw = said[1:-1]
         ended = said[jnp.maximum(length - 1, 0)] == END_TOKEN
         digit, direction = raw - FIRST_CHARACTER, raw - self._first(_DIRECTIONS)
-        cells = jnp.all(~there | ((digit >= 0) & (digit < self.side)))
+        label = raw[0] - self._first_label
+        cells = ~there | ((digit >= 0) & (digit < self.side))
+        at_icon = (label >= 0) & (label < self.labels) & jnp.all(cells[1:])
         digits = jnp.all(~there | ((digit >= 0) & (digit < 10)))
         formed = jnp.stack([
-            (number == 2) & cells,
+            (number == 3) & at_icon,
             (number == 1) & (direction[0] >= 0) & (direction[0] < len(_DIRECTIONS)),
             (number >= 1) & (number <= self.digits) & digits,
-            (number == 4) & cells & ("frame" in self.acts),
+            (number == 5) & at_icon & ("frame" in self.acts),
             number == 0,
             (number >= 1) & (number <= 2) & digits,
         ])  # fmt: skip
         known = (kind >= 0) & (kind < len(_ACTIONS))
         kind = jnp.where(known, kind, 0)
-        values = jnp.where(there, jnp.where(kind == _SCROLL, direction, digit), -1)
-        return _Action(kind, values, number, (length >= 2) & ended & known & formed[kind])
+        values = jnp.where(kind == _SCROLL, direction, jnp.where(self._labelled(kind), digit.at[0].set(label), digit))
+        return _Action(kind, jnp.where(there, values, -1), number, (length >= 2) & ended & known & formed[kind])
+
+    def _labelled(self, kind: Array) -> Array:
+        """Whether the first parameter of a kind of action is the label of an icon."""
+        return (kind == _TAP) | (kind == _FRAME)
 
     def _moved(self, row: Array, column: Array, direction: Array, moves: Array) -> tuple[Array, Array]:
         """Where icons [...] are after a scroll: what leaves the screen comes in again on the other side."""
@@ -430,11 +461,13 @@ class Screen(ConversationTask[Goal]):
         right = self._right(problem, kinds, row, column)
         of_answer = jnp.where(problem.question == _COUNT, 10, self.side)
         choices = jnp.stack([*map(jnp.asarray, (self.side, len(_DIRECTIONS), 10, self.side, 1)), of_answer])
-        values = jnp.where(slips[:, None] & (right >= 0), chance % choices[kinds][:, None], right)
-        base = jnp.where(kinds == _SCROLL, self._first(_DIRECTIONS), FIRST_CHARACTER)
+        labels = self._labelled(kinds)[:, None] & (jnp.arange(right.shape[1]) == 0)
+        values = jnp.where(slips[:, None] & (right >= 0) & ~labels, chance % choices[kinds][:, None], right)
+        base = jnp.where(kinds == _SCROLL, self._first(_DIRECTIONS), FIRST_CHARACTER)[:, None]
+        base = jnp.where(labels, self._first_label, base)
         pieces = [
             write_token(self._first(_ACTIONS) + kinds),
-            (base[:, None] + values, values >= 0),
+            (base + values, values >= 0),
             write_token(jnp.full_like(kinds, END_TOKEN)),
         ]
         number = jnp.where(problem.question >= 0, 1, problem.number + 1)
@@ -468,8 +501,9 @@ class Screen(ConversationTask[Goal]):
         last = jnp.concatenate([row, column + problem.icons.width[icon][:, None] - 1], axis=1)
         number = jnp.full_like(row, jnp.sum(problem.icons.label == problem.label))
         answer = jnp.where(problem.question == _COUNT, self._wide(number), self._wide(cell))
-        frame = jnp.concatenate([cell, last], axis=1)[:, : self.turn_length - 2]
-        parameters = [cell, values[:, :1], values, frame, values[:, :0], answer]
+        tap = jnp.concatenate([label[:, None], cell], axis=1)
+        frame = jnp.concatenate([tap, last], axis=1)[:, : self.turn_length - 2]
+        parameters = [tap, values[:, :1], values, frame, values[:, :0], answer]
         wide = jnp.stack([self._wide(each) for each in parameters])
         return jnp.take_along_axis(wide, kinds[None, :, None], axis=0)[0]
 

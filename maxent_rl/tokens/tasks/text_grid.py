@@ -159,6 +159,11 @@ class TextGrid(ConversationTask[Way]):
         told = jnp.concatenate([FIRST_CHARACTER + place, self._around(way)]).astype(jnp.int32)
         return Reply(Walk(way, turn), told, jnp.asarray(self.reply_length), earned, arrived)
 
+    def anchor(self, state: Walk, told: Array) -> Array:
+        """Where one stands, however one came there."""
+        x, y = state.way.place
+        return jnp.asarray(x * self.size + y, jnp.int32)
+
     def lines(self, key: Array | None, problem: Way) -> tuple[Array, Array]:
         """A shortest way to the goal; with a key perhaps one that strays."""
         distances = self.distances(problem)

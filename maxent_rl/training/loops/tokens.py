@@ -102,7 +102,7 @@ def plan_token_loop(
     learning = Learning(
         agent=type(agent),
         spec=spec,
-        layout=RolloutLayout.create(spec, 0, run.num_envs),  # responses are not kept from one iteration to the next
+        layout=RolloutLayout.create(spec, 0, run.num_envs),  # responses that are replayed are part of the agent's state
         num_envs=run.num_envs,
         metric_names=_metric_names(agent, env, run.num_envs),
         mesh=mesh,

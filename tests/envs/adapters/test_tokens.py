@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agents_under_test import AGENTS_UNDER_TEST
+from agents_under_test import AGENTS_UNDER_TEST, TOKEN_AGENTS_UNDER_TEST
 
 from maxent_rl import envs
 from maxent_rl.agents import check_agent
@@ -102,3 +104,25 @@ def test_a_conversation_of_nonsense_ends_with_its_turns():
     for turn in range(env.task.max_turns):
         state, _, reward, ended = step(state, jnp.full(env.task.turn_length, 3))
         assert reward == 0 and bool(ended) == (turn + 1 == env.task.max_turns)
+
+
+def test_padding_that_was_said_is_read_by_whoever_goes_on():
+    """Training reads it, so an evaluation has to, too; what stands on both sides of a conversation is read by nobody."""
+    env, agent = make_tokens("query-sum"), TOKEN_AGENTS_UNDER_TEST["grpo"]
+    draw = np.random.default_rng(0)
+    seen = np.zeros((64, *env.spec.observation_shape), np.int32)
+    seen[:, 2:12] = draw.integers(2, env.spec.num_actions, (64, 10)) * (draw.random((64, 10)) < 0.5)
+    seen[:, [2, 11]] = 3
+    inside = np.broadcast_to((np.arange(seen.shape[1]) >= 2) & (np.arange(seen.shape[1]) < 12), seen.shape)
+
+    @jax.jit
+    def said(key):
+        state = agent.init(key, env.spec)
+        params = jax.tree.map(lambda leaf: 4 * leaf, state.params)  # untrained, it hardly looks at what it reads
+        masks = np.concatenate([inside, seen != 0])
+        both = agent.model(params).respond(np.tile(seen, (2, 1)), masks, None, state.response_length)
+        return agent.mode(dataclasses.replace(state, params=params), jnp.asarray(seen, jnp.float32)), both.tokens
+
+    found, both = jax.device_get(said(jax.random.key(0)))
+    np.testing.assert_array_equal(found, both[:64])
+    assert np.any(found != both[64:])

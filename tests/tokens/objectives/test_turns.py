@@ -113,7 +113,7 @@ def test_the_first_batch_has_no_corridor_and_each_one_moves_it():
     for mean in (0.8, 1.0):
         state, _ = stage.prepare(state, batch(entropy_old=jnp.full(MASK.shape, mean)))
     assert int(state.batches) == 2
-    np.testing.assert_allclose([state.total, state.before], [1.8, 0.8], rtol=1e-6)
+    np.testing.assert_allclose([state.total, state.centre], [1.8, 0.8], rtol=1e-6)
 
 
 @pytest.mark.parametrize("rows", [2, 1])

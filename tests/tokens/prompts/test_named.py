@@ -3,10 +3,11 @@
 import dataclasses
 import re
 
+import jax
 import pytest
 from agents_under_test import TOKEN_AGENTS_UNDER_TEST
 
-from maxent_rl.envs.adapters.tokens import TokenEnv
+from maxent_rl.envs.adapters.tokens import TokenEnv, make_tokens
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, UnknownNameError
 from maxent_rl.tokens.prompts import (
     SOURCES,
@@ -89,6 +90,23 @@ def test_an_agent_refuses_sources_that_do_not_fit(settings, task, error, words):
     spec = dataclasses.replace(TokenEnv(make_task(task)).spec, num_envs=32)
     with pytest.raises(error, match=re.escape(words)):
         AGENT.replace(**settings).check(spec, f"tokens/{task}")
+
+
+def test_conversations_begin_with_prompts_of_sources_that_pose_them_as_the_task_wrote_them():
+    """A pool and a curriculum side by side; traced alone, as shapes are all that could differ."""
+    task = make_task("look-up")
+    agent = AGENT.replace(prompts="mixture", prompt_settings=("sources=pool,curriculum",))
+    spec = dataclasses.replace(make_tokens("look-up").spec, num_envs=32)
+    agent.check(spec, "tokens/look-up")
+
+    def collected(key):
+        state = agent.init(key, spec)
+        batch, metrics = agent.collect(state, task, key, 32)
+        return state.prompts, batch.context, metrics
+
+    before, context, metrics = jax.eval_shape(collected, jax.random.key(0))
+    assert len(before) == 2 and context.prompts.shape == (32, task.prompt_length)
+    assert {"prompts/stage", "prompts/pooled"} <= set(metrics)
 
 
 def test_the_defaults_of_every_source_are_whole():

@@ -19,6 +19,7 @@ EVERY = Screen(
     questions=0.3, weights=(0.2, 0.3, 0.5), judge_noise=0.0,
 )  # fmt: skip
 COUNT = 64
+STEPS = "abceghijklmno"
 both = pytest.mark.parametrize("task", [PLAIN, EVERY], ids=["plain", "every"])
 MOVES = {"^": (-1, 0), "v": (1, 0), "<": (0, -1), ">": (0, 1)}
 
@@ -51,11 +52,21 @@ def spoken(task, prompts, lines, numbers):
 
 class Simulator:
     def __init__(self, task, text):
-        self.task, self.turn, self.scrolled = task, 0, 0
+        self.task, self.turn, self.scrolled, self.earned = task, 0, 0, []
         shape = r"([A-Z])(\d)(\d)" + (r"(\d)" if task.widest > 1 else "()")
         found = list(itertools.islice(re.finditer(shape, text), task.icons))
         self.icons = [(m[1], int(m[2]), int(m[3]), int(m[4] or 1)) for m in found]
-        self.goal = re.findall(r"[tswf#@][^tswf#@]+", text[found[-1].end() :])
+        rest = text[found[-1].end() :]
+        self.goal = [rest] if rest[0] in "#@" else self.numbered(rest)
+
+    @staticmethod
+    def numbered(rest):
+        """The operations of `atBbs^cda` but the last one, which is done."""
+        letters, *steps = re.split(f"([{STEPS}])", rest)
+        assert (
+            letters == "" and steps[::2] == [*STEPS[: len(steps) // 2 - 1], STEPS[0]] and steps[-3:] == ["d", "a", ""]
+        )
+        return steps[1:-3:2]
 
     def listing(self):
         wide = self.task.widest > 1
@@ -64,13 +75,13 @@ class Simulator:
     def say(self, said, ended):
         """(reply, reward, whether it ends) to a turn without its end token."""
         shapes = {
-            "t": r"[0-9]{2}", "s": r"[\^v<>]", "w": f"[0-9]{{1,{self.task.digits}}}", "d": "", "=": r"[0-9]{1,2}",
-            "f": r"[0-9]{4}" if "frame" in self.task.acts else "(?!)",
+            "t": r"[A-D][0-9]{2}", "s": r"[\^v<>]", "w": f"[0-9]{{1,{self.task.digits}}}", "d": "", "=": r"[0-9]{1,2}",
+            "f": r"[A-D][0-9]{4}" if "frame" in self.task.acts else "(?!)",
         }  # fmt: skip
         kind, what = said[:1], said[1:]
         formed = ended and kind in shapes and bool(re.fullmatch(shapes[kind], what)) and kind != ""
         if formed and kind in "tf":
-            formed = all(int(digit) < self.task.side for digit in what)
+            formed = all(int(digit) < self.task.side for digit in what[1:])
         w_form, w_kind, w_parameter = self.task.weights
         question = self.goal[0][0] in "#@"
         due = "=" if question else (self.goal[self.turn][0] if self.turn < len(self.goal) else "d")
@@ -79,9 +90,10 @@ class Simulator:
             reward = formed * (w_form + (1 - w_form) * (right and self.judged(what)))
             return None, reward, True
         score = self.score(due, what) if right else 0.0
-        reward = (w_form * formed + w_kind * right + w_parameter * score) / (len(self.goal) + 1)
+        self.earned.append((w_form * formed, w_kind * right, w_parameter * score))
+        reward = sum(self.earned[-1]) / (len(self.goal) + 1)
         over = self.turn >= len(self.goal) or (formed and kind == "d")
-        reply = "." if formed else "?"
+        reply = ("." if formed else "?") + STEPS[self.turn + 1]
         if formed and kind == "s" and self.scrolled < self.task.scrolls:
             self.scrolled += 1
             down, right_by = MOVES[what]
@@ -91,13 +103,17 @@ class Simulator:
                 (name, (row + down) % side, (column + right_by * widest) % columns, width)
                 for name, row, column, width in self.icons
             ]
-            reply = self.listing()
+            reply = self.listing() + STEPS[self.turn + 1]
         self.turn += 1
         return reply, reward, over
 
     def score(self, due, what):
         wanted = self.goal[self.turn][1:] if due != "d" else ""
         boxes = [(column, row, column + width, row + 1) for name, row, column, width in self.icons if name == wanted]
+        if due in ("t", "f"):
+            if what[0] != wanted:
+                return 0.0
+            what = what[1:]
         if due == "t":
             x, y = int(what[1]) + 0.5, int(what[0]) + 0.5
             if any(a <= x <= c and b <= y <= d for a, b, c, d in boxes) or not self.task.dense:
@@ -135,8 +151,9 @@ def text_of(task, line):
     return task.decode(line), ended
 
 
-@both
-def test_a_screen_is_read_as_it_was_written(task):
+def test_a_screen_is_read_as_it_was_written():
+    """The simulator reads those of the other task."""
+    task = EVERY
     again = jax.jit(jax.vmap(lambda prompt: task.write(task.read(prompt))))(prompts(task))
     np.testing.assert_array_equal(again, prompts(task))
     goals = [Simulator(task, task.decode(prompt)).goal for prompt in prompts(task)]
@@ -179,6 +196,8 @@ def test_turns_are_rewarded_and_replied_to_as_the_simulator_says(task):
     """All shapes of turns: right, wrong, unreadable, of another kind, done too early, and scrolls beyond the page's end."""
     said, numbers = perturbed(task, 3)
     out = jax.device_get(spoken(task, prompts(task), said, numbers))
+    parts = np.asarray(task.reward_parts(prompts(task), out.turn_rewards))
+    np.testing.assert_allclose(parts.sum(-1), out.turn_rewards.sum(-1), atol=1e-6)
     seen = set()
     for row, prompt in enumerate(prompts(task)):
         simulator, over, heard = Simulator(task, task.decode(prompt)), False, []
@@ -191,10 +210,13 @@ def test_turns_are_rewarded_and_replied_to_as_the_simulator_says(task):
             if reply is not None or task.judge_noise == 0:
                 np.testing.assert_allclose(out.turn_rewards[row, turn], reward, atol=1e-6, err_msg=f"{text} {turn}")
             heard += [] if over or turn + 1 == task.max_turns else [reply]
-            seen.add(reply if reply in (".", "?", None) else "screen")
+            seen.add(reply and (reply[0] if reply[0] in ".?" else "screen"))
         told = out.tokens[row][out.there[row] & ~out.mask[row]]
         assert task.decode(told) == "".join(heard)
         assert out.ended[row] == over
+        if simulator.goal[0][0] not in "#@":
+            earned = np.sum(simulator.earned, axis=0) / (len(simulator.goal) + 1)
+            np.testing.assert_allclose(parts[row], earned, atol=1e-6)
     assert seen == {".", "?", "screen", None}
 
 
@@ -243,11 +265,11 @@ def test_what_no_screen_can_be_is_refused(sizes, error, words):
 
 def test_room_is_enough_for_the_longest_conversation():
     """A scroll that moves the screen first, and then turns without an end: the last turn's tokens are all there."""
-    noise = np.tile(PLAIN.encode("7777"), (COUNT, PLAIN.max_turns, 1)).astype(np.int32)
-    noise[:, 0] = [*PLAIN.encode("s^"), END_TOKEN, 0]
+    noise = np.tile(PLAIN.encode("77777"), (COUNT, PLAIN.max_turns, 1)).astype(np.int32)
+    noise[:, 0] = [*PLAIN.encode("s^"), END_TOKEN, 0, 0]
     out = jax.device_get(spoken(PLAIN, prompts(PLAIN), noise, np.full(COUNT, PLAIN.max_turns)))
     longest = np.asarray(PLAIN.difficulties(prompts(PLAIN))) == PLAIN.operations
-    assert np.all(out.mask.sum(-1)[longest] == 3 + 4 * PLAIN.operations) and np.all(out.ended)
+    assert np.all(out.mask.sum(-1)[longest] == 3 + 5 * PLAIN.operations) and np.all(out.ended)
     assert (
-        PLAIN.response_length - 1 == out.there.sum(-1)[longest].min()
-    )  # the scroll had an end, and was a token shorter
+        PLAIN.response_length - 2 == out.there.sum(-1)[longest].min()
+    )  # the scroll had an end, and was two tokens shorter

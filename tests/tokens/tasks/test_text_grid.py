@@ -9,6 +9,7 @@ import pytest
 
 from maxent_rl.errors import InvalidSettingError
 from maxent_rl.tokens.tasks import END_TOKEN, TextGrid, make_task
+from maxent_rl.tokens.tasks.text_grid import Walk, Way
 
 TASK = TextGrid()
 ROWS = 256
@@ -124,3 +125,12 @@ def test_the_best_lines_are_shortest_ways_and_some_demonstrations_stray():
 def test_sizes_that_do_not_fit_together_are_refused():
     with pytest.raises(InvalidSettingError, match="--most-turns 4 are too few for ways of --farthest 5 moves"):
         make_task("text-grid", most_turns=4)
+
+
+def test_whoever_stands_at_the_same_place_is_in_the_same_state():
+    def anchor(x, y, turn):
+        way = Way(np.int32(0), np.array([x, y], np.int32), np.zeros(2, np.int32))
+        return int(TASK.anchor(Walk(way, turn), np.uint32(17 * turn)))
+
+    anchors = {anchor(x, y, turn) for x in range(TASK.size) for y in range(TASK.size) for turn in (0, 3)}
+    assert len(anchors) == TASK.size**2

@@ -1,7 +1,9 @@
 """Agentic AEPO: uncertain tokens count more, and a token beyond the upper clip keeps a bounded gradient.
 
-Not to be confused with Arbitrary Entropy Policy Optimization (`aepo_arbitrary`). Which branches a rollout takes, the other
-half of the method, is not an objective's: see `maxent_rl.tokens.branching`.
+Not to be confused with Arbitrary Entropy Policy Optimization (`aepo_arbitrary`). The other half of the method, which branches
+a rollout takes, is asked for by `Forking` (`fork_conversations=false` for the loss alone) and done by
+`maxent_rl.tokens.branching`. The published script begins half of a group at the prompt, whatever the entropies are; the
+split by entropy, which the paper describes, is `fork_sensitivity=0.5`.
 
 Source: Agentic Entropy-Balanced Policy Optimization (arXiv 2510.14545), in the form of public copies of the released code.
 Whether the published run had the entropy factor on, and which clip widths, is not confirmed; the widths here are that code's
@@ -21,6 +23,7 @@ from maxent_rl import losses
 from maxent_rl.settings import Weight
 from maxent_rl.tokens.objectives.advantages import GroupAdvantage
 from maxent_rl.tokens.objectives.aggregates import Aggregate
+from maxent_rl.tokens.objectives.forking import Forking
 from maxent_rl.tokens.objectives.shapes import Shape
 from maxent_rl.tokens.objectives.stage import Preset, Work
 from maxent_rl.tokens.objectives.surrogates import Surrogate, bounds
@@ -84,8 +87,9 @@ class EntropyBalancedClip(Surrogate):
 
 PRESETS: dict[str, Preset] = {
     "aepo_agentic": Preset(
-        "grpo with a dual clip whose upper bound keeps its gradient, and advantages that grow with a token's entropy",
+        "grpo whose conversations branch where the model was unsure, with a dual clip whose upper bound keeps its gradient, "
+        "and advantages that grow with a token's entropy",
         "Agentic Entropy-Balanced Policy Optimization, arXiv 2510.14545",
-        (GroupAdvantage(), EntropyAdvantage(), EntropyBalancedClip(), Aggregate()),
+        (GroupAdvantage(), Forking(), EntropyAdvantage(), EntropyBalancedClip(), Aggregate()),
     ),
 }

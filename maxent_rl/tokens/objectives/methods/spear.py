@@ -104,7 +104,7 @@ class ToolCallReward(RewardStage):
 
     def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
         """Measures the weight."""
-        return state, work.measure(**{"spear/call_weight": self.weight(state)})
+        return state, work.measure(**{"episode/call_weight": self.weight(state)})
 
 
 @struct.dataclass
@@ -236,7 +236,7 @@ class SelfImitation(Regulariser):
 
     def __call__(self, state: PyTree, work: Work) -> tuple[PyTree, Work]:
         """Measures the weight."""
-        return state, work.measure(**{"spear/replay_weight": self.weight(state)})
+        return state, work.measure(**{"replay/weight": self.weight(state)})
 
 
 def risen(iteration: ArrayLike, iterations: ArrayLike) -> Array:

@@ -144,6 +144,7 @@ def test_replayed_responses_have_bounds_of_their_own():
     np.testing.assert_allclose(aux.metrics["covariance/mean"] * 6, 1.6, atol=1e-5)  # the sum of the six
 
 
+@pytest.mark.slow
 def test_wins_are_imitated_and_no_further_than_the_clip():
     """Kept tokens of positive advantage are pushed up, those beyond 1.28 of their old probability are not."""
     outputs, batch = responses()
@@ -158,15 +159,12 @@ def test_wins_are_imitated_and_no_further_than_the_clip():
 
 
 def test_without_calls_that_pay_and_responses_that_come_again_it_is_dr_bot():
-    outputs, batch = responses()
-    settings = {"covariance_low": 1.0, "covariance_high": 1.0}
-    spear = objectives.make("spear", call_schedule="none", replay_weight=0.0, **settings)
-    dr_bot = objectives.make("dr_bot", **settings)
-    assert {type(stage) for stage in spear.stages} - {type(stage) for stage in dr_bot.stages} == {SelfImitation}
-    (one, aux), (other, _) = (evaluate(each, each.init(), outputs, batch) for each in (spear, dr_bot))
-    np.testing.assert_allclose(one, other, rtol=1e-6)
-    assert aux.metrics["spear/replay_weight"] == 0
-    assert dr_bot.replayed(dr_bot.init()) is None
+    """Stage by stage, but for the one that wants a replay of weight 0."""
+    spear = objectives.make("spear", call_schedule="none", replay_weight=0.0, clip_share=0.001)
+    dr_bot = objectives.make("dr_bot", clip_share=0.001)
+    assert [stage for stage in spear.stages if not isinstance(stage, SelfImitation)] == list(dr_bot.stages)
+    assert {"ClipCov", "SpreadFilter"} <= {type(stage).__name__ for stage in dr_bot.stages}
+    assert spear.sampling(spear.init()).replay.weight == 0 and dr_bot.replayed(dr_bot.init()) is None
 
 
 def test_any_objective_may_want_replay():

@@ -140,7 +140,7 @@ class Corridor(Part):
 
 @dataclasses.dataclass(frozen=True)
 class Balance(Part):
-    """The upper clip with and without a gradient, over four epochs: in one alone no ratio leaves it."""
+    """The upper clip with and without a gradient, over four epochs, without forks: in one alone no ratio leaves it."""
 
     epochs: int = 4
     """Times that an iteration goes over its conversations."""
@@ -152,8 +152,10 @@ class Balance(Part):
     part: ClassVar[str] = "aepo"
     arms: ClassVar[dict[str, Arm]] = {
         "clip": Arm("GRPO, dual clip", "grpo", ("dual_clip=3",)),
-        "bound": Arm("clip that keeps its gradient", "aepo_agentic", ("entropy_advantage=0",)),
-        "aepo": Arm("agentic AEPO", "aepo_agentic"),
+        "bound": Arm(
+            "clip that keeps its gradient", "aepo_agentic", ("entropy_advantage=0", "fork_conversations=false")
+        ),
+        "aepo": Arm("agentic AEPO", "aepo_agentic", ("fork_conversations=false",)),
     }
 
 

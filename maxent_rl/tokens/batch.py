@@ -47,15 +47,17 @@ class Column:
         for a pytree of [N, ...] that nobody looks into; several where it may have any of these shapes. A dict has such an
         array under each name.
       about: what it is and what can take its place, for the error where it is missing.
+      read: the policy reads it, at masked positions too: they are not cleaned.
     """
 
     axes: tuple[Axes, ...]
     about: str = ""
+    read: bool = False
 
     @property
     def masked(self) -> bool:
         """Whether it has an entry for every token, so that what stands at masked positions must be cleaned away."""
-        return all(axis in ("token", "vocabulary") for axis in self.axes)
+        return not self.read and all(axis in ("token", "vocabulary") for axis in self.axes)
 
     @property
     def shape(self) -> str:
@@ -63,9 +65,9 @@ class Column:
         return " or ".join(_SHAPES[axis] for axis in self.axes)
 
 
-def column(*axes: Axes, about: str = "", **options: Any) -> Any:
+def column(*axes: Axes, about: str = "", read: bool = False, **options: Any) -> Any:
     """Declares a field as a column of a batch; `options` are those of `dataclasses.field`."""
-    return struct.field(metadata={"column": Column(axes, about)}, **options)  # type: ignore[no-untyped-call]
+    return struct.field(metadata={"column": Column(axes, about, read)}, **options)  # type: ignore[no-untyped-call]
 
 
 def columns(kind: Any) -> dict[str, Column]:
@@ -87,7 +89,8 @@ class TokenBatch:
       group_size: responses to each prompt; 1 where there are no groups.
       group_index: [N] whole numbers, equal for the responses to one prompt, in place of `group_size` where there are not
         equally many to each; the rows of a group need not stand together.
-      tokens: [N, T] int32 the tokens; needed where statistics are computed from logits.
+      tokens: [N, T] int32 the tokens; needed where statistics are computed from logits. They stay as they are where they
+        are masked: what an environment said, or a token that the sampler has not scored, is read by what comes after it.
       logp_ref: [N, T] log-probability under a reference policy, in nats.
       token_rewards: [N, T] rewards of single tokens, beside the outcome.
       advantages: [N] or [N, T]; None for those that the objective makes of the rewards. Given by the caller (those of a
@@ -139,7 +142,7 @@ class TokenBatch:
     rewards: Array = column("row")
     group_size: int = struct.field(pytree_node=False, default=1)  # type: ignore[no-untyped-call]
     group_index: Array | None = column("row", about="equal whole numbers for the responses to one prompt", default=None)
-    tokens: Array | None = column("token", default=None)
+    tokens: Array | None = column("token", read=True, default=None)
     logp_ref: Array | None = column("token", about="log-probabilities under the reference policy", default=None)
     token_rewards: Array | None = column("token", default=None)
     advantages: Array | None = column("token", "row", default=None)
@@ -565,7 +568,7 @@ def without_unscored(batch: TokenBatch, needed: Collection[str]) -> TokenBatch:
 
 
 def cleaned(batch: TokenBatch) -> TokenBatch:
-    """The batch with a mask of bool and 0 at masked positions of every column by token, its side batch included.
+    """The batch with a mask of bool, and 0 at masked positions of every column by token but the tokens; its side batch, too.
 
     Numbers of half precision become single, but for those over the vocabulary, which are many.
     """

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.closeness import assert_close
 
 from maxent_rl.envs.adapters.tokens import make_tokens
 from maxent_rl.errors import IncompatibleEnvironmentError, InvalidSettingError, ShapeError
@@ -332,3 +333,28 @@ def test_what_the_environment_said_is_read_and_never_learned():
 
     value, logp = loss(given.tokens)
     np.testing.assert_allclose(value, -np.mean(np.asarray(logp)[np.asarray(given.mask)]), rtol=1e-5)
+
+
+def test_a_learner_hears_replies_as_the_model_did_that_spoke():
+    """After `prepare`, which cleans what is masked, the policy that spoke has a ratio of 1; it is one that listens."""
+    agent = TokenAgent(
+        objective="empg",
+        group_size=4,
+        hidden_size=16,
+        num_layers=1,
+        num_heads=2,
+        num_key_value_heads=1,
+        intermediate_size=32,
+    )
+    state = agent.init(jax.random.key(0), make_tokens("look-up").spec)
+    state = dataclasses.replace(state, params=jax.tree.map(lambda leaf: 3.0 * leaf, state.params))
+    model = agent.model(state.params)
+    batch, _ = jax.jit(lambda state, key: agent.collect(state, TASK, key, ROWS))(state, jax.random.key(1))
+    objective = agent.build_objective(TASK.response_length, TASK.vocabulary_size)
+    _, prepared = objective.prepare(state.objective, batch)
+    found = jax.jit(model.statistics)(prepared.context, prepared.tokens)
+    assert np.any(prepared.context.response_mask & ~prepared.mask)
+    assert_close(np.where(prepared.mask, found.logp, 0), prepared.logp_old, rtol=1e-4)
+    deaf = jnp.where(prepared.mask, prepared.tokens, 0)
+    other = jax.jit(model.statistics)(prepared.context, deaf)
+    assert np.max(np.abs(np.where(prepared.mask, other.logp - found.logp, 0))) > 0.1

@@ -23,7 +23,9 @@ def test_forks_are_counted_by_who_was_forked_from():
     """Of eight rooms five are forks, from rows 0, 0, 0, 1 and 2; one room is empty; two conversations are equal."""
     parent = jnp.array([-1, -1, 0, 0, 0, 1, 2, -1])
     free = jnp.array([False] * 7 + [True])
-    tokens = jnp.array([[[1, 2]], [[1, 3]], [[1, 4]], [[1, 5]], [[1, 2]], [[3, 3]], [[4, 4]], [[0, 0]]]).reshape(1, 8, 2)
+    tokens = jnp.array([[[1, 2]], [[1, 3]], [[1, 4]], [[1, 5]], [[1, 2]], [[3, 3]], [[4, 4]], [[0, 0]]]).reshape(
+        1, 8, 2
+    )
     found = measure.branching(parent, free, tokens, 8)
     assert found["forks"] == 5 and found["share of the top three"] == 1.0
     assert found["different"] == pytest.approx(6 / 7)

@@ -164,6 +164,7 @@ def test_errors_are_one_sentence(run, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_oracles_without_critics_checkpoints_or_policies_are_refused(run, tmp_path):
     policy = load_policy(run.folder)
     with pytest.raises(CheckpointError, match="has checkpoints of the steps \\[30\\], not of 7"):

@@ -57,6 +57,7 @@ def test_a_policy_with_noise(policy, tmp_path, capsys):
     assert (about["kind"], about["noise"], about["seed"], about["policy"]) == ("noisy", 0.3, 5, policy)
 
 
+@pytest.mark.slow
 def test_an_episode_that_did_not_end_has_no_return(policy, tmp_path, capsys):
     assert main(["collect", "--policy", policy, "--size", "2", "--output", str(tmp_path / "few.npz")]) == 0
     assert "1 episode, the last unfinished; no return" in capsys.readouterr().out

@@ -78,6 +78,7 @@ def test_without_experts_and_landscape_there_is_nothing_to_draw(main, tmp_path, 
     assert not (tmp_path / "experts").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

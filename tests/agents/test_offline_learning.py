@@ -29,6 +29,7 @@ def test_the_data_is_worse_than_what_is_asked_for_and_uniform_actions_far_worse(
     assert np.mean(read_dataset(path).returns) < -5 and np.mean(read_dataset(uniform).returns) < -13
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.matrix] * (name not in QUICK)) for name in NAMES]

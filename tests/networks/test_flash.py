@@ -56,6 +56,7 @@ def test_it_is_what_the_formula_says_in_both_modes() -> None:
     assert_close(train(variables, ROWS)[0], written_out(variables, ROWS, training=True), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_in_evaluation_a_row_does_not_depend_on_others() -> None:
     variables = moved()
     assert_close(evaluate(variables, ROWS[:5]), evaluate(variables, ROWS)[:5])

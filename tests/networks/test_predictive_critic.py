@@ -23,6 +23,7 @@ def test_shapes(critic):
     assert (seen.next_features.shape, seen.reward.shape) == ((5, 16), (5,))
 
 
+@pytest.mark.slow
 def test_two_layers_before_the_features_and_two_after(critic):
     kernels = [leaf.shape for leaf in jax.tree.leaves(critic) if leaf.ndim == 2]
     assert sorted(kernels) == sorted([(5, 16), (16, 16), (16, 16), (16, 7), (16, 16), (16, 17)])

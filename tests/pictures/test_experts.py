@@ -152,6 +152,7 @@ def test_the_expert_that_is_noted_is_the_one_that_acted(tmp_path):
     assert len(set(expertise.chosen)) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("env", "pictures"),
     [

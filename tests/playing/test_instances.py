@@ -81,6 +81,7 @@ def policy(tmp_path: Any) -> Any:
     return load_policy(tmp_path)
 
 
+@pytest.mark.slow
 def test_trajectories_do_not_depend_on_it_either(policy: Any) -> None:
     together, apart = (collect_trajectories(policy, 5, env=Counted, num_envs=count) for count in (5, 2))
     assert Counted.made == 7 and len(together) == 5

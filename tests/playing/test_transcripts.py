@@ -114,6 +114,7 @@ def policy(tmp_path_factory) -> Policy:
     return untrained(tmp_path_factory.mktemp("policy"), "tokens/query-sum", TOKEN_AGENTS_UNDER_TEST["grpo"], "grpo")
 
 
+@pytest.mark.slow
 def test_a_policy_is_as_unsure_as_its_vocabulary_allows(policy):
     told = transcribe(policy, 4, seed=5)
     assert len({each.prompt for each in told}) > 1

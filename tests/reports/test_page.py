@@ -79,6 +79,7 @@ def test_the_page_loads_nothing_and_runs_nothing(written):
     assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in reader.tags
 
 
+@pytest.mark.slow
 def test_every_section_is_there_with_every_method_and_run(written):
     study, text = written
     reader = Reader(text)

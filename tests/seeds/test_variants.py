@@ -173,6 +173,7 @@ def test_tables_have_a_row_for_each_step_variant_and_seed(whole):
         assert [tuple(row[key] for key in ("step", "seed", "learning_rate", "discount")) for row in rows] == expected
 
 
+@pytest.mark.slow
 def test_tensorboard_has_a_run_for_each_variant_and_seed(whole):
     pytest.importorskip("tensorboardX")
     _, result = whole
@@ -222,6 +223,7 @@ def test_a_checkpoint_of_other_variants_is_refused(tmp_path):
         resume(result.folder, agent=SAC, env=Point(), progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variants", "error", "words"),
     [
@@ -240,6 +242,7 @@ def test_impossible_variants_are_refused(tmp_path, variants, error, words):
     assert words in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @every_agent("sac")
 def test_a_fault_names_the_variant(tmp_path, name, backend):

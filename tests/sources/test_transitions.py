@@ -150,6 +150,7 @@ def played(data):
     return (same == ~ended[:-1]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["random", "expert", "noisy", "mixed"])
 def test_it_stops_exactly_where_it_should_with_an_unfinished_tail(pendulum, tmp_path, kind):
     """Episodes of Pendulum have 200 steps and are never terminated; the last of 450 is cut by nothing but the size."""
@@ -160,6 +161,7 @@ def test_it_stops_exactly_where_it_should_with_an_unfinished_tail(pendulum, tmp_
     write_dataset(data, tmp_path / "data.npz")
 
 
+@pytest.mark.slow
 def test_terminal_states_and_time_limits_are_told_apart(cart):
     data = gather(cart, kind="random", size=400)
     assert played(data) and data.terminated.sum() > 10 and not data.truncated.any()
@@ -189,6 +191,7 @@ def test_a_time_limit_terminates_nothing(tmp_path, env):
 # The replay buffer.
 
 
+@pytest.mark.slow
 def test_the_replay_buffer_is_all_that_training_saw_in_order(pendulum, tmp_path):
     found = collect(Collecting(kind="replay", policy=str(pendulum.folder)))
     data = found.data
@@ -206,6 +209,7 @@ def test_the_replay_buffer_is_all_that_training_saw_in_order(pendulum, tmp_path)
     assert many.data.size == 450 and "450 transitions, fewer than the 1,000 asked for" in many.notes[0]
 
 
+@pytest.mark.slow
 def test_environments_side_by_side_come_one_episode_after_the_other(cart, tmp_path):
     found = collect(Collecting(kind="replay", policy=str(cart.folder), policy_seed=1))
     data = found.data
@@ -232,6 +236,7 @@ def packed(*episodes, num_envs=2):
     return np.stack([np.concatenate(column) for column in columns], axis=1).reshape(-1, layout.width), layout
 
 
+@pytest.mark.slow
 def test_rows_by_hand():
     """Episodes in the order in which they ended; of those that still run the longest stays, at the end."""
     rows, layout = packed((0, range(3), "t"), (1, range(10, 14), "c"), (0, range(20, 23), "u"), (1, [30, 31], "u"))
@@ -245,12 +250,14 @@ def test_rows_by_hand():
     assert data.size == 0 and left_out == 4
 
 
+@pytest.mark.slow
 def test_an_episode_that_was_broken_off_is_cut_there():
     rows, layout = packed((0, range(3), "u"), (0, range(10, 14), "t"), num_envs=1)
     data, _ = replay.in_order(rows, layout, SPEC, began=True)
     assert np.flatnonzero(data.truncated).tolist() == [2] and np.flatnonzero(data.terminated).tolist() == [6]
 
 
+@pytest.mark.slow
 def test_a_buffer_that_has_overwritten_its_first_rows_begins_with_a_whole_episode(pendulum):
     policy = load_policy(pendulum.folder)
     policy.agent = policy.agent.replace(replay_size=250)  # as if the run had had such a buffer
@@ -262,6 +269,7 @@ def test_a_buffer_that_has_overwritten_its_first_rows_begins_with_a_whole_episod
         replay.read_replay(pendulum.folder, policy)
 
 
+@pytest.mark.slow
 def test_what_was_overwritten_is_said(pendulum, monkeypatch):
     kept = replay.read_replay(pendulum.folder, load_policy(pendulum.folder))
     monkeypatch.setattr(transitions, "read_replay", lambda *_: kept._replace(step=500, overwritten=50, left_out=7))
@@ -282,6 +290,7 @@ def test_runs_without_a_buffer_or_a_checkpoint_are_refused(tmp_path, pendulum):
         collect(Collecting(kind="replay", policy=str(tmp_path)))
 
 
+@pytest.mark.slow
 def test_reading_a_buffer_changes_nothing_in_the_run(pendulum):
     def files():
         return {path: path.stat().st_mtime_ns for path in pendulum.folder.rglob("*")}
@@ -291,6 +300,7 @@ def test_reading_a_buffer_changes_nothing_in_the_run(pendulum):
     assert files() == before
 
 
+@pytest.mark.slow
 def test_missing_rows_of_a_buffer_are_refused(tmp_path, pendulum):
     folder = shutil.copytree(pendulum.folder, tmp_path / "run")
     first = min((folder / "checkpoints" / "replay").glob("*.npy"))
@@ -305,6 +315,7 @@ def test_missing_rows_of_a_buffer_are_refused(tmp_path, pendulum):
 # What is said of the data, and what cannot be.
 
 
+@pytest.mark.slow
 def test_the_best_evaluation_of_the_policys_seed_is_said(cart):
     rows = read_csv(cart.folder / "eval.csv")
     for seed in (0, 1):
@@ -314,6 +325,7 @@ def test_the_best_evaluation_of_the_policys_seed_is_said(cart):
     assert about["action_space"]["sizes"] == (2,) and "jax" in about["random_numbers"] and json.dumps(about)
 
 
+@pytest.mark.slow
 def test_what_contradicts_itself_is_one_sentence(cart, pendulum):
     for settings, message in (
         ({"kind": "expert", "env": "CartPole"}, "--kind expert needs --policy RUN"),
@@ -325,6 +337,7 @@ def test_what_contradicts_itself_is_one_sentence(cart, pendulum):
             collect(Collecting(**settings))
 
 
+@pytest.mark.slow
 def test_progress_ends_with_the_size(cart):
     for kind in ("random", "mixed"):
         told = []
@@ -335,6 +348,7 @@ def test_progress_ends_with_the_size(cart):
 # Units, and data of another environment.
 
 
+@pytest.mark.slow
 def test_units_there_and_back():
     space = Space("box", (2,), low=(-2.0, 0.0), high=(2.0, 10.0))
     action = np.array([[-1.0, -1.0], [0.0, 0.0], [1.0, 1.0], [0.5, -0.5], [3.0, -3.0]], np.float32)
@@ -355,6 +369,7 @@ def data_of(action, observation=2, env=None):
 CONTINUOUS, CHOICES = np.full((4, 1), 1.5, np.float32), np.arange(4, dtype=np.int32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "spec", "message"),
     [
@@ -381,6 +396,7 @@ def test_data_of_another_environment_is_refused(tmp_path, data, spec, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_data_of_the_environment_is_read_in_the_agents_units(tmp_path):
     for number, env in enumerate((None, "Pendulum-v1", "some_module:Pendulum-v1")):
         path = tmp_path / f"{number}.npz"

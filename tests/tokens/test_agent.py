@@ -67,6 +67,7 @@ def test_the_warm_start_ends_after_its_steps_with_a_reference_and_a_new_optimise
     assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(states[2].optimizer))
 
 
+@pytest.mark.slow
 def test_the_warm_start_ends_when_the_loss_has_come_down():
     _, losses = warm_started(AGENT.replace(warm_start_steps=10**6), 8)
     bar = sorted(losses)[1]

@@ -48,6 +48,7 @@ def test_a_column_is_cleaned_and_cut():
     assert few.marks.tolist() == [3, 1]
 
 
+@pytest.mark.slow
 def test_a_column_moves_with_its_row_when_responses_are_put_in_its_place():
     """And must be there of what takes its place."""
     objective = objectives.make("aepo_arbitrary", side_select="reward", side_above=-1e9, side_responses=2)

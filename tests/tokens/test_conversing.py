@@ -223,6 +223,7 @@ def test_a_conversation_without_an_end_has_its_turns_and_no_more():
         assert sentences[row] == (ended if short.ended[row] else cut)
 
 
+@pytest.mark.slow
 def test_a_reply_that_cannot_be_read_ends_its_own_conversation_without_a_reward():
     """Others go on, and to what was said before the first reply nothing changes."""
     task = Broken()
@@ -304,6 +305,7 @@ def test_what_cannot_be_talked_about_is_refused():
     assert issubclass(LookUp, ConversationTask) and dataclasses.fields(Reply)
 
 
+@pytest.mark.slow
 def test_an_agent_imitates_lines_and_learns_from_what_it_said_itself():
     agent = TokenAgent(
         objective="empg", group_size=4, num_minibatches=2, hidden_size=16, num_layers=1, num_heads=2, num_key_value_heads=1,
@@ -321,6 +323,7 @@ def test_an_agent_imitates_lines_and_learns_from_what_it_said_itself():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.params))
 
 
+@pytest.mark.slow
 def test_what_the_environment_said_is_read_and_never_learned():
     """Other replies change what the model says after them, and a loss counts its own tokens alone."""
     given = TASK.transcripts(jax.random.key(5), prompts()[0])

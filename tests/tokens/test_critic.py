@@ -64,6 +64,7 @@ def test_it_begins_with_the_policy_that_the_warm_start_has_made():
     assert np.all(after.critic.params["head"]["kernel"] == 0)
 
 
+@pytest.mark.slow
 def test_only_through_a_shared_trunk_the_critic_moves_the_policy():
     """At another rate of the critic the policy of one iteration, whose advantages are there before, is the same or is not."""
     for trunk, same in (("own", True), ("shared", False)):

@@ -93,6 +93,7 @@ def test_an_environment_that_raises_or_waits_or_speaks_in_tongues_ends_its_episo
     np.testing.assert_array_equal(found.rewards[well], [float(text) for text in np.array(prompts)[well]])
 
 
+@pytest.mark.slow
 def test_forks_of_an_environment_beside_the_program_are_refused():
     task = task_of(Counter)
     transformer, params = model(task.vocabulary_size)

@@ -68,6 +68,7 @@ def test_the_first_layer_does_not_depend_on_later_ones(answered):
     assert np.abs(changed[2] - plain[2]).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_answers_that_do_not_fit_their_prompts_are_refused(answered):
     prompted, found = answered
     for ask in (MODEL.statistics, MODEL.layers):

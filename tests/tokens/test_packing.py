@@ -79,6 +79,7 @@ def test_a_model_says_of_packed_sequences_what_it_says_of_each_alone():
     assert np.all(together[0][~prompted.response_mask] == 0) and np.abs(alone[0]).max() > 1
 
 
+@pytest.mark.slow
 def test_sequences_in_a_row_do_not_see_each_other():
     """To the bit: what is masked weighs exactly 0."""
     prompted, tokens = drawn()

@@ -88,6 +88,7 @@ def turn(memory, key, batch):
     return memory.after(WISH, SIZE, batch), drawn, there, memory.metrics(WISH, SIZE), memory.median
 
 
+@pytest.mark.slow
 def test_it_keeps_and_draws_what_lists_would():
     """Sixty iterations: who is kept, the median, when there is a replay, how many of whom are drawn, what they are worth."""
     draw, lists, memory, replays = np.random.default_rng(0), Lists(), EMPTY, []

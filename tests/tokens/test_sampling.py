@@ -200,6 +200,7 @@ def test_nothing_follows_from_nothing():
     np.testing.assert_array_equal(np.delete(found.tokens, 5, 0), np.delete(others.tokens, 5, 0))
 
 
+@pytest.mark.slow
 def test_a_response_ends_with_its_end_token():
     responses = draw_responses(PARAMS, PROMPTS, PROMPT_MASK, KEY)
     tokens, mask = np.asarray(responses.tokens), np.asarray(responses.mask)

@@ -166,6 +166,7 @@ def test_bfloat16_inputs_give_float32_statistics():
         np.testing.assert_allclose(np.float32(one), other, rtol=0.03, atol=0.03)
 
 
+@pytest.mark.slow
 def test_vmap_over_seeds_equals_seeds_alone():
     cases = [case(key) for key in range(3)]
     together = [jnp.stack(each) for each in zip(*cases, strict=True)]

@@ -66,6 +66,7 @@ def test_chunks_give_the_values_and_gradients_of_all_logits_and_none_to_the_teac
     assert all(np.all(slope == 0) for slope in jax.tree.leaves(of_teacher))
 
 
+@pytest.mark.slow
 def test_they_are_those_of_a_loop_in_double_precision():
     hidden, matrix, tokens, teacher, _ = case(1)
     _, found = chunked(*case(1), np.ones((N, T)))

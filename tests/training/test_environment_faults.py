@@ -106,6 +106,7 @@ def test_a_reward_that_is_nan_names_the_seed_whose_environment_paid_it(tmp_path:
         train(SMALL, Third, output_dir=str(tmp_path), **SETTINGS | more)
 
 
+@pytest.mark.slow
 def test_environments_are_reset_before_they_are_stepped(tmp_path: Path) -> None:
     """Once to find out whether their state can be saved, and once to begin."""
     calls: list[str] = []
@@ -160,6 +161,7 @@ def test_a_device_environment_that_is_refused_leaves_no_folder(tmp_path: Path) -
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_learning_curve_that_cannot_be_drawn_loses_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,13 +73,18 @@ class Whole:
 
 
 REPRESENTATIVES = {"sac-host", "sac-device", "ppo-host", "ppo-device"}
+QUICK = {"sac-host", "ppo-device"}
 RUNS = {f"{name}-{backend}": (name, backend) for name in AGENTS_UNDER_TEST for backend in BACKENDS}
 
 
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(pair, id=key, marks=[pytest.mark.matrix] * (key not in REPRESENTATIVES))
+        pytest.param(
+            pair,
+            id=key,
+            marks=[pytest.mark.matrix] * (key not in REPRESENTATIVES) + [pytest.mark.slow] * (key not in QUICK),
+        )
         for key, pair in RUNS.items()
     ],
 )
@@ -308,6 +313,7 @@ def test_an_unwritable_folder_is_one_sentence(tmp_path):
         run(tmp_path / "file", Point())
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
     def full(*arguments, **settings):
         raise OSError(28, "No space left on device")

@@ -98,6 +98,7 @@ def test_with_the_teacher_alone_a_fixed_anchor_leads_to_their_product(temperatur
     assert float(examine(agent, state, one_state())["kl"]) > 0.005  # 0.013 to 0.4 in 20 seeds, as their anchors are
 
 
+@pytest.mark.slow
 def test_with_the_teacher_alone_a_moving_anchor_never_settles():
     agent = SMALL.replace(target="teacher", anchor="ema", anchoring_temperature=1.0, learning_rate=3e-3)
     spreads = [

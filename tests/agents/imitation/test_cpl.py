@@ -126,6 +126,7 @@ def test_at_its_reference_the_loss_is_log_two(bias):
     np.testing.assert_allclose(metrics["policy/loss"], np.log(2), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_switch_renews_the_optimizer_and_notes_the_reference():
     agent = dataclasses.replace(AGENT, reference=True, bc_steps=3, warmup_steps=4, warmup_multiplier=0.5)
     state = init(agent, jax.random.key(0), SPEC)

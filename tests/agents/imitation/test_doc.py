@@ -213,6 +213,7 @@ def test_a_latent_is_kept_for_as_long_as_it_is_said():
         assert [i for i in range(1, 4) if np.array_equal(latents[i], latents[i - 1])] == kept
 
 
+@pytest.mark.slow
 def test_the_promise_is_the_highest_value_among_the_latents():
     state, _ = begun(BANDIT, bandit(500))
     found = jax.jit(BANDIT.promise)(state, jnp.zeros((3, 1)))

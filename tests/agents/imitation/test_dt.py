@@ -155,6 +155,7 @@ def test_padding_contributes_nothing(layers):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_no_action_is_chosen_by_what_came_after_it():
     agent = DT(**TINY)
     state = fresh(agent)

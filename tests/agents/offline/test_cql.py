@@ -101,6 +101,7 @@ def test_the_weight_rises_while_the_penalty_is_above_its_threshold_and_falls_bel
         np.testing.assert_allclose(metrics["conservative/weight"], np.exp(after.log_weight), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_policy_has_a_step_size_of_its_own():
     state = init(SMALL, jax.random.key(0))
     after, _ = update(SMALL.replace(policy_learning_rate=1e-9), state, logged_batch(), jax.random.key(1))

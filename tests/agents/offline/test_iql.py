@@ -34,6 +34,7 @@ def test_update_keeps_structure_and_types_and_stays_finite():
         assert not same(getattr(state, name), getattr(after, name))
 
 
+@pytest.mark.slow
 def test_values_never_depend_on_the_policy():
     """Critics and state value learn the same under any policy: no action outside the data is ever valued."""
     state = init(SMALL, jax.random.key(0))

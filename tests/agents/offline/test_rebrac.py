@@ -38,6 +38,7 @@ def test_the_penalty_of_the_next_value_is_the_squared_distance_summed_over_dimen
     np.testing.assert_allclose(found, 0.5 * 2 * 0.04, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_where_the_data_has_no_next_action_nothing_is_charged():
     """At a time limit and at the end of the data, whatever stands there, NaN included."""
     followed = jnp.array([1.0, 0.0] * 4)

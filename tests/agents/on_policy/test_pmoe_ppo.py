@@ -161,6 +161,7 @@ def test_ratios_are_those_of_the_whole_mixture(parameters):
     assert_close(kept.log_prob.ravel(), exact_log_prob(policy, batch.action.reshape(-1, 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "router", [ROUTERS[0], *(pytest.param(each, marks=pytest.mark.matrix) for each in ROUTERS[1:3])]
 )
@@ -280,6 +281,7 @@ def test_permuting_experts_permutes_everything_and_leaves_losses(parameters, mon
 # The agent as a whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "agent",
     [pytest.param(agent, marks=[pytest.mark.matrix] * (name not in QUICK)) for name, agent in VARIANTS.items()],

@@ -120,6 +120,7 @@ def test_terminated_does_not_bootstrap_and_truncated_does(terminated):
     np.testing.assert_allclose(value(agent, many(state).parameters, seen), 1.0 if terminated else 2.0, atol=0.05)
 
 
+@pytest.mark.slow
 def test_advantages_bootstrap_from_the_true_last_observation():
     """One step from a truncated end: the advantage is r + gamma V(last) - V(first), whatever the next episode brings."""
     agent = SMALL.replace(normalize_rewards=False, normalize_observations=False, discount=0.9)
@@ -147,6 +148,7 @@ def test_the_first_ratio_is_one_under_the_normalizer_that_acted(case):
     np.testing.assert_allclose(metrics["actor/loss"], 0.0, atol=1e-5)  # minus the mean of a normalised advantage
 
 
+@pytest.mark.slow
 def test_normalizer_learns_from_the_window_and_judges_before_it():
     state, batch = init(SMALL, jax.random.key(0), SPEC), window_of()
     after, samples = evaluate(SMALL, state, batch)
@@ -220,6 +222,7 @@ def test_numeric_hyper_parameters_are_leaves():
     assert names == paths  # value_clip and target_entropy are None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_acting_needs_only_the_acting_state(case):
     agent, spec = case

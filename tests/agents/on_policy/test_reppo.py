@@ -175,6 +175,7 @@ def test_targets_go_through_truncation_by_the_true_last_observation_and_end_with
         np.testing.assert_allclose(lessons.target[cut], wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_rewards_are_scaled_and_values_scaled_back():
     """The same window, paid a tenth and multiplied by ten, teaches the same."""
     agent = SMALL.replace(reward_factor=10.0)

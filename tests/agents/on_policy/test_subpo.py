@@ -287,6 +287,7 @@ def test_a_single_step_is_judged_by_the_normalizer_that_acted(steps):
     assert np.allclose(now, samples.log_prob, atol=1e-6) == (steps == 1)
 
 
+@pytest.mark.slow
 def test_without_values_nothing_is_learned_from_an_episode_that_the_window_cuts():
     """The second environment's episode ended early, and the one after it is cut; the first one's ends with the window."""
     zeros = jnp.zeros((3, 3))

@@ -45,6 +45,7 @@ AGENTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [name if name in ("crossq", "every part") else pytest.param(name, marks=pytest.mark.matrix) for name in AGENTS],

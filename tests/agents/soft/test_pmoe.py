@@ -148,6 +148,7 @@ def test_one_expert_is_also_a_mixture_of_one():
 # What trains what
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("router", "density"),
     [
@@ -331,6 +332,7 @@ def test_fresh_temperature_samples_choose_experts_independently_of_their_noise()
 # The agent as a whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "agent",
     [pytest.param(agent, marks=[pytest.mark.matrix] * (name not in QUICK)) for name, agent in VARIANTS.items()],
@@ -362,6 +364,7 @@ def test_a_router_that_holds_on_to_one_expert_is_flagged(state):
     assert all(np.isfinite(value) for value in metrics.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "agent",
     [SMALL, pytest.param(VARIANTS["gumbel-mixture-chosen"], marks=pytest.mark.matrix)],

@@ -88,6 +88,7 @@ def test_shared_temperature_learns_from_the_policy_step_of_the_same_update():
         np.testing.assert_allclose(after.log_alpha, sign * 1e-3, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_dropout_of_zero_and_one_key_more_change_nothing():
     plain, state = SMALL, init(SMALL, jax.random.key(0))
     first, _ = update(plain, state, batch_of(), jax.random.key(1))

@@ -82,6 +82,7 @@ def test_only_the_taken_choice_is_regressed():
     assert moved.tolist() == [False, False, True, False]
 
 
+@pytest.mark.slow
 def test_soft_value_of_the_boltzmann_policy_is_the_log_sum_exp():
     """With pi proportional to exp(Q / alpha), target = r + gamma alpha logsumexp(Q / alpha), Q the least critic."""
     alpha = 0.7

@@ -47,6 +47,7 @@ def test_every_method_is_measured_for_every_seed(result):
         assert all(np.isfinite(value) for value in run["values"].values())
 
 
+@pytest.mark.slow
 def test_a_second_call_measures_nothing_and_says_the_same(result):
     options, folder, found = result
     again = STUDY.run(options, folder)
@@ -68,11 +69,13 @@ def test_tables_and_figure_name_the_methods_and_the_paper(result, tmp_path):
     assert "over 100 |" in distillation_tables.table(found | lost)
 
 
+@pytest.mark.slow
 def test_a_wrong_name_is_refused():
     with pytest.raises(BenchmarkError, match="Unknown contender 'kdd'"):
         distillation.Distillation(contenders=("kdd",)).units()
 
 
+@pytest.mark.slow
 def test_a_teacher_that_is_trained_here_is_known_by_its_steps():
     units = distillation.Distillation(contenders=("kd",)).units()
     assert [unit.measured["teacher_steps"] for unit in units] == [100_000, 250_000]

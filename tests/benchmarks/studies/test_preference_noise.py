@@ -59,6 +59,7 @@ def seen(corruption):
     return np.asarray(corrupted(corruption))
 
 
+@pytest.mark.slow
 def test_there_are_four_kinds_of_three_severities():
     assert len(SCENARIOS) == 12 and list(SCENARIOS)[:2] == ["outliers 1", "outliers 2"]
     for found in KINDS.values():
@@ -66,10 +67,12 @@ def test_there_are_four_kinds_of_three_severities():
             assert all(after > before for before, after in zip(mild, severe, strict=True) if before > 0)
 
 
+@pytest.mark.slow
 def test_clean_scores_are_the_true_ones():
     np.testing.assert_array_equal(seen(Corruption()), SCORES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("corruption", KINDS["outliers"])
 def test_outliers_are_as_many_and_as_large_as_said(corruption):
     added = seen(corruption) - SCORES
@@ -79,6 +82,7 @@ def test_outliers_are_as_many_and_as_large_as_said(corruption):
     np.testing.assert_allclose(added.var(), corruption.noise**2 + 25 * corruption.outliers, rtol=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("corruption", KINDS["flips"])
 def test_flips_reverse_whole_contexts(corruption):
     found = seen(corruption)
@@ -87,6 +91,7 @@ def test_flips_reverse_whole_contexts(corruption):
     np.testing.assert_allclose(flipped.mean(), corruption.flips, atol=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("corruption", KINDS["heavy tails"])
 def test_cauchy_noise_has_its_scale(corruption):
     """Half of a Cauchy distribution lies within its scale, and 0.64 % beyond a hundred times that."""
@@ -115,6 +120,7 @@ def test_no_item_is_better_than_the_others_on_average():
     np.testing.assert_allclose(reward.std(axis=0), 1.0, atol=0.1)
 
 
+@pytest.mark.slow
 def test_batches_of_a_rollout_hold_no_context_twice():
     batches = make_batches(KEYS.batches, 320, LEARNING)
     assert batches.shape == (6, 10, 32)
@@ -134,12 +140,14 @@ def test_pairwise_adpo_with_hard_labels_and_a_fixed_anchor_is_dpo():
         )
 
 
+@pytest.mark.slow
 def test_pairwise_adpo_with_soft_labels_and_a_fixed_anchor_is_soft_dpo():
     log_prob, anchor = (jax.nn.log_softmax(jax.random.normal(jax.random.key(key), (30, 4))) for key in (3, 4))
     given = log_prob, anchor, SCORES[:30]
     assert_close(*(jax.jit(loss)(*given) for loss in (METHODS["pairwise-fixed"].loss, dpo_soft(1.25))))
 
 
+@pytest.mark.slow
 def test_conjugate_gradient_solves_by_as_many_turns_as_dimensions():
     matrix = np.array([[3.0, 1.0, 0.5], [1.0, 2.0, 0.0], [0.5, 0.0, 1.0]], np.float32)
     found = conjugate_gradient(lambda x: matrix @ x, jnp.array([1.0, -2.0, 0.5]), 3)
@@ -207,6 +215,7 @@ def test_everyone_learns_from_clean_data(clean, name):
     assert_learned(clean[name], clean["reference"])
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_numbers(clean):
     other = learn_from_clean_data(QUICK, first_seed=2)
     assert not any(np.allclose(other[name].win_mass, clean[name].win_mass) for name in QUICK)
@@ -230,6 +239,7 @@ def result(**win_mass):
     return {"win_mass": masses, "accuracy": masses}
 
 
+@pytest.mark.slow
 def test_best_counts_gains_and_what_is_certain():
     found = result(a=[0.9] + [0.5] * 11, b=[0.6] * 12)
     assert scores.best_counts(found, ["a", "b"]) == {"a": 1, "b": 11}
@@ -239,6 +249,7 @@ def test_best_counts_gains_and_what_is_certain():
     assert scores.of_kind("heavy tails") == ["heavy tails 1", "heavy tails 2", "heavy tails 3"]
 
 
+@pytest.mark.slow
 def test_claims_stand_beside_what_was_found():
     masses = {name: [0.5] * 12 for name in ALL} | {"listwise-fixed": [0.6] * 12, "trpo": [0.7] * 3 + [0.4] * 9}
     text = claims({64: result(**masses)})
@@ -279,6 +290,7 @@ def test_a_study_goes_on_and_its_tables_and_figure_are_written(tmp_path, capsys,
     assert (tmp_path / "preference_noise.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_what_is_unknown_is_said():
     with pytest.raises(BenchmarkError, match="Unknown method 'dpoo'; there are: reference"):
         PreferenceNoise(methods=("dpoo",)).units()

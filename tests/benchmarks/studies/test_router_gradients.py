@@ -27,6 +27,7 @@ def test_unbiased_estimators_lie_within_four_standard_errors(name, targets):
     assert found["bias"] < 4 * found["standard_error"] and found["cosine"] > 0.97
 
 
+@pytest.mark.slow
 def test_a_soft_relaxation_is_biased_and_the_test_would_see_it(targets):
     found = benchmark.compare(benchmark.gradients(benchmark.LOSSES["gumbel, relaxation 1"], 0, DRAWS), targets["cost"])
     assert found["bias"] > 10 * found["standard_error"]

@@ -133,6 +133,7 @@ class TestBounds:
     def test_coverage_of_equal_cells_gains_at_most_two_a_step(self):
         assert bounds.upper_bound(grid_coverage(np.ones((8, 8)), 9, 9)) == pytest.approx(4 + 2 * 9)
 
+    @pytest.mark.slow
     def test_the_start_and_a_horizon_shorter_than_what_is_remembered(self):
         env = grid_coverage(np.arange(9.0).reshape(3, 3), 1, 4)
         best = float(planning.best_plan(env, jax.random.key(0)).objective)

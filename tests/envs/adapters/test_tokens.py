@@ -106,6 +106,7 @@ def test_a_conversation_of_nonsense_ends_with_its_turns():
         assert reward == 0 and bool(ended) == (turn + 1 == env.task.max_turns)
 
 
+@pytest.mark.slow
 def test_padding_that_was_said_is_read_by_whoever_goes_on():
     """Training reads it, so an evaluation has to, too; what stands on both sides of a conversation is read by nobody."""
     env, agent = make_tokens("query-sum"), TOKEN_AGENTS_UNDER_TEST["grpo"]

@@ -38,6 +38,7 @@ def test_the_way_through_the_gap_pays_by_its_length():
     assert seen(observation)[VIEW - 1, VIEW // 2, GOAL]  # it stands on it
 
 
+@pytest.mark.slow
 def test_lava_ends_the_episode_without_reward_and_walls_only_stop():
     state, _, total, terminated = walk(LAVA, lava_with_gap(2, 3), [LEFT, FORWARD, FORWARD])
     assert not terminated and state.position.tolist() == [1, 1]

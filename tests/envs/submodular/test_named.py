@@ -50,6 +50,7 @@ def _trajectory(env, start, elements):
     return jnp.concatenate([start[None], elements]) if env.motion.visits_start else elements
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_a_return_is_the_worth_of_all_that_was_visited_less_the_starts(name):
     env = envs.make_device(f"maxent/{name}{VISITED}")

@@ -25,20 +25,7 @@ STEP_METRICS = {
 # for many a response.
 SPARSE = ("ares", "ares_released", "riskpo", "best_of_group", "pass_at_k", "maxrl", "dr_bot", "spear")
 # In the quick tests those stand for all that between them have a stage of each slot, further responses, states and turns.
-KINDS = (
-    "grpo",
-    "dapo",
-    "ppo_critic",
-    "gspo",
-    "clip_cov",
-    "aepo_arbitrary",
-    "bapo",
-    "epo",
-    "adpo",
-    "sdpo",
-    "gdpo",
-    "copo",
-)
+KINDS = ("grpo", "dapo", "ppo_critic", "clip_cov", "aepo_arbitrary", "epo", "adpo", "sdpo")
 every = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in KINDS)) for name in objectives.names()]
 )

@@ -91,6 +91,7 @@ def test_the_corridor_is_that_of_the_sheet():
     np.testing.assert_allclose(slope, -0.00025 * np.array([1 + 0.167032, 1, 1 - 0.167032, 1]), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_penalty_that_indicates_has_no_gradient_and_one_that_measures_turns_when_it_is_heavy():
     settings = {"corridor_low": 0.5, "corridor_high": 1.5, "corridor_decay": 1.0}
     _, slope = corridor([0.3, 0.9, 1.6, 0.5], corridor_weight=0.1, epo_penalty="indicator", **settings)

@@ -135,6 +135,7 @@ def test_a_pair_that_the_reference_did_not_score_does_not_count(name):
         assert np.isfinite(slope).all() and all(np.isfinite(value) for value in found.metrics.values())
 
 
+@pytest.mark.slow
 @every
 def test_it_is_said_whether_a_pair_depends_on_those_beside_it(name):
     """Where it does, a loss is not the mean over the parts of a batch."""

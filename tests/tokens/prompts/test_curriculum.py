@@ -103,6 +103,7 @@ def test_stages_without_problems_are_left_out():
     assert int(next_stage(jnp.asarray(2), jnp.zeros(3, bool))) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["easy-to-hard", "hard-to-easy"])
 def test_a_stage_poses_its_own_and_a_share_of_earlier_ones_and_nothing_later(order):
     source = dataclasses.replace(SOURCE, order=order)
@@ -124,6 +125,7 @@ def test_a_stage_poses_its_own_and_a_share_of_earlier_ones_and_nothing_later(ord
         assert {0, 1} <= set(rank)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"order": "uniform"}, {"stages": 1}])
 def test_without_stages_problems_are_those_of_the_task(settings):
     """As likely as among the task's own, and none of them twice."""
@@ -160,6 +162,7 @@ def test_a_stage_ends_when_its_last_groups_succeed_and_never_comes_back():
     assert 0.5 < float(metrics["prompts/own"]) < 1 and float(metrics["prompts/dead"]) == 0
 
 
+@pytest.mark.slow
 def test_above_1_the_threshold_leaves_it_to_the_iterations():
     source = CurriculumPrompts(theta=1.5, window=4, cap=2, problems=256, thresholds=(4.0, 4.0))
     assert played(source, [1.0] * 6)[0] == [1, 1, 3, 3, 3, 3]  # nobody is in the second bucket
@@ -183,6 +186,7 @@ def test_further_kinds_have_a_bucket_of_their_own():
     assert not kinds[0].any() and kinds[1].any() and not kinds[2].any()
 
 
+@pytest.mark.slow
 def test_what_is_hard_is_learned_from_the_first_responses_to_a_fixed_set():
     """First all of them are posed once; what failed then is what comes last."""
     source = CurriculumPrompts(difficulty="pass-rate", fresh=False, problems=150, stages=2, mix=0.0, window=500)
@@ -201,6 +205,7 @@ def test_what_is_hard_is_learned_from_the_first_responses_to_a_fixed_set():
     np.testing.assert_array_equal(np.asarray(state.right) / tried, np.where(np.arange(150) < 75, 1.0, 0.25))
 
 
+@pytest.mark.slow
 def test_seeds_are_in_stages_of_their_own():
     """And each is what it is in other company."""
     source = CurriculumPrompts(window=8, cap=4, problems=256, theta=0.6)

@@ -92,6 +92,7 @@ def test_an_agent_refuses_sources_that_do_not_fit(settings, task, error, words):
         AGENT.replace(**settings).check(spec, f"tokens/{task}")
 
 
+@pytest.mark.slow
 def test_conversations_begin_with_prompts_of_sources_that_pose_them_as_the_task_wrote_them():
     """A pool and a curriculum side by side; traced alone, as shapes are all that could differ."""
     task = make_task("look-up")

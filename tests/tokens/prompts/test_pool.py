@@ -92,6 +92,7 @@ def test_problems_that_divide_come_back_and_the_others_do_not():
     np.testing.assert_array_equal(third.prompts[0], first.prompts[3])
 
 
+@pytest.mark.slow
 def test_what_is_too_old_is_not_posed():
     source = PoolPrompts(capacity=6, share=0.25, staleness=1)
     state, posed = source.draw(TASK, source.init(jax.random.key(0), SPEC), jax.random.key(1), 4)

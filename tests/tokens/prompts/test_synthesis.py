@@ -132,6 +132,7 @@ def test_a_description_is_posed_and_then_its_tokens_alone_are_credited():
     assert not np.asarray(after.span_advantages)[: GROUP * PROMPTS].any()
 
 
+@pytest.mark.slow
 def test_what_divides_more_than_before_is_credited_and_what_nobody_answers_is_dropped():
     source = SynthesisPrompts(share=0.5)
     (*_, state) = run(source, 1, GOOD, right=1)[0]

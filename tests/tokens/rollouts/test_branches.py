@@ -71,6 +71,7 @@ def test_shared_beginnings_are_alike_when_drawn_and_when_scored():
     np.testing.assert_allclose(scored.logp[batch.mask], batch.logp_old[batch.mask], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_shared_token_counts_once_with_the_mean_of_its_advantages():
     """Two of three responses share a token: its gradient is the mean of their advantages, once."""
     objective = objectives.chain(

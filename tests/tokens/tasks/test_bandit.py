@@ -79,6 +79,7 @@ def player(task):
     return arms, spoken.turn_rewards.sum(axis=1)
 
 
+@pytest.mark.slow
 def test_players_pull_as_they_are_said_to():
     means, paid = jax.device_get(hidden(PROMPTS))
     best = means.argmax(axis=1)

@@ -88,6 +88,7 @@ def test_problems_are_read_as_they_were_written_and_as_hard_as_their_operands_ar
     assert held_out.any() and not held_out.all() and np.all(held_out == held_out[:, :1])
 
 
+@pytest.mark.slow
 def test_the_best_lines_are_right_and_demonstrations_guess_as_often_as_they_should():
     @jax.jit
     def spoken(prompts, key):

@@ -151,6 +151,7 @@ def text_of(task, line):
     return task.decode(line), ended
 
 
+@pytest.mark.slow
 def test_a_screen_is_read_as_it_was_written():
     """The simulator reads those of the other task."""
     task = EVERY
@@ -166,6 +167,7 @@ def test_a_screen_is_read_as_it_was_written():
     assert max(sum(step[0] == "s" for step in goal) for goal in goals) == task.scrolls
 
 
+@pytest.mark.slow
 @both
 def test_the_best_lines_earn_everything_and_demonstrations_less_the_longer_they_are(task):
     said = jax.device_get(spoken(task, prompts(task), *lines(task)))

@@ -100,6 +100,7 @@ def test_only_problems_that_have_a_way_of_the_right_length_are_posed():
     np.testing.assert_array_equal(again, PROMPTS)
 
 
+@pytest.mark.slow
 def test_the_best_lines_are_shortest_ways_and_some_demonstrations_stray():
     @jax.jit
     def spoken(prompts, key):

@@ -110,6 +110,7 @@ def test_a_seed_draws_alone_what_it_draws_among_others(histories):
         np.testing.assert_allclose(a[1], b[0], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_seeds_differ_from_each_other(histories):
     (many, actions), _ = histories
     assert not np.array_equal(actions[0][0], actions[0][1])

@@ -106,6 +106,7 @@ def test_learns_the_point(name, backend):
     loop.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @every_agent("sac", "ppo")
 def test_a_seed_alone_and_among_others(name, backend):

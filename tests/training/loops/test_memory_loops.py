@@ -219,6 +219,7 @@ def test_variants_remember_what_they_would_alone(backend):
     among.close(), alone.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ENVS)
 def test_where_the_steps_are_cut_changes_nothing_and_compiles_nothing(backend):
     whole, pieces, step = loop_of(backend), loop_of(backend), STEPS[backend]
@@ -270,6 +271,7 @@ def test_a_state_that_is_taken_back_has_both_memories(backend):
     first.close(), second.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [4, 0], ids=["within a window", "between windows"])
 def test_new_episodes_after_a_resume_begin_with_fresh_memories_and_a_window_keeps_its_own(steps):
     """As where the state of host environments cannot be saved."""

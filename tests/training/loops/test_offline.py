@@ -138,6 +138,7 @@ def test_variants_are_what_they_would_be_alone(name, sources):
             np.testing.assert_allclose(np.asarray(a)[index], np.asarray(b)[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @every_offline_agent(*REPRESENTATIVES)
 def test_nan_stops_the_run_with_step_and_culprit(name, sources):
     agent = OFFLINE_AGENTS_UNDER_TEST[name].agent.replace(learning_rate=1e30)

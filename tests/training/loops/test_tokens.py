@@ -114,6 +114,7 @@ def test_a_run_leaves_its_files(whole):
         assert arrays.files and all("params" in name for name in arrays.files)
 
 
+@pytest.mark.slow
 def test_tables_are_tidy(whole):
     metrics, evaluations = table(whole.folder, "metrics.csv"), table(whole.folder, "eval.csv")
     each = [(step * NUM_RESPONSES, seed) for step in range(2, 21, 2) for seed in (0, 1)]
@@ -129,6 +130,7 @@ def test_tables_are_tidy(whole):
         assert row["lengths"].split() and set(row["lengths"].split()) <= {"1", "2", "3"}
 
 
+@pytest.mark.slow
 def test_each_seed_leaves_its_warm_start_at_its_own_iteration(whole):
     """Its rows then have what reinforcement measures; a mean of both kinds of iteration would be neither."""
     warm = warm_iterations(whole.states)
@@ -162,6 +164,7 @@ def test_the_policy_is_the_trained_one(whole):
         assert outcome == evaluate_policy(policy, 5, env=make_device(ENV)) and outcome.lengths == [1] * 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "interrupt_at",
     [
@@ -356,6 +359,7 @@ def test_a_run_that_ends_within_its_warm_start_says_so(settings, total, words):
     assert "up to 96 steps" in learns_nothing(varied, agent, learning)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_trained_is_refused(tmp_path):
     for settings, error, words in (
         ({"env": Point()}, IncompatibleEnvironmentError, "Point is no task of tokens: use one such as"),

@@ -227,6 +227,7 @@ def test_shuffled_rows_are_the_same_rows():
     assert np.any(again.source != shuffled.source)  # another order for the next batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["replace", "add"])
 @pytest.mark.parametrize("garbage", [np.nan, np.inf])
 def test_masked_positions_change_nothing(mode, garbage):

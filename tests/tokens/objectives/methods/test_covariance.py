@@ -47,6 +47,7 @@ def test_clip_cov_leaves_out_one_of_the_eligible_tokens():
         np.testing.assert_allclose(loss, MEANS[token], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_clip_cov_passes_over_what_the_surrogate_has_clipped():
     """With the narrow clip token 5 has no gradient to lose; the setting of the surrogate reaches it through `make`."""
     assert sorted(draws(objectives.make("clip_cov", clip_low=0.2, clip_high=0.2))) == [(0,), (1,)]
@@ -158,6 +159,7 @@ def test_masked_positions_change_nothing(name, garbage):
     assert np.all(slope[~np.asarray(case.batch.mask)] == 0) and np.isfinite(slope).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["clip_cov", "kl_cov"])
 def test_empty_batch_costs_nothing(name):
     objective, case = objectives.make(name), random_case()

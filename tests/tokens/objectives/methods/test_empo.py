@@ -92,6 +92,7 @@ def test_prompts_outside_the_band_have_no_reward():
     assert taught.tolist() == [True] * 4 + [False] * 4
 
 
+@pytest.mark.slow
 def test_labels_change_nothing():
     """But for the responses that could not be scored, which are no part of their group."""
     plain = objectives.make("empo").prepare((), batch_of(EXAMPLE))[1].advantages

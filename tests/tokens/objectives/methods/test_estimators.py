@@ -148,6 +148,7 @@ def test_advantages(name, seed):
     np.testing.assert_allclose(prepared.advantages, RULES[name](given), rtol=2e-4, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_the_sum_of_parts_may_be_normalised_over_responses(seed):
     """TRL's form, or left as it is."""

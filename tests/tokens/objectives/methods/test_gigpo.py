@@ -21,6 +21,7 @@ def given(turns, mask, earned, anchors, rewards, **fields):
     return TokenBatch(logp, mask, rewards, turns=turns, turn_rewards=earned, anchors=anchors, **fields)
 
 
+@pytest.mark.slow
 def test_advantages_by_hand():
     """Three conversations of two turns and one of one, all from one state; only the first two come to another one again.
 

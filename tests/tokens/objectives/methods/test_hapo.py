@@ -85,6 +85,7 @@ def test_advantages_are_pooled_over_tokens():
     np.testing.assert_allclose(pooled([1, 0, 0], [7, 10, 3], 3)[:2], expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_rare_right_answer_is_compared_response_by_response():
     """Fewer than one token in 26 is in a right answer."""
     found = pooled([1, 0, 0], [1, 25, 10], 3)

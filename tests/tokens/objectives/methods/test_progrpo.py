@@ -54,6 +54,7 @@ def test_advantages_of_the_example():
     np.testing.assert_allclose(found, [0.003810, 0.077574, 0.056360, -0.177000], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_groups_without_a_right_answer_stay_as_they_are():
     assert np.all(reweighted(batch_of([0, 0, 0, 0], advantages=BASE)) == BASE)
     assert np.all(reweighted(batch_of([1, 1, 1, 1], advantages=BASE), arm_all_correct=False) == BASE)
@@ -97,6 +98,7 @@ def test_it_is_credit_that_also_follows_given_advantages():
     np.testing.assert_allclose(found.advantages[:, 0], [1.003808, 1.077572, -0.943638, -1.176998], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_missing_prompt_says_what_to_pass():
     _, batch = responses(logp_prompt=None)
     with pytest.raises(

@@ -99,6 +99,7 @@ def test_faulty_responses_are_masked_and_still_counted_in_their_groups():
     np.testing.assert_allclose(found.advantages[3], [0.5, 0.5, 0, 0])  # 1 less the mean of all four
 
 
+@pytest.mark.slow
 def test_repetitions_are_those_that_counting_finds():
     """Overlapping ones count, and none goes over what is masked."""
     draw = np.random.default_rng(0)
@@ -127,6 +128,7 @@ def replayed(**settings):
 SHEET = jnp.array([[-0.1, -2, -0.5], [-0.2, -3, -1]])
 
 
+@pytest.mark.slow
 def test_replayed_responses_have_bounds_of_their_own():
     """The sheet's six tokens: of rows with advantages of 1 and -1 the first and the fifth are candidates, one is left out."""
     batch = TokenBatch(SHEET, np.ones((2, 3), bool), np.zeros(2), advantages=np.array([1.0, -1.0]))

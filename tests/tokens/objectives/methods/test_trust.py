@@ -83,6 +83,7 @@ def test_value_and_gradient(name, seed):
     np.testing.assert_allclose(slope, expected / numbers[2].sum(), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_whole_responses_by_their_lengths(seed):
     """luspo: the mean over responses of length times the clipped ratio of the whole, by finite differences."""

@@ -104,6 +104,7 @@ def test_values_and_gradients(kind):
         np.testing.assert_allclose(slope, numeric, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_turn_is_one_action():
     """Then a conversation's advantage is its reward less what the critic said at first, at every token."""
     objective = objectives.make("turn_ppo", whiten_advantages=False)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from benchmarks.lab.claims import by_seed, course
 from benchmarks.lab.publish import figure_of_each_part
 from benchmarks.lab.study import Result, Results
-from benchmarks.studies.conversations.setting import LABELS, Balance, Corridor, Forked, Modulation
+from benchmarks.studies.conversations.setting import LABELS, Balance, Corridor, Forked, Imitation, Modulation
 from maxent_rl.pictures.style import INK, colours, heading, save, style
 
 _RIGHT = ("pass@1", "Right answers", "held-out prompts, share of samples")
@@ -23,12 +23,14 @@ _COURSES = {
         ("gradient of unsure turns", "Unsure turns", "their share of the gradient's length"),
     ],
     Corridor.part: [_RIGHT, _ENTROPY, ("entropy of the batch", "Entropy of the batches", "nats per token, as drawn")],
+    Imitation.part: [_RIGHT, ("calls", "Calls", "of the tool, per conversation"), _ENTROPY],
     Balance.part: [_RIGHT, _ENTROPY, ("rising beyond the clip", "Beyond the clip", "share of tokens that rise")],
 }
 _PICTURES = {
     Modulation.part: "Right answers, calls and the gradient's share of unsure turns, over the iterations of GRPO and EMPG",
     Corridor.part: "Right answers and entropy over the iterations, with an entropy bonus and with corridors around it",
     Balance.part: "Right answers, entropy and tokens beyond the clip over the iterations, with clips of and without gradient",
+    Imitation.part: "Right answers, calls and entropy over the iterations, with rewards for calls and imitation of wins",
     Forked.part: "Share of forks on the three conversations of a prompt that are most forked from, and how many differ",
 }
 

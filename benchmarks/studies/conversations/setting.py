@@ -197,6 +197,25 @@ class Forked(Part):
         return super().settings(contender) | {"forks": str(self.forks(contender))}
 
 
-PARTS = (Modulation, Corridor, Balance, Forked)
+@dataclasses.dataclass(frozen=True)
+class Imitation(Part):
+    """A reward for calls of the tool that fades or stays, and wins of before that are imitated."""
+
+    part: ClassVar[str] = "spear"
+    arms: ClassVar[dict[str, Arm]] = {
+        "dr_bot": Arm("Dr.BoT", "dr_bot"),
+        "fading": Arm("fading reward for calls", "dr_bot", ("call_schedule=cosine", "call_iterations=64")),
+        "constant": Arm("constant reward for calls", "dr_bot", ("call_schedule=constant",)),
+        "imitation": Arm("imitation alone", "dr_bot", ("replay_weight=1", "replay_rise=64", "replay_calls=true")),
+        "spear": Arm("SPEAR", "spear", ("call_iterations=64", "replay_rise=64")),
+    }
+
+    @property
+    def task(self) -> TokenTask[Any]:
+        """One hidden number, to be asked for and said; two demonstrations in five ask, the others guess among ten."""
+        return make_task("query-sum", operands=1, guesses=0.6)
+
+
+PARTS = (Modulation, Corridor, Balance, Forked, Imitation)
 LABELS = {plan.part: {name: arm.label for name, arm in plan.arms.items()} for plan in PARTS}
 """By part, contenders as people read them."""

@@ -6,7 +6,7 @@ from benchmarks.lab.claims import HEAD, NOTE, Claim, by_seed, judged, measured_p
 from benchmarks.lab.statistics import show_interquartile
 from benchmarks.lab.study import Result, Results
 from benchmarks.lab.tables import markdown
-from benchmarks.studies.conversations.setting import LABELS, Balance, Corridor, Forked, Modulation
+from benchmarks.studies.conversations.setting import LABELS, Balance, Corridor, Forked, Imitation, Modulation
 
 _SPREAD = "entropy of the batch, spread"
 _BEYOND = "rising beyond the clip, early"
@@ -38,12 +38,19 @@ CLAIMS = [
     Claim("AEPO", "the penalty spreads forks", Forked.part, "share of the top three", "no penalty", "penalty"),
     Claim("AEPO", "a heavier one does", Forked.part, "share of the top three", "no penalty", "heavy"),
     Claim("AEPO", "more different conversations with the penalty", Forked.part, "different", "penalty", "no penalty"),
+    Claim("SPEAR", "a reward for calls makes it call earlier", Imitation.part, "calls, early", "fading", "dr_bot"),
+    Claim("SPEAR", "a constant one leaves more calls in the end", Imitation.part, "calls, end", "constant", "fading"),
+    Claim("SPEAR", "where it fades, calls fall again", Imitation.part, "calls, fall", "fading", "constant"),
+    Claim("SPEAR", "imitation is faster than without", Imitation.part, "pass@1, early", "imitation", "dr_bot"),
+    Claim("SPEAR", "both are faster than neither", Imitation.part, "pass@1, early", "spear", "dr_bot"),
+    Claim("SPEAR", "and end higher", Imitation.part, "pass@1, end", "spear", "dr_bot"),
 ]
 _LEARNED = ("pass@1, first", "pass@1, early", "pass@1, end", "pass@8, end", "calls, end", "entropy, end")
 _COLUMNS = {
     Modulation.part: (*_LEARNED, "iterations to 90 %", "gradient of unsure turns, early"),
     Corridor.part: (*_LEARNED, _SPREAD),
     Balance.part: (*_LEARNED, _BEYOND),
+    Imitation.part: (*_LEARNED, "calls, early", "calls, fall", "iterations to 90 %"),
     Forked.part: ("forks", "share of the top three", "different", "right"),
 }
 

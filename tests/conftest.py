@@ -90,7 +90,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def leave_out_until_their_turn(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Slow tests of three files in four, with `--turn`: those of a file together, which share fixtures and programs."""
+    """Slow tests of seven files in eight, with `--turn`: those of a file together, which share fixtures and programs."""
     commit = config.getoption("--turn")
     if commit is None:
         return

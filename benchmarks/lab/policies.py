@@ -6,6 +6,7 @@ Seed s of every contender is posed the same prompts: what is drawn depends on it
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -88,6 +89,43 @@ def reinforce(
         return state, jax.tree.map(partial(jnp.mean, axis=0), metrics)
 
     return jax.vmap(one)(states, keys)
+
+
+def followed(
+    agent: TokenAgent,
+    states: TokenState,
+    keys: Array,
+    task: TokenTask[Any],
+    *,
+    iterations: int,
+    points: int,
+    count: int,
+    look: Callable[[TokenState], Metrics],
+    kept: Mapping[str, str],
+) -> dict[str, np.ndarray]:
+    """Iterations of `count` responses, looked at before them and at points evenly over them.
+
+    Args:
+      agent: that learns.
+      states: of its seeds.
+      keys: [seed] random keys.
+      task: what is learned.
+      iterations: of reinforcement in all.
+      points: evaluations after the first.
+      count: responses of an iteration.
+      look: an evaluation.
+      kept: metrics of the iterations that are kept, where there are any, and what they are called.
+
+    Returns:
+      By name, numbers [point, seed]: of evaluations and of the iterations before each, the first one before any.
+    """
+    every = iterations // points
+    found = [look(states)]
+    for point in range(points):
+        states, metrics = reinforce(agent, states, keys, task, point * every, every, count)
+        found.append({title: metrics[name] for name, title in kept.items() if name in metrics} | look(states))
+    found[0] |= {name: value for name, value in found[1].items() if name not in found[0]}
+    return {name: np.stack([np.asarray(each[name]) for each in found]) for name in found[0]}
 
 
 def summary(curves: dict[str, np.ndarray]) -> dict[str, float]:

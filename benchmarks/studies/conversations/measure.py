@@ -88,17 +88,20 @@ def learn(plan: Part, contender: str, work: Path) -> dict[str, np.ndarray]:
     agent, task, spec, keys = _setting(plan, contender)
     agent.check(spec, f"tokens/{task.name}")
     states = policies.begin(agent, spec, keys, warmed(plan, work), None)
-    every = plan.iterations // plan.points
     # Of no interest elsewhere, and some objectives ask for more than EMPG's batches have.
     count = plan.responses if isinstance(plan, Modulation) else 0
     look = partial(_examine, agent, keys=keys, task=task, prompts=plan.prompts, count=count)
-    points = [look(states)]
-    for point in range(plan.points):
-        states, metrics = policies.reinforce(agent, states, keys, task, point * every, every, plan.responses)
-        kept = {title: metrics[name] for name, title in _TRAINED.items() if name in metrics}
-        points.append(kept | look(states))
-    points[0] |= {name: value for name, value in points[1].items() if name not in points[0]}
-    return {name: np.stack([np.asarray(each[name]) for each in points]) for name in points[0]}
+    return policies.followed(
+        agent,
+        states,
+        keys,
+        task,
+        iterations=plan.iterations,
+        points=plan.points,
+        count=plan.responses,
+        look=look,
+        kept=_TRAINED,
+    )
 
 
 def _setting(plan: Part, contender: str) -> tuple[TokenAgent, ConversationTask[Any], Spec, Array]:

@@ -73,16 +73,19 @@ def learn(plan: Part, agent: TokenAgent, begin: Begin, work: Path) -> dict[str, 
     grow = partial(mixed, plan, agent, spec, keys, work)
     others = {name: grow(policies) for name, policies in begin.measured.items()}
     states = policies.begin(agent, spec, keys, grow(begin.policy), grow(begin.reference))
-    every = plan.iterations // plan.points
     plain = _plain(agent).replace(warm_start_hints=0.0, warm_start_objective="likelihood")  # type: ignore[attr-defined]
     look = partial(_examine, plain, others=others, keys=keys, task=task, prompts=plan.prompts, told=plan.told)
-    points = [look(states.params)]
-    for point in range(plan.points):
-        states, metrics = policies.reinforce(agent, states, keys, task, point * every, every, plan.responses)
-        kept = {title: metrics[name] for name, title in _TRAINED.items() if name in metrics}
-        points.append(kept | look(states.params))
-    points[0] |= {name: value for name, value in points[1].items() if name not in points[0]}
-    return {name: np.stack([np.asarray(each[name]) for each in points]) for name in points[0]}
+    return policies.followed(
+        agent,
+        states,
+        keys,
+        task,
+        iterations=plan.iterations,
+        points=plan.points,
+        count=plan.responses,
+        look=lambda states: look(states.params),
+        kept=_TRAINED,
+    )
 
 
 def mixed(plan: Part, agent: TokenAgent, spec: Spec, keys: Array, work: Path, policies: tuple[Growth, ...]) -> PyTree:
